@@ -1,0 +1,1 @@
+"""How a population is stepped, and when a replica has broken."""

@@ -1,0 +1,161 @@
+"""A population: R replicas of one architecture as the rows of one matrix, trained at once.
+
+A replica trains as if it were alone: nothing crosses rows, so a neighbour that turns into NaN or
+is dropped changes nothing. On a CPU with one thread that is bit-equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stresstest.models.transformer import Parameters, Transformer
+from stresstest.optimizers import Optimizer, Step
+from stresstest.tables import OptionValue
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FIRST_LOSS_SCALE = 2.0**16
+_SCALE_GROWTH_STEPS = 200
+
+FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every replica of a population is trained."""
+
+    optimizer: Optimizer
+    options: dict[str, OptionValue]
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What one step measured, each [R]; `health` is FINITE or what was not finite."""
+
+    loss_R: Tensor
+    grad_norm_R: Tensor
+    health_R: Tensor
+    clipped_R: Tensor
+    skipped_R: Tensor
+
+
+class Population:
+    """The replicas `seeds`, freshly initialised (a seed may stand in several rows)."""
+
+    def __init__(self, model: Transformer, seeds: Sequence[int], training: Training) -> None:
+        self.model = model
+        self.training = training
+        rows = {seed: model.initial_row(seed) for seed in dict.fromkeys(seeds)}
+        theta_RP = torch.stack([rows[seed] for seed in seeds]).float().to(training.device)
+        self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
+        self._decay_P = model.layout.decay_mask().to(training.device)
+        self._segments = model.layout.segments()
+        self._num_updates = 0
+        self._scale_R = torch.full((len(seeds),), FIRST_LOSS_SCALE, device=training.device)
+        self._since_skip_R = torch.zeros_like(self._scale_R)
+        self._attach(theta_RP)
+
+    @property
+    def num_replicas(self) -> int:
+        """R, the rows still in training."""
+        return self.theta_RP.shape[0]
+
+    def profile(self, tokens_RBT: Tensor) -> None:
+        """The variant's measurement at initialisation, if it has one (Admin)."""
+        if self.model.variant.profiled:
+            with torch.no_grad():
+                self.model.profile(self._parameters(), tokens_RBT)
+
+    def evaluate(self, batch_RBT1: Tensor) -> Tensor:
+        """The loss of each replica on a batch, [R], without training."""
+        with torch.no_grad(), self._autocast():
+            return self.model.loss(self._parameters(), batch_RBT1)
+
+    def step(self, batch_RBT1: Tensor, lr_R: Tensor) -> Readings:
+        """One optimizer step of every replica, each at its own learning rate."""
+        with self._autocast():
+            loss_R = self.model.loss(self._parameters(), batch_RBT1)
+        scaled = self.training.dtype == torch.float16
+        total = (loss_R * self._scale_R if scaled else loss_R).sum()
+        gradients = torch.autograd.grad(total, list(self._leaves.values()))
+        self.model.layout.gather(gradients, self.grad_RP)
+        loss_R = loss_R.detach()
+        if scaled:
+            self.grad_RP.div_(self._scale_R[:, None])
+        grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1)
+        skipped_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
+        clipped_R = self._clip(grad_norm_R)
+        if scaled:
+            self._update_unless(skipped_R, lr_R)
+        else:
+            self._update(lr_R)
+        health_R = self._health(loss_R, grad_norm_R, skipped_R)
+        return Readings(loss_R, grad_norm_R, health_R, clipped_R, skipped_R)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every replica but these rows."""
+        index = torch.tensor(rows, device=self.theta_RP.device)
+        self._state = {slot: matrix[index] for slot, matrix in self._state.items()}
+        self._scale_R, self._since_skip_R = self._scale_R[index], self._since_skip_R[index]
+        self._attach(self.theta_RP[index])
+
+    def _attach(self, theta_RP: Tensor) -> None:
+        self.theta_RP = theta_RP
+        self.grad_RP = torch.empty_like(theta_RP)
+        self._leaves = self.model.layout.leaves(self.theta_RP)
+
+    def _parameters(self) -> Parameters:
+        return self.model.layout.unbind(self._leaves)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.training.dtype
+        enabled = dtype != torch.float32
+        return torch.autocast(self.training.device.type, dtype=dtype if enabled else None, enabled=enabled)
+
+    def _clip(self, grad_norm_R: Tensor) -> Tensor:
+        limit = self.training.clip_norm
+        if limit is None:
+            return torch.zeros_like(grad_norm_R, dtype=torch.bool)
+        factor_R = (limit / (grad_norm_R + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        self.grad_RP.mul_(factor_R[:, None])
+        return grad_norm_R > limit
+
+    def _update(self, lr_R: Tensor) -> None:
+        self._num_updates += 1
+        step = Step(
+            theta_RP=self.theta_RP,
+            grad_RP=self.grad_RP,
+            lr_R1=lr_R[:, None],
+            state=self._state,
+            step=self._num_updates,
+            decay_P=self._decay_P,
+            segments=self._segments,
+        )
+        with torch.no_grad():
+            self.training.optimizer.update(step, **self.training.options)
+
+    def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
+        """Update, but leave rows whose scaled gradient overflowed as they were, and adapt the scale."""
+        matrices = [self.theta_RP, *self._state.values()]
+        before = [matrix.clone() for matrix in matrices]
+        self._update(lr_R)
+        for matrix, old in zip(matrices, before, strict=True):
+            matrix.copy_(torch.where(skipped_R[:, None], old, matrix))
+        self._since_skip_R = torch.where(skipped_R, 0.0, self._since_skip_R + 1.0)
+        grows_R = self._since_skip_R == _SCALE_GROWTH_STEPS
+        self._since_skip_R = torch.where(grows_R, 0.0, self._since_skip_R)
+        factor_R = torch.where(skipped_R, 0.5, 1.0) * torch.where(grows_R, 2.0, 1.0)
+        self._scale_R = self._scale_R * factor_R
+
+    def _health(self, loss_R: Tensor, grad_norm_R: Tensor, skipped_R: Tensor) -> Tensor:
+        bad_gradient_R = ~grad_norm_R.isfinite() & (~skipped_R | (self._scale_R < 1.0))
+        bad_parameter_R = ~self.theta_RP.sum(1).isfinite()
+        health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
+        health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
+        return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)

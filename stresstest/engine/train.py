@@ -1,0 +1,135 @@
+"""The one training loop: a generator of blocks of steps, read by whoever asks the question."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresstest.engine.population import Population, Readings
+from stresstest.tasks.language import INITIAL, TRAINING, VALIDATION, LanguageTask
+
+LOOK_EVERY = {"cpu": 4, "cuda": 20}
+INITIAL_BATCHES = 8
+VALIDATION_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive steps of the rows still in training; arrays are [steps, rows].
+
+    `constant` is the loss of the best constant predictor on the same batch.
+    """
+
+    rows: tuple[int, ...]
+    loss: NDArray[np.float64]
+    constant: NDArray[np.float64]
+    grad_norm: NDArray[np.float64]
+    health: NDArray[np.int64]
+    clipped: NDArray[np.bool_]
+    skipped: NDArray[np.bool_]
+
+
+class Batches:
+    """Batches of one task on the device, drawn by seed and step."""
+
+    def __init__(self, task: LanguageTask, device: torch.device) -> None:
+        self.task = task
+        self.device = device
+        self._training = _to_device(task.training, device)
+        self._validation = _to_device(task.validation, device)
+        self._span = torch.arange(task.seq_len + 1, device=device)
+        self._log_unigram = torch.from_numpy(task.log_unigram).float().to(device)
+
+    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Tensor:
+        """Bytes of each replica's batch, [R, B, T + 1], int64."""
+        offsets = torch.from_numpy(self.task.offsets(seeds, step, stream))
+        if self.device.type == "cuda":
+            offsets = offsets.pin_memory().to(self.device, non_blocking=True)
+        data = self._validation if stream == VALIDATION else self._training
+        return data[offsets[..., None] + self._span].long()
+
+    def constant_loss(self, batch_RBT1: Tensor) -> Tensor:
+        """Loss of the best constant predictor (the unigram distribution) on each batch, [R]."""
+        return -self._log_unigram[batch_RBT1[:, :, 1:]].flatten(1).mean(1)
+
+
+def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
+    """Run the variant's profiling pass; return losses at initialisation, [batches, R], as judged."""
+    population.profile(batches.batch(seeds, 0, INITIAL)[:, :, :-1])
+    loss, constant = _evaluate(population, batches, seeds, INITIAL, INITIAL_BATCHES)
+    return judged_loss(loss, constant, batches.task)
+
+
+def judged_loss(
+    loss: NDArray[np.float64], constant: NDArray[np.float64], task: LanguageTask
+) -> NDArray[np.float64]:
+    """The loss without the luck of the batch: relative to the constant predictor on the same batch.
+
+    Near a collapse to the constant predictor this is some ten times less noisy than the loss.
+    """
+    return loss - constant + task.baseline_loss
+
+
+def validation_loss(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
+    """Mean validation loss of each replica, [R], on the same batches for every seed's every run."""
+    return np.asarray(_evaluate(population, batches, seeds, VALIDATION, VALIDATION_BATCHES)[0].mean(0))
+
+
+def train(
+    population: Population, batches: Batches, seeds: Sequence[int], lr_TR: NDArray[np.float64]
+) -> Generator[Block, Sequence[int] | None, None]:
+    """Train the rows `seeds` at the learning rates `lr_TR`; the host looks at every block.
+
+    Send the rows to drop after each block (an empty sequence keeps all); the rest go on as before.
+    """
+    rows = tuple(range(len(seeds)))
+    lrs = torch.from_numpy(lr_TR).float().to(batches.device)
+    pending: list[tuple[Readings, Tensor]] = []
+    for step in range(len(lr_TR)):
+        batch = batches.batch([seeds[row] for row in rows], step)
+        readings = population.step(batch, lrs[step, list(rows)])
+        pending.append((readings, batches.constant_loss(batch)))
+        if len(pending) < LOOK_EVERY[batches.device.type] and step + 1 < len(lr_TR):
+            continue
+        dropped = set((yield _block(rows, pending)) or ())
+        pending = []
+        if dropped:
+            kept = [i for i, row in enumerate(rows) if row not in dropped]
+            rows = tuple(rows[i] for i in kept)
+            if not rows:
+                return
+            population.keep(kept)
+
+
+def _evaluate(
+    population: Population, batches: Batches, seeds: Sequence[int], stream: int, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(loss, the constant predictor's loss) on `count` batches, each [count, R]."""
+    drawn = [batches.batch(seeds, i, stream) for i in range(count)]
+    losses = torch.stack([population.evaluate(batch) for batch in drawn])
+    constants = torch.stack([batches.constant_loss(batch) for batch in drawn])
+    return losses.double().cpu().numpy(), constants.double().cpu().numpy()
+
+
+def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]]) -> Block:
+    def stack(name: str) -> NDArray[np.generic]:
+        return torch.stack([getattr(readings, name) for readings, _ in pending]).cpu().numpy()
+
+    return Block(
+        rows=rows,
+        loss=stack("loss_R").astype(np.float64),
+        constant=torch.stack([constant for _, constant in pending]).double().cpu().numpy(),
+        grad_norm=stack("grad_norm_R").astype(np.float64),
+        health=stack("health_R").astype(np.int64),
+        clipped=stack("clipped_R").astype(np.bool_),
+        skipped=stack("skipped_R").astype(np.bool_),
+    )
+
+
+def _to_device(part: NDArray[np.uint8], device: torch.device) -> Tensor:
+    return torch.from_numpy(part.copy()).to(device)

@@ -1,0 +1,44 @@
+"""What can go wrong, in the user's words, and the exit code each kind ends with."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The public exit codes of every command."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    NO_VERDICT = 3
+    MODEL_FAILED = 4
+    NOTHING_TO_RUN = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class StresstestError(Exception):
+    """Base of the errors that the command line turns into one line and an exit code."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class ConfigError(StresstestError, ValueError):
+    """A wrong setting, found before the first training step: what, where, and what to do."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NothingToRunError(StresstestError):
+    """The selection is empty."""
+
+    exit_code = ExitCode.NOTHING_TO_RUN
+
+
+class InterruptedRunError(StresstestError):
+    """The user or the system stopped the run; what had finished is saved."""
+
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""Which question is asked: plan the cells, train them, reduce the records to a result."""

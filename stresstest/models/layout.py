@@ -1,0 +1,145 @@
+"""Where each parameter of a replica lives in its row of `theta_RP`, and how it is drawn.
+
+Parameters of one kind in several layers form a bank, iterated with `unbind`: indexing a bank
+inside autograd costs a pass over all of it per layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Init:
+    """How one tensor starts: normal with `std` (times one gain per leading slice), plus `mean`."""
+
+    std: float = 0.0
+    mean: float = 0.0
+    gains: tuple[float, ...] = ()
+
+    def draw(self, seed: int, name: str, shape: Sequence[int]) -> Tensor:
+        """The float64 tensor of (seed, name): the same on every machine, whoever the neighbours are."""
+        values = torch.full(tuple(shape), self.mean, dtype=torch.float64)
+        if self.std == 0.0:
+            return values
+        generator = torch.Generator().manual_seed(_seed_of(seed, name))
+        values += self.std * torch.randn(tuple(shape), dtype=torch.float64, generator=generator)
+        if self.gains:
+            gains = torch.tensor(self.gains, dtype=torch.float64)
+            values *= gains.view(-1, *[1] * (len(shape) - 1))
+        return values
+
+
+def xavier(fan_in: int, fan_out: int, gain: float = 1.0, gains: tuple[float, ...] = ()) -> Init:
+    """Xavier's normal initialisation, N(0, gain^2 * 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    return Init(std=gain * math.sqrt(2.0 / (fan_in + fan_out)), gains=gains)
+
+
+def _seed_of(seed: int, name: str) -> int:
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass
+class Bank:
+    """The tensors of one kind: one of `shape` per layer that has it."""
+
+    kind: str
+    shape: tuple[int, ...]
+    layers: list[int] = field(default_factory=list)
+    inits: list[Init] = field(default_factory=list)
+    start: int = 0
+
+    @property
+    def numel(self) -> int:
+        """Elements of one layer's tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.numel * len(self.layers)
+
+    def view(self, matrix_RP: Tensor) -> Tensor:
+        """The bank's part of a [R, P] matrix, as [R, layers, *shape]."""
+        part = matrix_RP[:, self.start : self.stop]
+        return part.view(matrix_RP.shape[0], len(self.layers), *self.shape)
+
+
+class Layout:
+    """All banks of a model, in the order they were added."""
+
+    def __init__(self) -> None:
+        self.banks: dict[str, Bank] = {}
+
+    def add(self, kind: str, layer: int, shape: Sequence[int], init: Init) -> None:
+        """Declare the tensor `kind` of `layer` (0 where a model has it once)."""
+        bank = self.banks.setdefault(kind, Bank(kind, tuple(shape)))
+        assert bank.shape == tuple(shape), f"bank {kind} holds tensors of one shape"
+        bank.layers.append(layer)
+        bank.inits.append(init)
+
+    def close(self) -> None:
+        """Fix the offsets; nothing is added afterwards."""
+        start = 0
+        for bank in self.banks.values():
+            bank.start = start
+            start = bank.stop
+        self.num_parameters = start
+
+    def draw_row(self, seed: int) -> Tensor:
+        """The initial parameters of one replica, [P], drawn in float64."""
+        parts = [
+            init.draw(seed, f"{bank.kind}.{layer}", bank.shape).flatten()
+            for bank in self.banks.values()
+            for layer, init in zip(bank.layers, bank.inits, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def leaves(self, theta_RP: Tensor) -> dict[str, Tensor]:
+        """One detached leaf a bank on theta's storage: autograd views of one leaf are slow."""
+        return {kind: bank.view(theta_RP).detach().requires_grad_() for kind, bank in self.banks.items()}
+
+    def gather(self, gradients: Sequence[Tensor], grad_RP: Tensor) -> None:
+        """Write the leaves' gradients into one matrix."""
+        for bank, gradient in zip(self.banks.values(), gradients, strict=True):
+            bank.view(grad_RP).copy_(gradient)
+
+    def unbind(self, leaves: dict[str, Tensor]) -> dict[tuple[str, int], Tensor]:
+        """The tensors by (kind, layer), each [R, *shape]."""
+        return {
+            (kind, layer): tensor
+            for kind, bank in self.banks.items()
+            for layer, tensor in zip(bank.layers, leaves[kind].unbind(1), strict=True)
+        }
+
+    def decay_mask(self) -> Tensor:
+        """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""
+        parts = [
+            torch.full((stop - start,), float(decays)) for start, stop, _, decays in self.segments()
+        ]
+        return torch.cat(parts)
+
+    def segments(self) -> list[tuple[int, int, int, bool]]:
+        """(start, stop, rows, decays): each bank as `rows` equal parts, one per tensor.
+
+        These are the "layers" of LAMB; `decays` tells whether weight decay applies to them.
+        """
+        return [
+            (
+                bank.start,
+                bank.stop,
+                len(bank.layers) * (bank.shape[0] if bank.kind in _SPLIT else 1),
+                len(bank.shape) > 1 and bank.kind not in _VECTORS,
+            )
+            for bank in self.banks.values()
+        ]
+
+
+_SPLIT = {"qkv.weight", "qkv.bias"}  # three tensors stored as one
+_VECTORS = {"qkv.bias"}

@@ -1,0 +1,227 @@
+"""The wiring table: where norms, gains and gates sit in a residual block. Start reading here.
+
+Every variant is one equation with other constants, applied to each sublayer f in turn:
+
+    x <- post(skip * x + gate * out(f(pre_gain * pre(x))))
+
+with an optional inner norm inside f, and a norm before the output layer where the variant has
+one. A variant is a function from a `Place` to a `Wiring` of plain numbers and bools. To add one,
+write that function here: the command line, `stresstest list`, the reports and the conformance
+tests read this table. The norm function, QK-norm and the like are other settings, never variants.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stresstest.tables import OptionValue, Table
+
+Sublayer = Literal["attention", "ffn"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sublayer sits: `layer` counts from 1 to `depth` blocks, two sublayers a block."""
+
+    layer: int
+    depth: int
+    sublayer: Sublayer
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The constants of the block equation at one place."""
+
+    pre_norm: bool = False
+    pre_gain: float = 1.0
+    inner_norm: bool = False  # attention: on the joined heads before W_O; ffn: before the last matrix
+    out_norm: bool = False
+    post_norm: bool = False
+    skip: float = 1.0
+    learned_skip: bool = False  # a vector of the width, initialised at `skip`
+    gate: float = 1.0
+    learned_gate: Literal["no", "scalar", "vector"] = "no"  # a scalar is shared by the layer
+    head_scale: bool = False  # a learned scalar a head, before W_O
+    value_gain: float = 1.0  # the gains multiply the initial std of W_V, W_O, W_1, W_2
+    output_gain: float = 1.0
+    fc1_gain: float = 1.0
+    fc2_gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One entry of the wiring table."""
+
+    name: str
+    summary: str
+    source: str
+    wiring: Callable[..., Wiring]
+    options: Mapping[str, OptionValue]  # keyword arguments of `wiring`, with their defaults
+    final_norm: bool = False
+    embedding_norm: bool = False
+    profiled: bool = False  # `skip` is measured on a forward pass at initialisation (Admin)
+
+
+_entries: list[Variant] = []
+
+
+def _variant(
+    name: str,
+    source: str,
+    *,
+    final_norm: bool = False,
+    embedding_norm: bool = False,
+    profiled: bool = False,
+) -> Callable[[Callable[..., Wiring]], Callable[..., Wiring]]:
+    def register(wiring: Callable[..., Wiring]) -> Callable[..., Wiring]:
+        parameters = list(inspect.signature(wiring).parameters.values())[1:]
+        summary = inspect.cleandoc(wiring.__doc__ or "").splitlines()[0]
+        options = {p.name: p.default for p in parameters}
+        _entries.append(
+            Variant(name, summary, source, wiring, options, final_norm, embedding_norm, profiled)
+        )
+        return wiring
+
+    return register
+
+
+@_variant("plain", "ReZero's vanilla network: Bachlechner et al. 2020, Table 1 row 1")
+def _plain(place: Place) -> Wiring:
+    """x <- f(x): no residual connection, no norm."""
+    return Wiring(skip=0.0)
+
+
+@_variant("residual", "Bachlechner et al. 2020, Table 1 row 2; He et al. 2016")
+def _residual(place: Place) -> Wiring:
+    """x <- x + f(x): residual connections, no norm."""
+    return Wiring()
+
+
+@_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020, Table 1")
+def _post_ln(place: Place) -> Wiring:
+    """x <- N(x + f(x)): the original Transformer."""
+    return Wiring(post_norm=True)
+
+
+@_variant("pre-ln", "Xiong et al. 2020, Table 1", final_norm=True)
+def _pre_ln(place: Place) -> Wiring:
+    """x <- x + f(N(x)), and a final norm."""
+    return Wiring(pre_norm=True)
+
+
+@_variant("gpt2-norm", "Bachlechner et al. 2020, Table 1; OLMo 2 (final norm as there)", final_norm=True)
+def _gpt2_norm(place: Place) -> Wiring:
+    """x <- x + N(f(x)): the norm on the branch's output (not GPT-2's own block)."""
+    return Wiring(out_norm=True)
+
+
+@_variant("normformer", "Shleifer et al. 2021, Eq. 1-4", final_norm=True)
+def _normformer(place: Place, res_scale: bool = False) -> Wiring:
+    """Pre-LN with head scale, a norm after attention and one inside the feed-forward layer.
+
+    `res_scale` adds ResScale: a learned vector on the feed-forward residual, initialised at 1
+    (the paper advises it for small models only).
+    """
+    if place.sublayer == "attention":
+        return Wiring(pre_norm=True, out_norm=True, head_scale=True)
+    return Wiring(pre_norm=True, inner_norm=True, learned_skip=res_scale)
+
+
+@_variant("rezero", "Bachlechner et al. 2020, Eq. 2; one scalar a layer as in their code")
+def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
+    """x <- x + alpha f(x), alpha learned and 0 at first, one a layer (`alpha=1` is the control)."""
+    return Wiring(gate=alpha, learned_gate="scalar")
+
+
+@_variant("deepnorm", "Wang et al. 2022, Fig. 2: decoder-only constants")
+def _deepnorm(place: Place) -> Wiring:
+    """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4."""
+    beta = (8 * place.depth) ** -0.25
+    return Wiring(
+        post_norm=True,
+        skip=(2 * place.depth) ** 0.25,
+        value_gain=beta,
+        output_gain=beta,
+        fc1_gain=beta,
+        fc2_gain=beta,
+    )
+
+
+@_variant("admin", "Liu et al. 2020, Sec. 4.2: omega_i^2 = 1 + sum of Var f_j, j < i", profiled=True)
+def _admin(place: Place) -> Wiring:
+    """x <- N(omega x + f(x)), omega a learned vector set by a profiling pass at initialisation."""
+    return Wiring(post_norm=True, learned_skip=True)
+
+
+@_variant("sandwich-ln", "Ding et al. 2021 (CogView), Sec. 2.4", final_norm=True)
+def _sandwich_ln(place: Place) -> Wiring:
+    """x <- x + N(f(N(x))), W_O and W_2 scaled by 1/sqrt(2L)."""
+    gain = (2 * place.depth) ** -0.5
+    return Wiring(pre_norm=True, out_norm=True, output_gain=gain, fc2_gain=gain)
+
+
+@_variant("sub-ln", "Wang et al. 2022 (Magneto), Sec. 2: decoder-only constants", final_norm=True)
+def _sub_ln(place: Place) -> Wiring:
+    """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L)."""
+    gain = math.log(2 * place.depth) ** 0.5
+    return Wiring(
+        pre_norm=True,
+        inner_norm=True,
+        value_gain=gain,
+        output_gain=gain,
+        fc1_gain=gain,
+        fc2_gain=gain,
+    )
+
+
+@_variant("mix-ln", "Li et al. 2024 (Mix-LN): a = 0.25", final_norm=True)
+def _mix_ln(place: Place, post_share: float = 0.25) -> Wiring:
+    """Post-LN in the first quarter of the layers (`post_share`), Pre-LN in the rest."""
+    if place.layer <= math.floor(post_share * place.depth):
+        return Wiring(post_norm=True)
+    return Wiring(pre_norm=True)
+
+
+@_variant("lns", "Sun et al. 2025 (LayerNorm Scaling), Eq. 12", final_norm=True)
+def _lns(place: Place) -> Wiring:
+    """x <- x + f(N(x) / sqrt(l)) in layer l."""
+    return Wiring(pre_norm=True, pre_gain=place.layer**-0.5)
+
+
+@_variant("layerscale", "Touvron et al. 2021 (CaiT), Eq. 4; 1e-4 as in DeiT's code", final_norm=True)
+def _layerscale(place: Place, init: float = 1e-4) -> Wiring:
+    """x <- x + gamma * f(N(x)), gamma a learned vector, `init` at first."""
+    return Wiring(pre_norm=True, gate=init, learned_gate="vector")
+
+
+@_variant("peri-ln", "Kim et al. 2025 (Peri-LN), Sec. 3", final_norm=True, embedding_norm=True)
+def _peri_ln(place: Place) -> Wiring:
+    """x <- x + N(f(N(x))), and a norm on the embedding and at the end."""
+    return Wiring(pre_norm=True, out_norm=True)
+
+
+VARIANTS: Table[Variant] = Table("variant", _entries)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One norm function."""
+
+    name: str
+    summary: str
+    source: str
+
+
+NORMS: Table[Norm] = Table(
+    "norm",
+    [
+        Norm("layer-norm", "gain * (x - mean) / sqrt(var + 1e-5) + bias", "Ba et al. 2016"),
+        Norm("rms-norm", "gain * x / sqrt(mean(x^2) + 1e-6)", "Zhang & Sennrich 2019"),
+        Norm("dyt", "gain * tanh(alpha x) + bias, alpha learned, 0.5 at first", "Zhu et al. 2025 (DyT)"),
+        Norm("none", "the identity: the variant's wiring without its norms", ""),
+    ],
+)

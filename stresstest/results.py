@@ -1,0 +1,228 @@
+"""What was found: records that are stored as JSON, and the statistics over seeds.
+
+Learning rates are compared in log2 (octaves); a value that is only known to lie beyond the range
+is a bracket with one open side, never a number.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stresstest.errors import ConfigError
+from stresstest.tables import Table
+
+RESULT_SCHEMA = "stresstest.result/1"
+
+Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
+
+
+class Record(BaseModel):
+    """Base of everything stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Bracket(Record):
+    """Where a value lies: between `low` and `high`; `None` is an open side; equal sides are exact."""
+
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def exactly(cls, value: float) -> Bracket:
+        """A value that was measured."""
+        return cls(low=value, high=value)
+
+
+class Cell(Record):
+    """One finished cell: one experiment at one point for one seed."""
+
+    key: str
+    variant: str
+    seed: int
+    status: Status
+    error: str = ""
+    seconds: float = 0.0
+    metrics: dict[str, Bracket] = {}
+    ramp: dict[str, Any] = {}
+    hold: list[dict[str, Any]] = []
+
+
+class MetricSummary(Record):
+    """A metric over seeds.
+
+    median is of the lower sides; low and high bound the median with the stated coverage;
+    censored counts seeds whose value lies beyond the range that was looked at.
+    """
+
+    median: Bracket
+    low: float | None
+    high: float | None
+    coverage: float
+    n: int
+    censored: int
+    per_seed: dict[str, Bracket]
+
+
+class SummaryRow(Record):
+    """One variant: its metrics, and what became of its replicas on the ramp."""
+
+    variant: str
+    depth: int
+    optimizer: str
+    metrics: dict[str, MetricSummary]
+    outcomes: dict[str, int]
+    times_weakest: MetricSummary | None = None
+    curve: list[tuple[float, float]] = []
+
+
+class Finding(Record):
+    """A sentence about the result, with its remedy; `kind` is stable for machines."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+class Result(Record):
+    """A whole result, as `result.json` holds it."""
+
+    schema_: str
+    command: str
+    reproduce: str
+    spec: dict[str, Any]
+    rules: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    cells: list[Cell]
+    summary: list[SummaryRow]
+    findings: list[Finding]
+    verdicts: list[dict[str, Any]] = []
+
+    def to_json(self) -> str:
+        """The text of `result.json`."""
+        return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
+
+
+def load_result(path: Path) -> Result:
+    """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
+    import json
+
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not a readable result ({error}); it was left as it is") from None
+    schema = stored.get("schema") if isinstance(stored, dict) else None
+    if schema != RESULT_SCHEMA:
+        raise ConfigError(f"{path} has schema {schema!r}, this version reads {RESULT_SCHEMA!r}; it was left as it is")
+    try:
+        return Result.model_validate({"schema_": stored.pop("schema"), **stored})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path} does not fit its schema at {where}: {first['msg']}; it was left as it is") from None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All facts about one metric."""
+
+    name: str
+    unit: str
+    scale: Literal["log2", "linear"]
+    direction: Literal["higher", "lower"]
+    summary: str
+    source: str = "this project"
+
+
+METRICS: Table[Metric] = Table(
+    "metric",
+    [
+        Metric("onset_lr", "lr", "log2", "higher", "Ramp LR at which a replica starts to lose what it learned, for good."),
+        Metric("explosion_lr", "lr", "log2", "higher", "Ramp LR at which the loss is non-finite or above its start."),
+        Metric("steps_survived", "steps", "linear", "higher", "Steps of the ramp before the explosion."),
+        Metric("max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold, a bracket."),
+        Metric("lr_window", "octaves", "linear", "higher", "Octaves from the smallest LR that makes progress to max_stable_lr."),
+        Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
+        Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
+        Metric("seconds_per_step", "seconds", "log2", "lower", "Wall-clock seconds of a step of one replica."),
+    ],
+)
+
+
+def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
+    """Median over seeds with a distribution-free interval."""
+    lows = [_side(b.low, -math.inf) for b in per_seed.values()]
+    highs = [_side(b.high, math.inf) for b in per_seed.values()]
+    log = METRICS[metric].scale == "log2"
+    rank, coverage = interval_rank(len(lows))
+    return MetricSummary(
+        median=Bracket(low=_finite(_median(lows, log)), high=_finite(_median(highs, log))),
+        low=_finite(sorted(lows)[rank - 1]),
+        high=_finite(sorted(highs)[-rank]),
+        coverage=coverage,
+        n=len(lows),
+        censored=sum(b.low is None or b.high is None for b in per_seed.values()),
+        per_seed={str(seed): bracket for seed, bracket in per_seed.items()},
+    )
+
+
+def interval_rank(n: int, wanted: float = 0.9) -> tuple[int, float]:
+    """Which order statistics bound the median, and how often: (k, coverage) for [x_(k), x_(n+1-k)].
+
+    Exact for any continuous distribution (binomial; e.g. Conover 1999, Sec. 3.2). When even the
+    range covers less than `wanted`, the range it is: 3 seeds cover the median 75 % of the time.
+    """
+    rank = 1
+    while 2 * (rank + 1) <= n + 1 and _coverage(rank + 1, n) >= wanted:
+        rank += 1
+    return rank, _coverage(rank, n)
+
+
+def ratios(metric: str, over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[int, Bracket]:
+    """Paired ratios of last-known-good values, seed by seed; an open side stays open."""
+    paired = {}
+    for seed in over:
+        if seed not in under:
+            continue
+        a, b = over[seed], under[seed]
+        if a.low is None or b.low is None:
+            continue
+        beyond = a.high is None
+        paired[int(seed)] = Bracket(low=a.low / b.low, high=None if beyond else a.low / b.low)
+    return paired
+
+
+def _coverage(rank: int, n: int) -> float:
+    return float(1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n)
+
+
+def _side(value: float | None, open_side: float) -> float:
+    return open_side if value is None else value
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _median(values: Sequence[float], log: bool) -> float:
+    if not log or len(values) % 2 or not all(0 < v < math.inf for v in values):
+        return statistics.median(values)
+    return math.exp(statistics.median(math.log(v) for v in values))
+
+
+def count(values: Iterable[str]) -> dict[str, int]:
+    """How often each value occurs, in order of first occurrence."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts

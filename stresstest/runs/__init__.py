@@ -1,0 +1,1 @@
+"""Durable cells, and the processes that train them."""

@@ -1,0 +1,67 @@
+"""What makes two results the same or not comparable: keys of settings, code and environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def cell_key(settings: Mapping[str, Any]) -> str:
+    """Content address of a cell: a hash of all resolved settings, not only the unusual ones."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_fingerprint() -> str:
+    """Hash of the modules that decide a number: what trains, not what prints."""
+    digest = hashlib.blake2b(digest_size=8)
+    for folder in ("models", "tasks", "engine", "experiments"):
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    digest.update((PACKAGE / "optimizers.py").read_bytes())
+    return digest.hexdigest()
+
+
+def environment(device: str, dtype: str) -> dict[str, Any]:
+    """Everything a trace depends on beside the settings; `key` is what must agree to compare."""
+    torch_version = version("torch")
+    facts = {
+        "torch": torch_version,
+        "numpy": version("numpy"),
+        "stresstest": version("train-stresstest"),
+        "python": platform.python_version(),
+        "os": platform.system(),
+        "machine": platform.machine(),
+        "device": device.split(":")[0],
+        "device_name": _device_name(device),
+        "dtype": dtype,
+    }
+    minor = ".".join(torch_version.split(".")[:2])
+    parts = [f"torch{minor}", facts["device"], facts["device_name"], facts["machine"], dtype, facts["os"]]
+    return {**facts, "key": "/".join(parts)}
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device != "cpu":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        return f"{torch.cuda.get_device_name(device)} sm{capability}"
+    return f"{_cpu_model()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown CPU"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")

@@ -1,0 +1,58 @@
+"""A table of named entries: one place per fact, read by the CLI, `list`, reports and tests."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+from stresstest.errors import ConfigError
+
+
+class Entry(Protocol):
+    """What every table entry can say about itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+OptionValue = float | bool  # of an entry that takes options, NAME[:key=value,...]
+
+E = TypeVar("E", bound=Entry)
+
+
+class Table(Mapping[str, E]):
+    """Entries by name, in the order they were written; an unknown name is a `ConfigError`."""
+
+    def __init__(self, kind: str, entries: Iterable[E]) -> None:
+        self.kind = kind
+        self._entries = {entry.name: entry for entry in entries}
+
+    def __getitem__(self, name: str) -> E:
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} '{name}'{did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The tail of an error line: the nearest choice, or all of them when none is near."""
+    known = list(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; choose from {', '.join(known)}" if known else "; it takes none"
