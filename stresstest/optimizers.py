@@ -121,27 +121,21 @@ def _rmsprop(s: Step, alpha: float = 0.99, eps: float = 1e-8, weight_decay: floa
 
 
 @_optimizer("adam", "Kingma & Ba 2015, Alg. 1; torch.optim.Adam", "mean", "square")
-def _adam(
-    s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
-) -> None:
+def _adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Bias-corrected means of g and g^2: theta -= lr * m / (sqrt(v) + eps)."""
     s.add_l2(weight_decay)
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
 @_optimizer("adamw", "Loshchilov & Hutter 2019, Alg. 2; torch.optim.AdamW", "mean", "square")
-def _adamw(
-    s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01
-) -> None:
+def _adamw(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
     """Adam with decoupled weight decay on the matrices."""
     s.decay(weight_decay)
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
 @_optimizer("radam", "Liu et al. 2020, Alg. 2; torch.optim.RAdam (threshold rho > 5)", "mean", "square")
-def _radam(
-    s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
-) -> None:
+def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Adam with a rectified step size; plain momentum while the variance is untrustworthy."""
     s.add_l2(weight_decay)
     mean, square = s.moments(beta1, beta2)
@@ -181,8 +175,9 @@ def _lamb(
     for start, stop, rows, decays in s.segments:
         if not adapt_when_no_decay and not (weight_decay and decays):
             continue
-        weights = s.theta_RP[:, start:stop].unflatten(1, (rows, -1))
-        update = direction[:, start:stop].unflatten(1, (rows, -1))
+        shape = (len(direction), rows, (stop - start) // rows)
+        weights = s.theta_RP[:, start:stop].view(shape)
+        update = direction[:, start:stop].view(shape)
         update.mul_(_trust_ratio(weights, update))
     s.descend(direction)
 

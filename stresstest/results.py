@@ -147,11 +147,19 @@ class Metric:
 METRICS: Table[Metric] = Table(
     "metric",
     [
-        Metric("onset_lr", "lr", "log2", "higher", "Ramp LR at which a replica starts to lose what it learned, for good."),
+        Metric(
+            "onset_lr", "lr", "log2", "higher", "Ramp LR at which a replica starts to lose what it learned, for good."
+        ),
         Metric("explosion_lr", "lr", "log2", "higher", "Ramp LR at which the loss is non-finite or above its start."),
         Metric("steps_survived", "steps", "linear", "higher", "Steps of the ramp before the explosion."),
         Metric("max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold, a bracket."),
-        Metric("lr_window", "octaves", "linear", "higher", "Octaves from the smallest LR that makes progress to max_stable_lr."),
+        Metric(
+            "lr_window",
+            "octaves",
+            "linear",
+            "higher",
+            "Octaves from the smallest LR that makes progress to max_stable_lr.",
+        ),
         Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
         Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
         Metric("seconds_per_step", "seconds", "log2", "lower", "Wall-clock seconds of a step of one replica."),
@@ -188,7 +196,7 @@ def interval_rank(n: int, wanted: float = 0.9) -> tuple[int, float]:
     return rank, _coverage(rank, n)
 
 
-def ratios(metric: str, over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[int, Bracket]:
+def ratios(over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[int, Bracket]:
     """Paired ratios of last-known-good values, seed by seed; an open side stays open."""
     paired = {}
     for seed in over:

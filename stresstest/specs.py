@@ -87,6 +87,8 @@ class LrRangeSpec(ModelSpec):
     @field_validator("seeds")
     @classmethod
     def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if min(seeds) < 0 or max(seeds) >= 1 << 32:
+            raise ValueError(f"seeds {','.join(map(str, seeds))} must lie between 0 and 2^32 - 1")
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds {','.join(map(str, seeds))} repeat; give each seed once")
         return seeds
@@ -99,9 +101,7 @@ class LrRangeSpec(ModelSpec):
     @model_validator(mode="after")
     def _ramp_rises(self) -> Self:
         if self.start_lr >= self.end_lr:
-            raise ValueError(
-                f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise"
-            )
+            raise ValueError(f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise")
         if self.ramp == "exponential" and self.start_lr == 0:
             raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
         return self

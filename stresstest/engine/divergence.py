@@ -127,9 +127,7 @@ class Detector:
             outcome = "failed-to-train"
         else:
             outcome = "spiked" if self._spiked else "stable"
-        return Judgement(
-            outcome, self._reason, onset, self._explosion_step, self._best, self._level, learned
-        )
+        return Judgement(outcome, self._reason, onset, self._explosion_step, self._best, self._level, learned)
 
     @property
     def floor(self) -> float:
@@ -159,9 +157,7 @@ class Detector:
         return start + margin
 
     def _watch_explosion(self) -> None:
-        self._above_since, self._above_length = self._run_above(
-            self._ceiling, self._above_since, self._above_length
-        )
+        self._above_since, self._above_length = self._run_above(self._ceiling, self._above_since, self._above_length)
         if self._above_length >= self.rules.persistence:
             self._explosion_step = self._above_since
 

@@ -35,9 +35,7 @@ def replicas_that_fit(model: Transformer, training: Training, batch_size: int) -
     return max(1, int(_USABLE_SHARE * free) // (4 * (states + activations)))
 
 
-def in_halves(
-    rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]], list[Answer]]
-) -> list[Answer]:
+def in_halves(rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]], list[Answer]]) -> list[Answer]:
     """Do `work` on at most `capacity` rows at once; what does not fit is halved and tried again."""
     if len(rows) > capacity:
         return [

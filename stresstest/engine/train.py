@@ -65,9 +65,7 @@ def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -
     return judged_loss(loss, constant, batches.task)
 
 
-def judged_loss(
-    loss: NDArray[np.float64], constant: NDArray[np.float64], task: LanguageTask
-) -> NDArray[np.float64]:
+def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], task: LanguageTask) -> NDArray[np.float64]:
     """The loss without the luck of the batch: relative to the constant predictor on the same batch.
 
     Near a collapse to the constant predictor this is some ten times less noisy than the loss.

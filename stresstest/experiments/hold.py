@@ -81,9 +81,7 @@ class HoldSearch:
     def max_stable_lr(self) -> Bracket:
         """The bracket of the result; open where the search met the end of its range."""
         low, high = self.max_stable
-        return Bracket(
-            low=None if low is None else grid_lr(low), high=None if high is None else grid_lr(high)
-        )
+        return Bracket(low=None if low is None else grid_lr(low), high=None if high is None else grid_lr(high))
 
     @property
     def min_useful_lr(self) -> Bracket:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from stresstest.experiments.measure import Bench, Run, hold, ramp
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import Bracket, Cell
+from stresstest.results import Bracket, Cell, Status
+from stresstest.runs.executor import run_tasks
 from stresstest.runs.identity import cell_key, code_fingerprint, environment
+from stresstest.runs.store import RunStore
 from stresstest.specs import LrRangeSpec, parse_choice
-from stresstest.tasks.language import load_task
+from stresstest.tasks.language import CHANCE_LOSS, load_task
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ class Plan:
     environment: dict[str, Any]
     data: dict[str, Any]
     rules: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """The same for two plans that train the same cells."""
+        return cell_key({"cells": sorted(cell.key for cell in self.cells)})
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells of one variant that train as one population."""
+
+    spec: LrRangeSpec
+    device: str
+    cells: tuple[CellPlan, ...]
 
 
 @dataclass
@@ -71,6 +87,7 @@ def plan(spec: LrRangeSpec) -> Plan:
         "bytes": len(task.data),
         "hash": task.fingerprint,
         "baseline_loss": task.baseline_loss,
+        "chance_loss": CHANCE_LOSS,
     }
     rules = asdict(Rules())
     shared = _cell_settings(spec) | {
@@ -86,6 +103,49 @@ def plan(spec: LrRangeSpec) -> Plan:
         for variant in variants
     ]
     return Plan(spec, device, cells, env, data, rules)
+
+
+def run(
+    plan: Plan,
+    store: RunStore,
+    jobs: int,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+    on_found: Callable[[int], None] = lambda count: None,
+) -> list[Cell]:
+    """Train the cells that are not on the disk yet; every finished one is stored before the next.
+
+    Cells that failed before are tried again. `on_found` hears how many cells were there already,
+    `on_cell` of each one as it ends.
+    """
+    finished = {key: cell for key, cell in store.finished().items() if cell.status == "done"}
+    missing = [cell for cell in plan.cells if cell.key not in finished]
+    on_found(len(plan.cells) - len(missing))
+    tasks = [Task(plan.spec, plan.device, tuple(group)) for group in _populations(plan.device, missing)]
+    for done in run_tasks(train_cells, tasks, jobs):
+        measured = done.answer or [_crashed(cell, done.error) for cell in done.task.cells]
+        for m in measured:
+            store.append(m.cell, m.curves)
+            finished[m.cell.key] = m.cell
+            on_cell(m.cell)
+    return [finished[cell.key] for cell in plan.cells]
+
+
+def _populations(device: str, cells: Sequence[CellPlan]) -> list[list[CellPlan]]:
+    """On a CPU one cell a task, to fill the processes; on a GPU all seeds of a variant at once."""
+    if device == "cpu":
+        return [[cell] for cell in cells]
+    groups: dict[str, list[CellPlan]] = {}
+    for cell in cells:
+        groups.setdefault(cell.variant, []).append(cell)
+    return list(groups.values())
+
+
+def _crashed(cell: CellPlan, error: str) -> Measured:
+    return Measured(_failed(cell, "crashed", error), {})
+
+
+def _failed(cell: CellPlan, status: Status, error: str) -> Cell:
+    return Cell(key=cell.key, variant=cell.variant, seed=cell.seed, status=status, error=error)
 
 
 def resolve_device(name: str) -> str:
@@ -108,20 +168,19 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def train_cells(spec: LrRangeSpec, device: str, cells: Sequence[CellPlan]) -> list[Measured]:
+def train_cells(task: Task) -> list[Measured]:
     """Train cells of one variant as populations; a replica that does not fit is `oom`."""
     started = time.perf_counter()
     try:
-        measured = _measure(spec, device, cells)
+        measured = _measure(task.spec, task.device, task.cells)
     except OutOfMemoryError as error:
-        if len(cells) > 1:
-            return [m for cell in cells for m in train_cells(spec, device, [cell])]
-        record = Cell(key=cells[0].key, variant=cells[0].variant, seed=cells[0].seed, status="oom", error=str(error))
-        return [Measured(record, {})]
-    seconds = (time.perf_counter() - started) / len(cells)
-    return [
-        Measured(m.cell.model_copy(update={"seconds": round(seconds, 3)}), m.curves) for m in measured
-    ]
+        if len(task.cells) > 1:
+            return [m for cell in task.cells for m in train_cells(replace(task, cells=(cell,)))]
+        return [Measured(_failed(task.cells[0], "oom", str(error)), {})]
+    seconds = round((time.perf_counter() - started) / len(task.cells), 3)
+    for m in measured:
+        m.cell = m.cell.model_copy(update={"seconds": seconds})
+    return measured
 
 
 def ramp_lrs(spec: LrRangeSpec) -> NDArray[np.float64]:
@@ -183,10 +242,9 @@ def _answer(run: Run) -> Answer:
 
 
 def _finish(spec: LrRangeSpec, cell: CellPlan, run: Run, search: HoldSearch, held: list[Run]) -> Measured:
-    ramp_record = run.record() | {"curve": _thinned(run)}
+    ramp_record = run.record() | {"curve": _thinned(run), "hold_monotone": search.monotone}
     hold_record = [
-        {"lr": trial.lrs[0], "validation_loss": _known(trial.validation_loss)} | trial.record()
-        for trial in held
+        {"lr": trial.lrs[0], "validation_loss": _known(trial.validation_loss)} | trial.record() for trial in held
     ]
     record = Cell(
         key=cell.key,
@@ -233,7 +291,8 @@ def _measured(lr: float | None, start_lr: float, beyond: Bracket) -> Bracket:
 def _window(search: HoldSearch) -> Bracket:
     """Octaves from the smallest useful LR to the largest stable one."""
     top, bottom = search.max_stable_lr, search.min_useful_lr
-    assert top.low is not None and bottom.high is not None, "something trained"
+    assert top.low is not None, "something trained"
+    assert bottom.high is not None, "something trained"
     narrow = math.log2(top.low / bottom.high)
     if top.high is None or bottom.low is None:
         return Bracket(low=narrow, high=None)

@@ -120,9 +120,7 @@ class Layout:
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""
-        parts = [
-            torch.full((stop - start,), float(decays)) for start, stop, _, decays in self.segments()
-        ]
+        parts = [torch.full((stop - start,), float(decays)) for start, stop, _, decays in self.segments()]
         return torch.cat(parts)
 
     def segments(self) -> list[tuple[int, int, int, bool]]:

@@ -81,9 +81,7 @@ def _variant(
         parameters = list(inspect.signature(wiring).parameters.values())[1:]
         summary = inspect.cleandoc(wiring.__doc__ or "").splitlines()[0]
         options = {p.name: p.default for p in parameters}
-        _entries.append(
-            Variant(name, summary, source, wiring, options, final_norm, embedding_norm, profiled)
-        )
+        _entries.append(Variant(name, summary, source, wiring, options, final_norm, embedding_norm, profiled))
         return wiring
 
     return register

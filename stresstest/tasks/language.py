@@ -104,14 +104,14 @@ class LanguageTask:
     @cached_property
     def log_unigram(self) -> NDArray[np.float64]:
         """Log-probability of each byte under the unigram distribution, [256]; unseen bytes get a half count."""
-        return np.log(np.maximum(self._unigram, 0.5 / len(self.training)))
+        return np.asarray(np.log(np.maximum(self._unigram, 0.5 / len(self.training))))
 
     def offsets(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> NDArray[np.int64]:
         """Where each sequence of a batch starts, [R, B]: a function of (seed, step, stream) only."""
         part = self.validation if stream == VALIDATION else self.training
         keys = _splitmix64(np.array(seeds, np.uint64) * np.uint64(4) + np.uint64(stream))
-        first = np.uint64(step * self.batch_size)
-        counters = keys[:, None] + first + np.arange(self.batch_size, dtype=np.uint64)
+        places = np.arange(self.batch_size, dtype=np.uint64) + np.uint64(step * self.batch_size)
+        counters: NDArray[np.uint64] = keys[:, None] + places
         return (_splitmix64(counters) % np.uint64(len(part) - self.seq_len)).astype(np.int64)
 
     @property
@@ -121,7 +121,7 @@ class LanguageTask:
     @cached_property
     def _unigram(self) -> NDArray[np.float64]:
         counts = np.bincount(self.training, minlength=256)
-        return counts / counts.sum()
+        return np.asarray(counts / counts.sum())
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,1 @@
+"""stresstest: where does training break, and how sure is that? See `stresstest --help`."""

@@ -1,0 +1,6 @@
+"""`python -m stresstest`."""
+
+from stresstest.cli import main
+
+if __name__ == "__main__":
+    main()

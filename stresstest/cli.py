@@ -1,0 +1,285 @@
+"""The commands: parse, call, print, exit code. Imports no torch at the top: `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import rich_click as click
+from click.core import ParameterSource
+from click.exceptions import NoArgsIsHelpError
+from click.shell_completion import get_completion_class
+from pydantic.fields import FieldInfo
+
+from stresstest.errors import ConfigError, ExitCode, StresstestError
+from stresstest.specs import PROFILES, LrRangeSpec, ModelSpec, resolve_lr_range
+from stresstest.tables import did_you_mean
+
+Command = Callable[..., Any]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+_RUN_OPTIONS = ("profile", "jobs", "run-dir", "fresh", "output", "json", "quiet", "verbose", "dry-run", "help")
+click.rich_click.OPTION_GROUPS = {
+    "stresstest lr-range": [
+        {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]},
+        {
+            "name": "Question",
+            "options": [_flag(name) for name in LrRangeSpec.model_fields if name not in ModelSpec.model_fields],
+        },
+        {"name": "Model", "options": [_flag(name) for name in ModelSpec.model_fields]},
+    ]
+}
+
+_ON_THE_LINE = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line; returns its exit code. Errors are translated here and nowhere else."""
+    try:
+        return int(cli.main(args, prog_name="stresstest", standalone_mode=False) or ExitCode.OK)
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        return _complain(" ".join(error.format_message().split()), ExitCode.USAGE)
+    except StresstestError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted before any training", ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception:
+        traceback.print_exc()
+        return _complain("internal error, see above; please report it", ExitCode.INTERNAL)
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"stresstest: {message}", err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="train-stresstest", prog_name="stresstest")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Stress-test the training stability of neural networks: where does training break, and how sure is that?"""
+    context.default_map = _project_defaults(Path("pyproject.toml"))
+
+
+def _project_defaults(path: Path) -> dict[str, Any]:
+    """[tool.stresstest]: settings for every command, and a table of the command's name for its own."""
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text()).get("tool", {}).get("stresstest", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    defaults = {}
+    for command, group in {"lr-range": {}, **{k: v for k, v in table.items() if isinstance(v, dict)}}.items():
+        settings = {key.replace("-", "_"): value for key, value in {**shared, **group}.items()}
+        known = {*LrRangeSpec.model_fields, "profile", "jobs", "run_dir"}
+        for key in settings:
+            if key not in known:
+                raise ConfigError(f"{path}: unknown setting '{key}' in [tool.stresstest]{did_you_mean(key, known)}")
+        defaults[command] = settings
+    return defaults
+
+
+def _spec_options(kind: type[LrRangeSpec]) -> Callable[[Command], Command]:
+    """One option for each field of a spec: its default, type and help are the field's."""
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(kind.model_fields.items()):
+            command = _spec_option(name, field)(command)
+        return command
+
+    return decorate
+
+
+def _spec_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    flag, kind = _flag(name), field.annotation
+    default = _shown_default(field.default)
+    settings: dict[str, Any] = {
+        "default": None,
+        "envvar": f"STRESSTEST_{name.upper()}",
+        "help": f"{field.description} (default: {default})",
+    }
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", **settings)
+    if get_origin(kind) is Literal:
+        settings |= {"type": click.Choice(get_args(kind)), "metavar": "NAME"}
+    elif kind is int:
+        settings |= {"type": int, "metavar": "N"}
+    elif kind is float or float in get_args(kind):
+        settings |= {"type": float, "metavar": "X"}
+    if name == "variant":
+        settings["multiple"] = True
+    return click.option(flag, name, **settings)
+
+
+def _shown_default(value: Any) -> str:
+    if value is None or value is False:
+        return "off"
+    if isinstance(value, tuple):
+        return str(len(value)) if isinstance(value[0], int) else ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@cli.command("lr-range")
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    metavar="NAME",
+    default="quick",
+    envvar="STRESSTEST_PROFILE",
+    help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
+)
+@_spec_options(LrRangeSpec)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=None,
+    envvar="STRESSTEST_JOBS",
+    help="Worker processes, one thread each. (default: one a core; 1 on a GPU)",
+)
+@click.option(
+    "--run-dir",
+    default=None,
+    envvar="STRESSTEST_RUN_DIR",
+    help="Where the run is stored. (default: .stresstest/runs/TIME-lr-range)",
+)
+@click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming.")
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about each cell.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
+@click.pass_context
+def lr_range(context: click.RichContext, /, **options: Any) -> int:
+    """Ramp the learning rate every step until the loss explodes, then hold it to check.
+
+    With no options: five norm variants, three seeds, on generated text; about 3 minutes on 2 cores.
+    """
+    from stresstest.commands import LrRangeRequest, run_lr_range
+
+    given = {
+        name: _plain(value)
+        for name, value in options.items()
+        if name in LrRangeSpec.model_fields and value not in (None, ())
+    }
+    request = LrRangeRequest(
+        spec=resolve_lr_range(options["profile"], given),
+        sources=_sources(context, options),
+        reproduce=_reproduce(context, options),
+        jobs=options["jobs"],
+        run_dir=options["run_dir"],
+        fresh=options["fresh"],
+        outputs=options["output"],
+        as_json=options["as_json"],
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        dry_run=options["dry_run"],
+    )
+    return run_lr_range(request)
+
+
+def _plain(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, tuple | list) else value
+
+
+def _sources(context: click.Context, options: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting of the spec came from."""
+    sources = {}
+    for name in LrRangeSpec.model_fields:
+        source = context.get_parameter_source(name)
+        in_profile = name in PROFILES[options["profile"]]
+        default = f"profile {options['profile']}" if in_profile else "built in"
+        sources[name] = source.name.lower() if source in _ON_THE_LINE else default
+    return sources
+
+
+def _reproduce(context: click.Context, options: Mapping[str, Any]) -> str:
+    """The command line that gives this result again, whatever the environment and project say."""
+    words = ["stresstest", "lr-range"]
+    for name in ("profile", *LrRangeSpec.model_fields):
+        value = _plain(options[name])
+        if context.get_parameter_source(name) not in _ON_THE_LINE or value in (None, ""):
+            continue
+        flag = _flag(name)
+        words += [flag if value else f"--no-{flag[2:]}"] if isinstance(value, bool) else [flag, _quoted(value)]
+    return " ".join(words)
+
+
+def _quoted(value: Any) -> str:
+    import shlex
+
+    return shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+@cli.command("list")
+@click.argument("kind", required=False)
+def list_(kind: str | None) -> int:
+    """List variants, norms, optimizers, data sources and metrics; KIND for one table."""
+    from stresstest.commands import print_tables
+
+    return print_tables(kind)
+
+
+@cli.command()
+@click.argument("name")
+def show(name: str) -> int:
+    """Show one entry of the tables: what it is, its source, its options."""
+    from stresstest.commands import print_entry
+
+    return print_entry(name)
+
+
+@cli.command()
+@click.argument("run_path", metavar="[RUN]", required=False)
+@click.option("-o", "--output", multiple=True, help="Write FORMAT:PATH (html, json, md) as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def report(run_path: str | None, output: tuple[str, ...], as_json: bool) -> int:
+    """Render a stored result again: a run directory or result.json, by default the newest run."""
+    from stresstest.commands import print_report
+
+    return print_report(run_path, output, as_json)
+
+
+@cli.command()
+def doctor() -> int:
+    """Check this machine: versions, devices, processes, determinism."""
+    from stresstest.commands import print_diagnosis
+
+    return print_diagnosis()
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the completion script of a shell: eval "$(stresstest completion bash)"."""
+    completer = get_completion_class(shell)
+    assert completer is not None, "click knows these shells"
+    click.echo(completer(cli, {}, "stresstest", "_STRESSTEST_COMPLETE").source())
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    main()

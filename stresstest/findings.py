@@ -1,0 +1,177 @@
+"""Sentences about a result: what was found, how sure it is, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stresstest.results import Bracket, Cell, Finding, MetricSummary, SummaryRow
+
+_FLATTERED = 4.0  # ramp onset above the hold's boundary by this factor: worth a sentence
+_HOW_IT_BROKE = {
+    "failed-to-train": "never beats the best constant predictor",
+    "relapsed": "gives back what it had learned",
+    "exploded": "explodes",
+    "nonfinite": "becomes non-finite",
+}
+
+
+def lr(value: float | None) -> str:
+    """A learning rate with two significant digits."""
+    return "none" if value is None else f"{value:.2g}"
+
+
+def bracket(value: Bracket) -> str:
+    """The lower side of a bracket; `> low` or `< high` where a side is open."""
+    if value.low is None:
+        return "none" if value.high is None else f"< {number(value.high)}"
+    return f"> {number(value.low)}" if value.high is None else number(value.low)
+
+
+def number(value: float) -> str:
+    """Two significant digits below 100, whole numbers from there on."""
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def middle(metric: MetricSummary) -> str:
+    """The median over seeds, as printed everywhere."""
+    return bracket(metric.median)
+
+
+def interval(metric: MetricSummary) -> str:
+    """The interval over seeds, as printed everywhere."""
+    low = "none" if metric.low is None else number(metric.low)
+    return f"{low}..{'more' if metric.high is None else number(metric.high)}"
+
+
+def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> list[Finding]:
+    """All findings of an LR range test, the most important first."""
+    ranked = [row for row in rows if _stable(row).median.low is not None]
+    findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in reversed(ranked[1:]))]
+    findings += _flattering_ramps(ranked)
+    for row in rows:
+        findings += _about(row, cells, spec)
+    findings += _failures(cells)
+    return findings
+
+
+def _stable(row: SummaryRow) -> MetricSummary:
+    return row.metrics["max_stable_lr"]
+
+
+def _extremes(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
+    if not ranked:
+        return
+    best = ranked[0]
+    text = f"{best.variant} holds the highest learning rate: {_boundary(best)}"
+    if len(ranked) > 1 and best.times_weakest is not None:
+        text += f", {times(best.times_weakest)} what {ranked[-1].variant} holds"
+    yield Finding(kind="highest", subject=best.variant, text=text + ".")
+
+
+def _boundary(row: SummaryRow) -> str:
+    metric = _stable(row)
+    if metric.median.high is None:
+        return f"at least {lr(metric.median.low)}, the top of the range"
+    return f"{lr(metric.median.low)} trains, {lr(metric.median.high)} does not (median of {metric.n} seeds)"
+
+
+def times(ratio: MetricSummary) -> str:
+    """A paired ratio with its range over seeds, e.g. `32x (16x to 64x)`."""
+    middle = ("" if ratio.median.high is not None else "over ") + f"{ratio.median.low:.3g}x"
+    if ratio.low == ratio.high or ratio.low is None:
+        return middle
+    high = "more" if ratio.high is None else f"{ratio.high:.3g}x"
+    return f"{middle} ({ratio.low:.3g}x to {high} over seeds)"
+
+
+def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
+    how = _HOW_IT_BROKE.get(_first_break(row, cells), "breaks")
+    text = f"{row.variant}: {_boundary(row)}; above, it {how}."
+    if row is ranked[-1] and ranked[0].times_weakest is not None:
+        text = f"{row.variant} breaks first: {_boundary(row)}; above, it {how}. "
+        text += f"{ranked[0].variant} takes {times(ranked[0].times_weakest)} its LR; a warm-up may help it too."
+    return Finding(kind="boundary", subject=row.variant, text=text)
+
+
+def _first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
+    """The commonest outcome of the first held LR that did not train."""
+    outcomes = []
+    for cell in cells:
+        if cell.variant != row.variant or cell.status != "done":
+            continue
+        first = cell.metrics["max_stable_lr"].high
+        outcomes += [trial["outcome"] for trial in cell.hold if trial["lr"] == first]
+    return max(outcomes, key=outcomes.count) if outcomes else ""
+
+
+def _about(row: SummaryRow, cells: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
+    done = [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
+    yield from _never_trained(row, done, spec)
+    yield from _oddities(row, done)
+
+
+def _never_trained(row: SummaryRow, done: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
+    silent = [cell for cell in done if cell.metrics["max_stable_lr"].low is None]
+    if silent:
+        held = [trial["lr"] for cell in silent for trial in cell.hold]
+        text = (
+            f"{row.variant} trained at no held LR from {lr(min(held))} to {lr(max(held))} in "
+            f"{spec['hold_steps']} steps ({len(silent)} of {len(done)} seeds): too deep for this wiring, "
+            "or too few steps; try a norm variant, fewer layers or a larger --hold-steps."
+        )
+        yield Finding(kind="never-trained", subject=row.variant, text=text)
+    unlearned = [cell for cell in done if not cell.ramp["learned"]]
+    if unlearned and not silent:
+        text = (
+            f"{row.variant} learned nothing on the ramp in {len(unlearned)} of {len(done)} seeds, so it has "
+            "no onset there; its boundary is the hold's. A slower ramp (--num-steps) may show one."
+        )
+        yield Finding(kind="no-onset", subject=row.variant, text=text)
+
+
+def _flattering_ramps(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
+    factors = {}
+    for row in ranked:
+        onset, stable = row.metrics.get("onset_lr"), _stable(row)
+        if onset is not None and onset.median.low is not None and stable.median.low is not None:
+            factors[row.variant] = onset.median.low / stable.median.low
+    flattered = {variant: factor for variant, factor in factors.items() if factor >= _FLATTERED}
+    if flattered:
+        each = ", ".join(f"{variant} {factor:.2g} times" for variant, factor in flattered.items())
+        text = (
+            f"The ramp's onset lies above what the hold confirms: {each}. The early part of a ramp works as "
+            "a warm-up, so a warm-up is likely to help there."
+        )
+        yield Finding(kind="ramp-flatters", subject=",".join(flattered), text=text)
+
+
+def _oddities(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
+    odd = [str(cell.seed) for cell in done if not cell.ramp["hold_monotone"]]
+    if odd:
+        text = (
+            f"{row.variant}: stability is not monotone in the LR for seed {', '.join(odd)}; "
+            "max_stable_lr is the last LR below the first break."
+        )
+        yield Finding(kind="not-monotone", subject=row.variant, text=text)
+    clipped = [cell.ramp["clip_fraction"] for cell in done]
+    if any(clipped):
+        share = f"{max(clipped):.0%}"
+        text = f"{row.variant}: gradients were clipped in {share} of the ramp's steps; clipping hides instability."
+        yield Finding(kind="clipped", subject=row.variant, text=text)
+    skipped = sum(cell.ramp["skipped_steps"] for cell in done)
+    if skipped:
+        text = f"{row.variant}: the loss scaler skipped {skipped} steps whose float16 gradients overflowed."
+        yield Finding(kind="skipped", subject=row.variant, text=text)
+
+
+def _failures(cells: Sequence[Cell]) -> Iterator[Finding]:
+    for status, remedy in (
+        ("oom", "use a smaller --batch-size, --width or --depth; this says nothing about stability"),
+        ("crashed", "the end of the error is in the run directory's cells.jsonl"),
+        ("timeout", "give it more time"),
+    ):
+        hit = [f"{cell.variant} seed {cell.seed}" for cell in cells if cell.status == status]
+        if hit:
+            text = f"{status}: {', '.join(hit)} has no result; {remedy}."
+            yield Finding(kind=status, subject="", text=text)

@@ -1,0 +1,77 @@
+"""A result as one self-contained HTML page: no network, readable without JavaScript, light and dark."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from stresstest.findings import interval, lr, middle
+from stresstest.results import MetricSummary, Result, SummaryRow
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
+_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
+
+
+def render_html(result: Result) -> str:
+    """The page's text."""
+    environment = Environment(loader=PackageLoader("stresstest", "reports"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("lr_range.html.j2").render(
+        result=result,
+        columns=_COLUMNS,
+        value=_value,
+        times=lambda row: _value(row.times_weakest),
+        chart=lambda row: _chart(result, row),
+        held=lambda row: _held(result, row),
+        settings=json.dumps({"spec": result.spec, "rules": result.rules}, indent=1),
+    )
+
+
+def _value(metric: MetricSummary | None) -> dict[str, str]:
+    if metric is None:
+        return {"middle": "-", "interval": ""}
+    return {"middle": middle(metric), "interval": interval(metric)}
+
+
+def _chart(result: Result, row: SummaryRow) -> dict[str, Any]:
+    """Coordinates of the loss curve and its marks in an SVG of fixed size."""
+    spec = result.spec
+    ends = (spec["start_lr"] or spec["end_lr"] / spec["num_steps"], spec["end_lr"])
+    losses = [loss for each in result.summary for _, loss in each.curve]
+    low, high = min(losses), 1.25 * max(result.data["baseline_loss"], result.data["chance_loss"])
+
+    def x(value: float) -> float:
+        share = math.log(value / ends[0]) / math.log(ends[1] / ends[0])
+        return round(_LEFT + share * (_WIDTH - _LEFT - 8), 1)
+
+    def y(loss: float) -> float:
+        share = (min(loss, high) - low) / ((high - low) or 1.0)
+        return float(round((1 - share) * (_HEIGHT - _BOTTOM - 8) + 8, 1))
+
+    marks = []
+    for name in ("max_stable_lr", "onset_lr", "explosion_lr"):
+        metric = row.metrics.get(name)
+        if metric is not None and metric.median.low is not None and metric.median.high is not None:
+            marks.append({"x": x(max(ends[0], metric.median.low)), "name": name, "lr": lr(metric.median.low)})
+    decades = range(math.ceil(math.log10(ends[0])), math.floor(math.log10(ends[1])) + 1)
+    return {
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "points": " ".join(f"{x(a)},{y(b)}" for a, b in row.curve if a > 0),
+        "baseline": y(result.data["baseline_loss"]),
+        "ticks": [{"x": x(10.0**d), "label": f"1e{d}"} for d in decades],
+        "losses": [{"y": y(v), "label": f"{v:.1f}"} for v in (low, result.data["baseline_loss"], high)],
+        "marks": marks,
+    }
+
+
+def _held(result: Result, row: SummaryRow) -> list[dict[str, Any]]:
+    """The held LRs of one variant, by LR, with each seed's outcome."""
+    outcomes: dict[float, dict[int, dict[str, Any]]] = {}
+    for cell in result.cells:
+        if cell.variant == row.variant:
+            for trial in cell.hold:
+                outcomes.setdefault(trial["lr"], {})[cell.seed] = trial
+    return [{"lr": lr(value), "seeds": seeds} for value, seeds in sorted(outcomes.items())]

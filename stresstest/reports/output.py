@@ -1,0 +1,46 @@
+"""Where a result is written besides the terminal: FORMAT:PATH, or the format of a path's suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stresstest.errors import ConfigError
+from stresstest.results import Result
+from stresstest.tables import did_you_mean
+
+FORMATS = {"html": (".html", ".htm"), "json": (".json",), "md": (".md", ".markdown")}
+
+
+def parse_output(text: str) -> tuple[str, Path]:
+    """(format, path) of an `--output`; an unknown format is a `ConfigError`."""
+    kind, colon, rest = text.partition(":")
+    if colon and kind in FORMATS and rest:
+        return kind, Path(rest)
+    suffix = Path(text).suffix.lower()
+    for name, suffixes in FORMATS.items():
+        if suffix in suffixes:
+            return name, Path(text)
+    asked = kind if colon else suffix.removeprefix(".")
+    raise ConfigError(f"output '{text}' names no known format{did_you_mean(asked, FORMATS)}")
+
+
+def render(result: Result, kind: str) -> str:
+    """The text of a result in one format."""
+    if kind == "json":
+        return result.to_json()
+    if kind == "html":
+        from stresstest.reports.html import render_html
+
+        return render_html(result)
+    from stresstest.reports.markdown import render_markdown
+
+    return render_markdown(result)
+
+
+def write_outputs(result: Result, outputs: list[tuple[str, Path]]) -> None:
+    """Write every output; a path that cannot be written is a `ConfigError`."""
+    for kind, path in outputs:
+        try:
+            path.write_text(render(result, kind))
+        except OSError as error:
+            raise ConfigError(f"output {path} cannot be written ({error.strerror}); give another path") from None

@@ -1,0 +1,118 @@
+"""Where tasks run: in this process, or in spawned worker processes of one thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from types import FrameType
+from typing import Generic, TypeVar
+
+from stresstest.errors import ExitCode, InterruptedRunError
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+# One thread a process: two OpenMP threads on a shared machine cost up to 50 times (measured).
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Done(Generic[Task, Answer]):
+    """A task that ended: with its answer, or with the text of what went wrong."""
+
+    task: Task
+    answer: Answer | None
+    error: str = ""
+
+
+def default_jobs(device: str) -> int:
+    """As many processes as cores this process may use; one on a GPU."""
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int) -> Iterator[Done[Task, Answer]]:
+    """Yield tasks as they end; a task that fails, or whose worker dies, fails alone.
+
+    SIGINT and SIGTERM raise `InterruptedRunError` at once: what was yielded is the caller's.
+    """
+    with _signals_raise():
+        if jobs == 1 or len(tasks) == 1:
+            yield from _here(work, tasks)
+        else:
+            yield from _in_processes(work, tasks, min(jobs, len(tasks)))
+
+
+def _here(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[Done[Task, Answer]]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for task in tasks:
+            try:
+                done = Done[Task, Answer](task, work(task))
+            except InterruptedRunError:
+                raise
+            except Exception:
+                done = Done(task, None, _tail(traceback.format_exc()))
+            yield done
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_processes(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int) -> Iterator[Done[Task, Answer]]:
+    import multiprocessing
+
+    from pebble import ProcessPool
+
+    os.environ.update({name: value for name, value in _THREADS.items() if name not in os.environ})
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=jobs, context=context, initializer=_ignore_signals) as pool:
+        futures: dict[Future[Answer], Task] = {pool.schedule(work, args=[task]): task for task in tasks}
+        try:
+            while futures:
+                ended, _ = wait(futures, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    task, error = futures.pop(future), future.exception()
+                    if error is None:
+                        yield Done(task, future.result())
+                    else:
+                        yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
+        finally:
+            pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
+            pool.join()
+
+
+def _tail(text: str, lines: int = 12) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _ignore_signals() -> None:
+    """The driver alone decides what a signal means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        raise InterruptedRunError("interrupted", code)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
