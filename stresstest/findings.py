@@ -17,8 +17,8 @@ _HOW_IT_BROKE = {
 
 
 def lr(value: float | None) -> str:
-    """A learning rate with two significant digits."""
-    return "none" if value is None else f"{value:.2g}"
+    """A learning rate, as printed everywhere."""
+    return "none" if value is None else number(value)
 
 
 def bracket(value: Bracket) -> str:
@@ -29,8 +29,10 @@ def bracket(value: Bracket) -> str:
 
 
 def number(value: float) -> str:
-    """Two significant digits below 100, whole numbers from there on."""
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    """Two significant digits below 1, three below 100, whole numbers from there on."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def middle(metric: MetricSummary) -> str:

@@ -7,7 +7,6 @@ its reference, replica by replica; the table names the reference.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 class Step:
     """What one update sees. P counts the parameters of one replica.
 
-    `step` counts from 1; `decay_P` is 1 where weight decay applies; `segments` holds
+    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay applies; `segments` holds
     (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
     """
 
@@ -30,7 +29,7 @@ class Step:
     grad_RP: Tensor
     lr_R1: Tensor
     state: dict[str, Tensor]
-    step: int
+    step_R1: Tensor
     decay_P: Tensor
     segments: Sequence[tuple[int, int, int, bool]]
 
@@ -47,6 +46,10 @@ class Step:
     def descend(self, direction_RP: Tensor) -> None:
         """theta <- theta - lr * direction."""
         self.theta_RP.addcmul_(direction_RP, self.lr_R1, value=-1.0)
+
+    def correction(self, beta: float) -> Tensor:
+        """1 - beta^t of each replica, [R, 1]: what a running mean has seen so far."""
+        return (1.0 - beta**self.step_R1).to(self.theta_RP.dtype)
 
     def moments(self, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
         """Update and return the running means of the gradient and of its square."""
@@ -139,16 +142,15 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     """Adam with a rectified step size; plain momentum while the variance is untrustworthy."""
     s.add_l2(weight_decay)
     mean, square = s.moments(beta1, beta2)
-    mean = mean / (1.0 - beta1**s.step)
-    decay = beta2**s.step
+    mean = mean / s.correction(beta1)
+    decay_R1 = beta2**s.step_R1
     rho_inf = 2.0 / (1.0 - beta2) - 1.0
-    rho = rho_inf - 2.0 * s.step * decay / (1.0 - decay)
-    if rho <= 5.0:
-        s.descend(mean)
-        return
-    numerator = (rho - 4.0) * (rho - 2.0) * rho_inf
-    rectifier = math.sqrt(numerator / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho))
-    s.descend(mean.mul_(rectifier * math.sqrt(1.0 - decay)) / square.sqrt().add_(eps))
+    rho_R1 = rho_inf - 2.0 * s.step_R1 * decay_R1 / (1.0 - decay_R1)
+    numerator_R1 = ((rho_R1 - 4.0) * (rho_R1 - 2.0) * rho_inf).clamp(min=0.0)
+    rectifier_R1 = (numerator_R1 / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho_R1)).sqrt()
+    scale_R1 = (rectifier_R1 * (1.0 - decay_R1).sqrt()).to(mean.dtype)
+    adaptive = mean * scale_R1 / square.sqrt().add_(eps)
+    s.descend(adaptive.where(rho_R1 > 5.0, mean))
 
 
 @_optimizer("lamb", "You et al. 2020, Alg. 2; phi is the identity, the ratio 1 where a norm is 0", "mean", "square")
@@ -193,8 +195,7 @@ def _lion(s: Step, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float 
 
 def _adam_direction(s: Step, beta1: float, beta2: float, eps: float) -> Tensor:
     mean, square = s.moments(beta1, beta2)
-    correction1, correction2 = 1.0 - beta1**s.step, 1.0 - beta2**s.step
-    return (mean / correction1).div_(square.sqrt().div_(math.sqrt(correction2)).add_(eps))
+    return (mean / s.correction(beta1)).div_(square.sqrt().div_(s.correction(beta2).sqrt()).add_(eps))
 
 
 def _trust_ratio(weights: Tensor, update: Tensor) -> Tensor:

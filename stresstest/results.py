@@ -162,7 +162,6 @@ METRICS: Table[Metric] = Table(
         ),
         Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
         Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
-        Metric("seconds_per_step", "seconds", "log2", "lower", "Wall-clock seconds of a step of one replica."),
     ],
 )
 

@@ -103,7 +103,8 @@ class Detector:
             return
         if nonfinite:
             self._reason = nonfinite
-            self._explosion_step = self._step
+            # A parameter breaks after its step's loss: the next loss is the first to suffer.
+            self._explosion_step = self._step + (nonfinite == "parameter")
             return
         self._window.append(loss)
         self._level = statistics.median(self._window)

@@ -56,7 +56,7 @@ class Population:
         self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
         self._decay_P = model.layout.decay_mask().to(training.device)
         self._segments = model.layout.segments()
-        self._num_updates = 0
+        self._step_R1 = torch.zeros(len(seeds), 1, dtype=torch.float64, device=training.device)
         self._scale_R = torch.full((len(seeds),), FIRST_LOSS_SCALE, device=training.device)
         self._since_skip_R = torch.zeros_like(self._scale_R)
         self._attach(theta_RP)
@@ -103,6 +103,7 @@ class Population:
         index = torch.tensor(rows, device=self.theta_RP.device)
         self._state = {slot: matrix[index] for slot, matrix in self._state.items()}
         self._scale_R, self._since_skip_R = self._scale_R[index], self._since_skip_R[index]
+        self._step_R1 = self._step_R1[index]
         self._attach(self.theta_RP[index])
 
     def _attach(self, theta_RP: Tensor) -> None:
@@ -127,13 +128,13 @@ class Population:
         return grad_norm_R > limit
 
     def _update(self, lr_R: Tensor) -> None:
-        self._num_updates += 1
+        self._step_R1 += 1.0
         step = Step(
             theta_RP=self.theta_RP,
             grad_RP=self.grad_RP,
             lr_R1=lr_R[:, None],
             state=self._state,
-            step=self._num_updates,
+            step_R1=self._step_R1,
             decay_P=self._decay_P,
             segments=self._segments,
         )
@@ -142,7 +143,7 @@ class Population:
 
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
         """Update, but leave rows whose scaled gradient overflowed as they were, and adapt the scale."""
-        matrices = [self.theta_RP, *self._state.values()]
+        matrices = [self.theta_RP, self._step_R1, *self._state.values()]
         before = [matrix.clone() for matrix in matrices]
         self._update(lr_R)
         for matrix, old in zip(matrices, before, strict=True):

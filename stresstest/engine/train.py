@@ -80,28 +80,32 @@ def validation_loss(population: Population, batches: Batches, seeds: Sequence[in
 
 def train(
     population: Population, batches: Batches, seeds: Sequence[int], lr_TR: NDArray[np.float64]
-) -> Generator[Block, Sequence[int] | None, None]:
+) -> Generator[Block, Sequence[int] | None, tuple[int, ...]]:
     """Train the rows `seeds` at the learning rates `lr_TR`; the host looks at every block.
 
-    Send the rows to drop after each block (an empty sequence keeps all); the rest go on as before.
+    Send the rows that are done with after each block: on a CPU they are dropped at once, on a GPU
+    when they are half of all, so that shapes change seldom. The rest go on as before. Returns the
+    rows that the population still holds.
     """
     rows = tuple(range(len(seeds)))
     lrs = torch.from_numpy(lr_TR).float().to(batches.device)
     pending: list[tuple[Readings, Tensor]] = []
     for step in range(len(lr_TR)):
         batch = batches.batch([seeds[row] for row in rows], step)
-        readings = population.step(batch, lrs[step, list(rows)])
+        readings = population.step(batch, lrs[step])
         pending.append((readings, batches.constant_loss(batch)))
         if len(pending) < LOOK_EVERY[batches.device.type] and step + 1 < len(lr_TR):
             continue
-        dropped = set((yield _block(rows, pending)) or ())
+        dead = set((yield _block(rows, pending)) or ())
         pending = []
-        if dropped:
-            kept = [i for i, row in enumerate(rows) if row not in dropped]
+        if len(dead) == len(rows):
+            return ()
+        if dead and (batches.device.type == "cpu" or 2 * len(dead) >= len(rows)):
+            kept = [i for i, row in enumerate(rows) if row not in dead]
             rows = tuple(rows[i] for i in kept)
-            if not rows:
-                return
+            lrs = lrs[:, kept]
             population.keep(kept)
+    return rows
 
 
 def _evaluate(

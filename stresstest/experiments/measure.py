@@ -88,7 +88,8 @@ def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[R
 
     def measure(part: Sequence[int]) -> list[Run]:
         lr_TR = np.repeat(lrs[:, None], len(part), axis=1)
-        return _train(bench, part, lr_TR, lambda run: run.detector.over)[1]
+        _, runs, _ = _train(bench, part, lr_TR, lambda run: run.detector.over)
+        return runs
 
     return in_halves(seeds, bench.capacity, measure)
 
@@ -99,12 +100,12 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
     def measure(part: Sequence[tuple[int, float]]) -> list[Run]:
         seeds = [seed for seed, _ in part]
         lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
-        population, runs = _train(bench, seeds, lr_TR, lambda run: run.detector.settled)
-        alive = [run for run in runs if not run.detector.settled]
-        if alive:
-            losses = validation_loss(population, bench.batches, [run.seed for run in alive])
-            for run, loss in zip(alive, losses, strict=True):
-                run.validation_loss = float(loss)
+        population, runs, held = _train(bench, seeds, lr_TR, lambda run: run.detector.settled)
+        if held:
+            losses = validation_loss(population, bench.batches, [seeds[row] for row in held])
+            for row, loss in zip(held, losses, strict=True):
+                if not runs[row].detector.settled:
+                    runs[row].validation_loss = float(loss)
         return runs
 
     return in_halves(trials, bench.capacity, measure)
@@ -112,8 +113,11 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
 
 def _train(
     bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], finished: Callable[[Run], bool]
-) -> tuple[Population, list[Run]]:
-    """Train a fresh population; a run takes no further step once it is finished."""
+) -> tuple[Population, list[Run], tuple[int, ...]]:
+    """Train a fresh population; a run takes no further step once it is finished.
+
+    Returns the population, a run for each seed, and the rows that the population still holds.
+    """
     population = Population(bench.model, seeds, bench.training)
     runs = _runs(bench, seeds, initialise(population, bench.batches, seeds))
     blocks = train(population, bench.batches, seeds, lr_TR)
@@ -121,8 +125,8 @@ def _train(
     while True:
         try:
             block = blocks.send(dropped)
-        except StopIteration:
-            return population, runs
+        except StopIteration as end:
+            return population, runs, end.value
         judged = judged_loss(block.loss, block.constant, bench.batches.task)
         for column, row in enumerate(block.rows):
             for i in range(len(block.loss)):

@@ -44,7 +44,7 @@ def _chart(result: Result, row: SummaryRow) -> dict[str, Any]:
 
     def x(value: float) -> float:
         share = math.log(value / ends[0]) / math.log(ends[1] / ends[0])
-        return round(_LEFT + share * (_WIDTH - _LEFT - 8), 1)
+        return round(_LEFT + share * (_WIDTH - _LEFT - 16), 1)
 
     def y(loss: float) -> float:
         share = (min(loss, high) - low) / ((high - low) or 1.0)

@@ -90,9 +90,7 @@ def test_the_random_integers_start_with_the_published_splitmix64_output() -> Non
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
 def test_the_random_integers_are_splitmix64_words_cut_in_four(seed: int) -> None:
-    expected = [
-        word >> shift & 0xFFFF for word in splitmix64(seed, 1000) for shift in (0, 16, 32, 48)
-    ]
+    expected = [word >> shift & 0xFFFF for word in splitmix64(seed, 1000) for shift in (0, 16, 32, 48)]
     assert list(islice(random_integers(seed), 4000)) == expected
 
 
@@ -145,13 +143,8 @@ def test_every_page_starts_with_its_title(pages: list[str]) -> None:
 
 def test_a_page_keeps_to_the_noun_in_its_title(pages: list[str]) -> None:
     nouns = [page.split(" ==", 1)[0].split()[-1] for page in pages]
-    own = sum(
-        len(re.findall(rf"\b{noun}s?\b", page)) for noun, page in zip(nouns, pages, strict=True)
-    )
-    other = sum(
-        len(re.findall(rf"\b{noun}s?\b", page))
-        for noun, page in zip(nouns, pages[1:], strict=False)
-    )
+    own = sum(len(re.findall(rf"\b{noun}s?\b", page)) for noun, page in zip(nouns, pages, strict=True))
+    other = sum(len(re.findall(rf"\b{noun}s?\b", page)) for noun, page in zip(nouns, pages[1:], strict=False))
     assert own > 10 * other
 
 

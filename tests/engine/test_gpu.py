@@ -1,0 +1,56 @@
+"""On a GPU: the CPU's outcomes, and more replicas at little cost. Run with `pytest -m gpu -s`."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from stresstest.engine.population import Population, Training
+from stresstest.engine.train import Batches
+from stresstest.experiments.hold import grid_lr
+from stresstest.experiments.measure import Bench, hold
+from stresstest.models.transformer import Transformer
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs import ModelSpec
+from stresstest.tasks.language import load_task
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+def bench(device: str, variant: str) -> Bench:
+    where = torch.device(device)
+    training = Training(OPTIMIZERS["adam"], {}, where)
+    return Bench(Transformer(ModelSpec(), variant, {}), training, Batches(load_task("synthetic", 8, 64), where))
+
+
+@pytest.mark.parametrize("variant", ["post-ln", "pre-ln", "rezero"])
+def test_outcomes_far_from_the_edge_equal_the_cpu_s(variant: str) -> None:
+    trials = [(seed, grid_lr(k)) for seed in (0, 1) for k in (-40, 8)]
+    outcomes = {
+        device: [run.detector.judgement().outcome for run in hold(bench(device, variant), trials, 150)]
+        for device in ("cpu", "cuda")
+    }
+    assert outcomes["cuda"] == outcomes["cpu"]
+
+
+def test_throughput_over_replicas_is_printed() -> None:
+    shared = bench("cuda", "pre-ln")
+    for replicas in (1, 4, 16, 64):
+        seeds = list(range(replicas))
+        population = Population(shared.model, seeds, shared.training)
+        lr_R = torch.full((replicas,), 1e-3, device="cuda")
+        for step in range(10):
+            population.step(shared.batches.batch(seeds, step), lr_R)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for step in range(50):
+            readings = population.step(shared.batches.batch(seeds, step), lr_R)
+        torch.cuda.synchronize()
+        milliseconds = (time.perf_counter() - started) * 1000 / 50
+        print(f"R = {replicas:3d}: {milliseconds:7.2f} ms a step, {milliseconds / replicas:7.3f} ms a replica")
+        assert bool(readings.loss_R.isfinite().all())
