@@ -75,7 +75,12 @@ def _boundary(row: SummaryRow) -> str:
     metric = _stable(row)
     if metric.median.high is None:
         return f"at least {lr(metric.median.low)}, the top of the range"
-    return f"{lr(metric.median.low)} trains, {lr(metric.median.high)} does not (median of {metric.n} seeds)"
+    return f"{lr(metric.median.low)} trains, {lr(metric.median.high)} does not ({seeds(metric.n)})"
+
+
+def seeds(n: int) -> str:
+    """How many seeds a statement rests on."""
+    return "one seed" if n == 1 else f"median of {n} seeds"
 
 
 def times(ratio: MetricSummary) -> str:

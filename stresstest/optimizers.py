@@ -153,7 +153,7 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     s.descend(adaptive.where(rho_R1 > 5.0, mean))
 
 
-@_optimizer("lamb", "You et al. 2020, Alg. 2; phi is the identity, the ratio 1 where a norm is 0", "mean", "square")
+@_optimizer("lamb", "You et al. 2020, Alg. 2; phi the identity, the ratio 1 where a norm is 0", "mean", "square")
 def _lamb(
     s: Step,
     beta1: float = 0.9,

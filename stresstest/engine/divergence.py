@@ -27,7 +27,8 @@ class Rules:
     explosion_share: float = 0.1  # of the loss at initialisation, above it
     explosion_sigmas: float = 3.0  # or this many standard deviations of it
     far_above_chance: float = 0.5  # l0 above chance by this share of chance: chance is the reference
-    relapse_share: float = 0.5  # of what was learned beyond the constant predictor, given back
+    relapse_share: float = 0.5  # of what was learned beyond the constant predictor, given back; or so
+    # much that less than half of progress_share is left
     recovery_share: float = 0.25  # back below this share: recovered
     relapse_patience: int = 50  # steps after which a relapse under constant LR counts as final
     progress_share: float = 0.05  # of the baseline loss, below it: less is not learning
@@ -165,18 +166,18 @@ class Detector:
     def _watch_relapse(self) -> None:
         if self._learned <= self.floor:
             return
-        given_back = self._level - self._best
-        if self._bad_since is not None and given_back <= self._limit(self.rules.recovery_share):
+        limit = min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
+        if self._bad_since is not None and self._level <= min(limit, self._given_back(self.rules.recovery_share)):
             self._spiked |= self._bad_length >= self.rules.persistence
             self._bad_since, self._bad_length = None, 0
-        limit = self._best + self._limit(self.rules.relapse_share)
         if self._bad_since is not None:
             self._bad_length += 1
         elif self._level > limit:
             self._bad_since, self._bad_length = self._first_above(limit), 1
 
-    def _limit(self, share: float) -> float:
-        return max(share * self._learned, self.floor)
+    def _given_back(self, share: float) -> float:
+        """The level at which `share` of what was learned is gone."""
+        return self._best + max(share * self._learned, self.floor)
 
     def _onset_of_explosion(self) -> int | None:
         return self._explosion_step if self._bad_since is None else self._bad_since

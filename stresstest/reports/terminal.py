@@ -80,7 +80,7 @@ def _table(result: Result, width: int) -> Table:
 
 def _cell(metric: MetricSummary | None, seeds: int) -> Text:
     if metric is None:
-        return Text("no seed")
+        return Text("-")
     text = Text.assemble((middle(metric), "bold"), ("\n" + interval(metric), "dim"))
     if metric.n < seeds:
         text.append(f"\n{metric.n} of {seeds} seeds", style="dim")
@@ -89,11 +89,17 @@ def _cell(metric: MetricSummary | None, seeds: int) -> Text:
 
 def _legend(result: Result) -> str:
     metric = next(iter(result.summary[0].metrics.values()))
+    sure = (
+        "One seed says nothing of the scatter: use --seeds 3 or more."
+        if metric.n == 1
+        else f"Median over {metric.n} seeds, and below it an interval that covers the median {metric.coverage:.0%} "
+        "of the time."
+    )
     return (
-        f"Median over {metric.n} seeds, and below it an interval that covers the median {metric.coverage:.0%} of the "
-        "time. max_stable_lr is the answer: from the last constant LR that trained from a fresh start to the first "
+        f"{sure} max_stable_lr is the answer: from the last constant LR that trained from a fresh start to the first "
         f"that did not, one {result.spec['hold_resolution']} apart. onset_lr, where the ramp began to lose what it "
-        "had learned, is its cheap bracket: the early part of a ramp works as a warm-up. x weakest is paired by seed."
+        "had learned (- where it had learned nothing), is its cheap bracket: the early part of a ramp works as a "
+        "warm-up. x weakest is paired by seed."
     )
 
 

@@ -6,8 +6,8 @@ Every tool gets the same initial weights, batches, optimizer (Adam, defaults), r
 steps; what else it decides (smoothing, stop rule, suggestion) stays at its defaults. A tool that is
 not installed is left out. Seconds are CPU time on one thread (the wall clock of an idle core), from the
 settings to the answer: building the model and drawing its weights count, imports and data do not.
-An answer is then held for as long as the quick profile holds; "failed-to-train" (never better than the
-constant predictor) at an LR below max_stable_lr means that it was too slow, not that it was unstable.
+An answer is then held for as long as the quick profile holds. "failed-to-train" means not better than
+the constant predictor by then: the LR was too low, or training sat on the plateau for longer than that.
 """
 
 from __future__ import annotations

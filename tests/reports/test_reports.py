@@ -109,12 +109,14 @@ def table_rows(out: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("lr_window", [False, True])
-@pytest.mark.parametrize("name", ["rezero", "normformer:res_scale=true", "lamb-like:one=1,two=2"])
+@pytest.mark.parametrize("name", ["rezero", "normformer:res_scale=true"])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int, lr_window: bool, name: str) -> None:
     out = terminal(result_of([*EVERY_KIND, *variant_cells(name, 0.25, 0.5)], lr_window=lr_window), width)
     assert [line for line in out.splitlines() if cell_len(line) > width] == []
     assert "\u2026" not in out
-    assert name in out
+    assert name in out.split("Median over")[0]
+    chart = out.split("median over seeds\n")[1].split("\n\n")[0].splitlines()
+    assert len(chart) == 4 * 5 + 2, "three lines and the marks a variant, and the axis"
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -130,11 +132,13 @@ def test_a_boundary_beyond_the_range_is_printed_as_such_and_never_as_a_number() 
     stable, _, onset, explosion, _ = rows["normformer"]
     assert (stable, onset, explosion) == ("> 8", "> 10", "> 10")
     assert rows["plain"][0] == "none", "where nothing trained there is no boundary to name"
-    assert rows["pre-ln"][:4] == ["2", "32x", "3", "6"] or rows["pre-ln"][:4] == ["2", "32", "3", "6"]
+    assert rows["pre-ln"][:4] == ["2", "32", "3", "6"]
 
 
 def test_an_explosion_at_the_first_step_is_below_the_range() -> None:
-    first = [c.model_copy(update={"metrics": c.metrics | {"explosion_lr": Bracket(low=None, high=1e-4)}}) for c in PRE_LN]
+    first = [
+        c.model_copy(update={"metrics": c.metrics | {"explosion_lr": Bracket(low=None, high=1e-4)}}) for c in PRE_LN
+    ]
     assert table_rows(terminal(result_of(first)))["pre-ln"][3] == "< 0.0001"
 
 
@@ -150,7 +154,7 @@ def test_a_terminal_without_unicode_gets_a_chart_of_ascii() -> None:
 def test_every_format_renders_whatever_came_out(cells: list[Cell], start_lr: float) -> None:
     result = result_of(cells, start_lr=start_lr, ramp="linear")
     for text in [terminal(result), *(render(result, kind) for kind in FORMATS)]:
-        assert all(finding.text.split()[0] in text for finding in result.findings)
+        assert all(each.variant in text for each in cells)
         assert result.reproduce in text
 
 
@@ -251,7 +255,9 @@ def kinds(findings: Sequence[Finding]) -> set[str]:
 @pytest.mark.parametrize("kind", TRIGGERS)
 def test_a_finding_is_made_where_it_holds_and_only_there(kind: str) -> None:
     assert kinds(result_of(GOOD).findings) == {"highest", "boundary"}
-    [found] = [each for each in result_of([*GOOD, *TRIGGERS[kind]]).findings if each.kind not in ("highest", "boundary")]
+    [found] = [
+        each for each in result_of([*GOOD, *TRIGGERS[kind]]).findings if each.kind not in ("highest", "boundary")
+    ]
     assert found.kind == kind
     assert TRIGGERS[kind][0].variant in found.text
 
@@ -267,7 +273,12 @@ def test_where_nothing_trained_no_variant_is_the_highest() -> None:
 
 def test_findings_say_who_holds_most_how_the_weakest_breaks_and_the_paired_factor() -> None:
     highest, weakest = result_of([*POST_LN, *PRE_LN]).findings
-    assert (highest.kind, highest.subject, weakest.kind, weakest.subject) == ("highest", "pre-ln", "boundary", "post-ln")
+    assert (highest.kind, highest.subject, weakest.kind, weakest.subject) == (
+        "highest",
+        "pre-ln",
+        "boundary",
+        "post-ln",
+    )
     assert "2 trains, 4 does not (median of 3 seeds)" in highest.text
     assert "32x (32x to 64x over seeds)" in highest.text
     assert "0.062 trains, 0.12 does not" in weakest.text
@@ -276,7 +287,12 @@ def test_findings_say_who_holds_most_how_the_weakest_breaks_and_the_paired_facto
 
 @pytest.mark.parametrize(
     ("outcome", "words"),
-    [("relapsed", "gives back"), ("exploded", "explodes"), ("nonfinite", "non-finite"), ("failed-to-train", "never beats")],
+    [
+        ("relapsed", "gives back"),
+        ("exploded", "explodes"),
+        ("nonfinite", "non-finite"),
+        ("failed-to-train", "never beats"),
+    ],
 )
 def test_a_boundary_says_how_training_broke_just_above_it(outcome: str, words: str) -> None:
     [*_, found] = result_of([*NORMFORMER, *variant_cells("pre-ln", 2.0, 3.0, above=outcome)]).findings
