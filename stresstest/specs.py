@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
@@ -201,16 +202,20 @@ def parse_choice(text: str, table: Table[Any]) -> Choice:
         key, _, value = pair.partition("=")
         if key not in defaults:
             raise ConfigError(f"unknown option '{key}' of {table.kind} {name}{did_you_mean(key, defaults)}")
-        options[key] = _parse_option(f"option '{key}' of {table.kind} {name}", value, defaults[key])
+        options[key] = _parse_option(f"option '{key}' of {table.kind} {name}", key, value, defaults[key])
     return Choice(name.strip(), {k: v for k, v in options.items() if v != defaults[k]})
 
 
-def _parse_option(what: str, text: str, default: OptionValue) -> OptionValue:
+def _parse_option(what: str, key: str, text: str, default: OptionValue) -> OptionValue:
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise ConfigError(f"{what} is '{text}'; use true or false")
         return text.lower() == "true"
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         raise ConfigError(f"{what} is '{text}'; use a number, e.g. {default:g}") from None
+    if not 0.0 <= value < math.inf or (key.startswith("beta") and value >= 1.0):
+        below = "below 1" if key.startswith("beta") else "finite"
+        raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
+    return value

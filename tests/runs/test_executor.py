@@ -6,6 +6,8 @@ import multiprocessing
 import operator
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +21,7 @@ one_over = partial(operator.truediv, 1.0)
 both = pytest.mark.parametrize("jobs", [1, 2])
 
 
-def call(function: Callable[[], float]) -> float:
+def call(function: Callable[[], object]) -> object:
     return function()
 
 
@@ -49,17 +51,19 @@ def test_a_task_that_raises_fails_alone_with_the_end_of_its_traceback(jobs: int)
     done = {each.task: each for each in run_tasks(one_over, [2.0, 0.0, 4.0], jobs)}
     assert (done[2.0].answer, done[4.0].answer) == (0.5, 0.25)
     assert done[0.0].answer is None
-    assert done[0.0].error.startswith("Traceback") or "File" in done[0.0].error
-    assert done[0.0].error.splitlines()[-1].strip('"') == "ZeroDivisionError: float division by zero"
+    assert 'File "' in done[0.0].error
+    assert done[0.0].error.splitlines()[-1] == "ZeroDivisionError: float division by zero"
 
 
-def test_a_worker_that_dies_fails_its_own_task_only() -> None:
-    ask = operator.methodcaller("__call__")
-    tasks: list[partial[object]] = [partial(abs, -1), partial(os._exit, 7), partial(abs, -2), partial(abs, -3)]
-    done: list[Done[partial[object], object]] = list(run_tasks(ask, tasks, 2))
-    answers = {tuple(each.task.args): each.answer for each in done}
-    assert answers == {(-1,): 1, (7,): None, (-2,): 2, (-3,): 3}
-    assert [bool(each.error) for each in done] == [each.answer is None for each in done]
+def test_a_worker_that_is_killed_fails_its_own_task_only() -> None:
+    killer = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    die: partial[object] = partial(subprocess.run, [sys.executable, "-c", killer])
+    tasks: list[partial[object]] = [partial(abs, -1), die, partial(abs, -2), partial(abs, -3)]
+    done: dict[int, Done[partial[object], object]] = {
+        tasks.index(each.task): each for each in run_tasks(operator.methodcaller("__call__"), tasks, 2)
+    }
+    assert [done[i].answer for i in range(4)] == [1, None, 2, 3]
+    assert [bool(done[i].error) for i in range(4)] == [False, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +71,11 @@ def test_a_worker_that_dies_fails_its_own_task_only() -> None:
 )
 def test_a_signal_stops_the_run_and_then_means_what_it_meant(number: signal.Signals, code: ExitCode) -> None:
     before = signal.getsignal(number)
-    done = []
+    tasks: list[Callable[[], object]] = [float, partial(signal.raise_signal, number), float]
+    running = run_tasks(call, tasks, 1)
+    assert next(running).answer == 0.0
     with pytest.raises(InterruptedRunError) as caught:
-        for each in run_tasks(call, [float, partial(signal.raise_signal, number), float], 1):
-            done.append(each.answer)
-    assert done == [0.0], "what was answered before is kept, and nothing came after"
+        next(running)
     assert caught.value.exit_code == code
     assert signal.getsignal(number) == before
 
@@ -85,5 +89,5 @@ def test_a_signal_ends_the_workers_at_once() -> None:
 
 
 def test_as_many_jobs_as_cores_and_one_on_a_gpu() -> None:
-    assert default_jobs("cpu") == len(os.sched_getaffinity(0))
+    assert 1 <= default_jobs("cpu") <= (os.cpu_count() or 1)
     assert default_jobs("cuda") == default_jobs("cuda:1") == 1

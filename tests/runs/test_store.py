@@ -139,7 +139,7 @@ def test_fresh_sets_the_old_cells_aside(filled: Path) -> None:
     with opened(filled, fresh=True, identity="two") as store:
         assert store.finished() == {}
         store.append(cell("new"), {})
-    aside = [path for path in filled.glob("cells.*.jsonl")]
+    aside = list(filled.glob("cells.*.jsonl"))
     assert [path.read_bytes() for path in aside] == [old]
     with opened(filled, identity="two") as store:
         assert list(store.finished()) == ["new"]
