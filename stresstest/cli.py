@@ -12,12 +12,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import rich_click as click
 from click.core import ParameterSource
-from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import get_completion_class
 from pydantic.fields import FieldInfo
 
 from stresstest.errors import ConfigError, ExitCode, StresstestError
-from stresstest.specs import PROFILES, LrRangeSpec, ModelSpec, resolve_lr_range
+from stresstest.specs import PROFILES, LrRangeSpec, ModelSpec, exact, resolve_lr_range
 from stresstest.tables import did_you_mean
 
 Command = Callable[..., Any]
@@ -39,7 +38,11 @@ click.rich_click.OPTION_GROUPS = {
     ]
 }
 
-_ON_THE_LINE = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+_GIVEN = {
+    ParameterSource.COMMANDLINE: "command line",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "pyproject.toml",
+}
 
 
 def main() -> None:
@@ -51,9 +54,6 @@ def run(args: list[str]) -> int:
     """Run one command line; returns its exit code. Errors are translated here and nowhere else."""
     try:
         return int(cli.main(args, prog_name="stresstest", standalone_mode=False) or ExitCode.OK)
-    except NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return ExitCode.USAGE
     except click.ClickException as error:
         return _complain(" ".join(error.format_message().split()), ExitCode.USAGE)
     except StresstestError as error:
@@ -89,16 +89,25 @@ def _project_defaults(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text()).get("tool", {}).get("stresstest", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    defaults = {}
-    for command, group in {"lr-range": {}, **{k: v for k, v in table.items() if isinstance(v, dict)}}.items():
-        settings = {key.replace("-", "_"): value for key, value in {**shared, **group}.items()}
-        known = {*LrRangeSpec.model_fields, "profile", "jobs", "run_dir"}
-        for key in settings:
-            if key not in known:
-                raise ConfigError(f"{path}: unknown setting '{key}' in [tool.stresstest]{did_you_mean(key, known)}")
-        defaults[command] = settings
-    return defaults
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: tool.stresstest is {table!r}; make it a table, [tool.stresstest]")
+    own = {key: value for key, value in table.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in table.items() if key not in own}
+    for command in own:
+        if command != "lr-range":
+            raise ConfigError(f"{path}: unknown table [tool.stresstest.{command}]{did_you_mean(command, ['lr-range'])}")
+    settings = {key.replace("-", "_"): value for key, value in {**shared, **own.get("lr-range", {})}.items()}
+    known = [*LrRangeSpec.model_fields, "profile", "jobs", "run_dir"]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"{path}: unknown setting '{key}' in [tool.stresstest]{did_you_mean(key, known)}")
+    return {"lr-range": {key: _as_typed(key, value) for key, value in settings.items()}}
+
+
+def _as_typed(key: str, value: Any) -> Any:
+    """A value of TOML as it would stand on the command line."""
+    text = _plain(list(map(str, value))) if isinstance(value, list) else value
+    return [text] if key == "variant" else text
 
 
 def _spec_options(kind: type[LrRangeSpec]) -> Callable[[Command], Command]:
@@ -170,7 +179,7 @@ def _shown_default(value: Any) -> str:
 @click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more about each cell.")
+@click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
 @click.pass_context
 def lr_range(context: click.RichContext, /, **options: Any) -> int:
@@ -212,7 +221,7 @@ def _sources(context: click.Context, options: Mapping[str, Any]) -> dict[str, st
         source = context.get_parameter_source(name)
         in_profile = name in PROFILES[options["profile"]]
         default = f"profile {options['profile']}" if in_profile else "built in"
-        sources[name] = source.name.lower() if source in _ON_THE_LINE else default
+        sources[name] = default if source is None else _GIVEN.get(source, default)
     return sources
 
 
@@ -221,7 +230,7 @@ def _reproduce(context: click.Context, options: Mapping[str, Any]) -> str:
     words = ["stresstest", "lr-range"]
     for name in ("profile", *LrRangeSpec.model_fields):
         value = _plain(options[name])
-        if context.get_parameter_source(name) not in _ON_THE_LINE or value in (None, ""):
+        if context.get_parameter_source(name) not in _GIVEN or value in (None, ""):
             continue
         flag = _flag(name)
         words += [flag if value else f"--no-{flag[2:]}"] if isinstance(value, bool) else [flag, _quoted(value)]
@@ -231,7 +240,7 @@ def _reproduce(context: click.Context, options: Mapping[str, Any]) -> str:
 def _quoted(value: Any) -> str:
     import shlex
 
-    return shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))
+    return shlex.quote(exact(value) if isinstance(value, float) else str(value))
 
 
 @cli.command("list")

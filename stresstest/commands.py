@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +98,7 @@ def _train(plan: Plan, store: RunStore, request: LrRangeRequest) -> list[Cell]:
         try:
             return run(plan, store, jobs, progress.cell_ended, progress.cells_found)
         except InterruptedRunError as error:
-            place = f" --run-dir {request.run_dir}" if request.run_dir else ""
+            place = f" --run-dir {shlex.quote(request.run_dir)}" if request.run_dir else ""
             raise InterruptedRunError(
                 f"interrupted; {progress.ended} of {len(plan.cells)} cells are saved in {store.path}; "
                 f"to go on: {request.reproduce}{place}",
@@ -131,7 +133,8 @@ def _print_plan(plan: Plan, request: LrRangeRequest) -> int:
         table.add_row(name, shown, request.sources[name])
     out = console()
     out.print(table)
-    out.print(f"\n{len(plan.cells)} cells on {plan.environment['device_name']}; nothing was trained")
+    cells = len(plan.cells)
+    out.print(f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}; nothing was trained")
     return ExitCode.OK
 
 
@@ -140,6 +143,9 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
     outputs = [parse_output(text) for text in output]
     path = Path(run_path) if run_path else _newest_run()
     file = path / "result.json" if path.is_dir() else path
+    if not file.exists() and (path / "manifest.json").exists():
+        again = json.loads((path / "manifest.json").read_text())["reproduce"]
+        raise ConfigError(f"the run in {path} has not ended; to go on: {again} --run-dir {shlex.quote(str(path))}")
     result = load_result(file)
     write_outputs(result, outputs)
     if as_json:

@@ -49,7 +49,8 @@ def interval(metric: MetricSummary) -> str:
 def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> list[Finding]:
     """All findings of an LR range test, the most important first."""
     ranked = [row for row in rows if _stable(row).median.low is not None]
-    findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in reversed(ranked[1:]))]
+    broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
+    findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in broken)]
     findings += _flattering_ramps(ranked)
     for row in rows:
         findings += _about(row, cells, spec)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Step:
     """What one update sees. P counts the parameters of one replica.
 
-    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay applies; `segments` holds
+    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
+    applies; `segments` holds
     (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
     """
 

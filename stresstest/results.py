@@ -119,7 +119,7 @@ def load_result(path: Path) -> Result:
         stored = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable result ({error}); it was left as it is") from None
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != RESULT_SCHEMA:
@@ -202,8 +202,8 @@ def ratios(over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[in
         if seed not in under:
             continue
         a, b = over[seed], under[seed]
-        if a.low is None or b.low is None:
-            continue
+        if a.low is None or b.low is None or b.high is None:
+            continue  # against a value that is only known to lie above, no ratio is known
         beyond = a.high is None
         paired[int(seed)] = Bracket(low=a.low / b.low, high=None if beyond else a.low / b.low)
     return paired
@@ -222,9 +222,10 @@ def _finite(value: float) -> float | None:
 
 
 def _median(values: Sequence[float], log: bool) -> float:
-    if not log or len(values) % 2 or not all(0 < v < math.inf for v in values):
-        return statistics.median(values)
-    return math.exp(statistics.median(math.log(v) for v in values))
+    low, high = statistics.median_low(values), statistics.median_high(values)
+    if log and 0 < low < high < math.inf:
+        return math.sqrt(low * high)
+    return statistics.median(values)
 
 
 def count(values: Iterable[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from stresstest.tables import OptionValue, Table, did_you_mean
 class Spec(BaseModel):
     """Base of all settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(Spec):
@@ -97,7 +97,10 @@ class LrRangeSpec(ModelSpec):
     @field_validator("variant", mode="before")
     @classmethod
     def _parse_variants(cls, value: Any) -> Any:
-        return split_choices(value) if isinstance(value, str) else value
+        variants = split_choices(value) if isinstance(value, str) else value
+        if not variants:
+            raise ValueError("name at least one variant, e.g. --variant pre-ln")
+        return variants
 
     @model_validator(mode="after")
     def _ramp_rises(self) -> Self:
@@ -116,6 +119,7 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 
 LINEAR_LR_STEP = 5e-5  # Shleifer et al. 2021, Fig. 5
 _LINEAR_STEPS = 4000
+_MANY_SEEDS = 1000
 
 
 def resolve_lr_range(profile: str, given: Mapping[str, Any]) -> LrRangeSpec:
@@ -125,7 +129,7 @@ def resolve_lr_range(profile: str, given: Mapping[str, Any]) -> LrRangeSpec:
     settings = dict(PROFILES[profile])
     if given.get("ramp") == "linear":
         num_steps = int(given.get("num_steps", _LINEAR_STEPS))
-        settings |= {"start_lr": 0.0, "num_steps": num_steps, "end_lr": LINEAR_LR_STEP * num_steps}
+        settings |= {"start_lr": 0.0, "num_steps": num_steps, "end_lr": LINEAR_LR_STEP * (num_steps - 1)}
     return build(LrRangeSpec, settings | dict(given))
 
 
@@ -156,10 +160,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ValueError("give a number of seeds, or a list such as 0,3,7") from None
+    if not numbers or ("," not in text and numbers[0] < 1):
+        raise ValueError("at least one seed is needed, e.g. --seeds 3")
+    if "," not in text and numbers[0] > _MANY_SEEDS:
+        raise ValueError(f"more than {_MANY_SEEDS} seeds; for one seed of this number, write --seeds {numbers[0]},")
     if "," in text:
         return tuple(numbers)
-    if not numbers or numbers[0] < 1:
-        raise ValueError("at least one seed is needed, e.g. --seeds 3")
     return tuple(range(numbers[0]))
 
 
@@ -179,7 +185,13 @@ class Choice:
 
 
 def _spell(value: OptionValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else exact(value)
+
+
+def exact(value: float) -> str:
+    """The shortest spelling that reads back as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def split_choices(text: str) -> tuple[str, ...]:
@@ -215,7 +227,8 @@ def _parse_option(what: str, key: str, text: str, default: OptionValue) -> Optio
         value = float(text)
     except ValueError:
         raise ConfigError(f"{what} is '{text}'; use a number, e.g. {default:g}") from None
-    if not 0.0 <= value < math.inf or (key.startswith("beta") and value >= 1.0):
-        below = "below 1" if key.startswith("beta") else "finite"
+    share = key.startswith("beta") or key.endswith("share")
+    if not 0.0 <= value < math.inf or (share and value >= 1.0):
+        below = "below 1" if share else "finite"
         raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
     return value

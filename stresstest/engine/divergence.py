@@ -6,6 +6,7 @@ be applied again to a stored curve. A loss at step t was caused by the learning 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ class Rules:
     """The constants of the outcome rules; recorded in every result."""
 
     level_window: int = 5  # the level is the median of this many losses
-    persistence: int = 3  # consecutive steps before an explosion or a relapse counts
+    persistence: int = 5  # consecutive steps before an explosion or a relapse counts
     explosion_share: float = 0.1  # of the loss at initialisation, above it
     explosion_sigmas: float = 3.0  # or this many standard deviations of it
     far_above_chance: float = 0.5  # l0 above chance by this share of chance: chance is the reference
@@ -32,7 +33,7 @@ class Rules:
     recovery_share: float = 0.25  # back below this share: recovered
     relapse_patience: int = 50  # steps after which a relapse under constant LR counts as final
     progress_share: float = 0.05  # of the baseline loss, below it: less is not learning
-    noise_sigmas: float = 3.0  # of the level's noise, if more: the floor below which nothing counts
+    noise_sigmas: float = 5.0  # of the level's noise, if more: the floor below which nothing counts
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,8 @@ class Detector:
         """Take the next loss, or the fact that something of this step is not finite."""
         if self.over:
             return
-        if nonfinite:
-            self._reason = nonfinite
-            # A parameter breaks after its step's loss: the next loss is the first to suffer.
-            self._explosion_step = self._step + (nonfinite == "parameter")
+        if nonfinite or not math.isfinite(loss) or not math.isfinite(self.reference.initial_loss):
+            self._end(nonfinite or "loss")
             return
         self._window.append(loss)
         self._level = statistics.median(self._window)
@@ -151,12 +150,32 @@ class Detector:
         ref, rules = self.reference, self.rules
         start = ref.initial_loss
         chance_margin = rules.far_above_chance * abs(ref.chance_loss)
-        if start > ref.chance_loss + chance_margin and self._best < ref.chance_loss:
+        if start > ref.chance_loss + chance_margin and self._learned > self.floor:
             start = ref.chance_loss
         margin = max(rules.explosion_share * abs(start), self.floor)
         if start == ref.initial_loss:
             margin = max(margin, rules.explosion_sigmas * ref.initial_std)
         return start + margin
+
+    def _end(self, reason: Reason) -> None:
+        """Something is not finite; a blow-up that led to it began with the losses above the ceiling."""
+        self._reason = reason
+        # A parameter breaks after its step's loss: the next loss is the first to suffer.
+        self._explosion_step = self._step + (reason == "parameter")
+        above = self._above_since if self._above_since is not None else self._trailing_above(self._ceiling)
+        if above is not None:
+            self._explosion_step = above
+        if self._learned > self.floor and self._bad_since is None:
+            self._bad_since = self._trailing_above(self._relapse_limit)
+
+    def _trailing_above(self, limit: float) -> int | None:
+        """The first of the unbroken run of losses above `limit` that ends the window."""
+        run = 0
+        for loss in reversed(self._window):
+            if loss <= limit:
+                break
+            run += 1
+        return self._step - run if run else None
 
     def _watch_explosion(self) -> None:
         self._above_since, self._above_length = self._run_above(self._ceiling, self._above_since, self._above_length)
@@ -166,7 +185,7 @@ class Detector:
     def _watch_relapse(self) -> None:
         if self._learned <= self.floor:
             return
-        limit = min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
+        limit = self._relapse_limit
         if self._bad_since is not None and self._level <= min(limit, self._given_back(self.rules.recovery_share)):
             self._spiked |= self._bad_length >= self.rules.persistence
             self._bad_since, self._bad_length = None, 0
@@ -174,6 +193,10 @@ class Detector:
             self._bad_length += 1
         elif self._level > limit:
             self._bad_since, self._bad_length = self._first_above(limit), 1
+
+    @property
+    def _relapse_limit(self) -> float:
+        return min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
 
     def _given_back(self, share: float) -> float:
         """The level at which `share` of what was learned is gone."""
@@ -197,6 +220,5 @@ def judge(losses: Iterable[float], reference: Reference, rules: Rules = Rules())
     """Apply the rules to a whole curve; a non-finite loss ends it."""
     detector = Detector(reference, rules)
     for loss in losses:
-        finite = loss - loss == 0.0
-        detector.update(loss, "" if finite else "loss")
+        detector.update(loss)
     return detector.judgement()

@@ -69,7 +69,7 @@ class HoldSearch:
         places = sorted(self.answers)
         trained = [k for k in places if self.answers[k].trained]
         if not trained:
-            return None, (places[0] if places else None)
+            return None, None
         last = trained[0]
         for k in places[places.index(last) + 1 :]:
             if not self.answers[k].trained:
@@ -89,7 +89,8 @@ class HoldSearch:
         trained = [k for k, answer in self.answers.items() if answer.trained]
         if not trained:
             return Bracket(low=None, high=None)
-        slower = [k for k in self.answers if k < min(trained)]
+        slow = [k for k, answer in self.answers.items() if answer.outcome == "failed-to-train"]
+        slower = [k for k in slow if k < min(trained)]
         return Bracket(low=grid_lr(max(slower)) if slower else None, high=grid_lr(min(trained)))
 
     @property
@@ -97,10 +98,10 @@ class HoldSearch:
         """No LR above the first unstable one trained again, and none below the first that trained broke."""
         trained = [k for k, answer in self.answers.items() if answer.trained]
         _, first_bad = self.max_stable
-        if not trained or first_bad is None:
+        if not trained:
             return True
         broke = [k for k, a in self.answers.items() if not a.trained and a.outcome != "failed-to-train"]
-        return max(trained) < first_bad and not any(k < min(trained) for k in broke)
+        return not any(k < min(trained) for k in broke) and (first_bad is None or max(trained) < first_bad)
 
     def _coarse(self) -> list[int]:
         if not self.answers:
@@ -119,7 +120,8 @@ class HoldSearch:
         loss = {k: self.answers[k].final_loss for k in places}
         broke = any(self.answers[k].outcome != "failed-to-train" for k in places)
         far = _FARTHEST if broke else _FARTHEST_UNTRAINED
-        if loss[places[0]] <= min(loss.values()) + self.noise_floor or loss[places[0]] == math.inf:
+        lowest_broke = self.answers[places[0]].outcome != "failed-to-train"
+        if lowest_broke or loss[places[0]] <= min(loss.values()) + self.noise_floor:
             below = places[0] - OCTAVE
             return [below] if below >= max(LOWEST, self.guess - far * OCTAVE) else []
         if not broke and loss[places[-1]] == min(loss.values()):

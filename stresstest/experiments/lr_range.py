@@ -227,9 +227,10 @@ def _search(spec: LrRangeSpec, run: Run) -> HoldSearch:
     record = run.record()
     broke_at = record["onset_lr"]
     if not record["learned"]:
-        broke_at = run.lrs[int(np.nanargmin(run.losses))]
+        finite = [pair for pair in zip(run.losses, run.lrs, strict=True) if math.isfinite(pair[0])]
+        broke_at = min(finite)[1] if finite else run.lrs[0]
     highest = octave_below(spec.end_lr)
-    guess = octave_below(broke_at or spec.end_lr) - 2 * OCTAVE
+    guess = octave_below(broke_at or spec.end_lr) - 2 * OCTAVE  # a linear ramp starts at 0
     stride = STRIDES[spec.hold_resolution]
     floor = run.detector.floor
     return HoldSearch(min(guess, highest), highest, stride, spec.lr_window, floor)

@@ -15,13 +15,19 @@ def parse_output(text: str) -> tuple[str, Path]:
     """(format, path) of an `--output`; an unknown format is a `ConfigError`."""
     kind, colon, rest = text.partition(":")
     if colon and kind in FORMATS and rest:
-        return kind, Path(rest)
+        return kind, _in_a_folder(Path(rest))
     suffix = Path(text).suffix.lower()
     for name, suffixes in FORMATS.items():
         if suffix in suffixes:
-            return name, Path(text)
+            return name, _in_a_folder(Path(text))
     asked = kind if colon else suffix.removeprefix(".")
     raise ConfigError(f"output '{text}' names no known format{did_you_mean(asked, FORMATS)}")
+
+
+def _in_a_folder(path: Path) -> Path:
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(f"output {path} cannot be written: {path.parent} is no folder, or {path} is one")
+    return path
 
 
 def render(result: Result, kind: str) -> str:

@@ -16,6 +16,7 @@ from stresstest.results import MetricSummary, Result, SummaryRow
 
 _WIDE = 100  # columns from which the table has air between its columns
 _CHART_HEIGHT = 3
+_LABEL = 13
 
 
 def print_lr_range(result: Result, console: Console, where: str) -> None:
@@ -64,18 +65,25 @@ def _setting(result: Result) -> str:
 
 
 def _table(result: Result, width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1) if width >= _WIDE else 0)
-    table.add_column("variant", no_wrap=True)
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
+    table.add_column("variant", overflow="fold")
     columns = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
     if result.spec["lr_window"]:
         columns.insert(1, "lr_window")
     for name in (columns[0], "x weakest", *columns[1:]):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name if wide else _in_two(name), justify="right", no_wrap=True)
     for row in result.summary:
         seeds = sum(row.outcomes.values())
         cells = [_cell(row.metrics.get(name), seeds) for name in columns]
         table.add_row(Text(row.variant, style="bold"), cells[0], _cell(row.times_weakest, seeds), *cells[1:])
     return table
+
+
+def _in_two(name: str) -> str:
+    """A narrow header: the name's last word under the others."""
+    head, gap, tail = name.replace("_", "_ ").rpartition(" ")
+    return f"{head.replace('_ ', '_')}\n{tail}" if gap else name
 
 
 def _cell(metric: MetricSummary | None, seeds: int) -> Text:
@@ -105,7 +113,7 @@ def _legend(result: Result) -> str:
 
 def _charts(result: Result, console: Console) -> Iterator[Text]:
     spec = result.spec
-    width = min(console.width, 110) - 14
+    width = min(console.width, 110) - _LABEL - 1
     start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
     ends = (start, spec["end_lr"])
     losses = [loss for row in result.summary for _, loss in row.curve]
@@ -116,12 +124,13 @@ def _charts(result: Result, console: Console) -> Iterator[Text]:
     for row in result.summary:
         points = [point for point in row.curve if point[0] > 0]
         lines = line_chart(points, width, _CHART_HEIGHT, low, high, ends, console.options.ascii_only)
+        labels = textwrap.wrap(row.variant, _LABEL - 1)
         for i, line in enumerate(lines):
-            yield Text.assemble((f"{row.variant if i == 0 else '':<13}", "bold"), line)
-        yield Text(" " * 13 + _marks(row, width, ends), style="dim")
+            yield Text.assemble((f"{labels[i] if i < len(labels) else '':<{_LABEL}}", "bold"), line)
+        yield Text(" " * _LABEL + _marks(row, width, ends), style="dim")
     axis = f"{ends[0]:.2g}".ljust(width - len(f"{ends[1]:.2g}")) + f"{ends[1]:.2g}"
-    yield Text(" " * 13 + axis, style="dim")
-    yield Text(" " * 13 + "s max_stable_lr   o onset_lr   x explosion_lr", style="dim")
+    yield Text(" " * _LABEL + axis, style="dim")
+    yield Text(" " * _LABEL + "s max_stable_lr   o onset_lr   x explosion_lr", style="dim")
     yield Text("")
 
 

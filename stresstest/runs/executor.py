@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import FrameType
 from typing import Generic, TypeVar
@@ -20,6 +22,7 @@ Answer = TypeVar("Answer")
 
 # One thread a process: two OpenMP threads on a shared machine cost up to 50 times (measured).
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,33 @@ def _here(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[Don
 
 
 def _in_processes(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int) -> Iterator[Done[Task, Answer]]:
-    import multiprocessing
-
+    """A worker that dies can bring its pool down: what it took along is tried again in a new one."""
     from pebble import ProcessPool
 
     os.environ.update({name: value for name, value in _THREADS.items() if name not in os.environ})
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=jobs, context=context, initializer=_ignore_signals) as pool:
-        futures: dict[Future[Answer], Task] = {pool.schedule(work, args=[task]): task for task in tasks}
-        try:
-            while futures:
-                ended, _ = wait(futures, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    task, error = futures.pop(future), future.exception()
-                    if error is None:
-                        yield Done(task, future.result())
-                    else:
-                        yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
-        finally:
-            pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-            pool.join()
+    left = list(tasks)
+    for attempt in range(1, _ATTEMPTS + 1):
+        brought_down: list[Task] = []
+        context = multiprocessing.get_context("spawn")
+        with ProcessPool(max_workers=min(jobs, len(left)), context=context, initializer=_ignore_signals) as pool:
+            futures: dict[Future[Answer], Task] = {pool.schedule(work, args=[task]): task for task in left}
+            try:
+                while futures:
+                    ended, _ = wait(futures, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        task, error = futures.pop(future), future.exception()
+                        if isinstance(error, BrokenProcessPool) and attempt < _ATTEMPTS:
+                            brought_down.append(task)
+                        elif error is None:
+                            yield Done(task, future.result())
+                        else:
+                            yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
+            finally:
+                pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
+                pool.join()
+        if not brought_down:
+            return
+        left = brought_down
 
 
 def _tail(text: str, lines: int = 12) -> str:

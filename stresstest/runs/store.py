@@ -49,6 +49,9 @@ class RunStore:
                     "it was left as it is: use --fresh, or another --run-dir"
                 ) from None
             cells[cell.key] = cell
+        if lines and path.read_bytes()[-1:] not in (b"\n", b""):
+            with path.open("a") as file:  # whole but for its end: the next cell starts a line of its own
+                file.write("\n")
         return cells
 
     def append(self, cell: Cell, curves: Mapping[str, Any]) -> None:
@@ -105,6 +108,8 @@ def choose_directory(run_dir: str | None, identity: str, command: str, fresh: bo
 def open_run(path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> Iterator[RunStore]:
     """Hold a run directory; a run with other settings under the same path is a `ConfigError`."""
     theirs = _identity_of(path)
+    if theirs is None and any((path / name).exists() for name in ("result.json", "report.html", "cells.jsonl")):
+        raise ConfigError(f"run directory {path} holds files that are no run of this tool; give another --run-dir")
     if theirs is not None and theirs != manifest["identity"] and not fresh:
         raise ConfigError(f"run directory {path} holds a run with other settings; use another --run-dir, or --fresh")
     store = RunStore(path, manifest)

@@ -42,7 +42,7 @@ def cell(
     if status != "done":
         return Cell(key=f"{variant}{seed}", variant=variant, seed=seed, status=status, error="Traceback\nboom")
     if stable is None:
-        bracket, held = Bracket(low=None, high=2**-6), [trial(lr, above) for lr in (2**-6, 2**-5)]
+        bracket, held = Bracket(low=None, high=None), [trial(lr, above) for lr in (2**-6, 2**-5)]
     else:
         bracket = Bracket(low=stable, high=None if stable == 8 else 2 * stable)
         held = [trial(stable, "stable"), *([trial(2 * stable, above)] if stable != 8 else [])]
@@ -114,7 +114,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int, lr_
     out = terminal(result_of([*EVERY_KIND, *variant_cells(name, 0.25, 0.5)], lr_window=lr_window), width)
     assert [line for line in out.splitlines() if cell_len(line) > width] == []
     assert "\u2026" not in out
-    assert name in out.split("Median over")[0]
+    table, rest = out.split("Median over")
+    assert name in (rest if width == 80 and lr_window else table), "a name too long for the table is folded there"
     chart = out.split("median over seeds\n")[1].split("\n\n")[0].splitlines()
     assert len(chart) == 4 * 5 + 2, "three lines and the marks a variant, and the axis"
 

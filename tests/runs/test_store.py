@@ -41,13 +41,18 @@ def filled(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_an_appended_cell_is_there_for_a_reader_before_the_store_is_closed(tmp_path: Path) -> None:
+def test_an_appended_cell_is_on_the_disk_for_a_reader_before_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
     with opened(tmp_path / "run") as store:
         assert store.finished() == {}
         for count, each in enumerate(CELLS, start=1):
             store.append(each, {"ramp_loss": np.array([2.0, np.nan])})
             lines = (tmp_path / "run" / "cells.jsonl").read_text().splitlines()
             assert [Cell.model_validate_json(line) for line in lines] == CELLS[:count]
+            assert synced[-1] == (tmp_path / "run" / "cells.jsonl").stat().st_size
     with np.load(tmp_path / "run" / "curves" / "b.npz") as curves:
         np.testing.assert_array_equal(curves["ramp_loss"], [2.0, np.nan])
 
@@ -162,8 +167,9 @@ def test_a_result_is_replaced_at_once_or_not_at_all(filled: Path, name: str, mon
 def test_the_same_settings_choose_the_newest_run_that_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = choose_directory(None, "one", "lr-range", fresh=False)
-    with opened(first):
-        pass
+    for path in (first, first.with_name("20200101T000000-lr-range")):
+        with opened(path):
+            pass
     assert choose_directory(None, "one", "lr-range", fresh=False) == first
     assert choose_directory(None, "two", "lr-range", fresh=False) != first
     assert choose_directory(None, "one", "lr-range", fresh=True) != first
