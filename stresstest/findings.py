@@ -52,6 +52,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
     findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in broken)]
     findings += _flattering_ramps(ranked)
+    findings += _plateaus(broken, cells, spec)
     for row in rows:
         findings += _about(row, cells, spec)
     findings += _failures(cells)
@@ -100,6 +101,16 @@ def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cel
         text = f"{row.variant} breaks first: {_boundary(row)}; above, it {how}. "
         text += f"{ranked[0].variant} takes {times(ranked[0].times_weakest)} its LR; a warm-up may help it too."
     return Finding(kind="boundary", subject=row.variant, text=text)
+
+
+def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
+    stuck = [row.variant for row in broken if _first_break(row, cells) == "failed-to-train"]
+    if stuck:
+        text = (
+            f"{', '.join(stuck)}: just above the boundary the loss sits at the constant predictor's for all of the "
+            f"{spec['hold_steps']} steps; a longer --hold-steps tells a plateau that it leaves from a collapse."
+        )
+        yield Finding(kind="plateau", subject=",".join(stuck), text=text)
 
 
 def _first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
