@@ -206,7 +206,8 @@ def print_entry(name: str) -> int:
         if entry.source:
             out.print(f"source: {entry.source}", markup=False)
         for option, default in getattr(entry, "options", {}).items():
-            out.print(f"option: {name}:{option}={default}", markup=False)
+            shown = str(default).lower() if isinstance(default, bool) else default
+            out.print(f"option: {name}:{option}={shown}", markup=False)
     return ExitCode.OK
 
 

@@ -186,7 +186,7 @@ def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
 def interval_rank(n: int, wanted: float = 0.9) -> tuple[int, float]:
     """Which order statistics bound the median, and how often: (k, coverage) for [x_(k), x_(n+1-k)].
 
-    Exact for any continuous distribution (binomial; e.g. Conover 1999, Sec. 3.2). When even the
+    Exact for any continuous distribution (binomial; Conover 1999). When even the
     range covers less than `wanted`, the range it is: 3 seeds cover the median 75 % of the time.
     """
     rank = 1

@@ -27,7 +27,7 @@ Parameters = dict[tuple[str, int], Tensor]
 class Transformer:
     """R independent decoder transformers, wired as `variant`.
 
-    Initialisation follows Xiong et al. 2020 (Sec. 3.1): Xavier normal matrices, zero biases, unit
+    Initialisation follows Xiong et al. 2020: Xavier normal matrices, zero biases, unit
     gains; the embedding is N(0, 1/D), scaled by sqrt(D) on the way in (Vaswani et al. 2017), and
     positions are sinusoidal. An untied output layer is N(0, 1/D).
     """
@@ -63,7 +63,7 @@ class Transformer:
     def profile(self, parameters: Parameters, tokens_RBT: Tensor) -> None:
         """Admin's profiling pass: set every learned skip to sqrt(1 + sum of Var f_j before it).
 
-        Var is over all elements of the branch's output (Liu et al. 2020, Sec. 4.2, and their code).
+        Var is over all elements of the branch's output (Liu et al. 2020, and their code).
         """
         variances_R: list[Tensor] = []
 

@@ -87,37 +87,37 @@ def _variant(
     return register
 
 
-@_variant("plain", "ReZero's vanilla network: Bachlechner et al. 2020, Table 1 row 1")
+@_variant("plain", "Bachlechner et al. 2020 (arXiv 2003.04887): the vanilla network")
 def _plain(place: Place) -> Wiring:
     """x <- f(x): no residual connection, no norm."""
     return Wiring(skip=0.0)
 
 
-@_variant("residual", "Bachlechner et al. 2020, Table 1 row 2; He et al. 2016")
+@_variant("residual", "Bachlechner et al. 2020 (arXiv 2003.04887); He et al. 2016")
 def _residual(place: Place) -> Wiring:
     """x <- x + f(x): residual connections, no norm."""
     return Wiring()
 
 
-@_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020, Table 1")
+@_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020 (arXiv 2002.04745)")
 def _post_ln(place: Place) -> Wiring:
     """x <- N(x + f(x)): the original Transformer."""
     return Wiring(post_norm=True)
 
 
-@_variant("pre-ln", "Xiong et al. 2020, Table 1", final_norm=True)
+@_variant("pre-ln", "Xiong et al. 2020 (arXiv 2002.04745)", final_norm=True)
 def _pre_ln(place: Place) -> Wiring:
     """x <- x + f(N(x)), and a final norm."""
     return Wiring(pre_norm=True)
 
 
-@_variant("gpt2-norm", "Bachlechner et al. 2020, Table 1; OLMo 2 (final norm as there)", final_norm=True)
+@_variant("gpt2-norm", "Bachlechner et al. 2020, equation from memory; OLMo 2", final_norm=True)
 def _gpt2_norm(place: Place) -> Wiring:
     """x <- x + N(f(x)): the norm on the branch's output (not GPT-2's own block)."""
     return Wiring(out_norm=True)
 
 
-@_variant("normformer", "Shleifer et al. 2021, Eq. 1-4", final_norm=True)
+@_variant("normformer", "Shleifer et al. 2021 (arXiv 2110.09456)", final_norm=True)
 def _normformer(place: Place, res_scale: bool = False) -> Wiring:
     """Pre-LN with head scale, a norm after attention and one inside the feed-forward layer.
 
@@ -129,13 +129,13 @@ def _normformer(place: Place, res_scale: bool = False) -> Wiring:
     return Wiring(pre_norm=True, inner_norm=True, learned_skip=res_scale)
 
 
-@_variant("rezero", "Bachlechner et al. 2020, Eq. 2; one scalar a layer as in their code")
+@_variant("rezero", "Bachlechner et al. 2020 (arXiv 2003.04887); one scalar a layer as in their code")
 def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
     """x <- x + alpha f(x), alpha learned and 0 at first, one a layer (`alpha=1` is the control)."""
     return Wiring(gate=alpha, learned_gate="scalar")
 
 
-@_variant("deepnorm", "Wang et al. 2022, Fig. 2: decoder-only constants")
+@_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): decoder-only constants")
 def _deepnorm(place: Place) -> Wiring:
     """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4."""
     beta = (8 * place.depth) ** -0.25
@@ -149,20 +149,20 @@ def _deepnorm(place: Place) -> Wiring:
     )
 
 
-@_variant("admin", "Liu et al. 2020, Sec. 4.2: omega_i^2 = 1 + sum of Var f_j, j < i", profiled=True)
+@_variant("admin", "Liu et al. 2020 (arXiv 2004.08249): omega_i^2 = 1 + sum of Var f_j, j < i", profiled=True)
 def _admin(place: Place) -> Wiring:
     """x <- N(omega x + f(x)), omega a learned vector set by a profiling pass at initialisation."""
     return Wiring(post_norm=True, learned_skip=True)
 
 
-@_variant("sandwich-ln", "Ding et al. 2021 (CogView), Sec. 2.4", final_norm=True)
+@_variant("sandwich-ln", "Ding et al. 2021 (CogView)", final_norm=True)
 def _sandwich_ln(place: Place) -> Wiring:
     """x <- x + N(f(N(x))), W_O and W_2 scaled by 1/sqrt(2L)."""
     gain = (2 * place.depth) ** -0.5
     return Wiring(pre_norm=True, out_norm=True, output_gain=gain, fc2_gain=gain)
 
 
-@_variant("sub-ln", "Wang et al. 2022 (Magneto), Sec. 2: decoder-only constants", final_norm=True)
+@_variant("sub-ln", "Wang et al. 2022 (Magneto): decoder-only constants", final_norm=True)
 def _sub_ln(place: Place) -> Wiring:
     """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L)."""
     gain = math.log(2 * place.depth) ** 0.5
@@ -190,13 +190,15 @@ def _lns(place: Place) -> Wiring:
     return Wiring(pre_norm=True, pre_gain=place.layer**-0.5)
 
 
-@_variant("layerscale", "Touvron et al. 2021 (CaiT), Eq. 4; 1e-4 as in DeiT's code", final_norm=True)
+@_variant("layerscale", "Touvron et al. 2021 (CaiT); 1e-4 as in DeiT's code", final_norm=True)
 def _layerscale(place: Place, init: float = 1e-4) -> Wiring:
     """x <- x + gamma * f(N(x)), gamma a learned vector, `init` at first."""
     return Wiring(pre_norm=True, gate=init, learned_gate="vector")
 
 
-@_variant("peri-ln", "Kim et al. 2025 (Peri-LN), Sec. 3", final_norm=True, embedding_norm=True)
+@_variant(
+    "peri-ln", "Kim et al. 2025 (Peri-LN); embedding and final norm from memory", final_norm=True, embedding_norm=True
+)
 def _peri_ln(place: Place) -> Wiring:
     """x <- x + N(f(N(x))), and a norm on the embedding and at the end."""
     return Wiring(pre_norm=True, out_norm=True)
