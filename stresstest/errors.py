@@ -30,12 +30,6 @@ class ConfigError(StresstestError, ValueError):
     exit_code = ExitCode.USAGE
 
 
-class NothingToRunError(StresstestError):
-    """The selection is empty."""
-
-    exit_code = ExitCode.NOTHING_TO_RUN
-
-
 class InterruptedRunError(StresstestError):
     """The user or the system stopped the run; what had finished is saved."""
 

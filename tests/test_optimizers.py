@@ -51,7 +51,7 @@ def torch_optim(kind: type[torch.optim.Optimizer], weight_decay: float = 0.0, **
             {"params": weights[:2], "weight_decay": weight_decay},
             {"params": weights[2:], "weight_decay": 0.0},
         ]
-        optimizer = kind(groups, lr=lr, **options)  # type: ignore[call-arg]
+        optimizer = kind(groups, lr=lr, **options)  # type: ignore[call-arg]  # each kind has its own options
         rows = []
         for grad_P in grad_TP:
             for weight, gradient in zip(weights, tensors_of(grad_P), strict=True):
@@ -143,7 +143,7 @@ CASES = [
     Case("adamw", torch_optim(torch.optim.AdamW, **TORCH_ADAM), ADAM),
     Case("radam", torch_optim(torch.optim.RAdam)),
     Case("radam", torch_optim(torch.optim.RAdam, **TORCH_ADAM), ADAM),
-    *[Case("lamb", lamb(**options), options) for options in LAMBS],  # type: ignore[arg-type]
+    *[Case("lamb", lamb(**options), options) for options in LAMBS],  # type: ignore[arg-type]  # of mixed types
     Case("lion", lion()),
     Case("lion", lion(0.8, 0.95, 0.1), {"beta1": 0.8, "beta2": 0.95, "weight_decay": 0.1}),
 ]

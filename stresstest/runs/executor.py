@@ -20,7 +20,7 @@ from stresstest.errors import ExitCode, InterruptedRunError
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-# One thread a process: two OpenMP threads on a shared machine cost up to 50 times (measured).
+# One thread a process: two OpenMP threads on a shared machine wait for each other.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _ATTEMPTS = 3
 

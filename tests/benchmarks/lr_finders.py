@@ -30,8 +30,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from tables import show
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -149,7 +148,7 @@ def lightning(spec: LrRangeSpec, variant: str, seed: int) -> Answer:
     pl = importlib.import_module("pytorch_lightning")
     replica, loader = peer_setup(spec, variant, seed)
 
-    class Module(pl.LightningModule):  # type: ignore[misc,name-defined]
+    class Module(pl.LightningModule):  # type: ignore[misc,name-defined]  # imported by name
         def __init__(self) -> None:
             super().__init__()
             self.lr, self.replica = spec.start_lr, replica
@@ -276,17 +275,6 @@ def trains(held: Sequence[str]) -> str:
     others = count(outcome for outcome in held if outcome not in TRAINED)
     text = f"{len(held) - sum(others.values())} of {len(held)}"
     return text + (f" ({', '.join(f'{n} {outcome}' for outcome, n in others.items())})" if others else "")
-
-
-def show(headings: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> None:
-    if markdown:
-        lines = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * len(headings), *rows)]
-        print("", *lines, sep="\n")
-        return
-    table = Table(*headings)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def show_facts(facts: Mapping[str, str], tools: Sequence[Tool]) -> None:

@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
+from tables import show
 from torch import Tensor, nn
 
 from stresstest.engine.population import Population, Training
@@ -186,17 +184,6 @@ def now(device: torch.device) -> float:
 def ratio(over: Sequence[float], under: Sequence[float]) -> str:
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def show(headings: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> None:
-    if markdown:
-        lines = ["| " + " | ".join(row) + " |" for row in (headings, ["---"] * len(headings), *rows)]
-        print("", *lines, sep="\n")
-        return
-    table = Table(*headings)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def compare(model: Transformer, training: Training, batches: Batches, rounds: int, steps: int) -> list[list[str]]:
