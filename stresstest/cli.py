@@ -15,8 +15,9 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 from pydantic.fields import FieldInfo
 
+from stresstest.choices import exact
 from stresstest.errors import ConfigError, ExitCode, StresstestError
-from stresstest.specs import PROFILES, LrRangeSpec, ModelSpec, exact, resolve_lr_range
+from stresstest.specs import MODELS, PROFILES, BoundarySpec, DepthSweepSpec, LrRangeSpec, ModelSpec, resolve
 from stresstest.tables import did_you_mean
 
 Command = Callable[..., Any]
@@ -26,17 +27,21 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+SPECS: dict[str, type[BoundarySpec]] = {"lr-range": LrRangeSpec, "depth-sweep": DepthSweepSpec}
+
 _RUN_OPTIONS = ("profile", "jobs", "run-dir", "fresh", "output", "json", "quiet", "verbose", "dry-run", "help")
-click.rich_click.OPTION_GROUPS = {
-    "stresstest lr-range": [
-        {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]},
-        {
-            "name": "Question",
-            "options": [_flag(name) for name in LrRangeSpec.model_fields if name not in ModelSpec.model_fields],
-        },
-        {"name": "Model", "options": [_flag(name) for name in ModelSpec.model_fields]},
-    ]
-}
+_SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
+
+
+def _option_groups(spec: type[BoundarySpec]) -> list[Any]:
+    model = [name for name in spec.model_fields if name in ModelSpec.model_fields]
+    question = [name for name in spec.model_fields if name not in (*model, *_SWEPT)]
+    groups = {"Depth": [name for name in spec.model_fields if name in _SWEPT], "Question": question, "Model": model}
+    run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
+    return [run, *({"name": name, "options": list(map(_flag, options))} for name, options in groups.items() if options)]
+
+
+click.rich_click.OPTION_GROUPS = {f"stresstest {command}": _option_groups(spec) for command, spec in SPECS.items()}
 
 _GIVEN = {
     ParameterSource.COMMANDLINE: "command line",
@@ -94,14 +99,27 @@ def _project_defaults(path: Path) -> dict[str, Any]:
     own = {key: value for key, value in table.items() if isinstance(value, dict)}
     shared = {key: value for key, value in table.items() if key not in own}
     for command in own:
-        if command != "lr-range":
-            raise ConfigError(f"{path}: unknown table [tool.stresstest.{command}]{did_you_mean(command, ['lr-range'])}")
-    settings = {key.replace("-", "_"): value for key, value in {**shared, **own.get("lr-range", {})}.items()}
-    known = [*LrRangeSpec.model_fields, "profile", "jobs", "run_dir"]
+        if command not in SPECS:
+            raise ConfigError(f"{path}: unknown table [tool.stresstest.{command}]{did_you_mean(command, SPECS)}")
+    everywhere = {name for spec in SPECS.values() for name in spec.model_fields}
+    _check_known(path, "tool.stresstest", shared, everywhere)
+    defaults = {}
+    for command, spec in SPECS.items():
+        _check_known(path, f"tool.stresstest.{command}", own.get(command, {}), set(spec.model_fields))
+        mine = {key.replace("-", "_"): value for key, value in {**shared, **own.get(command, {})}.items()}
+        accepted = {*spec.model_fields, *_RUN_SETTINGS}
+        defaults[command] = {key: _as_typed(key, value) for key, value in mine.items() if key in accepted}
+    return defaults
+
+
+_RUN_SETTINGS = ("profile", "jobs", "run_dir")
+
+
+def _check_known(path: Path, where: str, settings: Mapping[str, Any], fields: set[str]) -> None:
+    known = sorted(fields) + list(_RUN_SETTINGS)
     for key in settings:
-        if key not in known:
-            raise ConfigError(f"{path}: unknown setting '{key}' in [tool.stresstest]{did_you_mean(key, known)}")
-    return {"lr-range": {key: _as_typed(key, value) for key, value in settings.items()}}
+        if key.replace("-", "_") not in known:
+            raise ConfigError(f"{path}: unknown setting '{key}' in [{where}]{did_you_mean(key, known)}")
 
 
 def _as_typed(key: str, value: Any) -> Any:
@@ -110,7 +128,7 @@ def _as_typed(key: str, value: Any) -> Any:
     return [text] if key == "variant" else text
 
 
-def _spec_options(kind: type[LrRangeSpec]) -> Callable[[Command], Command]:
+def _spec_options(kind: type[BoundarySpec]) -> Callable[[Command], Command]:
     """One option for each field of a spec: its default, type and help are the field's."""
 
     def decorate(command: Command) -> Command:
@@ -124,6 +142,9 @@ def _spec_options(kind: type[LrRangeSpec]) -> Callable[[Command], Command]:
 def _spec_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag, kind = _flag(name), field.annotation
     default = _shown_default(field.default)
+    for model in MODELS.values():
+        if name in model.defaults:
+            default += f"; {model.name} {_shown_default(model.defaults[name])}"
     settings: dict[str, Any] = {
         "default": None,
         "envvar": f"STRESSTEST_{name.upper()}",
@@ -143,61 +164,90 @@ def _spec_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
 
 
 def _shown_default(value: Any) -> str:
-    if value is None or value is False:
+    if value is None or value is False or value == ():
         return "off"
     if isinstance(value, tuple):
-        return str(len(value)) if isinstance(value[0], int) else ",".join(value)
+        return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _run_options(command: str) -> Callable[[Command], Command]:
+    """What every experiment's command takes: how to run and show it."""
+    options: list[Callable[[Command], Command]] = [
+        click.option(
+            "--profile",
+            type=click.Choice(list(PROFILES)),
+            metavar="NAME",
+            default="quick",
+            envvar="STRESSTEST_PROFILE",
+            help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
+        ),
+        _spec_options(SPECS[command]),
+        click.option(
+            "-j",
+            "--jobs",
+            type=click.IntRange(min=1),
+            metavar="N",
+            default=None,
+            envvar="STRESSTEST_JOBS",
+            help="Worker processes, one thread each. (default: one a core; 1 on a GPU)",
+        ),
+        click.option(
+            "--run-dir",
+            default=None,
+            envvar="STRESSTEST_RUN_DIR",
+            help=f"Where the run is stored. (default: .stresstest/runs/TIME-{command})",
+        ),
+        click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
+        click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md)."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell."),
+        click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
+        click.pass_context,
+    ]
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @cli.command("lr-range")
-@click.option(
-    "--profile",
-    type=click.Choice(list(PROFILES)),
-    metavar="NAME",
-    default="quick",
-    envvar="STRESSTEST_PROFILE",
-    help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
-)
-@_spec_options(LrRangeSpec)
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=None,
-    envvar="STRESSTEST_JOBS",
-    help="Worker processes, one thread each. (default: one a core; 1 on a GPU)",
-)
-@click.option(
-    "--run-dir",
-    default=None,
-    envvar="STRESSTEST_RUN_DIR",
-    help="Where the run is stored. (default: .stresstest/runs/TIME-lr-range)",
-)
-@click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming.")
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell.")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
-@click.pass_context
+@_run_options("lr-range")
 def lr_range(context: click.RichContext, /, **options: Any) -> int:
     """Ramp the learning rate every step until the loss explodes, then hold it to check.
 
     With no options: five norm variants, three seeds, on generated text; about 3 minutes on 2 cores.
     """
-    from stresstest.commands import LrRangeRequest, run_lr_range
+    return _run("lr-range", context, options)
 
-    given = {
-        name: _plain(value)
-        for name, value in options.items()
-        if name in LrRangeSpec.model_fields and value not in (None, ())
-    }
-    request = LrRangeRequest(
-        spec=resolve_lr_range(options["profile"], given),
-        sources=_sources(context, options),
-        reproduce=_reproduce(context, options),
+
+@cli.command("depth-sweep")
+@_run_options("depth-sweep")
+def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
+    """Find the boundary at growing depth: transformers, or residual MLPs of up to 10,000 blocks and more.
+
+    With no options: the boundary of five norm variants at depth 2 to 16, three seeds; about 15 minutes on
+    2 cores. `--model mlp` asks which depth a fixed recipe trains (`--measure outcome`), `--init-only` how
+    signals and gradients come through, in seconds.
+    """
+    return _run("depth-sweep", context, options)
+
+
+def _run(command: str, context: click.RichContext, options: Mapping[str, Any]) -> int:
+    """Hand a parsed line over."""
+    from stresstest.commands import Request, run_experiment
+
+    fields = SPECS[command].model_fields
+    given = {name: _plain(value) for name, value in options.items() if name in fields and value not in (None, ())}
+    request = Request(
+        command=command,
+        spec=resolve(SPECS[command], options["profile"], given),
+        sources=_sources(command, context, options),
+        reproduce=_reproduce(command, context, options),
         jobs=options["jobs"],
         run_dir=options["run_dir"],
         fresh=options["fresh"],
@@ -207,28 +257,30 @@ def lr_range(context: click.RichContext, /, **options: Any) -> int:
         verbose=options["verbose"],
         dry_run=options["dry_run"],
     )
-    return run_lr_range(request)
+    return run_experiment(request)
 
 
 def _plain(value: Any) -> Any:
     return ",".join(value) if isinstance(value, tuple | list) else value
 
 
-def _sources(context: click.Context, options: Mapping[str, Any]) -> dict[str, str]:
+def _sources(command: str, context: click.Context, options: Mapping[str, Any]) -> dict[str, str]:
     """Where each setting of the spec came from."""
     sources = {}
-    for name in LrRangeSpec.model_fields:
+    model = MODELS[options["model"] or "decoder"]
+    for name in SPECS[command].model_fields:
         source = context.get_parameter_source(name)
         in_profile = name in PROFILES[options["profile"]]
-        default = f"profile {options['profile']}" if in_profile else "built in"
+        built_in = f"model {model.name}" if name in model.defaults else "built in"
+        default = f"profile {options['profile']}" if in_profile else built_in
         sources[name] = default if source is None else _GIVEN.get(source, default)
     return sources
 
 
-def _reproduce(context: click.Context, options: Mapping[str, Any]) -> str:
+def _reproduce(command: str, context: click.Context, options: Mapping[str, Any]) -> str:
     """The command line that gives this result again, whatever the environment and project say."""
-    words = ["stresstest", "lr-range"]
-    for name in ("profile", *LrRangeSpec.model_fields):
+    words = ["stresstest", command]
+    for name in ("profile", *SPECS[command].model_fields):
         value = _plain(options[name])
         if context.get_parameter_source(name) not in _GIVEN or value in (None, ""):
             continue
@@ -246,7 +298,7 @@ def _quoted(value: Any) -> str:
 @cli.command("list")
 @click.argument("kind", required=False)
 def list_(kind: str | None) -> int:
-    """List variants, norms, optimizers, data sources and metrics; KIND for one table."""
+    """List models, variants, norms, optimizers, data sources and metrics; KIND for one table."""
     from stresstest.commands import print_tables
 
     return print_tables(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -18,22 +19,26 @@ from stresstest.errors import ConfigError, ExitCode, InterruptedRunError
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.reports.output import parse_output, render, write_outputs
-from stresstest.reports.terminal import print_lr_range
+from stresstest.reports.terminal import print_result
 from stresstest.results import METRICS, RESULT_SCHEMA, Result, load_result
-from stresstest.specs import LrRangeSpec
+from stresstest.specs import MODELS, BoundarySpec
 from stresstest.tables import Table, did_you_mean
 
 if TYPE_CHECKING:
-    from stresstest.experiments.lr_range import Plan
+    from stresstest.experiments.cells import CellPlan, Plan
     from stresstest.results import Cell
     from stresstest.runs.store import RunStore
 
 
-@dataclass(frozen=True)
-class LrRangeRequest:
-    """One call of `stresstest lr-range`: the spec, and how to run and show it."""
+EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep"}  # the module of each command
 
-    spec: LrRangeSpec
+
+@dataclass(frozen=True)
+class Request:
+    """One call of an experiment's command: the spec, and how to run and show it."""
+
+    command: str
+    spec: BoundarySpec
     sources: Mapping[str, str]
     reproduce: str
     jobs: int | None
@@ -53,21 +58,20 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
-def run_lr_range(request: LrRangeRequest) -> int:
+def run_experiment(request: Request) -> int:
     """Plan, train what is missing, store and print the result."""
     outputs = [parse_output(text) for text in request.outputs]
-    from stresstest.experiments.lr_range import plan as make_plan
+    experiment = importlib.import_module(f"stresstest.experiments.{EXPERIMENTS[request.command]}")
     from stresstest.runs.store import choose_directory, open_run
 
-    plan = make_plan(request.spec)
+    plan: Plan = experiment.plan(request.spec)
     if request.dry_run:
         return _print_plan(plan, request)
-    identity = plan.identity
-    path = choose_directory(request.run_dir, identity, "lr-range", request.fresh)
+    path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
     manifest = {
         "schema": "stresstest.manifest/1",
-        "identity": identity,
-        "command": "lr-range",
+        "identity": plan.identity,
+        "command": request.command,
         "reproduce": request.reproduce,
         "spec": plan.spec.model_dump(),
         "sources": dict(request.sources),
@@ -75,66 +79,68 @@ def run_lr_range(request: LrRangeRequest) -> int:
         "data": plan.data,
     }
     with open_run(path, manifest, request.fresh) as store:
-        result = _result(plan, _train(plan, store, request), request)
+        cells = _train(plan, store, request)
+        reduced = experiment.reduce(plan, cells)
+        result = Result(
+            schema_=RESULT_SCHEMA,
+            command=request.command,
+            reproduce=request.reproduce,
+            spec=plan.spec.model_dump(mode="json"),
+            rules=plan.rules,
+            environment=plan.environment,
+            data=plan.data,
+            cells=cells,
+            summary=reduced.summary,
+            trends=reduced.trends,
+            findings=reduced.findings,
+        )
         store.write_result(result.to_json())
         store.write_report(render(result, "html"))
     write_outputs(result, outputs)
     if request.as_json:
         sys.stdout.write(result.to_json())
     else:
-        print_lr_range(result, console(), str(path))
+        print_result(result, console(), str(path))
     failed = any(cell.status != "done" for cell in result.cells)
     return ExitCode.MODEL_FAILED if failed else ExitCode.OK
 
 
-def _train(plan: Plan, store: RunStore, request: LrRangeRequest) -> list[Cell]:
-    from stresstest.experiments.lr_range import run
+def _train(plan: Plan, store: RunStore, request: Request) -> list[Cell]:
+    from stresstest.experiments.cells import run
     from stresstest.reports.progress import Progress
     from stresstest.runs.executor import default_jobs
 
     jobs = request.jobs or default_jobs(plan.device)
-    progress = Progress(console(stderr=True), len(plan.cells), quiet=request.quiet, verbose=request.verbose)
+    progress = Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose)
+
+    def cells_known(cells: Sequence[CellPlan], missing: Sequence[CellPlan]) -> None:
+        progress.cells_known(len(cells), [cell.depth for cell in missing])
+
     with progress:
         try:
-            return run(plan, store, jobs, progress.cell_ended, progress.cells_found)
+            return run(plan, store, jobs, progress.cell_ended, cells_known)
         except InterruptedRunError as error:
             place = f" --run-dir {shlex.quote(request.run_dir)}" if request.run_dir else ""
             raise InterruptedRunError(
-                f"interrupted; {progress.ended} of {len(plan.cells)} cells are saved in {store.path}; "
+                f"interrupted; {progress.ended} of {progress.total} cells are saved in {store.path}; "
                 f"to go on: {request.reproduce}{place}",
                 error.exit_code,
             ) from None
 
 
-def _result(plan: Plan, cells: list[Cell], request: LrRangeRequest) -> Result:
-    from stresstest.experiments.lr_range_summary import summary_rows
-    from stresstest.findings import lr_range_findings
-
-    spec = plan.spec.model_dump(mode="json")
-    rows = summary_rows(cells, plan.spec.depth, plan.spec.optimizer)
-    return Result(
-        schema_=RESULT_SCHEMA,
-        command="lr-range",
-        reproduce=request.reproduce,
-        spec=spec,
-        rules=plan.rules,
-        environment=plan.environment,
-        data=plan.data,
-        cells=cells,
-        summary=rows,
-        findings=lr_range_findings(rows, cells, spec),
-    )
-
-
-def _print_plan(plan: Plan, request: LrRangeRequest) -> int:
+def _print_plan(plan: Plan, request: Request) -> int:
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
-    for name, value in plan.spec.model_dump().items():
+    for name, value in plan.spec.model_dump(exclude=set(MODELS[plan.spec.model].lacks)).items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         table.add_row(name, shown, request.sources[name])
     out = console()
     out.print(table)
     cells = len(plan.cells)
-    out.print(f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}; nothing was trained")
+    need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
+    out.print(
+        f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
+        f"each at most about {need} a replica; nothing was trained"
+    )
     return ExitCode.OK
 
 
@@ -151,7 +157,7 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
     if as_json:
         sys.stdout.write(result.to_json())
     else:
-        print_lr_range(result, console(), str(file.parent))
+        print_result(result, console(), str(file.parent))
     return ExitCode.OK
 
 
@@ -160,18 +166,23 @@ def _newest_run() -> Path:
 
     results = sorted(DEFAULT_ROOT.glob("*/result.json"), key=lambda p: p.stat().st_mtime)
     if not results:
-        raise ConfigError(f"no finished run under {DEFAULT_ROOT}; run stresstest lr-range first, or name a RUN")
+        raise ConfigError(
+            f"no finished run under {DEFAULT_ROOT}; run stresstest lr-range or depth-sweep first, or name a RUN"
+        )
     return results[-1].parent
 
 
 def _tables() -> dict[str, Table[Any]]:
+    from stresstest.tasks.images import IMAGE_SOURCES
     from stresstest.tasks.language import DATA_SOURCES
 
     return {
+        "models": MODELS,
         "variants": VARIANTS,
         "norms": NORMS,
         "optimizers": OPTIMIZERS,
         "data": DATA_SOURCES,
+        "images": IMAGE_SOURCES,
         "metrics": METRICS,
     }
 

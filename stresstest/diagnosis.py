@@ -36,11 +36,14 @@ def run_directory() -> str:
 
 
 def same_bytes() -> str:
-    """The generated text is the text of this version."""
-    from stresstest.tasks.language import load_task
+    """The generated text and images are those of this version."""
+    from stresstest.tasks import load_task
 
-    task = load_task("synthetic", 8, 64)
-    return f"generated text: {len(task.data)} bytes, hash {task.fingerprint[:12]}, {task.baseline_loss:.3f} nats"
+    text, images = load_task("language", "synthetic", 8, 64), load_task("images", "synthetic", 8, 64)
+    return "; ".join(
+        f"generated {what}: hash {str(task.description['hash'])[:12]}, {task.baseline_loss:.3f} nats"
+        for what, task in (("text", text), ("images", images))
+    )
 
 
 def bit_equal() -> str:
@@ -50,13 +53,13 @@ def bit_equal() -> str:
     from stresstest.models.transformer import Transformer
     from stresstest.optimizers import OPTIMIZERS
     from stresstest.specs import ModelSpec
-    from stresstest.tasks.language import load_task
+    from stresstest.tasks import load_task
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         device = torch.device("cpu")
-        batches = Batches(load_task("synthetic", 2, 16), device)
+        batches = Batches(load_task("language", "synthetic", 2, 16), device)
         model = Transformer(ModelSpec(depth=2, width=16, heads=2, seq_len=16), "pre-ln", {})
         losses = []
         for seeds in ([0], [0, 1, 2]):

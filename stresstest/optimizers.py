@@ -62,7 +62,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One entry of the optimizer table; `slots` are its state matrices, each [R, P]."""
+    """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
+
+    An `elementwise` update treats each parameter by itself, so that it can be done part by part.
+    """
 
     name: str
     summary: str
@@ -70,17 +73,20 @@ class Optimizer:
     slots: tuple[str, ...]
     options: Mapping[str, OptionValue]
     update: Callable[..., None]
+    elementwise: bool = True
 
 
 _entries: list[Optimizer] = []
 
 
-def _optimizer(name: str, source: str, *slots: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _optimizer(
+    name: str, source: str, *slots: str, elementwise: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def register(update: Callable[..., None]) -> Callable[..., None]:
         parameters = list(inspect.signature(update).parameters.values())[1:]
         summary = inspect.cleandoc(update.__doc__ or "").splitlines()[0]
         options = {p.name: p.default for p in parameters}
-        _entries.append(Optimizer(name, summary, source, slots, options, update))
+        _entries.append(Optimizer(name, summary, source, slots, options, update, elementwise))
         return update
 
     return register
@@ -154,7 +160,13 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     s.descend(adaptive.where(rho_R1 > 5.0, mean))
 
 
-@_optimizer("lamb", "You et al. 2020, Alg. 2; phi the identity, the ratio 1 where a norm is 0", "mean", "square")
+@_optimizer(
+    "lamb",
+    "You et al. 2020, Alg. 2; phi the identity, the ratio 1 where a norm is 0",
+    "mean",
+    "square",
+    elementwise=False,
+)
 def _lamb(
     s: Step,
     beta1: float = 0.9,

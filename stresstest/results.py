@@ -46,6 +46,7 @@ class Cell(Record):
 
     key: str
     variant: str
+    depth: int
     seed: int
     status: Status
     error: str = ""
@@ -53,6 +54,9 @@ class Cell(Record):
     metrics: dict[str, Bracket] = {}
     ramp: dict[str, Any] = {}
     hold: list[dict[str, Any]] = []
+    recipe: dict[str, Any] = {}  # the run of the fixed recipe
+    signal: dict[str, Any] = {}  # signal propagation at initialisation
+    signals: dict[int, dict[str, Any]] = {}  # and before these steps of the fixed recipe
 
 
 class MetricSummary(Record):
@@ -72,7 +76,10 @@ class MetricSummary(Record):
 
 
 class SummaryRow(Record):
-    """One variant: its metrics, and what became of its replicas on the ramp."""
+    """One variant at one depth: its metrics, and what became of its replicas.
+
+    `outcomes` are those of the fixed recipe where that was asked for, or else of the ramp.
+    """
 
     variant: str
     depth: int
@@ -81,6 +88,14 @@ class SummaryRow(Record):
     outcomes: dict[str, int]
     times_weakest: MetricSummary | None = None
     curve: list[tuple[float, float]] = []
+
+
+class TrendRow(Record):
+    """One variant over all depths of a sweep."""
+
+    variant: str
+    optimizer: str
+    metrics: dict[str, MetricSummary]
 
 
 class Finding(Record):
@@ -103,6 +118,7 @@ class Result(Record):
     data: dict[str, Any]
     cells: list[Cell]
     summary: list[SummaryRow]
+    trends: list[TrendRow] = []
     findings: list[Finding]
     verdicts: list[dict[str, Any]] = []
 
@@ -139,7 +155,7 @@ class Metric:
     name: str
     unit: str
     scale: Literal["log2", "linear"]
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower", ""]  # what is better, if anything
     summary: str
     source: str = "this project"
 
@@ -162,6 +178,62 @@ METRICS: Table[Metric] = Table(
         ),
         Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
         Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
+        Metric("recipe_loss", "nats", "linear", "lower", "Validation loss at the end of the fixed recipe."),
+        Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe to the target loss."),
+        Metric("seconds_per_step", "s", "log2", "lower", "Wall time of a step, of one replica in its population."),
+        Metric("peak_bytes", "bytes", "log2", "lower", "Memory that one replica took at most while it trained."),
+        Metric(
+            "max_trainable_depth",
+            "blocks",
+            "log2",
+            "higher",
+            "Largest depth at which the fixed recipe trains, a bracket.",
+        ),
+        Metric(
+            "max_stable_lr_exponent", "", "linear", "higher", "b of max_stable_lr ~ depth^b, least squares in log-log."
+        ),
+        Metric("grad_exponent", "", "linear", "", "b of grad_last ~ depth^b at initialisation."),
+        Metric("grad_rate", "", "linear", "", "b of grad_last ~ b^depth, where that fits better."),
+        Metric("activation_exponent", "", "linear", "", "b of sum_rms ~ depth^b at initialisation."),
+        Metric("activation_rate", "", "linear", "", "b of sum_rms ~ b^depth, where that fits better."),
+        Metric(
+            "grad_ratio",
+            "",
+            "log2",
+            "",
+            "Gradient norm of the first block's last matrix over the last block's, at initialisation.",
+            "Xiong et al. 2020, Sec. 3.4: Frobenius norm of the mean gradient",
+        ),
+        Metric(
+            "grad_mismatch",
+            "",
+            "log2",
+            "",
+            "The same ratio of mean absolute gradients.",
+            "Shleifer et al. 2021 (NormFormer)",
+        ),
+        Metric("grad_slope", "decades / 100 blocks", "linear", "", "Slope of the log gradient norm over blocks."),
+        Metric("grad_last", "", "log2", "", "Gradient norm of the last block's last matrix.", "Xiong et al. 2020"),
+        Metric("stream_growth", "", "log2", "", "RMS of the stream after the last block over that before the first."),
+        Metric("sum_rms", "", "log2", "", "RMS of stream plus branch in the last block, before a post-norm."),
+        Metric("branch_share", "", "log2", "", "RMS of what the last block adds over that of the stream it adds to."),
+        Metric(
+            "similarity",
+            "",
+            "linear",
+            "",
+            "Mean cosine between tokens (in an MLP, images) after the last block; 1 is rank collapse.",
+            "init2winit's c-value",
+        ),
+        Metric(
+            "jacobian_mean_square",
+            "",
+            "log2",
+            "",
+            "Mean squared singular value of the blocks' input-output Jacobian.",
+            "Bachlechner et al. 2020 (ReZero)",
+        ),
+        Metric("jacobian_condition", "", "log2", "lower", "Largest over smallest singular value of the same Jacobian."),
     ],
 )
 
@@ -224,7 +296,8 @@ def _finite(value: float) -> float | None:
 def _median(values: Sequence[float], log: bool) -> float:
     low, high = statistics.median_low(values), statistics.median_high(values)
     if log and 0 < low < high < math.inf:
-        return math.sqrt(low * high)
+        product = low * high
+        return math.sqrt(product) if 0.0 < product < math.inf else math.sqrt(low) * math.sqrt(high)
     return statistics.median(values)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stresstest.choices import MANY_DEPTHS, parse_depths, parse_seeds, split_choices
 from stresstest.errors import ConfigError
-from stresstest.tables import OptionValue, Table, did_you_mean
+from stresstest.tables import Table, did_you_mean
 
 
 class Spec(BaseModel):
@@ -19,24 +20,90 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ModelSpec(Spec):
-    """The shape of the built-in transformer."""
+@dataclass(frozen=True)
+class ModelKind:
+    """All facts about one built-in architecture that settings depend on."""
 
-    model: Literal["decoder"] = Field("decoder", description="Built-in architecture.")
+    name: str
+    summary: str
+    source: str
+    task: str
+    lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
+    trains: bool = True
+
+
+MODELS: Table[ModelKind] = Table(
+    "model",
+    [
+        ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
+        ModelKind(
+            "encoder",
+            "Transformer without a causal mask; for depth-sweep --init-only, as it has no task of its own yet.",
+            "Vaswani et al. 2017",
+            "language",
+            trains=False,
+        ),
+        ModelKind(
+            "mlp",
+            "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
+            "Bachlechner et al. 2020 (ReZero)",
+            "images",
+            lacks=frozenset({"heads", "ffn_width", "seq_len", "activation", "tied", "qk_norm", "qkv_gain"}),
+            defaults={
+                "task": "images",
+                "depth": 32,
+                "width": 32,
+                "batch_size": 100,
+                "variant": ("rezero", "residual", "layernorm", "plain"),
+                "depths": (10, 100, 1000),
+                "measure": ("outcome",),
+                "peak_lr": 3e-4,
+                "train_steps": 300,
+            },
+        ),
+    ],
+)
+
+
+class ShapeSpec(Spec):
+    """The shape of a built-in model, but for its depth."""
+
+    model: Literal["decoder", "encoder", "mlp"] = Field(
+        "decoder", description="Built-in architecture: decoder, encoder (without training) or mlp."
+    )
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
         "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
     )
-    depth: int = Field(6, ge=1, description="Number of blocks.")
     width: int = Field(64, ge=2, description="Model width.")
+    ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
     heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
     seq_len: int = Field(64, ge=1, description="Bytes a sequence.")
     activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
     tied: bool = Field(False, description="Share the input embedding with the output layer.")
     qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
+    qkv_gain: float = Field(
+        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq have 0.70710678."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or settings.get("model", "decoder") not in MODELS:
+            return settings  # the field's own check complains
+        defaults = MODELS[settings.get("model", "decoder")].defaults
+        return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
+
+    @model_validator(mode="after")
+    def _settings_mean_something_to_the_model(self) -> Self:
+        for name in sorted(MODELS[self.model].lacks):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no setting of model {self.model}; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if self.width % self.heads:
+        if "heads" not in MODELS[self.model].lacks and self.width % self.heads:
             near = [h for h in range(1, self.width + 1) if self.width % h == 0]
             nearest = min(near, key=lambda h: abs(h - self.heads))
             raise ValueError(
@@ -46,8 +113,14 @@ class ModelSpec(Spec):
         return self
 
 
-class LrRangeSpec(ModelSpec):
-    """Everything that decides the result of `stresstest lr-range`."""
+class ModelSpec(ShapeSpec):
+    """The shape of a built-in model."""
+
+    depth: int = Field(6, ge=1, description="Number of blocks.")
+
+
+class BoundarySpec(ShapeSpec):
+    """How a boundary is looked for: what is trained, on what, by which ramp and hold."""
 
     variant: tuple[str, ...] = Field(
         ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm"),
@@ -58,9 +131,14 @@ class LrRangeSpec(ModelSpec):
     clip_norm: float | None = Field(
         None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
     )
-    task: Literal["language"] = Field("language", description="What is learned: next-byte prediction.")
-    data: str = Field("synthetic", description="Data source: synthetic, pydoc, or path:FILE.")
-    batch_size: int = Field(8, ge=1, description="Sequences a step.")
+    task: Literal["language", "images"] = Field(
+        "language", description="What is learned: language (the next byte) or images (their class)."
+    )
+    data: str = Field(
+        "synthetic",
+        description="Data source: synthetic; of text pydoc or path:FILE; of images digits or cifar10:FOLDER.",
+    )
+    batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
     ramp: Literal["exponential", "linear"] = Field(
         "exponential", description="How the learning rate rises: exponential, or linear (NormFormer's Fig. 5)."
     )
@@ -110,6 +188,96 @@ class LrRangeSpec(ModelSpec):
             raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
         return self
 
+    @model_validator(mode="after")
+    def _task_is_the_models(self) -> Self:
+        if self.task != MODELS[self.model].task:
+            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
+        return self
+
+
+class LrRangeSpec(BoundarySpec, ModelSpec):
+    """Everything that decides the result of `stresstest lr-range`."""
+
+    @model_validator(mode="after")
+    def _model_can_be_trained(self) -> Self:
+        if not MODELS[self.model].trains:
+            raise ValueError(f"model {self.model} has no task to train on yet; use --model decoder")
+        return self
+
+
+Measure = Literal["outcome", "ramp", "hold"]
+
+
+class DepthSweepSpec(BoundarySpec):
+    """Everything that decides the result of `stresstest depth-sweep`."""
+
+    depths: tuple[int, ...] = Field(
+        (2, 4, 8, 16), min_length=1, description="Numbers of blocks: 4,12,64 or 10:10000:x10."
+    )
+    measure: tuple[Measure, ...] = Field(
+        ("hold",),
+        min_length=1,
+        description="What to train at each depth: outcome (the fixed recipe), ramp, hold (with the ramp before it).",
+    )
+    init_only: bool = Field(False, description="Train nothing: signal propagation at initialisation alone.")
+    peak_lr: float = Field(1e-3, gt=0, description="Fixed recipe: learning rate, constant after the warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Fixed recipe: steps of linear warm-up.")
+    train_steps: int = Field(200, ge=20, description="Fixed recipe: steps of training.")
+    target_loss: float | None = Field(
+        None, gt=0, description="Loss that steps_to_target counts to (off: a tenth below the constant predictor's)."
+    )
+    bisect: bool = Field(
+        False, description="Fixed recipe: also search between the last depth that trains and the first that does not."
+    )
+    probe_steps: tuple[int, ...] = Field(
+        (), description="Fixed recipe: steps before which signal propagation is measured again, e.g. 50,200."
+    )
+    jacobian_input: Literal["data", "noise"] = Field(
+        "data", description="Stream at which the Jacobian is taken: data, or noise, N(0, 1), as in ReZero's figure."
+    )
+
+    @field_validator("depths", mode="before")
+    @classmethod
+    def _parse_depths(cls, value: Any) -> Any:
+        return parse_depths(value) if isinstance(value, str) else value
+
+    @field_validator("depths")
+    @classmethod
+    def _depths_increase(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
+        if min(depths) < 1 or any(a >= b for a, b in pairwise(depths)):
+            raise ValueError("depths are positive whole numbers and increase, e.g. 4,12,64 or 10:10000:x10")
+        if len(depths) > MANY_DEPTHS:
+            raise ValueError(f"more than {MANY_DEPTHS} depths; use a larger factor")
+        return depths
+
+    @field_validator("measure", mode="before")
+    @classmethod
+    def _parse_measure(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("probe_steps", mode="before")
+    @classmethod
+    def _parse_probe_steps(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _recipe_fits(self) -> Self:
+        if self.warmup_steps >= self.train_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of train_steps {self.train_steps}")
+        wrong = [step for step in self.probe_steps if not 0 < step <= self.train_steps]
+        if wrong:
+            raise ValueError(f"probe_steps {wrong[0]} does not lie within train_steps 1 to {self.train_steps}")
+        if (self.probe_steps or self.bisect) and (self.init_only or "outcome" not in self.measure):
+            asked = "probe_steps" if self.probe_steps else "bisect"
+            raise ValueError(f"{asked} belongs to the fixed recipe; ask for it with --measure outcome")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_trained(self) -> Self:
+        if not MODELS[self.model].trains and not self.init_only:
+            raise ValueError(f"model {self.model} has no task to train on yet; use --init-only")
+        return self
+
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
@@ -119,10 +287,13 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 
 LINEAR_LR_STEP = 5e-5  # Shleifer et al. 2021, Fig. 5
 _LINEAR_STEPS = 4000
-_MANY_SEEDS = 1000
 
 
-def resolve_lr_range(profile: str, given: Mapping[str, Any]) -> LrRangeSpec:
+S = TypeVar("S", bound="Spec")
+B = TypeVar("B", bound=BoundarySpec)
+
+
+def resolve(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
     """The spec of a profile with the user's settings on top; a `ConfigError` names what is wrong."""
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile '{profile}'{did_you_mean(profile, PROFILES)}")
@@ -130,10 +301,7 @@ def resolve_lr_range(profile: str, given: Mapping[str, Any]) -> LrRangeSpec:
     if given.get("ramp") == "linear":
         num_steps = int(given.get("num_steps", _LINEAR_STEPS))
         settings |= {"start_lr": 0.0, "num_steps": num_steps, "end_lr": LINEAR_LR_STEP * (num_steps - 1)}
-    return build(LrRangeSpec, settings | dict(given))
-
-
-S = TypeVar("S", bound=Spec)
+    return build(kind, settings | dict(given))
 
 
 def build(kind: type[S], settings: Mapping[str, Any]) -> S:
@@ -152,83 +320,3 @@ def _in_words(error: Any, kind: type[Spec]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting '{name}'{did_you_mean(name, kind.model_fields)}"
     return f"{name} {error['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`5` means seeds 0 to 4; `0,3,7` means these seeds; `3,` means the one seed 3."""
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ValueError("give a number of seeds, or a list such as 0,3,7") from None
-    if not numbers or ("," not in text and numbers[0] < 1):
-        raise ValueError("at least one seed is needed, e.g. --seeds 3")
-    if "," not in text and numbers[0] > _MANY_SEEDS:
-        raise ValueError(f"more than {_MANY_SEEDS} seeds; for one seed of this number, write --seeds {numbers[0]},")
-    if "," in text:
-        return tuple(numbers)
-    return tuple(range(numbers[0]))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A table entry's name with the options the user gave it: `NAME[:key=value,...]`."""
-
-    name: str
-    options: dict[str, OptionValue]
-
-    @property
-    def label(self) -> str:
-        """The canonical spelling."""
-        if not self.options:
-            return self.name
-        return self.name + ":" + ",".join(f"{k}={_spell(v)}" for k, v in sorted(self.options.items()))
-
-
-def _spell(value: OptionValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else exact(value)
-
-
-def exact(value: float) -> str:
-    """The shortest spelling that reads back as the same number."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
-
-
-def split_choices(text: str) -> tuple[str, ...]:
-    """Split `a,b:k=1,j=2,c` at the commas that start a new name."""
-    parts: list[str] = []
-    for piece in text.split(","):
-        if parts and "=" in piece and ":" not in piece:
-            parts[-1] += "," + piece
-        elif piece.strip():
-            parts.append(piece.strip())
-    return tuple(parts)
-
-
-def parse_choice(text: str, table: Table[Any]) -> Choice:
-    """Look up `NAME[:key=value,...]`; unknown names and keys are a `ConfigError`."""
-    name, _, tail = text.partition(":")
-    defaults: Mapping[str, OptionValue] = table[name.strip()].options
-    options = {}
-    for pair in filter(None, tail.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in defaults:
-            raise ConfigError(f"unknown option '{key}' of {table.kind} {name}{did_you_mean(key, defaults)}")
-        options[key] = _parse_option(f"option '{key}' of {table.kind} {name}", key, value, defaults[key])
-    return Choice(name.strip(), {k: v for k, v in options.items() if v != defaults[k]})
-
-
-def _parse_option(what: str, key: str, text: str, default: OptionValue) -> OptionValue:
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{what} is '{text}'; use true or false")
-        return text.lower() == "true"
-    try:
-        value = float(text)
-    except ValueError:
-        raise ConfigError(f"{what} is '{text}'; use a number, e.g. {default:g}") from None
-    share = key.startswith("beta") or key.endswith("share")
-    if not 0.0 <= value < math.inf or (share and value >= 1.0):
-        below = "below 1" if share else "finite"
-        raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
-    return value

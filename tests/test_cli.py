@@ -23,6 +23,7 @@ from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import METRICS
 from stresstest.tables import Table
+from stresstest.tasks.task import Batch
 
 README = Path(__file__).parents[1] / "README.md"
 SHAPE = "--depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu".split()
@@ -70,7 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with start(TINY, path) as process:
         out, err = process.communicate()
     assert process.returncode == 0, err
-    assert re.fullmatch(r"\[1/1\] pre-ln seed 0: .*\n", err)
+    assert re.fullmatch(r"\[1/1\] pre-ln depth 1 seed 0: .*\n", err)
     return path, out
 
 
@@ -335,16 +336,16 @@ def test_a_cell_that_does_not_fit_ends_with_4_and_the_others_are_reported(
 ) -> None:
     step = Population.step
 
-    def too_large(self: Population, batch_RBT1: Tensor, lr_R: Tensor) -> Readings:
+    def too_large(self: Population, batch: Batch, lr_R: Tensor) -> Readings:
         if self.model.variant.name == "post-ln":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return step(self, batch_RBT1, lr_R)
+        return step(self, batch, lr_R)
 
     monkeypatch.setattr(Population, "step", too_large)
     assert run([*TINY, "--variant", "post-ln"]) == 4
     out, err = capsys.readouterr()
-    assert "post-ln seed 0: oom (CUDA out of memory)" in err
-    assert re.search(r"^- oom: post-ln seed 0 .*\n?.*stability", out, re.MULTILINE)
+    assert "post-ln depth 1 seed 0: oom (CUDA out of memory)" in err
+    assert re.search(r"^- oom: post-ln depth 1 seed 0 .*\n?.*stability", out, re.MULTILINE)
     assert re.search(r"^ *pre-ln ", out, re.MULTILINE)
     assert not re.search(r"^  post-ln ", out, re.MULTILINE), "it is no row: it says nothing about stability"
 

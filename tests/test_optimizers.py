@@ -15,6 +15,7 @@ from stresstest.models.transformer import Transformer
 from stresstest.optimizers import OPTIMIZERS, Step
 from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
+from stresstest.tasks.task import Batch
 
 NUM_STEPS = 25
 LRS = (1e-3, 1e-2, 1e-1)
@@ -212,15 +213,16 @@ def test_lamb_moves_a_tensor_by_the_learning_rate_times_its_norm() -> None:
 
 def test_clipping_equals_torch_in_every_replica_and_is_reported(tiny: ModelSpec) -> None:
     tokens = torch.randint(256, (4, 2, 13), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens[..., :-1], tokens[..., 1:])
     lr_R = torch.full((4,), 0.1)
     model, seeds = Transformer(tiny, "pre-ln", {}), range(4)
     sgd, cpu = OPTIMIZERS["sgd"], torch.device("cpu")
     free = Population(model, seeds, Training(sgd, {}, cpu))
-    readings = free.step(tokens, lr_R)
+    readings = free.step(batch, lr_R)
     limit = float(readings.grad_norm_R.median())
     clipped = Population(model, seeds, Training(sgd, {}, cpu, clip_norm=limit))
     start_RP = clipped.theta_RP.clone()
-    clipped_readings = clipped.step(tokens, lr_R)
+    clipped_readings = clipped.step(batch, lr_R)
     assert clipped_readings.clipped_R.tolist() == (readings.grad_norm_R > limit).tolist()
     assert 0 < clipped_readings.clipped_R.sum() < 4
     for row in range(4):

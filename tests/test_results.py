@@ -42,6 +42,7 @@ def small_result() -> Result:
     cell = Cell(
         key="k0",
         variant="pre-ln",
+        depth=6,
         seed=0,
         status="done",
         seconds=1.25,
@@ -57,7 +58,7 @@ def small_result() -> Result:
         rules={"level_window": 5},
         environment={"key": "here"},
         data={"hash": "abc"},
-        cells=[cell, Cell(key="k1", variant="pre-ln", seed=1, status="oom", error="line\nline")],
+        cells=[cell, Cell(key="k1", variant="pre-ln", depth=6, seed=1, status="oom", error="line\nline")],
         summary=[
             SummaryRow(
                 variant="pre-ln",

@@ -1,14 +1,16 @@
-"""How many replicas fit, and what to do when the estimate was wrong."""
+"""How much memory training needs, how much there is, and what to do when the estimate was wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
 from stresstest.engine.population import Training
-from stresstest.models.transformer import VOCABULARY, Transformer
+from stresstest.machine import forget_peak, free_memory, peak_memory, resident_memory
+from stresstest.models.block import Model
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -16,23 +18,61 @@ Answer = TypeVar("Answer")
 # On a CPU a step of a wider population costs a transformer some 0.9 times as much a replica.
 _CPU_REPLICAS = 8
 _USABLE_SHARE = 0.8
-_ACTIVATIONS_PER_BLOCK = 40  # tensors of one width kept for the backward pass, about
+_GIB = 1 << 30
 
 
 class OutOfMemoryError(Exception):
     """A single replica does not fit: never an instability."""
 
 
-def replicas_that_fit(model: Transformer, training: Training, batch_size: int) -> int:
-    """An estimate from parameters, gradients, optimizer state and activations (at least 1)."""
-    if training.device.type != "cuda":
-        return _CPU_REPLICAS
-    spec = model.spec
-    states = model.layout.num_parameters * (4 + len(training.optimizer.slots))
-    tokens = batch_size * spec.seq_len
-    activations = tokens * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * VOCABULARY)
-    free, _ = torch.cuda.mem_get_info(training.device)
-    return max(1, int(_USABLE_SHARE * free) // (4 * (states + activations)))
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one replica needs while it trains, or while it is probed in float64, whichever is more."""
+
+    parameters: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.gradients + self.optimizer_state + self.activations
+
+    def __str__(self) -> str:
+        return (
+            f"{gib(self.total)} (parameters {gib(self.parameters)}, gradients {gib(self.gradients)}, "
+            f"optimizer state {gib(self.optimizer_state)}, activations {gib(self.activations)})"
+        )
+
+
+def gib(size: float) -> str:
+    """Bytes in GiB or MiB, as printed."""
+    return f"{size / _GIB:.3g} GiB" if size >= _GIB else f"{size / (1 << 20):.3g} MiB"
+
+
+def need_of(num_parameters: int, num_slots: int, activation_bytes: int) -> Need:
+    """The need of one replica, by estimate.
+
+    Training keeps float32 parameters, gradients, and `num_slots` matrices of optimizer state; the
+    probe, before them, parameters in float32 and float64, gradients in float64 and activations in float64.
+    """
+    size = 4 * num_parameters
+    training = Need(size, size, num_slots * size, activation_bytes)
+    probe = Need(3 * size, 2 * size, 0, 2 * activation_bytes)
+    return max(training, probe, key=lambda need: need.total)
+
+
+def replicas_that_fit(model: Model, training: Training, batch_size: int, share: float = 1.0) -> int:
+    """How many replicas a population may have that may take a share of what is free, by estimate (at least 1)."""
+    need = need_of(model.layout.num_parameters, len(training.optimizer.slots), model.activation_bytes(batch_size))
+    fit = max(1, int(share * _USABLE_SHARE * free_bytes(training.device)) // need.total)
+    return fit if training.device.type == "cuda" else min(fit, _CPU_REPLICAS)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that this process may still take on the device."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
 
 
 def in_halves(rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]], list[Answer]]) -> list[Answer]:
@@ -55,6 +95,27 @@ def in_halves(rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]]
         raise OutOfMemoryError(message)
     half = len(rows) // 2
     return in_halves(rows[:half], half, work) + in_halves(rows[half:], len(rows) - half, work)
+
+
+class PeakMemory:
+    """Bytes taken at most since it was started, beyond those in use then; `None` where that is not known."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start: int | None = torch.cuda.memory_allocated(device)
+        else:
+            self._start = resident_memory() if forget_peak() else None
+
+    def read(self) -> int | None:
+        """The peak so far."""
+        if self._start is None:
+            return None
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) - self._start
+        peak = peak_memory()
+        return None if peak is None else peak - self._start
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stresstest.models.transformer import Parameters, Transformer
+from stresstest.models.block import Model, profile
 from stresstest.optimizers import Optimizer, Step
 from stresstest.tables import OptionValue
+from stresstest.tasks.task import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_LOSS_SCALE = 2.0**16
 _SCALE_GROWTH_STEPS = 200
+_CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB
 
 FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
 
@@ -48,17 +50,18 @@ class Readings:
 class Population:
     """The replicas `seeds`, freshly initialised (a seed may stand in several rows)."""
 
-    def __init__(self, model: Transformer, seeds: Sequence[int], training: Training) -> None:
+    def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
         self.model = model
         self.training = training
-        rows = {seed: model.initial_row(seed) for seed in dict.fromkeys(seeds)}
-        theta_RP = torch.stack([rows[seed] for seed in seeds]).float().to(training.device)
+        rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
+        theta_RP = torch.stack([rows[seed] for seed in seeds]).to(training.device)
         self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
         self._decay_P = model.layout.decay_mask().to(training.device)
         self._segments = model.layout.segments()
         self._step_R1 = torch.zeros(len(seeds), 1, dtype=torch.float64, device=training.device)
         self._scale_R = torch.full((len(seeds),), FIRST_LOSS_SCALE, device=training.device)
         self._since_skip_R = torch.zeros_like(self._scale_R)
+        self._in_parts = training.optimizer.elementwise and training.device.type == "cpu"
         self._attach(theta_RP)
 
     @property
@@ -66,25 +69,25 @@ class Population:
         """R, the rows still in training."""
         return self.theta_RP.shape[0]
 
-    def profile(self, tokens_RBT: Tensor) -> None:
+    def profile(self, inputs: Tensor) -> None:
         """The variant's measurement at initialisation, if it has one (Admin)."""
         if self.model.variant.profiled:
             with torch.no_grad():
-                self.model.profile(self._parameters(), tokens_RBT)
+                profile(self.model, self.model.layout.unbind(self._leaves), inputs)
 
-    def evaluate(self, batch_RBT1: Tensor) -> Tensor:
+    def evaluate(self, batch: Batch) -> Tensor:
         """The loss of each replica on a batch, [R], without training."""
         with torch.no_grad(), self._autocast():
-            return self.model.loss(self._parameters(), batch_RBT1)
+            return self.model.loss(self._leaves, batch.inputs, batch.targets)
 
-    def step(self, batch_RBT1: Tensor, lr_R: Tensor) -> Readings:
+    def step(self, batch: Batch, lr_R: Tensor) -> Readings:
         """One optimizer step of every replica, each at its own learning rate."""
         with self._autocast():
-            loss_R = self.model.loss(self._parameters(), batch_RBT1)
+            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
         scaled = self.training.dtype == torch.float16
         total = (loss_R * self._scale_R if scaled else loss_R).sum()
         gradients = torch.autograd.grad(total, list(self._leaves.values()))
-        self.model.layout.gather(gradients, self.grad_RP)
+        self.model.layout.gather(gradients, self._grads)
         loss_R = loss_R.detach()
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
@@ -110,9 +113,7 @@ class Population:
         self.theta_RP = theta_RP
         self.grad_RP = torch.empty_like(theta_RP)
         self._leaves = self.model.layout.leaves(self.theta_RP)
-
-    def _parameters(self) -> Parameters:
-        return self.model.layout.unbind(self._leaves)
+        self._grads = self.model.layout.views(self.grad_RP)
 
     def _autocast(self) -> torch.autocast:
         dtype = self.training.dtype
@@ -128,18 +129,23 @@ class Population:
         return grad_norm_R > limit
 
     def _update(self, lr_R: Tensor) -> None:
+        """One update of all parameters; where the optimizer allows, of as many at once as the cache holds."""
         self._step_R1 += 1.0
-        step = Step(
-            theta_RP=self.theta_RP,
-            grad_RP=self.grad_RP,
-            lr_R1=lr_R[:, None],
-            state=self._state,
-            step_R1=self._step_R1,
-            decay_P=self._decay_P,
-            segments=self._segments,
-        )
+        size = self.theta_RP.shape[1]
+        stride = max(1, _CACHED_PARAMETERS // self.num_replicas // 64) * 64 if self._in_parts else size
         with torch.no_grad():
-            self.training.optimizer.update(step, **self.training.options)
+            for start in range(0, size, stride):
+                part = slice(start, start + stride)
+                step = Step(
+                    theta_RP=self.theta_RP[:, part],
+                    grad_RP=self.grad_RP[:, part],
+                    lr_R1=lr_R[:, None],
+                    state={slot: matrix[:, part] for slot, matrix in self._state.items()},
+                    step_R1=self._step_R1,
+                    decay_P=self._decay_P[part],
+                    segments=self._segments,
+                )
+                self.training.optimizer.update(step, **self.training.options)
 
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
         """Update, but leave rows whose scaled gradient overflowed as they were, and adapt the scale."""

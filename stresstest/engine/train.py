@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.population import Population, Readings
-from stresstest.tasks.language import INITIAL, TRAINING, VALIDATION, LanguageTask
+from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
 
 LOOK_EVERY = {"cpu": 4, "cuda": 20}
 INITIAL_BATCHES = 8
@@ -37,35 +37,32 @@ class Block:
 class Batches:
     """Batches of one task on the device, drawn by seed and step."""
 
-    def __init__(self, task: LanguageTask, device: torch.device) -> None:
+    def __init__(self, task: Task, device: torch.device) -> None:
         self.task = task
         self.device = device
-        self._training = _to_device(task.training, device)
-        self._validation = _to_device(task.validation, device)
-        self._span = torch.arange(task.seq_len + 1, device=device)
-        self._log_unigram = torch.from_numpy(task.log_unigram).float().to(device)
+        self._arrays = {stream: _to_device(task.arrays(stream), device) for stream in (TRAINING, VALIDATION)}
+        self._log_prior = torch.from_numpy(task.log_prior).float().to(device)
 
-    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Tensor:
-        """Bytes of each replica's batch, [R, B, T + 1], int64."""
-        offsets = torch.from_numpy(self.task.offsets(seeds, step, stream))
+    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Batch:
+        """Each replica's batch, [R, B, ...]."""
+        places = torch.from_numpy(self.task.places(seeds, step, stream))
         if self.device.type == "cuda":
-            offsets = offsets.pin_memory().to(self.device, non_blocking=True)
-        data = self._validation if stream == VALIDATION else self._training
-        return data[offsets[..., None] + self._span].long()
+            places = places.pin_memory().to(self.device, non_blocking=True)
+        return self.task.read(self._arrays[VALIDATION if stream == VALIDATION else TRAINING], places)
 
-    def constant_loss(self, batch_RBT1: Tensor) -> Tensor:
-        """Loss of the best constant predictor (the unigram distribution) on each batch, [R]."""
-        return -self._log_unigram[batch_RBT1[:, :, 1:]].flatten(1).mean(1)
+    def constant_loss(self, batch: Batch) -> Tensor:
+        """Loss of the best constant predictor on each batch, [R]."""
+        return -self._log_prior[batch.targets].flatten(1).mean(1)
 
 
 def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
     """Run the variant's profiling pass; return losses at initialisation, [batches, R], as judged."""
-    population.profile(batches.batch(seeds, 0, INITIAL)[:, :, :-1])
+    population.profile(batches.batch(seeds, 0, INITIAL).inputs)
     loss, constant = _evaluate(population, batches, seeds, INITIAL, INITIAL_BATCHES)
     return judged_loss(loss, constant, batches.task)
 
 
-def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], task: LanguageTask) -> NDArray[np.float64]:
+def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
     """The loss without the luck of the batch: relative to the constant predictor on the same batch.
 
     Near a collapse to the constant predictor this is some ten times less noisy than the loss.
@@ -79,9 +76,9 @@ def validation_loss(population: Population, batches: Batches, seeds: Sequence[in
 
 
 def train(
-    population: Population, batches: Batches, seeds: Sequence[int], lr_TR: NDArray[np.float64]
+    population: Population, batches: Batches, seeds: Sequence[int], lr_TR: NDArray[np.float64], first_step: int = 0
 ) -> Generator[Block, Sequence[int] | None, tuple[int, ...]]:
-    """Train the rows `seeds` at the learning rates `lr_TR`; the host looks at every block.
+    """Train the rows `seeds` at the learning rates `lr_TR` from `first_step` on; the host looks at every block.
 
     Send the rows that are done with after each block: on a CPU they are dropped at once, on a GPU
     when they are half of all, so that shapes change seldom. The rest go on as before. Returns the
@@ -91,7 +88,7 @@ def train(
     lrs = torch.from_numpy(lr_TR).float().to(batches.device)
     pending: list[tuple[Readings, Tensor]] = []
     for step in range(len(lr_TR)):
-        batch = batches.batch([seeds[row] for row in rows], step)
+        batch = batches.batch([seeds[row] for row in rows], first_step + step)
         readings = population.step(batch, lrs[step])
         pending.append((readings, batches.constant_loss(batch)))
         if len(pending) < LOOK_EVERY[batches.device.type] and step + 1 < len(lr_TR):
@@ -133,5 +130,5 @@ def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]]) -> Blo
     )
 
 
-def _to_device(part: NDArray[np.uint8], device: torch.device) -> Tensor:
-    return torch.from_numpy(part.copy()).to(device)
+def _to_device(arrays: tuple[NDArray[np.generic], ...], device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(array.copy()).to(device) for array in arrays)

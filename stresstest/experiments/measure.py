@@ -1,8 +1,10 @@
-"""The two measurements on a population: the ramp and the hold, from a fresh initialisation each."""
+"""The measurements on a population, from a fresh initialisation each: ramp, hold, fixed recipe."""
 
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.engine.divergence import Detector, Reason, Reference, Rules
-from stresstest.engine.memory import in_halves, replicas_that_fit
+from stresstest.engine.memory import PeakMemory, in_halves, replicas_that_fit
 from stresstest.engine.population import (
     BAD_GRADIENT,
     BAD_LOSS,
@@ -19,9 +21,10 @@ from stresstest.engine.population import (
     Population,
     Training,
 )
+from stresstest.engine.signal import Signal, measure_signal
 from stresstest.engine.train import Batches, Block, initialise, judged_loss, train, validation_loss
-from stresstest.models.transformer import Transformer
-from stresstest.tasks.language import CHANCE_LOSS
+from stresstest.models.block import Model
+from stresstest.tasks.task import INITIAL
 
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
 
@@ -30,15 +33,16 @@ _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_P
 class Bench:
     """What every measurement of one variant shares."""
 
-    model: Transformer
+    model: Model
     training: Training
     batches: Batches
     rules: Rules = field(default_factory=Rules)
+    memory_share: float = 1.0
 
     @property
     def capacity(self) -> int:
-        """How many replicas the device's memory holds at once, by estimate."""
-        return replicas_that_fit(self.model, self.training, self.batches.task.batch_size)
+        """How many replicas our share of the device's memory holds at once, by estimate."""
+        return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
 
 
 @dataclass
@@ -54,6 +58,9 @@ class Run:
     clipped: int = 0
     skipped: int = 0
     validation_loss: float = math.nan
+    seconds_per_step: float = math.nan  # of one replica in its population
+    peak_bytes: float = math.nan  # of one replica, beyond what was in use
+    signals: dict[int, Signal] = field(default_factory=dict)  # by step
 
     def take(self, lr: float, judged: float, block: Block, step: int, column: int) -> None:
         """Append one step of a block."""
@@ -78,6 +85,14 @@ class Run:
             "skipped_steps": self.skipped,
         }
 
+    def steps_to(self, target_loss: float) -> int | None:
+        """Steps taken before the level of the judged loss is first at `target_loss` or below."""
+        window = self.detector.rules.level_window
+        for step in range(window - 1, len(self.judged)):
+            if statistics.median(self.judged[step - window + 1 : step + 1]) <= target_loss:
+                return step
+        return None
+
     def lr_before(self, step: int | None) -> float | None:
         """The LR of the step before, which caused the loss of `step`."""
         return None if step is None else self.lrs[max(0, step - 1)]
@@ -87,9 +102,9 @@ def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[R
     """Raise the learning rate through `lrs` (one a step) until each replica explodes."""
 
     def measure(part: Sequence[int]) -> list[Run]:
-        lr_TR = np.repeat(lrs[:, None], len(part), axis=1)
-        _, runs, _ = _train(bench, part, lr_TR, lambda run: run.detector.over)
-        return runs
+        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), lambda run: run.detector.over)
+        training.go()
+        return training.runs
 
     return in_halves(seeds, bench.capacity, measure)
 
@@ -98,58 +113,133 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
     """Train each (seed, lr) at its constant learning rate for `num_steps`, unless it breaks first."""
 
     def measure(part: Sequence[tuple[int, float]]) -> list[Run]:
-        seeds = [seed for seed, _ in part]
         lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
-        population, runs, held = _train(bench, seeds, lr_TR, lambda run: run.detector.settled)
-        if held:
-            losses = validation_loss(population, bench.batches, [seeds[row] for row in held])
-            for row, loss in zip(held, losses, strict=True):
-                if not runs[row].detector.settled:
-                    runs[row].validation_loss = float(loss)
-        return runs
+        training = _Course(bench, [seed for seed, _ in part], lr_TR, lambda run: run.detector.settled)
+        training.go()
+        training.validate()
+        return training.runs
 
     return in_halves(trials, bench.capacity, measure)
 
 
-def _train(
-    bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], finished: Callable[[Run], bool]
-) -> tuple[Population, list[Run], tuple[int, ...]]:
-    """Train a fresh population; a run takes no further step once it is finished.
+def recipe(
+    bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64], probe_steps: Sequence[int], noise_input: bool
+) -> list[Run]:
+    """Train every seed through the same `lrs`, unless it breaks first; `signals` are taken before `probe_steps`."""
 
-    Returns the population, a run for each seed, and the rows that the population still holds.
-    """
-    population = Population(bench.model, seeds, bench.training)
-    runs = _runs(bench, seeds, initialise(population, bench.batches, seeds))
-    blocks = train(population, bench.batches, seeds, lr_TR)
-    step, dropped = 0, None
-    while True:
-        try:
-            block = blocks.send(dropped)
-        except StopIteration as end:
-            return population, runs, end.value
-        judged = judged_loss(block.loss, block.constant, bench.batches.task)
-        for column, row in enumerate(block.rows):
-            for i in range(len(block.loss)):
-                if not finished(runs[row]):
-                    runs[row].take(float(lr_TR[step + i, row]), float(judged[i, column]), block, i, column)
-        step += len(block.loss)
-        dropped = [row for row in block.rows if finished(runs[row])]
+    def measure(part: Sequence[int]) -> list[Run]:
+        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), lambda run: run.detector.settled)
+        for step in (*sorted(probe_steps), len(lrs)):
+            training.go(step)
+            if step in probe_steps:
+                training.probe(noise_input)
+        training.validate()
+        return training.runs
+
+    return in_halves(seeds, bench.capacity, measure)
+
+
+def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> list[Signal]:
+    """The signal of each seed at initialisation, one replica at a time."""
+
+    def measure(part: Sequence[int]) -> list[Signal]:
+        (seed,) = part
+        population = Population(bench.model, [seed], bench.training)
+        population.profile(bench.batches.batch([seed], 0, INITIAL).inputs)
+        return [measure_signal(bench.model, population.theta_RP[0], bench.batches, seed, noise_input)]
+
+    return in_halves(seeds, 1, measure)
+
+
+class _Course:
+    """The training of one fresh population; a run takes no further step once it is finished."""
+
+    def __init__(
+        self, bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], finished: Callable[[Run], bool]
+    ) -> None:
+        self._bench = bench
+        self._seeds = seeds
+        self._lr_TR = lr_TR
+        self._finished = finished
+        self._memory = PeakMemory(bench.training.device)
+        self._population = Population(bench.model, seeds, bench.training)
+        self._held = list(range(len(seeds)))  # the rows that the population still holds
+        self._step = 0
+        self._seconds = 0.0
+        self._replica_steps = 0
+        self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds))
+
+    def go(self, stop: int | None = None) -> None:
+        """Train up to step `stop`, or to the end."""
+        started = time.perf_counter()
+        first, held = self._step, self._held
+        lr_TR = self._lr_TR[first:stop, held]
+        if held and len(lr_TR):
+            blocks = train(self._population, self._bench.batches, [self._seeds[row] for row in held], lr_TR, first)
+            dropped = None
+            while True:
+                try:
+                    block = blocks.send(dropped)
+                except StopIteration as end:
+                    self._held = [held[i] for i in end.value]
+                    break
+                dropped = self._take(block, held)
+        self._seconds += time.perf_counter() - started
+        self._note_cost()
+
+    def validate(self) -> None:
+        """The validation loss of every run that got through."""
+        if self._held:
+            seeds = [self._seeds[row] for row in self._held]
+            losses = validation_loss(self._population, self._bench.batches, seeds)
+            for row, loss in zip(self._held, losses, strict=True):
+                if not self.runs[row].detector.settled:
+                    self.runs[row].validation_loss = float(loss)
+
+    def probe(self, noise_input: bool) -> None:
+        """Signal propagation of every run that is still in training."""
+        for i, row in enumerate(self._held):
+            if not self._finished(self.runs[row]):
+                theta_P = self._population.theta_RP[i]
+                signal = measure_signal(self._bench.model, theta_P, self._bench.batches, self._seeds[row], noise_input)
+                self.runs[row].signals[self._step] = signal
+
+    def _take(self, block: Block, held: Sequence[int]) -> list[int]:
+        """Hand a block's steps to the runs; returns which of `held` are done with."""
+        judged = judged_loss(block.loss, block.constant, self._bench.batches.task)
+        for column, i in enumerate(block.rows):
+            run = self.runs[held[i]]
+            for t in range(len(block.loss)):
+                if not self._finished(run):
+                    lr = float(self._lr_TR[self._step + t, held[i]])
+                    run.take(lr, float(judged[t, column]), block, t, column)
+        self._step += len(block.loss)
+        self._replica_steps += len(block.loss) * len(block.rows)
+        return [i for i in block.rows if self._finished(self.runs[held[i]])]
+
+    def _note_cost(self) -> None:
+        peak = self._memory.read()
+        for run in self.runs:
+            run.seconds_per_step = self._seconds / max(1, self._replica_steps)
+            if math.isnan(run.peak_bytes) and peak is not None:  # once: a probe in float64 needs more
+                run.peak_bytes = peak / len(self.runs)
 
 
 def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64]) -> list[Run]:
     task = bench.batches.task
-    return [
-        Run(
-            seed,
-            Detector(
-                Reference(
-                    initial_loss=float(losses.mean()),
-                    initial_std=float(losses.std(ddof=1)),
-                    baseline_loss=task.baseline_loss,
-                    chance_loss=CHANCE_LOSS,
+    with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
+        return [
+            Run(
+                seed,
+                Detector(
+                    Reference(
+                        initial_loss=float(losses.mean()),
+                        initial_std=float(losses.std(ddof=1)),
+                        baseline_loss=task.baseline_loss,
+                        chance_loss=task.chance_loss,
+                    ),
+                    bench.rules,
                 ),
-                bench.rules,
-            ),
-        )
-        for seed, losses in zip(seeds, initial.T, strict=True)
-    ]
+            )
+            for seed, losses in zip(seeds, initial.T, strict=True)
+        ]

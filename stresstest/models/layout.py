@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+Leaves = dict[str, Tensor]  # banks by kind, each [R, layers, *shape]
+Parameters = dict[tuple[str, int], Tensor]  # tensors by (kind, layer), each [R, *shape]
+
 
 @dataclass(frozen=True)
 class Init:
@@ -101,16 +104,21 @@ class Layout:
         ]
         return torch.cat(parts)
 
-    def leaves(self, theta_RP: Tensor) -> dict[str, Tensor]:
+    def leaves(self, theta_RP: Tensor) -> Leaves:
         """One detached leaf a bank on theta's storage: autograd views of one leaf are slow."""
         return {kind: bank.view(theta_RP).detach().requires_grad_() for kind, bank in self.banks.items()}
 
-    def gather(self, gradients: Sequence[Tensor], grad_RP: Tensor) -> None:
-        """Write the leaves' gradients into one matrix."""
-        for bank, gradient in zip(self.banks.values(), gradients, strict=True):
-            bank.view(grad_RP).copy_(gradient)
+    def views(self, matrix_RP: Tensor) -> Leaves:
+        """The banks' parts of a [R, P] matrix."""
+        return {kind: bank.view(matrix_RP) for kind, bank in self.banks.items()}
 
-    def unbind(self, leaves: dict[str, Tensor]) -> dict[tuple[str, int], Tensor]:
+    def gather(self, gradients: Sequence[Tensor], views: Leaves) -> None:
+        """Write the leaves' gradients into the views of one matrix, where they are not there already."""
+        for view, gradient in zip(views.values(), gradients, strict=True):
+            if view.data_ptr() != gradient.data_ptr():
+                view.copy_(gradient)
+
+    def unbind(self, leaves: Leaves) -> Parameters:
         """The tensors by (kind, layer), each [R, *shape]."""
         return {
             (kind, layer): tensor

@@ -1,40 +1,44 @@
-"""A decoder transformer over bytes with a replica axis: R copies run as one batched computation.
+"""A transformer over bytes with a replica axis: R copies run as one batched computation.
 
-Dimension key: R replica, B batch, T time, N = B * T, D width, F hidden width (4 D), H heads,
+Dimension key: R replica, B batch, T time, N = B * T, D width, F hidden width (4 D unless set), H heads,
 K head width, V vocabulary, L layer, P all parameters of a replica. Weights are [R, out, in].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.models.layout import Init, Layout, xavier
+from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring, run_blocks
+from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
+from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
 from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
 
 VOCABULARY = 256
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
-
-Parameters = dict[tuple[str, int], Tensor]
+_ACTIVATIONS_PER_BLOCK = 40  # tensors of one width kept for the backward pass, about
 
 
 class Transformer:
-    """R independent decoder transformers, wired as `variant`.
+    """R independent transformers, wired as `variant`: causal, or an encoder that sees both sides.
 
     Initialisation follows Xiong et al. 2020: Xavier normal matrices, zero biases, unit
     gains; the embedding is N(0, 1/D), scaled by sqrt(D) on the way in (Vaswani et al. 2017), and
     positions are sinusoidal. An untied output layer is N(0, 1/D).
     """
 
+    last_matrix = "fc2.weight"
+
     def __init__(self, spec: ModelSpec, variant: str, options: dict[str, OptionValue]) -> None:
         self.spec = spec
         self.variant = VARIANTS[variant]
+        self.causal = spec.model != "encoder"
+        self.hidden = spec.ffn_width or 4 * spec.width
         self.wirings: dict[tuple[int, Sublayer], Wiring] = {
             (layer, sublayer): self.variant.wiring(Place(layer, spec.depth, sublayer), **options)
             for layer in range(1, spec.depth + 1)
@@ -51,137 +55,92 @@ class Transformer:
 
     def logits(self, parameters: Parameters, tokens_RBT: Tensor) -> Tensor:
         """Next-byte logits, [R, N, V]."""
-        return self._run(parameters, tokens_RBT, lambda *_: None)
+        x_RND = self.walk(parameters, self.embed(parameters, tokens_RBT)).flatten(1, 2)
+        if self.variant.final_norm:
+            x_RND = self._norm(parameters, "final.norm", 0, x_RND)
+        output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
+        return torch.bmm(x_RND, output_RVD.mT)
 
-    def loss(self, parameters: Parameters, batch_RBT1: Tensor) -> Tensor:
-        """Mean next-byte cross-entropy of each replica in nats, [R]; the batch has T + 1 bytes a row."""
-        logits_RNV = self.logits(parameters, batch_RBT1[:, :, :-1])
-        targets = batch_RBT1[:, :, 1:].flatten()
-        losses = F.cross_entropy(logits_RNV.flatten(0, 1).float(), targets, reduction="none")
-        return losses.view(batch_RBT1.shape[0], -1).mean(1)
+    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
+        """Mean next-byte cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
+        logits_RNV = self.logits(self.layout.unbind(leaves), inputs)
+        flat = logits_RNV.flatten(0, 1)
+        losses = F.cross_entropy(
+            flat if flat.dtype == torch.float64 else flat.float(), targets.flatten(), reduction="none"
+        )
+        return losses.view(inputs.shape[0], -1).mean(1)
 
-    def profile(self, parameters: Parameters, tokens_RBT: Tensor) -> None:
-        """Admin's profiling pass: set every learned skip to sqrt(1 + sum of Var f_j before it).
+    def activation_bytes(self, batch_size: int) -> int:
+        """An estimate of what one replica keeps for its backward pass, in float32."""
+        spec = self.spec
+        return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * VOCABULARY)
 
-        Var is over all elements of the branch's output (Liu et al. 2020, and their code).
-        """
-        variances_R: list[Tensor] = []
+    def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """The stream that enters the first block, [R, B, T, D], of tokens [R, B, T]."""
+        embedding_RVD = parameters["embedding", 0]
+        replicas, batch, time = inputs.shape
+        width = self.spec.width
+        index = inputs.reshape(replicas, -1, 1).expand(-1, -1, width)
+        x_RND = embedding_RVD.gather(1, index) * math.sqrt(width)
+        x_RND = (x_RND.view(-1, time, width) + self._sinusoids(time, x_RND)).view(replicas, batch * time, width)
+        if self.variant.embedding_norm:
+            x_RND = self._norm(parameters, "embedding.norm", 0, x_RND)
+        return x_RND.view(replicas, batch, time, width)
 
-        def measure(layer: int, sublayer: Sublayer, branch_RND: Tensor) -> None:
-            earlier = torch.stack(variances_R).sum(0) if variances_R else torch.zeros_like(branch_RND[:, 0, 0])
-            skips.append((f"{sublayer}.skip", layer, (1.0 + earlier).sqrt()))
-            variances_R.append(branch_RND.flatten(1).var(1))
+    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+        """The stream that leaves the last block (before a final norm), [R, B, T, D]."""
+        batch, time = stream.shape[1:3]
 
-        skips: list[tuple[str, int, Tensor]] = []
-        with torch.no_grad():
-            self._run(parameters, tokens_RBT, measure)
-            for kind, layer, omega_R in skips:
-                parameters[kind, layer].copy_(omega_R[:, None].expand_as(parameters[kind, layer]))
+        def sublayer_of(layer: int, sublayer: Sublayer, wiring: Wiring, x_RND: Tensor) -> Tensor:
+            if sublayer == "attention":
+                return self._attention(parameters, layer, wiring, x_RND, batch, time)
+            return self._ffn(parameters, layer, wiring, x_RND)
+
+        def unfolded(layer: int, sublayer: Sublayer, *tensors: Tensor) -> None:
+            assert watch is not None, "only called where there is a watch"
+            watch(layer, sublayer, *(tensor.view_as(stream) for tensor in tensors))
+
+        heard = None if watch is None else unfolded
+        x_RND = run_blocks(self.spec.norm, self.wirings, parameters, stream.flatten(1, 2), sublayer_of, heard)
+        return x_RND.view_as(stream)
 
     def _declare(self) -> None:
         spec, width = self.spec, self.spec.width
         self.layout.add("embedding", 0, (VOCABULARY, width), Init(std=width**-0.5))
         if self.variant.embedding_norm:
-            self._declare_norm("embedding.norm", 0, width)
+            declare_norm(self.layout, self.spec.norm, "embedding.norm", 0, width)
         for layer in range(1, spec.depth + 1):
             self._declare_attention(layer)
             self._declare_ffn(layer)
-            if self.wirings[layer, "ffn"].learned_gate == "scalar":
-                self.layout.add("gate", layer, (), Init(mean=self.wirings[layer, "ffn"].gate))
+            declare_scalar_gate(self.layout, self.wirings[layer, "ffn"], layer)
         if self.variant.final_norm:
-            self._declare_norm("final.norm", 0, width)
+            declare_norm(self.layout, self.spec.norm, "final.norm", 0, width)
         if not spec.tied:
             self.layout.add("unembedding", 0, (VOCABULARY, width), Init(std=width**-0.5))
 
     def _declare_attention(self, layer: int) -> None:
         width, heads = self.spec.width, self.spec.heads
         wiring = self.wirings[layer, "attention"]
-        gains = (1.0, 1.0, wiring.value_gain)
-        self.layout.add("qkv.weight", layer, (3, width, width), xavier(width, width, gains=gains))
+        weight = xavier(width, width, self.spec.qkv_gain, gains=(1.0, 1.0, wiring.value_gain))
+        self.layout.add("qkv.weight", layer, (3, width, width), weight)
         self.layout.add("qkv.bias", layer, (3, width), Init())
         if self.spec.qk_norm:
-            self._declare_norm("query.norm", layer, width // heads)
-            self._declare_norm("key.norm", layer, width // heads)
+            declare_norm(self.layout, self.spec.norm, "query.norm", layer, width // heads)
+            declare_norm(self.layout, self.spec.norm, "key.norm", layer, width // heads)
         if wiring.head_scale:
             self.layout.add("head_scale", layer, (heads,), Init(mean=1.0))
         self.layout.add("output.weight", layer, (width, width), xavier(width, width, wiring.output_gain))
         self.layout.add("output.bias", layer, (width,), Init())
-        self._declare_wiring(layer, "attention", width)
+        declare_wiring(self.layout, self.spec.norm, wiring, layer, "attention", width)
 
     def _declare_ffn(self, layer: int) -> None:
-        width, hidden = self.spec.width, 4 * self.spec.width
+        width, hidden = self.spec.width, self.hidden
         wiring = self.wirings[layer, "ffn"]
         self.layout.add("fc1.weight", layer, (hidden, width), xavier(width, hidden, wiring.fc1_gain))
         self.layout.add("fc1.bias", layer, (hidden,), Init())
         self.layout.add("fc2.weight", layer, (width, hidden), xavier(hidden, width, wiring.fc2_gain))
         self.layout.add("fc2.bias", layer, (width,), Init())
-        self._declare_wiring(layer, "ffn", hidden)
-
-    def _declare_wiring(self, layer: int, sublayer: Sublayer, inner_width: int) -> None:
-        width, wiring = self.spec.width, self.wirings[layer, sublayer]
-        if wiring.pre_norm:
-            self._declare_norm(f"{sublayer}.pre", layer, width)
-        if wiring.inner_norm:
-            self._declare_norm(f"{sublayer}.inner", layer, inner_width)
-        if wiring.out_norm:
-            self._declare_norm(f"{sublayer}.out", layer, width)
-        if wiring.post_norm:
-            self._declare_norm(f"{sublayer}.post", layer, width)
-        if wiring.learned_skip:
-            self.layout.add(f"{sublayer}.skip", layer, (width,), Init(mean=wiring.skip))
-        if wiring.learned_gate == "vector":
-            self.layout.add(f"{sublayer}.gate", layer, (width,), Init(mean=wiring.gate))
-
-    def _declare_norm(self, kind: str, layer: int, width: int) -> None:
-        norm = self.spec.norm
-        if norm == "none":
-            return
-        self.layout.add(f"{kind}.gain", layer, (width,), Init(mean=1.0))
-        if norm != "rms-norm":
-            self.layout.add(f"{kind}.bias", layer, (width,), Init())
-        if norm == "dyt":
-            self.layout.add(f"{kind}.alpha", layer, (), Init(mean=0.5))
-
-    def _run(
-        self,
-        parameters: Parameters,
-        tokens_RBT: Tensor,
-        watch_branch: Callable[[int, Sublayer, Tensor], None],
-    ) -> Tensor:
-        x_RND = self._embed(parameters, tokens_RBT)
-        batch, time = tokens_RBT.shape[1:]
-        for layer in range(1, self.spec.depth + 1):
-            for sublayer in SUBLAYERS:
-                wiring = self.wirings[layer, sublayer]
-                h = self._norm(parameters, f"{sublayer}.pre", layer, x_RND) if wiring.pre_norm else x_RND
-                if wiring.pre_gain != 1.0:
-                    h = h * wiring.pre_gain
-                if sublayer == "attention":
-                    h = self._attention(parameters, layer, wiring, h, batch, time)
-                else:
-                    h = self._ffn(parameters, layer, wiring, h)
-                if wiring.out_norm:
-                    h = self._norm(parameters, f"{sublayer}.out", layer, h)
-                watch_branch(layer, sublayer, h)
-                x_RND = self._join(parameters, layer, sublayer, wiring, x_RND, h)
-                if wiring.post_norm:
-                    x_RND = self._norm(parameters, f"{sublayer}.post", layer, x_RND)
-        if self.variant.final_norm:
-            x_RND = self._norm(parameters, "final.norm", 0, x_RND)
-        output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
-        return torch.bmm(x_RND, output_RVD.mT)
-
-    def _embed(self, parameters: Parameters, tokens_RBT: Tensor) -> Tensor:
-        embedding_RVD = parameters["embedding", 0]
-        replicas, batch, time = tokens_RBT.shape
-        width = self.spec.width
-        index = tokens_RBT.reshape(replicas, -1, 1).expand(-1, -1, width)
-        x_RND = embedding_RVD.gather(1, index) * math.sqrt(width)
-        positions_TD = self._sinusoids(time, x_RND.device)
-        x_RND = (x_RND.view(-1, time, width) + positions_TD).view(replicas, batch * time, width)
-        if self.variant.embedding_norm:
-            x_RND = self._norm(parameters, "embedding.norm", 0, x_RND)
-        return x_RND
+        declare_wiring(self.layout, self.spec.norm, wiring, layer, "ffn", width, hidden)
 
     def _attention(
         self, parameters: Parameters, layer: int, wiring: Wiring, x_RND: Tensor, batch: int, time: int
@@ -195,7 +154,7 @@ class Transformer:
             q = self._norm(parameters, "query.norm", layer, q.flatten(1, 3)).view_as(q)
             k = self._norm(parameters, "key.norm", layer, k.flatten(1, 3)).view_as(k)
         q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out = out.transpose(1, 2).reshape(replicas, batch * time, heads, head_width)
         if wiring.head_scale:
             out = out * parameters["head_scale", layer][:, None, :, None]
@@ -211,44 +170,14 @@ class Transformer:
             h_RNF = self._norm(parameters, "ffn.inner", layer, h_RNF)
         return _linear(h_RNF, parameters["fc2.weight", layer], parameters["fc2.bias", layer])
 
-    def _join(
-        self,
-        parameters: Parameters,
-        layer: int,
-        sublayer: Sublayer,
-        wiring: Wiring,
-        x_RND: Tensor,
-        branch_RND: Tensor,
-    ) -> Tensor:
-        if wiring.learned_gate == "scalar":
-            branch_RND = branch_RND * parameters["gate", layer][:, None, None]
-        elif wiring.learned_gate == "vector":
-            branch_RND = branch_RND * parameters[f"{sublayer}.gate", layer][:, None]
-        elif wiring.gate != 1.0:
-            branch_RND = branch_RND * wiring.gate
-        if wiring.learned_skip:
-            return torch.addcmul(branch_RND, x_RND, parameters[f"{sublayer}.skip", layer][:, None])
-        if wiring.skip == 0.0:
-            return branch_RND
-        return torch.add(branch_RND, x_RND, alpha=wiring.skip)
-
     def _norm(self, parameters: Parameters, kind: str, layer: int, x_RNE: Tensor) -> Tensor:
-        norm, size = self.spec.norm, x_RNE.shape[-1:]
-        if norm == "none":
-            return x_RNE
-        gain_R1E = parameters[f"{kind}.gain", layer][:, None]
-        if norm == "rms-norm":
-            return F.rms_norm(x_RNE, size, eps=1e-6) * gain_R1E
-        if norm == "layer-norm":
-            unit = F.layer_norm(x_RNE, size, eps=1e-5)
-        else:
-            unit = torch.tanh(parameters[f"{kind}.alpha", layer][:, None, None] * x_RNE)
-        return torch.addcmul(parameters[f"{kind}.bias", layer][:, None], unit, gain_R1E)
+        return apply_norm(self.spec.norm, parameters, kind, layer, x_RNE)
 
-    def _sinusoids(self, time: int, device: torch.device) -> Tensor:
-        if device not in self._positions or self._positions[device].shape[0] < time:
-            self._positions[device] = _sinusoids(time, self.spec.width).to(device)
-        return self._positions[device][:time]
+    def _sinusoids(self, time: int, like: Tensor) -> Tensor:
+        positions = self._positions.get(like.device)
+        if positions is None or positions.shape[0] < time:
+            positions = self._positions[like.device] = _sinusoids(time, self.spec.width).to(like.device)
+        return positions[:time].to(like.dtype)
 
 
 def _linear(x_RND: Tensor, weight_RED: Tensor, bias_RE: Tensor) -> Tensor:

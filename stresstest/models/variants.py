@@ -8,6 +8,11 @@ with an optional inner norm inside f, and a norm before the output layer where t
 one. A variant is a function from a `Place` to a `Wiring` of plain numbers and bools. To add one,
 write that function here: the command line, `stresstest list`, the reports and the conformance
 tests read this table. The norm function, QK-norm and the like are other settings, never variants.
+
+In a residual MLP a block is one sublayer, f(x) = ReLU(W x + b), so that inner and out norm are one
+place. The networks of ReZero's MLP experiment are `plain`, `residual`, `layernorm` and `rezero`;
+the others are analogues that this project defines, with the sublayers that are there counted in
+their constants.
 """
 
 from __future__ import annotations
@@ -20,16 +25,24 @@ from typing import Literal
 
 from stresstest.tables import OptionValue, Table
 
-Sublayer = Literal["attention", "ffn"]
+Sublayer = Literal["attention", "ffn", "mlp"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sublayer sits: `layer` counts from 1 to `depth` blocks, two sublayers a block."""
+    """Where a sublayer sits: `layer` counts from 1 to `depth` blocks.
+
+    A transformer's block has two sublayers, `attention` and `ffn`; a residual MLP's has one, `mlp`.
+    """
 
     layer: int
     depth: int
     sublayer: Sublayer
+
+    @property
+    def num_sublayers(self) -> int:
+        """Residual sublayers of the whole stack: what a constant such as DeepNorm's (2L)^1/4 counts."""
+        return self.depth if self.sublayer == "mlp" else 2 * self.depth
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,11 @@ class Wiring:
     gate: float = 1.0
     learned_gate: Literal["no", "scalar", "vector"] = "no"  # a scalar is shared by the layer
     head_scale: bool = False  # a learned scalar a head, before W_O
+    shared_norm: bool = False  # one gain and bias for all layers
     value_gain: float = 1.0  # the gains multiply the initial std of W_V, W_O, W_1, W_2
     output_gain: float = 1.0
     fc1_gain: float = 1.0
-    fc2_gain: float = 1.0
+    fc2_gain: float = 1.0  # and of the one matrix of an MLP's block
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class Variant:
     final_norm: bool = False
     embedding_norm: bool = False
     profiled: bool = False  # `skip` is measured on a forward pass at initialisation (Admin)
+    not_in: tuple[str, ...] = ()  # models that cannot be wired so
 
 
 _entries: list[Variant] = []
@@ -76,12 +91,14 @@ def _variant(
     final_norm: bool = False,
     embedding_norm: bool = False,
     profiled: bool = False,
+    not_in: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Wiring]], Callable[..., Wiring]]:
     def register(wiring: Callable[..., Wiring]) -> Callable[..., Wiring]:
         parameters = list(inspect.signature(wiring).parameters.values())[1:]
         summary = inspect.cleandoc(wiring.__doc__ or "").splitlines()[0]
         options = {p.name: p.default for p in parameters}
-        _entries.append(Variant(name, summary, source, wiring, options, final_norm, embedding_norm, profiled))
+        ends = {"final_norm": final_norm, "embedding_norm": embedding_norm}
+        _entries.append(Variant(name, summary, source, wiring, options, **ends, profiled=profiled, not_in=not_in))
         return wiring
 
     return register
@@ -95,8 +112,14 @@ def _plain(place: Place) -> Wiring:
 
 @_variant("residual", "Bachlechner et al. 2020 (arXiv 2003.04887); He et al. 2016")
 def _residual(place: Place) -> Wiring:
-    """x <- x + f(x): residual connections, no norm."""
-    return Wiring()
+    """x <- x + f(x): residual connections, no norm; in an MLP weights of variance 1/(4 width)."""
+    return Wiring(fc2_gain=8**-0.5) if place.sublayer == "mlp" else Wiring()
+
+
+@_variant("layernorm", "Bachlechner et al. 2020 (arXiv 2003.04887): the norm without a residual connection")
+def _layernorm(place: Place) -> Wiring:
+    """x <- N(f(x)): no residual connection; in an MLP one norm is shared by all layers, as in their code."""
+    return Wiring(skip=0.0, out_norm=True, shared_norm=place.sublayer == "mlp")
 
 
 @_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020 (arXiv 2002.04745)")
@@ -138,10 +161,10 @@ def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
 @_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): decoder-only constants")
 def _deepnorm(place: Place) -> Wiring:
     """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4."""
-    beta = (8 * place.depth) ** -0.25
+    beta = (4 * place.num_sublayers) ** -0.25
     return Wiring(
         post_norm=True,
-        skip=(2 * place.depth) ** 0.25,
+        skip=place.num_sublayers**0.25,
         value_gain=beta,
         output_gain=beta,
         fc1_gain=beta,
@@ -158,14 +181,14 @@ def _admin(place: Place) -> Wiring:
 @_variant("sandwich-ln", "Ding et al. 2021 (CogView)", final_norm=True)
 def _sandwich_ln(place: Place) -> Wiring:
     """x <- x + N(f(N(x))), W_O and W_2 scaled by 1/sqrt(2L)."""
-    gain = (2 * place.depth) ** -0.5
+    gain = place.num_sublayers**-0.5
     return Wiring(pre_norm=True, out_norm=True, output_gain=gain, fc2_gain=gain)
 
 
-@_variant("sub-ln", "Wang et al. 2022 (Magneto): decoder-only constants", final_norm=True)
+@_variant("sub-ln", "Wang et al. 2022 (Magneto): decoder-only constants", final_norm=True, not_in=("mlp",))
 def _sub_ln(place: Place) -> Wiring:
     """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L)."""
-    gain = math.log(2 * place.depth) ** 0.5
+    gain = math.log(place.num_sublayers) ** 0.5
     return Wiring(
         pre_norm=True,
         inner_norm=True,

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stresstest.findings import interval, lr, middle
+from stresstest.findings.words import interval, lr, middle
+from stresstest.reports.html_depth_sweep import depth_sweep_facts
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
@@ -18,15 +19,23 @@ _COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_w
 def render_html(result: Result) -> str:
     """The page's text."""
     environment = Environment(loader=PackageLoader("stresstest", "reports"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("lr_range.html.j2").render(
-        result=result,
-        columns=_COLUMNS,
-        value=_value,
-        times=lambda row: _value(row.times_weakest),
-        chart=lambda row: _chart(result, row),
-        held=lambda row: _held(result, row),
-        settings=json.dumps({"spec": result.spec, "rules": result.rules}, indent=1),
+    template, facts = (
+        ("depth_sweep.html.j2", depth_sweep_facts(result))
+        if result.command == "depth-sweep"
+        else ("lr_range.html.j2", _lr_range_facts(result))
     )
+    settings = json.dumps({"spec": result.spec, "rules": result.rules}, indent=1)
+    return environment.get_template(template).render(result=result, settings=settings, **facts)
+
+
+def _lr_range_facts(result: Result) -> dict[str, Any]:
+    return {
+        "columns": _COLUMNS,
+        "value": _value,
+        "times": lambda row: _value(row.times_weakest),
+        "chart": lambda row: _chart(result, row),
+        "held": lambda row: _held(result, row),
+    }
 
 
 def _value(metric: MetricSummary | None) -> dict[str, str]:

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from stresstest.findings import interval, middle
+from collections.abc import Iterable, Sequence
+
+from stresstest.findings.words import interval, middle
+from stresstest.reports.depth_table import main_columns, trend_columns
 from stresstest.results import MetricSummary, Result
 
 _COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
 
 
 def render_markdown(result: Result) -> str:
-    """A table of variants, the findings, and how to run it again."""
-    lines = [
-        f"### stresstest {result.command}",
-        "",
-        "| variant | " + " | ".join(_COLUMNS) + " |",
-        "|---|" + "---:|" * len(_COLUMNS),
-    ]
-    for row in result.summary:
-        values = (_value(row.metrics.get(name)) for name in _COLUMNS)
-        lines.append(f"| {row.variant} | " + " | ".join(values) + " |")
+    """Tables, the findings, and how to run it again."""
+    tables = _depth_sweep(result) if result.command == "depth-sweep" else _lr_range(result)
+    lines = [f"### stresstest {result.command}", "", *tables]
     lines += ["", *(f"- {finding.text}" for finding in result.findings), "", f"`{result.reproduce}`", ""]
     return "\n".join(lines)
+
+
+def _lr_range(result: Result) -> list[str]:
+    rows = [[row.variant, *(_value(row.metrics.get(name)) for name in _COLUMNS)] for row in result.summary]
+    return _table(["variant", *_COLUMNS], rows)
+
+
+def _depth_sweep(result: Result) -> list[str]:
+    columns, trends = main_columns(result), trend_columns(result)
+    headers = ["variant", "depth", *(column.header.replace("\n", " ") for column in columns)]
+    rows = [[row.variant, str(row.depth), *(column.text(row) for column in columns)] for row in result.summary]
+    lines = _table(headers, rows)
+    if len(result.spec["depths"]) > 1 and trends:
+        over = [[row.variant, *(text(row) for _, text in trends)] for row in result.trends]
+        lines += ["", *_table(["over depth", *(header for header, _ in trends)], over)]
+    return lines
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(headers)} |",
+        "|---|" + "---:|" * (len(headers) - 1),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def _value(metric: MetricSummary | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,17 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from stresstest.findings import bracket
+from stresstest.findings.words import bracket
 from stresstest.results import Cell
 
 
 class Progress:
-    """Hears of cells as they end."""
+    """Hears of cells as they end; the time left goes by their depth, which is most of their cost."""
 
-    def __init__(self, console: Console, total: int, quiet: bool, verbose: bool) -> None:
+    def __init__(self, console: Console, quiet: bool, verbose: bool) -> None:
+        self.total = 0
         self.ended = 0
-        self._total = total
-        self._found = 0
+        self._work_left = 0
+        self._work_done = 0
         self._quiet = quiet
         self._verbose = verbose
         self._console = console
@@ -36,7 +38,7 @@ class Progress:
             disable=quiet or not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("training", total=total, left="")
+        self._task = self._bar.add_task("training", total=None, left="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -47,40 +49,52 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def cells_found(self, count: int) -> None:
-        """`count` cells are on the disk already."""
-        self._found = self.ended = count
-        self._bar.update(self._task, completed=count)
-        if count and not self._quiet:
-            rest = "nothing to train" if count == self._total else "training the rest"
-            self._console.print(f"{count} of {self._total} cells were finished before; {rest} (--fresh trains all)")
+    def cells_known(self, count: int, missing: Sequence[int]) -> None:
+        """`count` more cells belong to the run; those that are not on the disk have these depths."""
+        found = count - len(missing)
+        self.total += count
+        self.ended += found
+        self._work_left += sum(missing)
+        self._bar.update(self._task, total=self.total, completed=self.ended)
+        if found and not self._quiet:
+            rest = "training the rest" if missing else "nothing to train"
+            self._console.print(f"{found} of {count} cells were finished before; {rest} (--fresh trains all)")
 
     def cell_ended(self, cell: Cell) -> None:
         """One more cell has ended."""
         self.ended += 1
+        self._work_left -= cell.depth
+        self._work_done += cell.depth
         left = self._time_left()
         self._bar.update(self._task, completed=self.ended, left=left)
         if self._quiet or (self._console.is_terminal and not self._verbose):
             return
-        self._console.print(f"[{self.ended}/{self._total}] {describe(cell)}{', ' + left if left else ''}", markup=False)
+        self._console.print(f"[{self.ended}/{self.total}] {describe(cell)}{', ' + left if left else ''}", markup=False)
 
     def _time_left(self) -> str:
-        trained = self.ended - self._found
-        rest = self._total - self.ended
-        if not rest:
+        if not self._work_left:
             return ""
-        seconds = (time.monotonic() - self._started) / trained * rest
+        seconds = (time.monotonic() - self._started) / self._work_done * self._work_left
         return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
 
 
 def describe(cell: Cell) -> str:
     """One line about a finished cell."""
-    name = f"{cell.variant} seed {cell.seed}"
+    name = f"{cell.variant} depth {cell.depth} seed {cell.seed}"
     if cell.status != "done":
         last = cell.error.splitlines()[-1] if cell.error else "no message"
         return f"{name}: {cell.status} ({last})"
-    onset = cell.metrics.get("onset_lr")
-    shown = "did not learn on the ramp" if onset is None else f"onset_lr {bracket(onset)}"
-    stable = cell.metrics["max_stable_lr"]
-    low = "none" if stable.low is None else bracket(stable) if stable.high is None else f"{stable.low:.2g}"
-    return f"{name}: {shown}, max_stable_lr {low}, {cell.seconds:.0f} s"
+    parts = []
+    if cell.recipe:
+        parts.append(f"fixed recipe {cell.recipe['outcome']}")
+    if cell.ramp:
+        onset = cell.metrics.get("onset_lr")
+        parts.append("did not learn on the ramp" if onset is None else f"onset_lr {bracket(onset)}")
+    stable = cell.metrics.get("max_stable_lr")
+    if stable is not None:
+        low = "none" if stable.low is None else bracket(stable) if stable.high is None else f"{stable.low:.2g}"
+        parts.append(f"max_stable_lr {low}")
+    if not parts:
+        back = cell.metrics.get("grad_ratio")
+        parts.append(f"gradient, first over last block: {'-' if back is None else bracket(back)}")
+    return f"{name}: {', '.join(parts)}, {cell.seconds:.0f} s"

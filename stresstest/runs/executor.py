@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from stresstest.errors import ExitCode, InterruptedRunError
+from stresstest.machine import limited_memory
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -41,16 +42,32 @@ def default_jobs(device: str) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int) -> Iterator[Done[Task, Answer]]:
+def run_tasks(
+    work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int, limited: bool = False
+) -> Iterator[Done[Task, Answer]]:
     """Yield tasks as they end; a task that fails, or whose worker dies, fails alone.
+
+    `limited` lets an allocation beyond the free memory fail in its task, on a CPU.
 
     SIGINT and SIGTERM raise `InterruptedRunError` at once: what was yielded is the caller's.
     """
+    guarded = _Limited(work) if limited else work
     with _signals_raise():
         if jobs == 1 or len(tasks) == 1:
-            yield from _here(work, tasks)
+            yield from _here(guarded, tasks)
         else:
-            yield from _in_processes(work, tasks, min(jobs, len(tasks)))
+            yield from _in_processes(guarded, tasks, min(jobs, len(tasks)))
+
+
+@dataclass(frozen=True)
+class _Limited(Generic[Task, Answer]):
+    """Work under a limit of memory (a class, so that it can be sent to another process)."""
+
+    work: Callable[[Task], Answer]
+
+    def __call__(self, task: Task) -> Answer:
+        with limited_memory():
+            return self.work(task)
 
 
 def _here(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[Done[Task, Answer]]:

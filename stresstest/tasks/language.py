@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from stresstest.errors import ConfigError
 from stresstest.tables import Table
 from stresstest.tasks.generator import generate_text
+from stresstest.tasks.task import TRAINING, VALIDATION, Batch, draw_places
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SYNTHETIC_BYTES = 1 << 20
 VALIDATION_SHARE = 0.1
-CHANCE_LOSS = math.log(256)
-
-# Streams of batch offsets that never meet: training, the loss at initialisation, validation.
-TRAINING, INITIAL, VALIDATION = range(3)
+VOCABULARY = 256
 
 
 @dataclass(frozen=True)
@@ -91,28 +93,62 @@ class LanguageTask:
         """The last tenth."""
         return np.frombuffer(self.data, np.uint8)[self._split :]
 
+    @property
+    def num_inputs(self) -> int:
+        """Bytes that a prediction reads."""
+        return self.seq_len
+
+    @property
+    def num_classes(self) -> int:
+        """The next byte is one of these."""
+        return VOCABULARY
+
+    @property
+    def chance_loss(self) -> float:
+        """Loss of a uniform guess."""
+        return math.log(VOCABULARY)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the bytes: results on different data are not comparable."""
         return hashlib.blake2b(self.data, digest_size=16).hexdigest()
 
+    @property
+    def description(self) -> dict[str, int | str | float]:
+        """What a result stores of the data."""
+        return {
+            "bytes": len(self.data),
+            "hash": self.fingerprint,
+            "baseline_loss": self.baseline_loss,
+            "chance_loss": self.chance_loss,
+        }
+
     @cached_property
     def baseline_loss(self) -> float:
         """Unigram entropy of the training part in nats: the best constant predictor's loss."""
-        return float(-(self._unigram[self._unigram > 0] * self.log_unigram[self._unigram > 0]).sum())
+        return float(-(self._unigram[self._unigram > 0] * self.log_prior[self._unigram > 0]).sum())
 
     @cached_property
-    def log_unigram(self) -> NDArray[np.float64]:
+    def log_prior(self) -> NDArray[np.float64]:
         """Log-probability of each byte under the unigram distribution, [256]; unseen bytes get a half count."""
         return np.asarray(np.log(np.maximum(self._unigram, 0.5 / len(self.training))))
 
-    def offsets(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> NDArray[np.int64]:
+    def arrays(self, stream: int) -> tuple[NDArray[np.generic], ...]:
+        """The bytes of a stream's part."""
+        return (self.validation if stream == VALIDATION else self.training,)
+
+    def places(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> NDArray[np.int64]:
         """Where each sequence of a batch starts, [R, B]: a function of (seed, step, stream) only."""
         part = self.validation if stream == VALIDATION else self.training
-        keys = _splitmix64(np.array(seeds, np.uint64) * np.uint64(4) + np.uint64(stream))
-        places = np.arange(self.batch_size, dtype=np.uint64) + np.uint64(step * self.batch_size)
-        counters: NDArray[np.uint64] = keys[:, None] + places
-        return (_splitmix64(counters) % np.uint64(len(part) - self.seq_len)).astype(np.int64)
+        return draw_places(seeds, step, stream, self.batch_size, len(part) - self.seq_len)
+
+    def read(self, arrays: tuple[Tensor, ...], places_RB: Tensor) -> Batch:
+        """Bytes and, for each, the byte after it, both [R, B, T], int64."""
+        import torch
+
+        span = torch.arange(self.seq_len + 1, device=places_RB.device)
+        tokens = arrays[0][places_RB[..., None] + span].long()
+        return Batch(tokens[..., :-1], tokens[..., 1:])
 
     @property
     def _split(self) -> int:
@@ -120,12 +156,12 @@ class LanguageTask:
 
     @cached_property
     def _unigram(self) -> NDArray[np.float64]:
-        counts = np.bincount(self.training, minlength=256)
+        counts = np.bincount(self.training, minlength=VOCABULARY)
         return np.asarray(counts / counts.sum())
 
 
 @lru_cache(maxsize=4)
-def load_task(data: str, batch_size: int, seq_len: int) -> LanguageTask:
+def load_language(data: str, batch_size: int, seq_len: int) -> LanguageTask:
     """The task on the bytes of `data` (NAME[:argument]); a `ConfigError` if they do not suffice."""
     name, _, argument = data.partition(":")
     task = LanguageTask(DATA_SOURCES[name].load(argument), batch_size, seq_len)
@@ -139,11 +175,3 @@ def load_task(data: str, batch_size: int, seq_len: int) -> LanguageTask:
     if task.baseline_loss == 0.0:
         raise ConfigError(f"data '{data}' repeats one byte: there is nothing to learn")
     return task
-
-
-def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Steele et al. 2014: integers only, so that batches are the same on every machine."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

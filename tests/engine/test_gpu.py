@@ -14,7 +14,7 @@ from stresstest.experiments.measure import Bench, hold
 from stresstest.models.transformer import Transformer
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.specs import ModelSpec
-from stresstest.tasks.language import load_task
+from stresstest.tasks import load_task
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,7 +25,9 @@ pytestmark = [
 def bench(device: str, variant: str) -> Bench:
     where = torch.device(device)
     training = Training(OPTIMIZERS["adam"], {}, where)
-    return Bench(Transformer(ModelSpec(), variant, {}), training, Batches(load_task("synthetic", 8, 64), where))
+    return Bench(
+        Transformer(ModelSpec(), variant, {}), training, Batches(load_task("language", "synthetic", 8, 64), where)
+    )
 
 
 @pytest.mark.parametrize("variant", ["post-ln", "pre-ln", "rezero"])

@@ -12,13 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from stresstest.choices import parse_choice
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
-from stresstest.experiments.lr_range import Plan, Task, plan, ramp_lrs, run, train_cells
+from stresstest.experiments.boundary import measure_boundary, ramp_lrs
+from stresstest.experiments.cells import CellPlan, Plan, Task, run, train_cells
+from stresstest.experiments.lr_range import plan
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, parse_choice, resolve_lr_range
+from stresstest.specs import LrRangeSpec, resolve
+from stresstest.tasks.task import Batch
 
 TINY: dict[str, Any] = {
     "depth": 1,
@@ -44,7 +48,7 @@ LEARNS: dict[str, Any] = {
 
 
 def planned(**settings: Any) -> Plan:
-    return plan(resolve_lr_range("quick", TINY | settings))
+    return plan(resolve(LrRangeSpec, "quick", TINY | settings))
 
 
 def run_all(plan: Plan, path: Path, jobs: int = 1, on_cell: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
@@ -92,7 +96,9 @@ def test_seeds_in_one_population_give_the_cells_they_give_alone(whole: tuple[lis
     together = [
         measured.cell
         for variant in small.spec.variant
-        for measured in train_cells(Task(small.spec, "cpu", tuple(c for c in small.cells if c.variant == variant)))
+        for measured in train_cells(
+            measure_boundary, Task(small.spec, "cpu", tuple(c for c in small.cells if c.variant == variant))
+        )
     ]
     assert records(sorted(together, key=lambda cell: cell.seed)) == records(whole[0])
 
@@ -108,8 +114,12 @@ def test_a_run_stopped_half_way_goes_on_to_the_same_records(whole: tuple[list[Ce
     with pytest.raises(KeyboardInterrupt):
         run_all(planned(), tmp_path, on_cell=stop_after_two)
     found: list[int] = []
+
+    def cells_known(cells: Sequence[CellPlan], missing: Sequence[CellPlan]) -> None:
+        found.append(len(cells) - len(missing))
+
     with open_run(tmp_path, {"identity": planned().identity}) as store:
-        cells = run(planned(), store, 1, lambda cell: ended.append(cell.key), found.append)
+        cells = run(planned(), store, 1, lambda cell: ended.append(cell.key), cells_known)
     assert found == [2]
     assert sorted(ended) == sorted(keys(planned()).values()), "each cell was trained once"
     assert records(cells) == records(whole[0])
@@ -118,7 +128,14 @@ def test_a_run_stopped_half_way_goes_on_to_the_same_records(whole: tuple[list[Ce
 def another(name: str) -> Any:
     """A value of the setting that is not the tiny spec's."""
     field, value = LrRangeSpec.model_fields[name], getattr(planned().spec, name)
-    given = {"optimizer": "adam:beta1=0.8", "data": "pydoc", "clip_norm": 1.0, "heads": 4, "end_lr": 5.0}
+    given = {
+        "optimizer": "adam:beta1=0.8",
+        "data": "pydoc",
+        "clip_norm": 1.0,
+        "heads": 4,
+        "end_lr": 5.0,
+        "ffn_width": 9,
+    }
     if name in given:
         return given[name]
     if get_origin(field.annotation) is Literal:
@@ -129,7 +146,7 @@ def another(name: str) -> Any:
 DECIDES = [
     name
     for name, field in LrRangeSpec.model_fields.items()
-    if name not in ("variant", "seeds", "device") and len(get_args(field.annotation)) != 1
+    if name not in ("variant", "seeds", "device", "model", "task") and len(get_args(field.annotation)) != 1
 ]
 
 
@@ -142,7 +159,7 @@ def test_a_cell_has_another_key_for_another_variant_option_seed_or_rule(monkeypa
     base = set(keys(planned(variant="rezero", seeds="0,")).values())
     assert base.isdisjoint(keys(planned(variant="rezero:alpha=0.5", seeds="0,")).values())
     assert base.isdisjoint(keys(planned(variant="rezero", seeds="1,")).values())
-    monkeypatch.setattr("stresstest.experiments.lr_range.code_fingerprint", lambda: "other code")
+    monkeypatch.setattr("stresstest.experiments.cells.code_fingerprint", lambda: "other code")
     assert base.isdisjoint(keys(planned(variant="rezero", seeds="0,")).values())
 
 
@@ -162,7 +179,7 @@ def test_the_exponential_ramp_multiplies_by_the_same_factor_each_step() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"num_steps": 100}, {"num_steps": 20}])
 def test_the_linear_ramp_starts_at_zero_and_rises_by_the_papers_step(given: dict[str, Any]) -> None:
-    lrs = ramp_lrs(resolve_lr_range("quick", {"ramp": "linear"} | given))
+    lrs = ramp_lrs(resolve(LrRangeSpec, "quick", {"ramp": "linear"} | given))
     assert lrs[0] == 0.0
     np.testing.assert_allclose(np.diff(lrs), 5e-5, rtol=1e-6)
 
@@ -188,7 +205,7 @@ def test_a_model_that_is_not_finite_from_the_start_is_a_finding_and_no_crash(tmp
     assert cell.metrics["max_stable_lr"].low is None
 
 
-Step = Callable[[Population, Tensor, Tensor], Readings]
+Step = Callable[[Population, Batch, Tensor], Readings]
 
 
 def fail_when(monkeypatch: pytest.MonkeyPatch, condition: Callable[[Population], bool], error: Exception) -> list[int]:
@@ -196,11 +213,11 @@ def fail_when(monkeypatch: pytest.MonkeyPatch, condition: Callable[[Population],
     step: Step = Population.step
     sizes: list[int] = []
 
-    def failing(self: Population, batch_RBT1: Tensor, lr_R: Tensor) -> Readings:
+    def failing(self: Population, batch: Batch, lr_R: Tensor) -> Readings:
         sizes.append(self.num_replicas)
         if condition(self):
             raise error
-        return step(self, batch_RBT1, lr_R)
+        return step(self, batch, lr_R)
 
     monkeypatch.setattr(Population, "step", failing)
     return sizes

@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresstest.models.layout import Layout
-from stresstest.models.transformer import Parameters, Transformer
+from stresstest.choices import parse_choice
+from stresstest.models.block import profile
+from stresstest.models.layout import Layout, Parameters
+from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS
-from stresstest.specs import ModelSpec, parse_choice
+from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
 
 
@@ -143,6 +145,7 @@ def layer_norm(p: dict[tuple[str, int], Tensor], kind: str, layer: int, x: Tenso
 EQUATIONS: dict[str, Callable[[Sublayer, Tensor], Tensor]] = {
     "plain": lambda s, x: s.f(x),
     "residual": lambda s, x: x + s.f(x),
+    "layernorm": lambda s, x: s.N("out", s.f(x)),
     "post-ln": lambda s, x: s.N("post", x + s.f(x)),
     "pre-ln": lambda s, x: x + s.f(s.N("pre", x)),
     "gpt2-norm": lambda s, x: x + s.N("out", s.f(x)),
@@ -187,7 +190,7 @@ def test_admins_skips_are_the_root_of_one_plus_the_variances_before_them(tiny: M
     model = build(tiny, "admin", depth=3)
     theta_RP = rows(model)
     ours, before_RP = parameters(model, theta_RP), theta_RP.clone()
-    model.profile(ours, tokens())
+    profile(model, ours, tokens())
     for r in range(2):
         reference, branches = Reference(model.spec, False, ours, r), list[Tensor]()
         for layer in reference.layers:
@@ -324,10 +327,10 @@ def test_an_initial_weight_depends_on_the_seed_and_its_name_only(tiny: ModelSpec
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_byte(tiny: ModelSpec, tied: bool) -> None:
     model = build(tiny, tied=tied)
-    ours, batch = parameters(model, rows(model).float()), tokens(length=13)
-    logits_RNV = model.logits(ours, batch[:, :, :-1])
-    expected = [F.cross_entropy(logits_RNV[r], batch[r, :, 1:].flatten()) for r in range(2)]
-    torch.testing.assert_close(model.loss(ours, batch), torch.stack(expected))
+    leaves, inputs, targets = model.layout.leaves(rows(model).float()), tokens(), tokens().flip(2)
+    logits_RNV = model.logits(model.layout.unbind(leaves), inputs)
+    expected = [F.cross_entropy(logits_RNV[r], targets[r].flatten()) for r in range(2)]
+    torch.testing.assert_close(model.loss(leaves, inputs, targets), torch.stack(expected))
 
 
 @pytest.mark.parametrize("changes", [{"tied": True}, {"qk_norm": True}, *[{"norm": norm} for norm in NORMS]], ids=str)
@@ -337,7 +340,7 @@ def test_every_parameter_of_every_variant_takes_part(
 ) -> None:
     model = build(tiny, name, **changes)
     leaves = model.layout.leaves(rows(model, jitter=0.1))
-    loss_R = model.loss(model.layout.unbind(leaves), tokens(length=13))
+    loss_R = model.loss(leaves, tokens(), tokens().flip(2))
     assert loss_R.isfinite().all()
     for bank in torch.autograd.grad(loss_R.sum(), list(leaves.values())):
         assert bank.isfinite().all()

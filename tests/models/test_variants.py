@@ -7,19 +7,21 @@ from typing import get_args
 
 import pytest
 
+from stresstest.choices import parse_choice
 from stresstest.errors import ConfigError
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS, Norm, Place, Sublayer, Variant, Wiring
-from stresstest.specs import ModelSpec, parse_choice
+from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue, Table
 
-SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
+SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
 GAINS = ("value_gain", "output_gain", "fc1_gain", "fc2_gain")
 
 # Norms of an attention sublayer, of a feed-forward sublayer, and outside the blocks.
 PLACEMENTS: dict[str, tuple[str, str, str]] = {
     "plain": ("", "", ""),
     "residual": ("", "", ""),
+    "layernorm": ("out", "out", ""),
     "post-ln": ("post", "post", ""),
     "pre-ln": ("pre", "pre", "final"),
     "gpt2-norm": ("out", "out", "final"),
@@ -39,6 +41,7 @@ PLACEMENTS: dict[str, tuple[str, str, str]] = {
 EXTRAS: dict[str, tuple[int, int, int, int]] = {
     "plain": (0, 0, 0, 0),
     "residual": (0, 0, 0, 0),
+    "layernorm": (4, 0, 0, 0),
     "post-ln": (4, 0, 0, 0),
     "pre-ln": (4, 0, 0, 2),
     "gpt2-norm": (4, 0, 0, 2),
@@ -94,6 +97,7 @@ def test_a_variant_puts_its_norms_where_its_paper_does(name: str) -> None:
 def test_a_variant_has_neutral_constants_unless_its_paper_sets_them(name: str) -> None:
     special = {
         "plain": {"skip": 0.0},
+        "layernorm": {"skip": 0.0},
         "rezero": {"gate": 0.0},
         "layerscale": {"gate": 1e-4},
         "lns": {"pre_gain": 8**-0.5},

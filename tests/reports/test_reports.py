@@ -13,13 +13,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from stresstest.experiments.lr_range_summary import summary_rows
-from stresstest.findings import lr_range_findings
+from stresstest.experiments.summary import ranked_rows
+from stresstest.findings.lr_range import lr_range_findings
 from stresstest.reports.chart import line_chart
 from stresstest.reports.output import FORMATS, render
-from stresstest.reports.terminal import print_lr_range
+from stresstest.reports.terminal import print_result
 from stresstest.results import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
-from stresstest.specs import resolve_lr_range
+from stresstest.specs import LrRangeSpec, resolve
 
 END_LR = 10.0
 OPEN = Bracket(low=END_LR, high=None)
@@ -40,7 +40,7 @@ def cell(
 ) -> Cell:
     """A cell whose largest stable LR is `stable` (None: nothing trained; 8: the top of the range)."""
     if status != "done":
-        return Cell(key=f"{variant}{seed}", variant=variant, seed=seed, status=status, error="Traceback\nboom")
+        return Cell(key=f"{variant}{seed}", variant=variant, depth=6, seed=seed, status=status, error="Traceback\nboom")
     if stable is None:
         bracket, held = Bracket(low=None, high=None), [trial(lr, above) for lr in (2**-6, 2**-5)]
     else:
@@ -55,6 +55,7 @@ def cell(
     return Cell(
         key=f"{variant}{seed}",
         variant=variant,
+        depth=6,
         seed=seed,
         status="done",
         metrics=metrics | ({"onset_lr": broke} if learned else {}),
@@ -66,8 +67,8 @@ def cell(
 def result_of(cells: Sequence[Cell], **settings: Any) -> Result:
     seeds = ",".join(str(seed) for seed in sorted({cell.seed for cell in cells})) + ","
     variants = ",".join(dict.fromkeys(cell.variant for cell in cells))
-    spec = resolve_lr_range("quick", {"seeds": seeds, "variant": variants} | settings).model_dump(mode="json")
-    rows = summary_rows(cells, spec["depth"], spec["optimizer"])
+    spec = resolve(LrRangeSpec, "quick", {"seeds": seeds, "variant": variants} | settings).model_dump(mode="json")
+    rows = ranked_rows(cells, spec["optimizer"])
     return Result(
         schema_=RESULT_SCHEMA,
         command="lr-range",
@@ -95,7 +96,7 @@ EVERY_KIND = [*PLAIN, *NORMFORMER, *POST_LN, *PRE_LN]
 
 def terminal(result: Result, width: int = 120, encoding: str = "utf-8") -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_lr_range(result, Console(file=file, width=width, highlight=False, color_system=None), "runs/one")
+    print_result(result, Console(file=file, width=width, highlight=False, color_system=None), "runs/one")
     file.seek(0)
     return file.read()
 

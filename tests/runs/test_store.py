@@ -20,7 +20,7 @@ MANIFEST = {"identity": "one", "spec": {"depth": 1}}
 
 def cell(key: str, error: str = "") -> Cell:
     bracket = {"max_stable_lr": Bracket(low=0.5, high=None)}
-    return Cell(key=key, variant="pre-ln", seed=3, status="done", error=error, seconds=0.25, metrics=bracket)
+    return Cell(key=key, variant="pre-ln", depth=6, seed=3, status="done", error=error, seconds=0.25, metrics=bracket)
 
 
 CELLS = [cell("a"), cell("b", error="two\nlines, and \u00fcml\u00e4ut"), cell("c")]

@@ -15,15 +15,8 @@ from scipy.stats import entropy
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.tasks.generator import generate_text
-from stresstest.tasks.language import (
-    DATA_SOURCES,
-    INITIAL,
-    SYNTHETIC_BYTES,
-    TRAINING,
-    VALIDATION,
-    LanguageTask,
-    load_task,
-)
+from stresstest.tasks.language import DATA_SOURCES, SYNTHETIC_BYTES, LanguageTask, load_language
+from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch
 
 STREAMS = (TRAINING, INITIAL, VALIDATION)
 TEXT = generate_text(5003)
@@ -62,40 +55,39 @@ def test_the_validation_bytes_do_not_touch_the_baseline_loss() -> None:
 
 def test_a_byte_unseen_in_training_counts_as_half_a_one() -> None:
     task = task_on(b"ab" * 90 + b"z" * 20)
-    assert task.log_unigram[ord("a")] == pytest.approx(math.log(90 / 180))
-    assert task.log_unigram[ord("z")] == pytest.approx(math.log(0.5 / 180))
+    assert task.log_prior[ord("a")] == pytest.approx(math.log(90 / 180))
+    assert task.log_prior[ord("z")] == pytest.approx(math.log(0.5 / 180))
 
 
 def test_the_constant_loss_is_the_cross_entropy_of_the_unigram_distribution() -> None:
     batches = batches_of()
     batch = batches.batch((0, 5), 3, VALIDATION)
-    log_unigram = torch.from_numpy(batches.task.log_unigram)
-    expected = [F.nll_loss(log_unigram.expand(48, 256), rows[:, 1:].flatten()) for rows in batch]
+    log_prior = torch.from_numpy(batches.task.log_prior)
+    expected = [F.nll_loss(log_prior.expand(48, 256), rows.flatten()) for rows in batch.targets]
     torch.testing.assert_close(batches.constant_loss(batch).double(), torch.stack(expected), rtol=1e-6, atol=0.0)
 
 
 def test_the_constant_loss_averages_to_the_baseline_loss_over_the_training_bytes() -> None:
     batches = batches_of()
-    everything = torch.from_numpy(batches.task.training.astype(np.int64))[None, None]
-    first = torch.zeros(1, 1, 1, dtype=torch.int64)  # the loss skips the first byte
-    loss = batches.constant_loss(torch.cat([first, everything], dim=2))
+    everything = torch.from_numpy(task_on().training.astype(np.int64))[None, None]
+    loss = batches.constant_loss(Batch(everything, everything))
     assert float(loss) == pytest.approx(batches.task.baseline_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_offsets_of_a_seed_are_the_same_whoever_the_neighbours_are(stream: int) -> None:
     task, seeds = task_on(), (3, 0, 11, 3)
-    together = task.offsets(seeds, 7, stream)
+    together = task.places(seeds, 7, stream)
     assert together.shape == (4, 4)
     for row, seed in enumerate(seeds):
-        np.testing.assert_array_equal(task.offsets([seed], 7, stream)[0], together[row])
+        np.testing.assert_array_equal(task.places([seed], 7, stream)[0], together[row])
     np.testing.assert_array_equal(together[0], together[3])
 
 
 def test_offsets_differ_between_seeds_steps_and_streams() -> None:
     task = task_on(generate_text(200_000), batch_size=32)
     drawn = [
-        tuple(task.offsets([seed], step, stream)[0]) for seed in range(5) for step in range(10) for stream in STREAMS
+        tuple(task.places([seed], step, stream)[0]) for seed in range(5) for step in range(10) for stream in STREAMS
     ]
     assert len(set(drawn)) == len(drawn)
     assert all(len(set(offsets)) > 28 for offsets in drawn)
@@ -105,19 +97,19 @@ def test_offsets_differ_between_seeds_steps_and_streams() -> None:
 @pytest.mark.parametrize("seq_len", [1, 5, 12])
 def test_offsets_reach_every_place_and_stay_inside_their_part(stream: int, part: int, seq_len: int) -> None:
     task = task_on(TEXT[:130], batch_size=16, seq_len=seq_len)
-    drawn = np.concatenate([task.offsets(range(8), step, stream).ravel() for step in range(40)])
+    drawn = np.concatenate([task.places(range(8), step, stream).ravel() for step in range(40)])
     assert set(drawn.tolist()) == set(range(part - seq_len))
 
 
 def test_offsets_are_spread_evenly() -> None:
     task = task_on(TEXT[:130], batch_size=64)
-    drawn = np.concatenate([task.offsets(range(50), step).ravel() for step in range(50)])
+    drawn = np.concatenate([task.places(range(50), step).ravel() for step in range(50)])
     counts = np.bincount(drawn)
     assert abs(counts - counts.mean()).max() < 5 * math.sqrt(counts.mean())
 
 
 def test_offsets_take_the_largest_seed_and_step() -> None:
-    offsets = task_on().offsets([2**32 - 1], 2**31)
+    offsets = task_on().places([2**32 - 1], 2**31)
     assert offsets.min() >= 0
     assert offsets.max() < 4503 - 12
 
@@ -125,34 +117,35 @@ def test_offsets_take_the_largest_seed_and_step() -> None:
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_batch_holds_the_bytes_at_its_offsets(stream: int) -> None:
     batches, seeds = batches_of(), (4, 9)
-    offsets, batch = batches.task.offsets(seeds, 2, stream), batches.batch(seeds, 2, stream)
-    base = len(batches.task.training) if stream == VALIDATION else 0
-    end = len(TEXT) if stream == VALIDATION else len(batches.task.training)
-    assert batch.shape == (2, 4, 13)
+    offsets, batch = batches.task.places(seeds, 2, stream), batches.batch(seeds, 2, stream)
+    base = len(task_on().training) if stream == VALIDATION else 0
+    end = len(TEXT) if stream == VALIDATION else len(task_on().training)
+    assert batch.inputs.shape == batch.targets.shape == (2, 4, 12)
     for row in range(2):
         for column, offset in enumerate(offsets[row] + base):
-            assert bytes(batch[row, column].tolist()) == TEXT[offset : offset + 13]
+            assert bytes(batch.inputs[row, column].tolist()) == TEXT[offset : offset + 12]
+            assert bytes(batch.targets[row, column].tolist()) == TEXT[offset + 1 : offset + 13]
             assert base <= offset
             assert offset + 13 <= end
 
 
 def test_a_batch_of_a_seed_is_the_same_whoever_the_neighbours_are() -> None:
     batches = batches_of()
-    assert torch.equal(batches.batch((8, 1, 5), 6)[1:], batches.batch((1, 5), 6))
-    assert not torch.equal(batches.batch((1,), 6), batches.batch((1,), 7))
+    assert torch.equal(batches.batch((8, 1, 5), 6).inputs[1:], batches.batch((1, 5), 6).inputs)
+    assert not torch.equal(batches.batch((1,), 6).inputs, batches.batch((1,), 7).inputs)
 
 
 def test_a_path_reads_exactly_the_bytes_of_the_file(tmp_path: Path) -> None:
     data = bytes(range(256)) * 3 + b"\r\n\x00\xff"
-    assert load_task(file_of(tmp_path, data, "a:b c.bin"), 4, 12).data == data
+    assert load_language(file_of(tmp_path, data, "a:b c.bin"), 4, 12).data == data
 
 
 def test_the_synthetic_text_is_the_generators() -> None:
-    assert load_task("synthetic", 4, 12).data == generate_text(SYNTHETIC_BYTES)
+    assert load_language("synthetic", 4, 12).data == generate_text(SYNTHETIC_BYTES)
 
 
 def test_the_text_of_pydoc_is_english() -> None:
-    assert load_task("pydoc", 4, 12).data.count(b" the ") > 1000
+    assert load_language("pydoc", 4, 12).data.count(b" the ") > 1000
 
 
 @pytest.mark.parametrize("position", [0, 2500, 5002])
@@ -174,34 +167,34 @@ def test_a_file_one_byte_too_short_is_refused_with_the_bytes_it_needs(tmp_path: 
     needed = 10 * (seq_len + 1)
     short = file_of(tmp_path, TEXT[: needed - 1], "short.txt")
     with pytest.raises(ConfigError, match=rf"{re.escape(short)}' has {needed - 1} bytes.* at least {needed} "):
-        load_task(short, 4, seq_len)
-    assert len(load_task(file_of(tmp_path, TEXT[:needed], "enough.txt"), 4, seq_len).validation) == seq_len + 1
+        load_language(short, 4, seq_len)
+    assert len(load_language(file_of(tmp_path, TEXT[:needed], "enough.txt"), 4, seq_len).validation) == seq_len + 1
 
 
 def test_an_empty_file_is_refused_with_the_bytes_it_needs(tmp_path: Path) -> None:
     empty = file_of(tmp_path, b"", "empty.txt")
     with pytest.raises(ConfigError, match=rf"{re.escape(empty)}' has 0 bytes.* at least 130 "):
-        load_task(empty, 4, 12)
+        load_language(empty, 4, 12)
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "", "."])
 def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name) if name else ""
     with pytest.raises(ConfigError, match=rf"'{re.escape(path)}'.*--data path:FILE"):
-        load_task(f"path:{path}", 4, 12)
+        load_language(f"path:{path}", 4, 12)
 
 
 def test_a_file_of_one_repeated_byte_is_refused(tmp_path: Path) -> None:
     constant = file_of(tmp_path, b"\n" * 1000, "constant.txt")
     with pytest.raises(ConfigError, match=rf"{re.escape(constant)}' repeats one byte"):
-        load_task(constant, 4, 12)
+        load_language(constant, 4, 12)
 
 
 def test_an_unknown_source_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown data source 'sinthetic'; did you mean 'synthetic'\?"):
-        load_task("sinthetic", 4, 12)
+        load_language("sinthetic", 4, 12)
 
 
 def test_synthetic_takes_nothing_behind_a_colon() -> None:
     with pytest.raises(ConfigError, match="synthetic takes nothing behind a colon"):
-        load_task("synthetic:2", 4, 12)
+        load_language("synthetic:2", 4, 12)

@@ -1,49 +1,14 @@
-"""Sentences about a result: what was found, how sure it is, and what to do."""
+"""What an LR range test found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stresstest.results import Bracket, Cell, Finding, MetricSummary, SummaryRow
+from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
+from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
 _FLATTERED = 4.0  # ramp onset above the hold's boundary by this factor: worth a sentence
-_HOW_IT_BROKE = {
-    "failed-to-train": "never beats the best constant predictor",
-    "relapsed": "gives back what it had learned",
-    "exploded": "explodes",
-    "nonfinite": "becomes non-finite",
-}
-
-
-def lr(value: float | None) -> str:
-    """A learning rate, as printed everywhere."""
-    return "none" if value is None else number(value)
-
-
-def bracket(value: Bracket) -> str:
-    """The lower side of a bracket; `> low` or `< high` where a side is open."""
-    if value.low is None:
-        return "none" if value.high is None else f"< {number(value.high)}"
-    return f"> {number(value.low)}" if value.high is None else number(value.low)
-
-
-def number(value: float) -> str:
-    """Two significant digits below 1, three below 100, whole numbers from there on."""
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
-
-
-def middle(metric: MetricSummary) -> str:
-    """The median over seeds, as printed everywhere."""
-    return bracket(metric.median)
-
-
-def interval(metric: MetricSummary) -> str:
-    """The interval over seeds, as printed everywhere."""
-    low = "none" if metric.low is None else number(metric.low)
-    return f"{low}..{'more' if metric.high is None else number(metric.high)}"
 
 
 def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> list[Finding]:
@@ -55,7 +20,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     findings += _plateaus(broken, cells, spec)
     for row in rows:
         findings += _about(row, cells, spec)
-    findings += _failures(cells)
+    findings += failures(cells)
     return findings
 
 
@@ -80,22 +45,8 @@ def _boundary(row: SummaryRow) -> str:
     return f"{lr(metric.median.low)} trains, {lr(metric.median.high)} does not ({seeds(metric.n)})"
 
 
-def seeds(n: int) -> str:
-    """How many seeds a statement rests on."""
-    return "one seed" if n == 1 else f"median of {n} seeds"
-
-
-def times(ratio: MetricSummary) -> str:
-    """A paired ratio with its range over seeds, e.g. `32x (16x to 64x)`."""
-    middle = ("" if ratio.median.high is not None else "over ") + f"{ratio.median.low:.3g}x"
-    if ratio.low == ratio.high or ratio.low is None:
-        return middle
-    high = "more" if ratio.high is None else f"{ratio.high:.3g}x"
-    return f"{middle} ({ratio.low:.3g}x to {high} over seeds)"
-
-
 def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
-    how = _HOW_IT_BROKE.get(_first_break(row, cells), "breaks")
+    how = HOW_IT_BROKE.get(_first_break(row, cells), "breaks")
     text = f"{row.variant}: {_boundary(row)}; above, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
         text = f"{row.variant} breaks first: {_boundary(row)}; above, it {how}. "
@@ -182,15 +133,3 @@ def _oddities(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
     if skipped:
         text = f"{row.variant}: the loss scaler skipped {skipped} steps whose float16 gradients overflowed."
         yield Finding(kind="skipped", subject=row.variant, text=text)
-
-
-def _failures(cells: Sequence[Cell]) -> Iterator[Finding]:
-    for status, remedy in (
-        ("oom", "use a smaller --batch-size, --width or --depth; this says nothing about stability"),
-        ("crashed", "the end of the error is in the run directory's cells.jsonl"),
-        ("timeout", "give it more time"),
-    ):
-        hit = [f"{cell.variant} seed {cell.seed}" for cell in cells if cell.status == status]
-        if hit:
-            text = f"{status}: {', '.join(hit)} has no result; {remedy}."
-            yield Finding(kind=status, subject="", text=text)

@@ -1,0 +1,149 @@
+"""Ramp and hold: where the boundary is, first by a rising learning rate, then by constant ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresstest.engine.divergence import TRAINED
+from stresstest.experiments.cells import Measurement
+from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
+from stresstest.experiments.measure import Bench, Run, hold, ramp
+from stresstest.results import Bracket
+from stresstest.specs import BoundarySpec
+
+
+def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
+    """The learning rate of each step of the ramp; the last is `end_lr`."""
+    if spec.ramp == "linear":
+        return np.linspace(spec.start_lr, spec.end_lr, spec.num_steps)
+    return np.geomspace(spec.start_lr, spec.end_lr, spec.num_steps)
+
+
+def measure_ramp(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> tuple[list[Measurement], list[Run]]:
+    """Ramp every seed; the runs are what `measure_hold` starts from."""
+    runs = ramp(bench, seeds, ramp_lrs(spec))
+    found = [
+        Measurement(
+            metrics=_ramp_metrics(spec, run.record()),
+            records={"ramp": run.record() | {"curve": _thinned(run)}},
+            curves={
+                "ramp_lr": np.array(run.lrs),
+                "ramp_loss": np.array(run.losses),
+                "ramp_judged": np.array(run.judged),
+                "ramp_grad_norm": np.array(run.grad_norms),
+            },
+        )
+        for run in runs
+    ]
+    return found, runs
+
+
+def measure_boundary(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> list[Measurement]:
+    """Ramp every seed, then hold constant learning rates around the answer until the bracket is found."""
+    found, ramps = measure_ramp(bench, spec, seeds)
+    searches = [_search(spec, run) for run in ramps]
+    trials: list[dict[int, Run]] = [{} for _ in seeds]
+    while asked := [(i, k) for i, search in enumerate(searches) for k in search.ask()]:
+        runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in asked], spec.hold_steps)
+        for (i, k), run in zip(asked, runs, strict=True):
+            trials[i][k] = run
+            searches[i].tell(k, _answer(run))
+    for one, search, held in zip(found, searches, trials, strict=True):
+        one.records["ramp"] |= {"hold_monotone": search.monotone}
+        one.add(_hold_measurement(search, [held[k] for k in sorted(held)]))
+    return found
+
+
+def _hold_measurement(search: HoldSearch, held: Sequence[Run]) -> Measurement:
+    record = [{"lr": trial.lrs[0], "validation_loss": _known(trial.validation_loss)} | trial.record() for trial in held]
+    longest = max((len(trial.losses) for trial in held), default=0)
+    losses = np.full((len(held), longest), np.nan)
+    for row, trial in zip(losses, held, strict=True):
+        row[: len(trial.losses)] = trial.losses
+    return Measurement(
+        metrics=_hold_metrics(search, held),
+        records={"hold": record},
+        curves={"hold_lr": np.array([trial.lrs[0] for trial in held]), "hold_loss": losses},
+    )
+
+
+def _search(spec: BoundarySpec, run: Run) -> HoldSearch:
+    """Start two octaves below the ramp's answer: the early part of a ramp works as a warm-up."""
+    record = run.record()
+    broke_at = record["onset_lr"]
+    if not record["learned"]:
+        finite = [pair for pair in zip(run.losses, run.lrs, strict=True) if math.isfinite(pair[0])]
+        broke_at = min(finite)[1] if finite else run.lrs[0]
+    highest = octave_below(spec.end_lr)
+    guess = octave_below(broke_at or spec.end_lr) - 2 * OCTAVE  # a linear ramp starts at 0
+    stride = STRIDES[spec.hold_resolution]
+    floor = run.detector.floor
+    return HoldSearch(min(guess, highest), highest, stride, spec.lr_window, floor)
+
+
+def _answer(run: Run) -> Answer:
+    judgement = run.detector.judgement()
+    broke = judgement.outcome in ("nonfinite", "exploded")
+    return Answer(judgement.outcome, math.inf if broke else judgement.last_loss)
+
+
+def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Bracket]:
+    metrics: dict[str, Bracket] = {}
+    explosion, onset = record["explosion_lr"], record["onset_lr"]
+    beyond = Bracket(low=spec.end_lr, high=None)
+    metrics["explosion_lr"] = _measured(explosion, spec.start_lr, beyond)
+    metrics["steps_survived"] = (
+        Bracket(low=spec.num_steps, high=None)
+        if record["explosion_step"] is None
+        else Bracket.exactly(record["explosion_step"])
+    )
+    if onset is not None or record["learned"]:
+        metrics["onset_lr"] = _measured(onset, spec.start_lr, beyond)
+    return metrics
+
+
+def _hold_metrics(search: HoldSearch, held: Sequence[Run]) -> dict[str, Bracket]:
+    metrics = {"max_stable_lr": search.max_stable_lr}
+    trained = [t for t in held if t.detector.judgement().outcome in TRAINED]
+    if trained:
+        best = min(trained, key=lambda t: t.validation_loss)
+        metrics["final_loss"] = Bracket.exactly(best.detector.judgement().last_loss)
+        metrics["validation_loss"] = Bracket.exactly(best.validation_loss)
+        metrics["lr_window"] = _window(search)
+    return metrics
+
+
+def _measured(lr: float | None, start_lr: float, beyond: Bracket) -> Bracket:
+    if lr is None:
+        return beyond
+    return Bracket.exactly(lr) if lr > start_lr else Bracket(low=None, high=lr)
+
+
+def _window(search: HoldSearch) -> Bracket:
+    """Octaves from the smallest useful LR to the largest stable one."""
+    top, bottom = search.max_stable_lr, search.min_useful_lr
+    assert top.low is not None, "something trained"
+    assert bottom.high is not None, "something trained"
+    narrow = math.log2(top.low / bottom.high)
+    if top.high is None or bottom.low is None:
+        return Bracket(low=narrow, high=None)
+    return Bracket(low=narrow, high=math.log2(top.high / bottom.low))
+
+
+def _thinned(run: Run, points: int = 80) -> list[tuple[float, float]]:
+    """(lr, loss) of the ramp for charts: the largest loss of each stretch, so that spikes survive."""
+    stretch = max(1, math.ceil(len(run.losses) / points))
+    return [
+        (run.lrs[i], max(finite))
+        for i in range(0, len(run.losses), stretch)
+        if (finite := [x for x in run.losses[i : i + stretch] if math.isfinite(x)])
+    ]
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

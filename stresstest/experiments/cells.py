@@ -1,0 +1,311 @@
+"""What every experiment shares: a checked plan of cells, and training those that are not on the disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stresstest.choices import parse_choice
+from stresstest.engine.divergence import Rules
+from stresstest.engine.memory import Need, OutOfMemoryError, free_bytes, gib, need_of
+from stresstest.engine.population import DTYPES, Training
+from stresstest.engine.train import Batches
+from stresstest.errors import ConfigError
+from stresstest.experiments.measure import Bench
+from stresstest.models.block import Model
+from stresstest.models.residual_mlp import ResidualMlp
+from stresstest.models.transformer import Transformer
+from stresstest.models.variants import VARIANTS
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.results import Bracket, Cell, Status
+from stresstest.runs.executor import run_tasks
+from stresstest.runs.identity import cell_key, code_fingerprint, environment
+from stresstest.runs.store import RunStore
+from stresstest.specs import BoundarySpec, ModelSpec, ShapeSpec
+from stresstest.tasks import load_task
+from stresstest.tasks.task import Task as LearningTask
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell to train; `key` identifies all that decides its result."""
+
+    key: str
+    variant: str
+    depth: int
+    seed: int
+
+
+@dataclass
+class Measured:
+    """A finished cell and its curves (arrays by name, for the run directory)."""
+
+    cell: Cell
+    curves: dict[str, NDArray[np.float64]]
+
+
+@dataclass
+class Measurement:
+    """What a measurement adds to a cell: metrics, records by the cell's field, curves."""
+
+    metrics: dict[str, Bracket] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(self, other: Measurement) -> None:
+        """Take over what another measurement found."""
+        self.metrics |= other.metrics
+        self.records |= other.records
+        self.curves |= other.curves
+
+
+# Measures the seeds of one architecture as populations: what each seed's cell gets.
+Measure = Callable[[Bench, Any, Sequence[int]], list[Measurement]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked spec: every name resolved, the data read, the device there, nothing trained yet."""
+
+    command: str
+    spec: BoundarySpec
+    device: str
+    cells: list[CellPlan]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    rules: dict[str, Any]
+    measure: Measure
+    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]]  # cells that the finished ones ask for
+    settings: dict[str, Any]  # all that decides a cell, but variant, depth and seed
+
+    @property
+    def identity(self) -> str:
+        """The same for two plans that train the same cells."""
+        return cell_key({"cells": sorted(cell.key for cell in self.cells)})
+
+    def cell(self, variant: str, depth: int, seed: int) -> CellPlan:
+        """The cell of one point for one seed."""
+        key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed})
+        return CellPlan(key, variant, depth, seed)
+
+    def need(self, cell: CellPlan) -> Need:
+        """Memory of one replica of a cell, by estimate."""
+        return _need(self.spec, cell.variant, cell.depth)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells of one architecture that train as one population, within a share of the memory."""
+
+    spec: BoundarySpec
+    device: str
+    cells: tuple[CellPlan, ...]
+    memory_share: float = 1.0
+
+
+def no_more(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
+    """The `refine` of an experiment whose cells are all known beforehand."""
+    return []
+
+
+def make_plan(
+    command: str,
+    spec: BoundarySpec,
+    depths: Sequence[int],
+    not_in_key: frozenset[str],
+    measure: Measure,
+    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]] = no_more,
+) -> Plan:
+    """Resolve and check everything; raises `ConfigError` before any training."""
+    optimizer = parse_choice(spec.optimizer, OPTIMIZERS).label
+    device = resolve_device(spec.device)
+    spec = spec.model_copy(update={"variant": tuple(_variants(spec)), "optimizer": optimizer})
+    for variant in spec.variant:
+        for depth in depths:
+            _check_memory(_need(spec, variant, depth), f"depth {depth} of {variant}", device)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    env = environment(device, spec.dtype)
+    rules = asdict(Rules())
+    settings = spec.model_dump(exclude={"variant", "seeds", "device"} | not_in_key) | {
+        "experiment": command,
+        "code": code_fingerprint(),
+        "data": task.description["hash"],
+        "environment": env["key"],
+        "rules": rules,
+    }
+    data = {"name": spec.data, **task.description}
+    plan = Plan(command, spec, device, [], env, data, rules, measure, refine, settings)
+    for seed in spec.seeds:
+        plan.cells.extend(plan.cell(variant, depth, seed) for variant in spec.variant for depth in depths)
+    return plan
+
+
+def run(
+    plan: Plan,
+    store: RunStore,
+    jobs: int,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+    on_cells: Callable[[Sequence[CellPlan], Sequence[CellPlan]], None] = lambda cells, missing: None,
+) -> list[Cell]:
+    """Train the cells that are not on the disk yet; every finished one is stored before the next.
+
+    Cells that failed before are tried again. `on_cells` hears of each round's cells and of those
+    among them that are to be trained, `on_cell` of each one as it ends.
+    """
+    finished = {key: cell for key, cell in store.finished().items() if cell.status == "done"}
+    cells, rounds = list(plan.cells), list(plan.cells)
+    while rounds:
+        missing = [cell for cell in rounds if cell.key not in finished]
+        on_cells(rounds, missing)
+        for measured in _train(plan, missing, jobs):
+            store.append(measured.cell, measured.curves)
+            finished[measured.cell.key] = measured.cell
+            on_cell(measured.cell)
+        known = {cell.key for cell in cells}
+        done = [finished[cell.key] for cell in cells]
+        rounds = [cell for cell in plan.refine(plan, done) if cell.key not in known]
+        cells += rounds
+    return [finished[cell.key] for cell in cells]
+
+
+def resolve_device(name: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cpu":
+        return "cpu"
+    if device.type != "cuda":
+        raise ConfigError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device '{name}' is not there: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ConfigError(f"device '{name}' is not there; the last one is cuda:{last}")
+    return name
+
+
+def make_bench(spec: BoundarySpec, variant: str, depth: int, device: str, memory_share: float = 1.0) -> Bench:
+    """What the measurements of one architecture share."""
+    optimizer = parse_choice(spec.optimizer, OPTIMIZERS)
+    where = torch.device(device)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    training = Training(OPTIMIZERS[optimizer.name], optimizer.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    return Bench(make_model(spec, variant, depth, task), training, Batches(task, where), memory_share=memory_share)
+
+
+def make_model(spec: ShapeSpec, variant: str, depth: int, task: LearningTask) -> Model:
+    """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
+    choice = parse_choice(variant, VARIANTS)
+    shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
+    if shape.model == "mlp":
+        return ResidualMlp(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
+    return Transformer(shape, choice.name, choice.options)
+
+
+def train_cells(measure: Measure, task: Task) -> list[Measured]:
+    """Train cells of one architecture as populations; a replica that does not fit is `oom`."""
+    started = time.perf_counter()
+    first = task.cells[0]
+    try:
+        bench = make_bench(task.spec, first.variant, first.depth, task.device, task.memory_share)
+        found = measure(bench, task.spec, [cell.seed for cell in task.cells])
+    except OutOfMemoryError as error:
+        if len(task.cells) > 1:
+            return [m for cell in task.cells for m in train_cells(measure, replace(task, cells=(cell,)))]
+        return [Measured(_failed(first, "oom", str(error)), {})]
+    seconds = round((time.perf_counter() - started) / len(task.cells), 3)
+    return [
+        Measured(_cell(cell, "done", metrics=one.metrics, seconds=seconds, **one.records), one.curves)
+        for cell, one in zip(task.cells, found, strict=True)
+    ]
+
+
+def _train(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> Iterator[Measured]:
+    if not cells:
+        return
+    needs = [plan.need(cell).total for cell in _largest_first(cells)[:jobs]]
+    fit = [n for n in range(1, len(needs) + 1) if sum(needs[:n]) <= free_bytes(torch.device(plan.device))]
+    jobs = max(1, fit[-1]) if fit and plan.device == "cpu" else jobs if fit else 1
+    tasks = [Task(plan.spec, plan.device, tuple(group), 1.0 / jobs) for group in _populations(plan, cells, jobs)]
+    for done in run_tasks(partial(train_cells, plan.measure), tasks, jobs, limited=plan.device == "cpu"):
+        yield from done.answer or [Measured(_failed(cell, "crashed", done.error), {}) for cell in done.task.cells]
+
+
+def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:
+    """Cells that train at once, the deepest first, so that no long task is left for the end.
+
+    On a GPU, and for thin MLPs, whose cost is in the number of operations, all seeds of an
+    architecture together, as long as every process has something to do; for transformers on a CPU
+    one cell a task.
+    """
+    together: dict[tuple[str, int], list[CellPlan]] = {}
+    for cell in _largest_first(cells):
+        together.setdefault((cell.variant, cell.depth), []).append(cell)
+    groups = list(together.values())
+    if plan.device != "cpu":
+        return groups
+    parts = max(1, jobs // len(groups)) if plan.spec.model == "mlp" else len(cells)
+    return [
+        group[start : start + math.ceil(len(group) / parts)]
+        for group in groups
+        for start in range(0, len(group), math.ceil(len(group) / parts))
+    ]
+
+
+def _largest_first(cells: Sequence[CellPlan]) -> list[CellPlan]:
+    return sorted(cells, key=lambda cell: -cell.depth)
+
+
+def _variants(spec: BoundarySpec) -> list[str]:
+    """The variants asked for, in their canonical spelling; one that the model lacks is a `ConfigError`."""
+    there = [name for name, variant in VARIANTS.items() if spec.model not in variant.not_in]
+    choices = [parse_choice(text, VARIANTS) for text in (there if spec.variant == ("all",) else spec.variant)]
+    for choice in choices:
+        if choice.name not in there:
+            raise ConfigError(f"variant {choice.name} does not exist for model {spec.model}; it has {', '.join(there)}")
+    return list(dict.fromkeys(choice.label for choice in choices))
+
+
+def _need(spec: BoundarySpec, variant: str, depth: int) -> Need:
+    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
+    slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
+
+    def extrapolated(first: int, second: int) -> int:
+        return first + (depth - 1) * (second - first)
+
+    return need_of(
+        extrapolated(one.layout.num_parameters, two.layout.num_parameters),
+        slots,
+        extrapolated(one.activation_bytes(spec.batch_size), two.activation_bytes(spec.batch_size)),
+    )
+
+
+def _check_memory(need: Need, what: str, device: str) -> None:
+    free = free_bytes(torch.device(device))
+    if need.total > free:
+        raise ConfigError(
+            f"{what} needs about {need} for one replica, and {gib(free)} are free; "
+            "use fewer blocks, a smaller --width or a smaller --batch-size"
+        )
+
+
+def _failed(cell: CellPlan, status: Status, error: str) -> Cell:
+    return _cell(cell, status, error=error)
+
+
+def _cell(cell: CellPlan, status: Status, **fields: Any) -> Cell:
+    return Cell(key=cell.key, variant=cell.variant, depth=cell.depth, seed=cell.seed, status=status, **fields)

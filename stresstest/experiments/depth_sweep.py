@@ -1,0 +1,125 @@
+"""`stresstest depth-sweep`: the boundary, a fixed recipe and signal propagation at growing depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresstest.engine.divergence import TRAINED
+from stresstest.engine.signal import Signal
+from stresstest.experiments.boundary import measure_boundary, measure_ramp
+from stresstest.experiments.cells import CellPlan, Measurement, Plan, make_plan, no_more
+from stresstest.experiments.measure import Bench, Run, initial_signals, recipe
+from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
+from stresstest.findings.depth_sweep import depth_sweep_findings
+from stresstest.results import Bracket, Cell
+from stresstest.specs import DepthSweepSpec
+
+TARGET_SHARE = 0.9  # of the constant predictor's loss: the target where none is given
+_CLOSE = 1.1  # bisection ends when the first depth that fails is this many times the last that trains
+
+
+def plan(spec: DepthSweepSpec) -> Plan:
+    """Resolve and check everything; raises `ConfigError` before any training."""
+    return make_plan(
+        "depth-sweep",
+        spec,
+        spec.depths,
+        frozenset({"depths", "bisect"}),
+        measure_depth,
+        bisect if spec.bisect else no_more,
+    )
+
+
+def reduce(plan: Plan, cells: Sequence[Cell]) -> Reduced:
+    """One row a variant and depth, one a variant over depth, and what they say."""
+    rows, trends = depth_rows(cells, plan.spec.optimizer), trend_rows(cells, plan.spec.optimizer)
+    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, plan.spec.model_dump(mode="json")))
+
+
+def measure_depth(bench: Bench, spec: DepthSweepSpec, seeds: Sequence[int]) -> list[Measurement]:
+    """What was asked for at one depth: signal propagation always, then recipe, ramp, hold."""
+    noise = spec.jacobian_input == "noise"
+    found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
+    if spec.init_only:
+        return found
+    more: list[list[Measurement]] = []
+    if "outcome" in spec.measure:
+        runs = recipe(bench, seeds, recipe_lrs(spec), spec.probe_steps, noise)
+        more.append([_of_recipe(spec, run, bench.batches.task.baseline_loss) for run in runs])
+    if "hold" in spec.measure:
+        more.append(measure_boundary(bench, spec, seeds))
+    elif "ramp" in spec.measure:
+        more.append(measure_ramp(bench, spec, seeds)[0])
+    for measurements in reversed(more):  # the first asked for has the last word on what a step costs
+        for one, other in zip(found, measurements, strict=True):
+            one.add(other)
+    return found
+
+
+def recipe_lrs(spec: DepthSweepSpec) -> NDArray[np.float64]:
+    """The fixed recipe's learning rate at each step: linear warm-up, then constant."""
+    steps = np.arange(1, spec.train_steps + 1)
+    return np.asarray(spec.peak_lr * np.minimum(1.0, steps / max(1, spec.warmup_steps)))
+
+
+def bisect(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
+    """For each variant and seed, a depth between the last that trained and the first that did not."""
+    more: dict[str, CellPlan] = {}
+    for variant in plan.spec.variant:
+        for seed in plan.spec.seeds:
+            bracket = trainable_depth([c for c in cells if c.variant == variant and c.seed == seed])
+            if bracket is None or bracket.low is None or bracket.high is None:
+                continue
+            between = round(math.sqrt(bracket.low * bracket.high))
+            if bracket.high > _CLOSE * bracket.low and bracket.low < between < bracket.high:
+                cell = plan.cell(variant, between, seed)
+                more[cell.key] = cell
+    return list(more.values())
+
+
+def _of_signal(signal: Signal) -> Measurement:
+    return Measurement(
+        metrics=signal.metrics(),
+        records={"signal": signal.record()},
+        curves={f"signal_{name}": curve for name, curve in signal.curves.items()},
+    )
+
+
+def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurement:
+    record = run.record()
+    target = spec.target_loss if spec.target_loss is not None else TARGET_SHARE * baseline_loss
+    steps = run.steps_to(target)
+    metrics = {
+        "steps_to_target": Bracket(low=spec.train_steps, high=None) if steps is None else Bracket.exactly(steps),
+        "seconds_per_step": Bracket.exactly(run.seconds_per_step),
+    }
+    if math.isfinite(run.peak_bytes):
+        metrics["peak_bytes"] = Bracket.exactly(run.peak_bytes)
+    if record["outcome"] in TRAINED and math.isfinite(run.validation_loss):
+        metrics["recipe_loss"] = Bracket.exactly(run.validation_loss)
+    curves = {
+        "recipe_lr": np.array(run.lrs),
+        "recipe_loss": np.array(run.losses),
+        "recipe_judged": np.array(run.judged),
+        "recipe_grad_norm": np.array(run.grad_norms),
+    }
+    for step, signal in run.signals.items():
+        curves |= {f"signal_{step}_{name}": curve for name, curve in signal.curves.items()}
+    return Measurement(
+        metrics=metrics,
+        records={
+            "recipe": record | {"target_loss": target, "curve": _thinned(run)},
+            "signals": {step: signal.record() for step, signal in run.signals.items()},
+        },
+        curves=curves,
+    )
+
+
+def _thinned(run: Run, points: int = 80) -> list[tuple[int, float]]:
+    """(step, loss) for charts."""
+    stretch = max(1, math.ceil(len(run.losses) / points))
+    return [(i, run.losses[i]) for i in range(0, len(run.losses), stretch) if math.isfinite(run.losses[i])]

@@ -1,0 +1,78 @@
+"""How numbers and failures are put in words, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stresstest.results import Bracket, Cell, Finding, MetricSummary
+
+HOW_IT_BROKE = {
+    "failed-to-train": "never beats the best constant predictor",
+    "relapsed": "gives back what it had learned",
+    "exploded": "explodes",
+    "nonfinite": "becomes non-finite",
+}
+
+
+def lr(value: float | None) -> str:
+    """A learning rate, as printed everywhere."""
+    return "none" if value is None else number(value)
+
+
+_BEYOND = 1e300  # a number that is only known to be larger is as good as infinite
+
+
+def bracket(value: Bracket) -> str:
+    """The lower side of a bracket; `> low` or `< high` where a side is open."""
+    if value.high is None and value.low is not None and value.low > _BEYOND:
+        return "inf"
+    if value.low is None:
+        return "none" if value.high is None else f"< {number(value.high)}"
+    return f"> {number(value.low)}" if value.high is None else number(value.low)
+
+
+def number(value: float) -> str:
+    """Two significant digits below 1, three below 100, whole numbers from there on, powers from a million on."""
+    if abs(value) >= 1e6:
+        return f"{value:.2g}".replace("e+", "e")
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def middle(metric: MetricSummary) -> str:
+    """The median over seeds, as printed everywhere."""
+    return bracket(metric.median)
+
+
+def interval(metric: MetricSummary) -> str:
+    """The interval over seeds, as printed everywhere."""
+    low = "none" if metric.low is None else number(metric.low)
+    return f"{low}..{'more' if metric.high is None else number(metric.high)}"
+
+
+def seeds(n: int) -> str:
+    """How many seeds a statement rests on."""
+    return "one seed" if n == 1 else f"median of {n} seeds"
+
+
+def times(ratio: MetricSummary) -> str:
+    """A paired ratio with its range over seeds, e.g. `32x (16x to 64x)`."""
+    middle = ("" if ratio.median.high is not None else "over ") + f"{ratio.median.low:.3g}x"
+    if ratio.low == ratio.high or ratio.low is None:
+        return middle
+    high = "more" if ratio.high is None else f"{ratio.high:.3g}x"
+    return f"{middle} ({ratio.low:.3g}x to {high} over seeds)"
+
+
+def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Cells that have no result, which says nothing about stability."""
+    for status, remedy in (
+        ("oom", "use a smaller --batch-size or --width, or fewer blocks; this says nothing about stability"),
+        ("crashed", "the end of the error is in the run directory's cells.jsonl"),
+        ("timeout", "give it more time"),
+    ):
+        hit = [f"{cell.variant} depth {cell.depth} seed {cell.seed}" for cell in cells if cell.status == status]
+        if hit:
+            text = f"{status}: {', '.join(hit)} has no result; {remedy}."
+            yield Finding(kind=status, subject="", text=text)

@@ -1,0 +1,141 @@
+"""The block equation in plain, differentiable operations, and what every built-in model shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stresstest.models.layout import Init, Layout, Leaves, Parameters
+from stresstest.models.norms import apply_norm, declare_norm
+from stresstest.models.variants import Sublayer, Variant, Wiring
+from stresstest.specs import ModelSpec
+
+# Hears of each sublayer: (layer, sublayer, branch as added, sum before the post-norm, new stream).
+Watch = Callable[[int, Sublayer, Tensor, Tensor, Tensor], None]
+
+
+class Model(Protocol):
+    """An architecture with a replica axis: R independent copies in one computation.
+
+    The stream is what the blocks read and write: [R, B, T, D] in a transformer, [R, B, D] in an MLP.
+    """
+
+    spec: ModelSpec
+    variant: Variant
+    layout: Layout
+    last_matrix: str  # the bank of every block's last matrix, whose gradient is looked at
+
+    def initial_row(self, seed: int) -> Tensor:
+        """The initial parameters of the replica `seed`: [P], float64."""
+        ...
+
+    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
+        """Mean cross-entropy of each replica in nats, [R].
+
+        The backward pass may write a bank's gradient to `into`, and return that.
+        """
+        ...
+
+    def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """The stream that enters the first block."""
+        ...
+
+    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+        """The stream that leaves the last block (before a final norm), by differentiable operations."""
+        ...
+
+    def activation_bytes(self, batch_size: int) -> int:
+        """An estimate of what one replica keeps for its backward pass, in float32."""
+        ...
+
+
+def run_blocks(
+    norm: str,
+    wirings: Mapping[tuple[int, Sublayer], Wiring],
+    parameters: Parameters,
+    x: Tensor,
+    f: Callable[[int, Sublayer, Wiring, Tensor], Tensor],
+    watch: Watch | None = None,
+) -> Tensor:
+    """x <- post(skip * x + gate * out(f(pre_gain * pre(x)))), sublayer by sublayer; x is [R, N, D]."""
+    for (layer, sublayer), wiring in wirings.items():
+        h = apply_norm(norm, parameters, f"{sublayer}.pre", layer, x) if wiring.pre_norm else x
+        if wiring.pre_gain != 1.0:
+            h = h * wiring.pre_gain
+        h = f(layer, sublayer, wiring, h)
+        if wiring.out_norm:
+            h = apply_norm(norm, parameters, f"{sublayer}.out", 0 if wiring.shared_norm else layer, h)
+        branch, joined = _join(wiring, parameters, layer, sublayer, x, h)
+        x = apply_norm(norm, parameters, f"{sublayer}.post", layer, joined) if wiring.post_norm else joined
+        if watch is not None:
+            watch(layer, sublayer, branch, joined, x)
+    return x
+
+
+def declare_wiring(
+    layout: Layout,
+    norm: str,
+    wiring: Wiring,
+    layer: int,
+    sublayer: Sublayer,
+    width: int,
+    inner_width: int | None = None,
+) -> None:
+    """Add a sublayer's norms, learned skip and vector gate."""
+    if wiring.pre_norm:
+        declare_norm(layout, norm, f"{sublayer}.pre", layer, width)
+    if wiring.inner_norm:
+        declare_norm(layout, norm, f"{sublayer}.inner", layer, inner_width or width)
+    if wiring.out_norm and not (wiring.shared_norm and layer > 1):
+        declare_norm(layout, norm, f"{sublayer}.out", 0 if wiring.shared_norm else layer, width)
+    if wiring.post_norm:
+        declare_norm(layout, norm, f"{sublayer}.post", layer, width)
+    if wiring.learned_skip:
+        layout.add(f"{sublayer}.skip", layer, (width,), Init(mean=wiring.skip))
+    if wiring.learned_gate == "vector":
+        layout.add(f"{sublayer}.gate", layer, (width,), Init(mean=wiring.gate))
+
+
+def declare_scalar_gate(layout: Layout, wiring: Wiring, layer: int) -> None:
+    """Add the gate that a layer's sublayers share."""
+    if wiring.learned_gate == "scalar":
+        layout.add("gate", layer, (), Init(mean=wiring.gate))
+
+
+def profile(model: Model, parameters: Parameters, inputs: Tensor) -> None:
+    """Admin's profiling pass: set every learned skip to sqrt(1 + sum of Var f_j before it).
+
+    Var is over all elements of the branch's output (Liu et al. 2020, and their code).
+    """
+    variances_R: list[Tensor] = []
+    skips: list[tuple[str, int, Tensor]] = []
+
+    def measure(layer: int, sublayer: Sublayer, branch: Tensor, joined: Tensor, stream: Tensor) -> None:
+        earlier = torch.stack(variances_R).sum(0) if variances_R else torch.zeros_like(branch.flatten(1)[:, 0])
+        skips.append((f"{sublayer}.skip", layer, (1.0 + earlier).sqrt()))
+        variances_R.append(branch.flatten(1).var(1))
+
+    with torch.no_grad():
+        model.walk(parameters, model.embed(parameters, inputs), measure)
+        for kind, layer, omega_R in skips:
+            parameters[kind, layer].copy_(omega_R[:, None].expand_as(parameters[kind, layer]))
+
+
+def _join(
+    wiring: Wiring, parameters: Parameters, layer: int, sublayer: Sublayer, x: Tensor, branch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(gate * branch, skip * x + gate * branch)."""
+    if wiring.learned_gate == "scalar":
+        branch = branch * parameters["gate", layer][:, None, None]
+    elif wiring.learned_gate == "vector":
+        branch = branch * parameters[f"{sublayer}.gate", layer][:, None]
+    elif wiring.gate != 1.0:
+        branch = branch * wiring.gate
+    if wiring.learned_skip:
+        return branch, torch.addcmul(branch, x, parameters[f"{sublayer}.skip", layer][:, None])
+    if wiring.skip == 0.0:
+        return branch, branch
+    return branch, torch.add(branch, x, alpha=wiring.skip)

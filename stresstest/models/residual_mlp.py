@@ -1,0 +1,126 @@
+"""A residual MLP with a replica axis, for depths up to 10,000 blocks and more.
+
+A block is one matrix: f(x) = ReLU(W x + b), wired by the same table as the transformer's sublayers.
+Dimension key: R replica, B batch, I inputs, D width, C classes, L layer, P all parameters of a
+replica. Weights are [R, out, in].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring, run_blocks
+from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
+from stresstest.models.mlp_backward import MlpStack
+from stresstest.models.norms import apply_norm, declare_norm
+from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
+from stresstest.specs import ModelSpec
+from stresstest.tables import OptionValue
+
+
+class ResidualMlp:
+    """R independent residual MLPs, wired as `variant`: inputs -> ReLU layer -> `depth` blocks -> logits.
+
+    Initialisation follows ReZero's experiment (Bachlechner et al. 2020, their public notebook):
+    N(0, 2/I) for the input layer, N(0, 2/D) for the blocks (a variant's gain on top), all biases
+    zero (there they are torch's default); the output layer is N(0, 1/D).
+    """
+
+    last_matrix = "weight"
+
+    def __init__(
+        self, spec: ModelSpec, variant: str, options: dict[str, OptionValue], num_inputs: int, num_classes: int
+    ) -> None:
+        self.spec = spec
+        self.variant = VARIANTS[variant]
+        self.num_inputs = num_inputs
+        self.num_classes = num_classes
+        self.wirings: dict[tuple[int, Sublayer], Wiring] = {
+            (layer, "mlp"): self.variant.wiring(Place(layer, spec.depth, "mlp"), **options)
+            for layer in range(1, spec.depth + 1)
+        }
+        self.layout = Layout()
+        self._declare()
+        self.layout.close()
+        self._stack = MlpStack(spec.norm, [self.wirings[layer, "mlp"] for layer in range(1, spec.depth + 1)])
+
+    def initial_row(self, seed: int) -> Tensor:
+        """The initial parameters of the replica `seed`: [P], float64."""
+        return self.layout.draw_row(seed)
+
+    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
+        """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B].
+
+        The blocks' backward pass is written by hand, but for autocast; it puts gradients in `into`.
+        """
+        ends = {(kind, 0): bank[:, 0] for kind, bank in leaves.items() if kind in _ENDS}
+        x_RBD = self.embed(ends, inputs)
+        if torch.is_autocast_enabled(x_RBD.device.type):
+            x_RBD = self.walk(self.layout.unbind(leaves), x_RBD)
+        else:
+            x_RBD = self._stack(x_RBD, {kind: bank for kind, bank in leaves.items() if kind not in _ENDS}, into)
+        logits_RBC = self._read_out(ends, x_RBD)
+        flat = logits_RBC.flatten(0, 1)
+        losses = F.cross_entropy(
+            flat if flat.dtype == torch.float64 else flat.float(), targets.flatten(), reduction="none"
+        )
+        return losses.view(targets.shape).mean(1)
+
+    def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """The stream that enters the first block, [R, B, D], of inputs [R, B, I]."""
+        weight_RDI = parameters["input.weight", 0]
+        x_RBD = torch.baddbmm(parameters["input.bias", 0][:, None], inputs.to(weight_RDI.dtype), weight_RDI.mT)
+        x_RBD = F.relu(x_RBD)
+        if self.variant.embedding_norm:
+            x_RBD = apply_norm(self.spec.norm, parameters, "embedding.norm", 0, x_RBD)
+        return x_RBD
+
+    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+        """The stream that leaves the last block (before a final norm), [R, B, D], by plain operations."""
+
+        def f(layer: int, sublayer: Sublayer, wiring: Wiring, x_RBD: Tensor) -> Tensor:
+            h_RBD = F.relu(torch.baddbmm(parameters["bias", layer][:, None], x_RBD, parameters["weight", layer].mT))
+            if wiring.inner_norm:
+                h_RBD = apply_norm(self.spec.norm, parameters, "mlp.inner", layer, h_RBD)
+            return h_RBD
+
+        return run_blocks(self.spec.norm, self.wirings, parameters, stream, f, watch)
+
+    def activation_bytes(self, batch_size: int) -> int:
+        """An estimate of what one replica keeps for its backward pass, in float32."""
+        norms = max(sum((w.pre_norm, w.inner_norm, w.out_norm, w.post_norm)) for w in self.wirings.values()) * (
+            self.spec.norm != "none"
+        )
+        kept = self.spec.depth * self.spec.width * (2 + norms)
+        return 4 * batch_size * (kept + 2 * self.num_inputs)
+
+    def _read_out(self, parameters: Parameters, x_RBD: Tensor) -> Tensor:
+        if self.variant.final_norm:
+            x_RBD = apply_norm(self.spec.norm, parameters, "final.norm", 0, x_RBD)
+        return torch.baddbmm(parameters["output.bias", 0][:, None], x_RBD, parameters["output.weight", 0].mT)
+
+    def _declare(self) -> None:
+        width, norm, layout = self.spec.width, self.spec.norm, self.layout
+        layout.add("input.weight", 0, (width, self.num_inputs), Init(std=math.sqrt(2.0 / self.num_inputs)))
+        layout.add("input.bias", 0, (width,), Init())
+        if self.variant.embedding_norm:
+            declare_norm(layout, norm, "embedding.norm", 0, width)
+        for (layer, sublayer), wiring in self.wirings.items():
+            layout.add("weight", layer, (width, width), xavier(width, width, math.sqrt(2.0) * wiring.fc2_gain))
+            layout.add("bias", layer, (width,), Init())
+            declare_wiring(layout, norm, wiring, layer, sublayer, width)
+            declare_scalar_gate(layout, wiring, layer)
+        if self.variant.final_norm:
+            declare_norm(layout, norm, "final.norm", 0, width)
+        layout.add("output.weight", 0, (self.num_classes, width), Init(std=width**-0.5))
+        layout.add("output.bias", 0, (self.num_classes,), Init())
+
+
+_ENDS = frozenset(
+    {"input.weight", "input.bias", "output.weight", "output.bias"}
+    | {f"{end}.norm.{part}" for end in ("embedding", "final") for part in ("gain", "bias", "alpha")}
+)

@@ -1,0 +1,139 @@
+"""What the HTML page of a depth sweep shows: columns, charts in SVG coordinates, Jacobians."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stresstest.findings.words import number
+from stresstest.reports.depth_table import (
+    gradient_points,
+    histogram,
+    law_words,
+    main_columns,
+    signal_columns,
+    stable_lr_points,
+    trend_columns,
+)
+from stresstest.reports.words import data_words
+from stresstest.results import Result
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 260, 60, 24, 10, 16
+_COLORS = ("#2456b3", "#b3261e", "#1a7f4b", "#8a5a00", "#7a3fa0", "#00798c", "#c2477f", "#5c6670")
+_DASHES = ("none", "6 3", "2 3")  # told apart without colour too
+_MANY_TICKS = 8
+
+Points = Sequence[tuple[float, float]]
+
+
+def depth_sweep_facts(result: Result) -> dict[str, Any]:
+    """What the template reads beside the result."""
+    columns = main_columns(result)
+    if not result.spec["init_only"]:
+        shown = {column.header for column in columns}
+        columns += [column for column in signal_columns() if column.header not in shown]
+    return {
+        "setting": data_words(result.spec, result.data),
+        "columns": columns,
+        "trends": trend_columns(result) if len(result.spec["depths"]) > 1 else [],
+        "charts": _charts(result),
+        "spectra": _spectra(result),
+    }
+
+
+def _charts(result: Result) -> list[dict[str, Any]]:
+    variants = list(dict.fromkeys(row.variant for row in result.summary))
+    charts = [
+        _chart(
+            "max_stable_lr against depth",
+            {variant: stable_lr_points(result.summary, variant) for variant in variants},
+            dots=True,
+        )
+    ]
+    first = result.spec["seeds"][0]
+    for depth in sorted({cell.depth for cell in result.cells}):
+        cells = [c for c in result.cells if (c.depth, c.seed) == (depth, first) and c.signal]
+        charts.append(
+            _chart(
+                f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {first}",
+                {cell.variant: gradient_points(cell.signal) for cell in cells},
+            )
+        )
+    for cell in result.cells:
+        if cell.seed == first and cell.signals:
+            curves = {"at initialisation": gradient_points(cell.signal)}
+            curves |= {f"before step {step}": gradient_points(signal) for step, signal in cell.signals.items()}
+            charts.append(_chart(f"Gradient norm while training: {cell.variant}, depth {cell.depth}", curves))
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(title: str, curves: Mapping[str, Points], dots: bool = False) -> dict[str, Any] | None:
+    """Coordinates of curves on logarithmic axes in an SVG of fixed size; `None` where there is nothing to draw."""
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
+        return None
+    x = _Axis([a for points in curves.values() for a, _ in points], _LEFT, _WIDTH - _RIGHT)
+    y = _Axis([b for points in curves.values() for _, b in points], _HEIGHT - _BOTTOM, _TOP)
+    return {
+        "title": title,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "x_ticks": x.ticks(),
+        "y_ticks": y.ticks(),
+        "curves": [
+            {
+                "name": name,
+                "color": _COLORS[i % len(_COLORS)],
+                "dashes": _DASHES[i // len(_COLORS) % len(_DASHES)],
+                "points": " ".join(f"{x.at(a)},{y.at(b)}" for a, b in points),
+                "dots": [{"x": x.at(a), "y": y.at(b), "label": f"{number(a)}, {number(b)}"} for a, b in points if dots],
+            }
+            for i, (name, points) in enumerate(curves.items())
+        ],
+    }
+
+
+class _Axis:
+    """A logarithmic axis between two coordinates."""
+
+    def __init__(self, values: Sequence[float], start: float, stop: float) -> None:
+        self._low, self._high = math.log10(min(values)), math.log10(max(values))
+        if self._high - self._low < 0.1:  # a flat line belongs in the middle
+            self._low, self._high = self._low - 0.5, self._high + 0.5
+        self._start, self._stop = start, stop
+
+    def at(self, value: float) -> float:
+        """The coordinate of a value."""
+        share = (math.log10(value) - self._low) / (self._high - self._low)
+        return round(self._start + share * (self._stop - self._start), 1)
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """Powers of ten, of two where there are too few of those, and not too many of either."""
+        base = 10.0 if self._high - self._low >= 2.0 else 2.0
+        unit = math.log10(base)
+        powers = range(math.ceil(self._low / unit - 1e-9), math.floor(self._high / unit + 1e-9) + 1)
+        stride = max(1, math.ceil(len(powers) / _MANY_TICKS))
+        return [{"at": self.at(base**k), "label": number(base**k)} for k in powers[::stride]]
+
+
+def _spectra(result: Result) -> list[dict[str, str]]:
+    lines = []
+    first = result.spec["seeds"][0]
+    for cell in result.cells:
+        jacobian = cell.signal.get("jacobian")
+        if cell.seed != first or not cell.signal:
+            continue
+        found = histogram(cell)
+        lines.append(
+            {
+                "variant": cell.variant,
+                "depth": str(cell.depth),
+                "law": law_words(cell),
+                "bars": "not finite" if found is None else f"{found[1]:.3g} {found[0]} {found[2]:.3g}",
+                "mean_square": "-" if jacobian is None else number(jacobian["mean_square"]),
+                "zeros": "-" if jacobian is None else f"{jacobian['zero_share']:.0%}",
+            }
+        )
+    return lines

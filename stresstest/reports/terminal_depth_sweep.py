@@ -1,0 +1,223 @@
+"""A depth sweep in the terminal: a table over variants and depths, what depth does, charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from stresstest.findings.words import number
+from stresstest.reports.chart import line_chart
+from stresstest.reports.depth_table import (
+    Column,
+    gradient_points,
+    histogram,
+    law_words,
+    main_columns,
+    stable_lr_points,
+    trend_columns,
+)
+from stresstest.reports.words import data_words, paragraph
+from stresstest.results import Cell, Result
+
+_WIDE = 100  # columns from which a table has air between its columns
+_LABEL = 20
+_CHART_HEIGHT = 3
+_CHART_WIDTH = 60
+_COARSE_BARS = {"▁": ".", "▂": ":", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "%", "█": "#"}
+
+
+def print_depth_sweep(result: Result, console: Console) -> None:
+    """Print title, tables and charts."""
+    console.print(Text(_title(result), style="bold"))
+    paragraph(console, _setting(result), style="dim")
+    console.print()
+    if not result.summary:
+        return
+    console.print(_table(result, console))
+    paragraph(console, _legend(result), style="dim")
+    console.print()
+    if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
+        console.print(_trends(result, console.width))
+        paragraph(console, _trend_legend(result), style="dim")
+        console.print()
+    for line in _charts(result, console):
+        console.print(line)
+
+
+def _title(result: Result) -> str:
+    spec = result.spec
+    seeds = len(spec["seeds"])
+    what = "Signal propagation at initialisation" if spec["init_only"] else "Depth sweep"
+    return f"{what}: {spec['model']}, width {spec['width']}, {seeds} seed{'s' * (seeds > 1)}"
+
+
+def _setting(result: Result) -> str:
+    spec, env = result.spec, result.environment
+    parts = [data_words(spec, result.data)]
+    if spec["init_only"]:
+        parts.append("float64")
+    else:
+        if "outcome" in spec["measure"]:
+            warmup = f" after {spec['warmup_steps']} of warm-up" if spec["warmup_steps"] else ""
+            parts.append(
+                f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps"
+            )
+        if {"ramp", "hold"} & set(spec["measure"]):
+            parts.append(
+                f"{spec['optimizer']}, {spec['ramp']} ramp {spec['start_lr']:g} to {spec['end_lr']:g} in "
+                f"{spec['num_steps']} steps"
+            )
+        if "hold" in spec["measure"]:
+            parts.append(f"holds of {spec['hold_steps']} steps")
+    return f"{'; '.join(parts)}; {env['device_name']}, {spec['dtype']}"
+
+
+def _table(result: Result, console: Console) -> Table:
+    """As many columns as there is room for."""
+    columns = main_columns(result)
+    while _width(table := _filled(result, columns, console.width), console) > console.width:
+        spare = [column for column in columns if column.wide]
+        if not spare:
+            break
+        columns.remove(spare[-1])
+    return table
+
+
+def _filled(result: Result, columns: Sequence[Column], width: int) -> Table:
+    table = _plain_table(width)
+    table.add_column("variant", no_wrap=True)
+    table.add_column("depth", justify="right")
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    previous = ""
+    for row in result.summary:
+        name = "" if row.variant == previous else row.variant
+        table.add_row(Text(name, style="bold"), str(row.depth), *(column.text(row) for column in columns))
+        previous = row.variant
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=1000), table).maximum
+
+
+def _trends(result: Result, width: int) -> Table:
+    table = _plain_table(width)
+    table.add_column("over depth", no_wrap=True)
+    columns = trend_columns(result)
+    for header, _ in columns:
+        table.add_column(header, justify="right")
+    for row in result.trends:
+        table.add_row(Text(row.variant, style="bold"), *(text(row) for _, text in columns))
+    return table
+
+
+def _plain_table(width: int) -> Table:
+    wide = width >= _WIDE
+    return Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
+
+
+def _legend(result: Result) -> str:
+    spec = result.spec
+    sentences = [f"Medians over {len(spec['seeds'])} seeds." if len(spec["seeds"]) > 1 else "One seed."]
+    metrics = {name for row in result.summary for name in row.metrics}
+    if "steps_to_target" in metrics:
+        target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
+        sentences.append(
+            f"Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of {target:.2f}; "
+            "recipe loss: on held-out data, of those that train."
+        )
+    if "max_stable_lr" in metrics:
+        summary = next(row.metrics["max_stable_lr"] for row in result.summary if "max_stable_lr" in row.metrics)
+        sentences.append(
+            f"max_stable_lr: from the last constant LR that trained to the first that did not, one "
+            f"{spec['hold_resolution']} apart, in brackets an interval over seeds"
+            + (f" that covers the median {summary.coverage:.0%} of the time." if summary.n > 1 else ".")
+        )
+    sentences.append(
+        "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block over "
+        "last. Stream growth: its RMS after the last block over that before the first."
+    )
+    if spec["init_only"]:
+        sentences.append(
+            "Similarity: mean cosine between "
+            f"{'images' if spec['task'] == 'images' else 'tokens'} after the last block. Jacobian: of the stream after "
+            "the last block by that before the first, mean squared singular value."
+        )
+    return " ".join(sentences)
+
+
+def _trend_legend(result: Result) -> str:
+    text = "Least squares over the depths in log-log, seed by seed: median, and the range over seeds."
+    if any("max_stable_lr_exponent" in row.metrics for row in result.trends):
+        text += " For max_stable_lr each seed's range holds every slope that its brackets allow."
+    return text
+
+
+def _charts(result: Result, console: Console) -> Iterator[Text]:
+    variants = list(dict.fromkeys(row.variant for row in result.summary))
+    yield from _chart(
+        "max_stable_lr against depth, both logarithmic, medians",
+        "depth",
+        {variant: stable_lr_points(result.summary, variant) for variant in variants},
+        console,
+    )
+    if result.spec["init_only"]:
+        deepest = max(row.depth for row in result.summary)
+        cells = {cell.variant: cell for cell in reversed(result.cells) if cell.depth == deepest and cell.signal}
+        yield from _chart(
+            f"Gradient norm over the blocks at depth {deepest}, both logarithmic, seed {result.spec['seeds'][0]}",
+            "block",
+            {variant: gradient_points(cells[variant].signal) for variant in variants if variant in cells},
+            console,
+        )
+        yield from _spectra(cells, deepest, console)
+
+
+def _chart(
+    title: str, across: str, curves: Mapping[str, list[tuple[float, float]]], console: Console
+) -> Iterator[Text]:
+    """Each curve by itself, on common axes."""
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
+        return
+    values = [y for points in curves.values() for _, y in points]
+    places = [x for points in curves.values() for x, _ in points]
+    low, high, ends = min(values), max(values), (min(places), max(places))
+    width = min(console.width - _LABEL - 1, _CHART_WIDTH)
+    yield Text(f"{title} ({number(low)} to {number(high)})", style="bold")
+    for name, points in curves.items():
+        logs = [(x, math.log(y)) for x, y in points]
+        lines = line_chart(logs, width, _CHART_HEIGHT, math.log(low), math.log(high), ends, console.options.ascii_only)
+        for i, line in enumerate(lines):
+            yield Text.assemble((f"{name if i == 0 else '':<{_LABEL}.{_LABEL}}", "bold"), line.rstrip())
+    left, right = f"{across} {ends[0]:.0f}", f"{ends[1]:.0f}"
+    yield Text(" " * _LABEL + left + right.rjust(width - len(left)), style="dim")
+    yield Text("")
+
+
+def _spectra(cells: Mapping[str, Cell], depth: int, console: Console) -> Iterator[Text]:
+    """The Jacobian's singular values and the stream's growth, a line a variant."""
+    yield Text(f"Stream over the blocks, and log10 singular values of the Jacobian, at depth {depth}", style="bold")
+    for variant, cell in cells.items():
+        found = histogram(cell)
+        jacobian = cell.signal["jacobian"]
+        if found is None:
+            shape = "not finite" if jacobian is None else "all zero"
+        else:
+            bars, low, high = found
+            if len(bars) > console.width - _LABEL - 40:
+                bars = ""
+            shape = f"{low:.3g} {bars} {high:.3g}" if bars else f"{low:.3g} to {high:.3g}"
+            if console.options.ascii_only:
+                shape = "".join(_COARSE_BARS.get(c, c) for c in shape)
+            zeros = jacobian["zero_share"]
+            shape += f", {zeros:.0%} zero" if zeros else ""
+        yield Text.assemble((f"{variant:<{_LABEL}.{_LABEL}}", "bold"), f"{law_words(cell):<16}", shape)
+    yield Text("")

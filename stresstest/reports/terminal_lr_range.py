@@ -1,0 +1,130 @@
+"""An LR range test in the terminal: a table of variants and a chart of each."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stresstest.findings.words import interval, middle
+from stresstest.reports.chart import line_chart, place
+from stresstest.reports.words import data_words, paragraph
+from stresstest.results import MetricSummary, Result, SummaryRow
+
+_WIDE = 100  # columns from which the table has air between its columns
+_CHART_HEIGHT = 3
+_LABEL = 13
+
+
+def print_lr_range(result: Result, console: Console) -> None:
+    """Print title, table and charts."""
+    console.print(Text(_title(result), style="bold"))
+    paragraph(console, _setting(result), style="dim")
+    console.print()
+    if result.summary:
+        console.print(_table(result, console.width))
+        paragraph(console, _legend(result), style="dim")
+        console.print()
+        for line in _charts(result, console):
+            console.print(line)
+
+
+def _title(result: Result) -> str:
+    spec = result.spec
+    seeds = len(spec["seeds"])
+    return (
+        f"Learning-rate range test: {spec['model']}, depth {spec['depth']}, width {spec['width']}, "
+        f"{spec['optimizer']}, {seeds} seed{'s' * (seeds > 1)}"
+    )
+
+
+def _setting(result: Result) -> str:
+    spec, env = result.spec, result.environment
+    return (
+        f"{data_words(spec, result.data)}; {spec['ramp']} ramp "
+        f"{spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps, holds of "
+        f"{spec['hold_steps']} steps; {env['device_name']}, {spec['dtype']}"
+    )
+
+
+def _table(result: Result, width: int) -> Table:
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
+    table.add_column("variant", overflow="fold")
+    columns = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
+    if result.spec["lr_window"]:
+        columns.insert(1, "lr_window")
+    for name in (columns[0], "x weakest", *columns[1:]):
+        table.add_column(name if wide else _in_two(name), justify="right", no_wrap=True)
+    for row in result.summary:
+        seeds = sum(row.outcomes.values())
+        cells = [_cell(row.metrics.get(name), seeds) for name in columns]
+        table.add_row(Text(row.variant, style="bold"), cells[0], _cell(row.times_weakest, seeds), *cells[1:])
+    return table
+
+
+def _in_two(name: str) -> str:
+    """A narrow header: the name's last word under the others."""
+    head, gap, tail = name.replace("_", "_ ").rpartition(" ")
+    return f"{head.replace('_ ', '_')}\n{tail}" if gap else name
+
+
+def _cell(metric: MetricSummary | None, seeds: int) -> Text:
+    if metric is None:
+        return Text("-")
+    text = Text.assemble((middle(metric), "bold"), ("\n" + interval(metric), "dim"))
+    if metric.n < seeds:
+        text.append(f"\n{metric.n} of {seeds} seeds", style="dim")
+    return text
+
+
+def _legend(result: Result) -> str:
+    metric = next(iter(result.summary[0].metrics.values()))
+    sure = (
+        "One seed says nothing of the scatter: use --seeds 3 or more."
+        if metric.n == 1
+        else f"Median over {metric.n} seeds, and below it an interval that covers the median {metric.coverage:.0%} "
+        "of the time."
+    )
+    return (
+        f"{sure} max_stable_lr is the answer: from the last constant LR that trained from a fresh start to the first "
+        f"that did not, one {result.spec['hold_resolution']} apart. onset_lr, where the ramp began to lose what it "
+        "had learned (- where it had learned nothing), is its cheap bracket: the early part of a ramp works as a "
+        "warm-up. x weakest is paired by seed."
+    )
+
+
+def _charts(result: Result, console: Console) -> Iterator[Text]:
+    spec = result.spec
+    width = min(console.width, 110) - _LABEL - 1
+    start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
+    ends = (start, spec["end_lr"])
+    losses = [loss for row in result.summary for _, loss in row.curve]
+    if not losses:
+        return
+    low, high = min(losses), 1.25 * max(result.data["baseline_loss"], result.data["chance_loss"])
+    yield Text(f"Loss ({low:.1f} to {high:.1f} nats) against the ramp's LR, median over seeds", style="bold")
+    for row in result.summary:
+        points = [point for point in row.curve if point[0] > 0]
+        lines = line_chart(points, width, _CHART_HEIGHT, low, high, ends, console.options.ascii_only)
+        labels = textwrap.wrap(row.variant, _LABEL - 1)
+        for i, line in enumerate(lines):
+            yield Text.assemble((f"{labels[i] if i < len(labels) else '':<{_LABEL}}", "bold"), line)
+        yield Text(" " * _LABEL + _marks(row, width, ends), style="dim")
+    axis = f"{ends[0]:.2g}".ljust(width - len(f"{ends[1]:.2g}")) + f"{ends[1]:.2g}"
+    yield Text(" " * _LABEL + axis, style="dim")
+    yield Text(" " * _LABEL + "s max_stable_lr   o onset_lr   x explosion_lr", style="dim")
+    yield Text("")
+
+
+def _marks(row: SummaryRow, width: int, ends: tuple[float, float]) -> str:
+    line = ["-"] * width
+    for name, mark in (("max_stable_lr", "s"), ("onset_lr", "o"), ("explosion_lr", "x")):
+        metric = row.metrics.get(name)
+        if metric is not None and metric.median.low is not None and metric.median.high is not None:
+            line[place(metric.median.low, width, ends)] = mark
+    return "".join(line)
