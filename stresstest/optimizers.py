@@ -22,7 +22,7 @@ class Step:
     """What one update sees. P counts the parameters of one replica.
 
     `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
-    applies; `segments` holds
+    applies, and empty where there is none; `segments` holds
     (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
     """
 
@@ -186,7 +186,8 @@ def _lamb(
     else:
         mean, square = s.moments(beta1, beta2)
         direction = mean / square.sqrt().add_(eps)
-    direction.addcmul_(s.theta_RP, s.decay_P, value=weight_decay)
+    if weight_decay:
+        direction.addcmul_(s.theta_RP, s.decay_P, value=weight_decay)
     for start, stop, rows, decays in s.segments:
         if not adapt_when_no_decay and not (weight_decay and decays):
             continue

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 EXACT_UP_TO = 256  # numbers in the stream of one input
 BINS_PER_DECADE = 4
 _HUTCHINSON_PROBES = 16
+_PROBES_AT_ONCE = 4  # for the sake of memory
 _LANCZOS_STARTS = 2
 _LANCZOS_STEPS = 16
 
@@ -54,35 +55,38 @@ class Spectrum:
         return self.largest / self.smallest
 
 
-def spectrum(walk: Map, stream: Tensor, seed: int) -> Spectrum | None:
+def spectrum(blocks: Map, walk: Map, stream: Tensor, seed: int) -> Spectrum | None:
     """The spectrum at one input, [1, 1, ..., D], in its dtype; `None` where J is not finite.
 
-    `walk` treats the inputs of its second dimension one by one.
+    `blocks` and `walk` are one map that treats the inputs of its second dimension one by one; the
+    second is differentiable twice.
     """
     size = stream.numel()
     if size <= EXACT_UP_TO:
-        jacobian = _jacobian(walk, stream)
+        jacobian = _jacobian(blocks, stream)
         return _exact(jacobian) if jacobian.isfinite().all() else None
-    return _lanczos(walk, stream, torch.Generator().manual_seed(seed))
+    return _lanczos(blocks, walk, stream, torch.Generator().manual_seed(seed))
 
 
-def _jacobian(walk: Map, stream: Tensor) -> Tensor:
+def _jacobian(blocks: Map, stream: Tensor) -> Tensor:
     """J, [n outputs, n inputs]: copy i of the input is asked for the gradient of output i."""
     size = stream.numel()
     copies = stream.detach().expand(1, size, *stream.shape[2:]).contiguous().requires_grad_()
     identity = torch.eye(size, dtype=stream.dtype, device=stream.device).view_as(copies)
-    (rows,) = torch.autograd.grad(walk(copies), copies, identity)
+    (rows,) = torch.autograd.grad(blocks(copies), copies, identity)
     return rows.view(size, size)
 
 
 def _exact(jacobian: Tensor) -> Spectrum:
     values = torch.linalg.svdvals(jacobian).cpu().numpy()
-    above = values[values > values[0] * len(values) * np.finfo(values.dtype).eps]
+    with np.errstate(over="ignore", under="ignore"):
+        mean_square = float(np.mean(np.square(values)))
+    above = values[values > values[0] * (len(values) * np.finfo(values.dtype).eps)]
     edges, shares = _histogram(above, np.full(len(above), 1.0 / len(values)))
     return Spectrum(
         method="exact",
         size=len(values),
-        mean_square=float(np.mean(np.square(values))),
+        mean_square=mean_square,
         largest=float(values[0]),
         smallest=float(above[-1]) if len(above) else 0.0,
         zero_share=1.0 - len(above) / len(values),
@@ -91,9 +95,9 @@ def _exact(jacobian: Tensor) -> Spectrum:
     )
 
 
-def _lanczos(walk: Map, stream: Tensor, generator: torch.Generator) -> Spectrum | None:
-    with sdpa_kernel(SDPBackend.MATH):  # the flash kernel has no forward-mode derivative
-        mean_square = _hutchinson(walk, stream, generator)
+def _lanczos(blocks: Map, walk: Map, stream: Tensor, generator: torch.Generator) -> Spectrum | None:
+    with sdpa_kernel(SDPBackend.MATH):  # the flash kernel has no second derivative
+        mean_square = _hutchinson(blocks, stream, generator)
         if not math.isfinite(mean_square):
             return None
         along, back = _products(walk, stream)
@@ -114,27 +118,29 @@ def _lanczos(walk: Map, stream: Tensor, generator: torch.Generator) -> Spectrum 
     )
 
 
-def _hutchinson(walk: Map, stream: Tensor, generator: torch.Generator) -> float:
+def _hutchinson(blocks: Map, stream: Tensor, generator: torch.Generator) -> float:
     """E |Jᵀ u|² / n over u ~ N(0, 1): the mean squared singular value."""
-    copies = stream.detach().expand(1, _HUTCHINSON_PROBES, *stream.shape[2:]).contiguous().requires_grad_()
-    probes = torch.randn(copies.shape, dtype=torch.float64, generator=generator).to(copies)
-    (rows,) = torch.autograd.grad(walk(copies), copies, probes)
-    return float(rows.double().square().sum()) / _HUTCHINSON_PROBES / stream.numel()
+    total = 0.0
+    for _ in range(_HUTCHINSON_PROBES // _PROBES_AT_ONCE):
+        copies = stream.detach().expand(1, _PROBES_AT_ONCE, *stream.shape[2:]).contiguous().requires_grad_()
+        probes = torch.randn(copies.shape, dtype=torch.float64, generator=generator).to(copies)
+        (rows,) = torch.autograd.grad(blocks(copies), copies, probes)
+        total += float(rows.double().square().sum())
+    return total / _HUTCHINSON_PROBES / stream.numel()
 
 
 def _products(walk: Map, stream: Tensor) -> tuple[Map, Map]:
-    """v -> J v and u -> Jᵀ u, on flat vectors."""
+    """v -> J v and u -> Jᵀ u, on flat vectors: Jᵀ u by a backward pass, J v as the derivative of that by u."""
     leaf = stream.detach().clone().requires_grad_()
     output = walk(leaf)
+    dual = torch.zeros_like(output).requires_grad_()
+    (transposed,) = torch.autograd.grad(output, leaf, dual, create_graph=True)
 
     def along(v: Tensor) -> Tensor:
-        with torch.no_grad():
-            tangent: Tensor = torch.func.jvp(walk, (stream,), (v.view_as(stream),))[1]
-        return tangent.flatten()
+        return torch.autograd.grad(transposed, dual, v.view_as(leaf), retain_graph=True)[0].flatten()
 
     def back(u: Tensor) -> Tensor:
-        (row,) = torch.autograd.grad(output, leaf, u.view_as(output), retain_graph=True)
-        return row.flatten()
+        return torch.autograd.grad(output, leaf, u.view_as(output), retain_graph=True)[0].flatten()
 
     return along, back
 

@@ -27,7 +27,7 @@ class OutOfMemoryError(Exception):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that one replica needs while it trains, or while it is probed in float64, whichever is more."""
+    """Bytes that one replica needs, by estimate."""
 
     parameters: int
     gradients: int
@@ -51,21 +51,25 @@ def gib(size: float) -> str:
     return f"{size / _GIB:.3g} GiB" if size >= _GIB else f"{size / (1 << 20):.3g} MiB"
 
 
-def need_of(num_parameters: int, num_slots: int, activation_bytes: int) -> Need:
-    """The need of one replica, by estimate.
+def training_need(num_parameters: int, num_slots: int, activation_bytes: int) -> Need:
+    """Of one replica in training: float32 parameters, gradients, `num_slots` matrices of optimizer state."""
+    size = 4 * num_parameters
+    return Need(size, size, num_slots * size, activation_bytes)
 
-    Training keeps float32 parameters, gradients, and `num_slots` matrices of optimizer state; the
-    probe, before them, parameters in float32 and float64, gradients in float64 and activations in float64.
+
+def probe_need(num_parameters: int, activation_bytes: int) -> Need:
+    """Of one replica while its signal is measured: parameters in float32 and float64, the rest in float64.
+
+    Gradients are kept twice, to be averaged over batches.
     """
     size = 4 * num_parameters
-    training = Need(size, size, num_slots * size, activation_bytes)
-    probe = Need(3 * size, 2 * size, 0, 2 * activation_bytes)
-    return max(training, probe, key=lambda need: need.total)
+    return Need(3 * size, 4 * size, 0, 2 * activation_bytes)
 
 
 def replicas_that_fit(model: Model, training: Training, batch_size: int, share: float = 1.0) -> int:
     """How many replicas a population may have that may take a share of what is free, by estimate (at least 1)."""
-    need = need_of(model.layout.num_parameters, len(training.optimizer.slots), model.activation_bytes(batch_size))
+    slots, activations = len(training.optimizer.slots), model.activation_bytes(batch_size)
+    need = training_need(model.layout.num_parameters, slots, activations)
     fit = max(1, int(share * _USABLE_SHARE * free_bytes(training.device)) // need.total)
     return fit if training.device.type == "cuda" else min(fit, _CPU_REPLICAS)
 

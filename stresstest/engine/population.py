@@ -56,7 +56,8 @@ class Population:
         rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
         theta_RP = torch.stack([rows[seed] for seed in seeds]).to(training.device)
         self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
-        self._decay_P = model.layout.decay_mask().to(training.device)
+        decays = {**training.optimizer.options, **training.options}.get("weight_decay", 0.0)
+        self._decay_P = model.layout.decay_mask().to(training.device) if decays else theta_RP.new_empty(0)
         self._segments = model.layout.segments()
         self._step_R1 = torch.zeros(len(seeds), 1, dtype=torch.float64, device=training.device)
         self._scale_R = torch.full((len(seeds),), FIRST_LOSS_SCALE, device=training.device)

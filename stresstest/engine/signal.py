@@ -117,7 +117,7 @@ def measure_signal(model: Model, theta_P: Tensor, batches: Batches, seed: int, n
         grad_norm=gradient.flatten(1).norm(dim=1).cpu().numpy(),
         grad_mean_abs=gradient.flatten(1).abs().mean(1).cpu().numpy(),
         **curves,
-        jacobian=spectrum(lambda x: model.walk(parameters, x), first, seed),
+        jacobian=spectrum(lambda x: model.blocks(leaves, x), lambda x: model.walk(parameters, x), first, seed),
     )
 
 
@@ -149,10 +149,10 @@ def _mean_gradient(model: Model, leaves: dict[str, Tensor], batches: Batches, se
     total = torch.zeros_like(probed)
     for step in range(GRADIENT_BATCHES):
         batch = batches.batch([seed], step, INITIAL)
-        loss_R = model.loss(leaves | {model.last_matrix: probed}, batch.inputs, batch.targets)
-        total += torch.autograd.grad(loss_R.sum(), probed)[0]
+        # In one expression: a name would keep the graph while the next one is made.
+        total += torch.autograd.grad(model.loss(leaves, batch.inputs, batch.targets).sum(), probed)[0]
     probed.requires_grad_(False)
-    return total[0] / GRADIENT_BATCHES
+    return total.div_(GRADIENT_BATCHES)[0]
 
 
 def _watched(model: Model, parameters: Parameters, stream: Tensor) -> dict[str, Curve]:
@@ -197,7 +197,7 @@ def _array(values: Sequence[Tensor]) -> Curve:
 def _ratio(a: float, b: float) -> float:
     if b == 0.0:
         return math.nan if a == 0.0 else math.inf
-    return float(a / b)
+    return float(a) / float(b) if math.isfinite(b) else math.nan
 
 
 def _bracket(value: float) -> Bracket:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stresstest.choices import parse_choice
 from stresstest.engine.divergence import Rules
-from stresstest.engine.memory import Need, OutOfMemoryError, free_bytes, gib, need_of
+from stresstest.engine.memory import Need, OutOfMemoryError, free_bytes, gib, probe_need, training_need
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
@@ -279,7 +279,10 @@ def _variants(spec: BoundarySpec) -> list[str]:
 
 
 def _need(spec: BoundarySpec, variant: str, depth: int) -> Need:
-    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
+    """Memory of one replica, in training or while it is probed, whichever takes more.
+
+    It is linear in depth, so that two shallow models tell without building the deep one.
+    """
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
     slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
@@ -287,11 +290,10 @@ def _need(spec: BoundarySpec, variant: str, depth: int) -> Need:
     def extrapolated(first: int, second: int) -> int:
         return first + (depth - 1) * (second - first)
 
-    return need_of(
-        extrapolated(one.layout.num_parameters, two.layout.num_parameters),
-        slots,
-        extrapolated(one.activation_bytes(spec.batch_size), two.activation_bytes(spec.batch_size)),
-    )
+    parameters = extrapolated(one.layout.num_parameters, two.layout.num_parameters)
+    activations = extrapolated(one.activation_bytes(spec.batch_size), two.activation_bytes(spec.batch_size))
+    needs = [training_need(parameters, slots, activations), probe_need(parameters, activations)]
+    return max(needs, key=lambda need: need.total)
 
 
 def _check_memory(need: Need, what: str, device: str) -> None:

@@ -161,6 +161,7 @@ class _Course:
         self._seeds = seeds
         self._lr_TR = lr_TR
         self._finished = finished
+        bench.model.release()
         self._memory = PeakMemory(bench.training.device)
         self._population = Population(bench.model, seeds, bench.training)
         self._held = list(range(len(seeds)))  # the rows that the population still holds

@@ -44,7 +44,15 @@ class Model(Protocol):
         ...
 
     def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
-        """The stream that leaves the last block (before a final norm), by differentiable operations."""
+        """The stream that leaves the last block (before a final norm), by plain operations."""
+        ...
+
+    def blocks(self, leaves: Leaves, stream: Tensor) -> Tensor:
+        """The same, as fast as the model can; it need be differentiable once only."""
+        ...
+
+    def release(self) -> None:
+        """Give back what is kept from one step for the next."""
         ...
 
     def activation_bytes(self, batch_size: int) -> int:
@@ -110,18 +118,20 @@ def profile(model: Model, parameters: Parameters, inputs: Tensor) -> None:
 
     Var is over all elements of the branch's output (Liu et al. 2020, and their code).
     """
+    skips: list[tuple[str, int]] = []
     variances_R: list[Tensor] = []
-    skips: list[tuple[str, int, Tensor]] = []
 
     def measure(layer: int, sublayer: Sublayer, branch: Tensor, joined: Tensor, stream: Tensor) -> None:
-        earlier = torch.stack(variances_R).sum(0) if variances_R else torch.zeros_like(branch.flatten(1)[:, 0])
-        skips.append((f"{sublayer}.skip", layer, (1.0 + earlier).sqrt()))
-        variances_R.append(branch.flatten(1).var(1))
+        skips.append((f"{sublayer}.skip", layer))
+        variances_R.append(torch.stack([replica.var() for replica in branch]))
 
     with torch.no_grad():
         model.walk(parameters, model.embed(parameters, inputs), measure)
-        for kind, layer, omega_R in skips:
-            parameters[kind, layer].copy_(omega_R[:, None].expand_as(parameters[kind, layer]))
+        sum_R = torch.zeros_like(variances_R[0])
+        for skip, variance_R in zip(skips, variances_R, strict=True):
+            # Term by term: a reduction over all would depend on the number of replicas.
+            parameters[skip].copy_((1.0 + sum_R).sqrt()[:, None].expand_as(parameters[skip]))
+            sum_R = sum_R + variance_R
 
 
 def _join(

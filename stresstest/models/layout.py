@@ -97,12 +97,12 @@ class Layout:
 
     def draw_row(self, seed: int) -> Tensor:
         """The initial parameters of one replica, [P], drawn in float64."""
-        parts = [
-            init.draw(seed, f"{bank.kind}.{layer}", bank.shape).flatten()
-            for bank in self.banks.values()
-            for layer, init in zip(bank.layers, bank.inits, strict=True)
-        ]
-        return torch.cat(parts)
+        row_P = torch.empty(self.num_parameters, dtype=torch.float64)
+        for bank in self.banks.values():
+            tensors = bank.view(row_P[None])[0].unbind(0)
+            for tensor, layer, init in zip(tensors, bank.layers, bank.inits, strict=True):
+                tensor.copy_(init.draw(seed, f"{bank.kind}.{layer}", bank.shape))
+        return row_P
 
     def leaves(self, theta_RP: Tensor) -> Leaves:
         """One detached leaf a bank on theta's storage: autograd views of one leaf are slow."""

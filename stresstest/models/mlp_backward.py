@@ -50,6 +50,10 @@ class MlpStack:
             workspace = _Workspace(key, self._stretches, self._norm, banks, x_RBD)
         return _Lease(self, workspace)
 
+    def release(self) -> None:
+        """Free the workspace that is kept for the next step."""
+        self._spare = None
+
     def take_back(self, workspace: _Workspace) -> None:
         """Keep a workspace for the next step."""
         self._spare = workspace
@@ -233,7 +237,7 @@ class _Pass:
             torch.mul(self._part("weight").transpose(0, 1), self.folded.mT, out=self.scratch[2][:num_layers])
         # ReLU's derivative, and then the gradient of W u + b, short of a folded gate.
         g_NRBD, gs = self.scratch[0][:num_layers], self.scratch[1]
-        torch.sign(self.h, out=g_NRBD)
+        torch.ne(self.h, 0.0, out=g_NRBD)  # 1 where not finite too, as autograd's
         keep = stretch.wiring.learned_skip or (self.out is not None and stretch.wiring.learned_gate != "no")
         kept: list[Tensor] = []
         for i in reversed(range(num_layers)):
@@ -339,6 +343,7 @@ class _Norm:
         if self._alpha is not None:
             slope = (1.0 - units.square()).mul_(torch.stack(self._saved))
             self._put(grads, "alpha", slope.mul_(d).mul_(self._gain).sum((2, 3)))
+        self._ds = [self._gain] * self.stretch.num_layers  # the memory back
 
     def _rows(self, banks: Leaves, part: str, ones: int) -> Tensor:
         """A bank's rows, [N, R, ..., D], broadcast over the batch."""

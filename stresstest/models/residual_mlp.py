@@ -55,14 +55,10 @@ class ResidualMlp:
     def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B].
 
-        The blocks' backward pass is written by hand, but for autocast; it puts gradients in `into`.
+        The gradients of the blocks are put in `into`.
         """
         ends = {(kind, 0): bank[:, 0] for kind, bank in leaves.items() if kind in _ENDS}
-        x_RBD = self.embed(ends, inputs)
-        if torch.is_autocast_enabled(x_RBD.device.type):
-            x_RBD = self.walk(self.layout.unbind(leaves), x_RBD)
-        else:
-            x_RBD = self._stack(x_RBD, {kind: bank for kind, bank in leaves.items() if kind not in _ENDS}, into)
+        x_RBD = self.blocks(leaves, self.embed(ends, inputs), into)
         logits_RBC = self._read_out(ends, x_RBD)
         flat = logits_RBC.flatten(0, 1)
         losses = F.cross_entropy(
@@ -90,13 +86,22 @@ class ResidualMlp:
 
         return run_blocks(self.spec.norm, self.wirings, parameters, stream, f, watch)
 
+    def blocks(self, leaves: Leaves, stream: Tensor, into: Leaves | None = None) -> Tensor:
+        """The same from banks, with a backward pass written by hand; under autocast, by plain operations."""
+        if torch.is_autocast_enabled(stream.device.type):
+            return self.walk(self.layout.unbind(leaves), stream)
+        return self._stack(stream, {kind: bank for kind, bank in leaves.items() if kind not in _ENDS}, into)
+
+    def release(self) -> None:
+        """Give back the blocks' workspace."""
+        self._stack.release()
+
     def activation_bytes(self, batch_size: int) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
-        norms = max(sum((w.pre_norm, w.inner_norm, w.out_norm, w.post_norm)) for w in self.wirings.values()) * (
-            self.spec.norm != "none"
-        )
-        kept = self.spec.depth * self.spec.width * (2 + norms)
-        return 4 * batch_size * (kept + 2 * self.num_inputs)
+        wirings = self.wirings.values() if self.spec.norm != "none" else ()
+        norms = max((sum((w.pre_norm, w.inner_norm, w.out_norm, w.post_norm)) for w in wirings), default=0)
+        kept = self.spec.depth * self.spec.width * (2.0 + 1.5 * norms) + 2 * self.num_inputs
+        return int(4 * batch_size * kept) + _VIEW_BYTES * self.spec.depth
 
     def _read_out(self, parameters: Parameters, x_RBD: Tensor) -> Tensor:
         if self.variant.final_norm:
@@ -120,6 +125,7 @@ class ResidualMlp:
         layout.add("output.bias", 0, (self.num_classes,), Init())
 
 
+_VIEW_BYTES = 8192  # of the views of a layer's tensors
 _ENDS = frozenset(
     {"input.weight", "input.bias", "output.weight", "output.bias"}
     | {f"{end}.norm.{part}" for end in ("embedding", "final") for part in ("gain", "bias", "alpha")}

@@ -21,7 +21,7 @@ from stresstest.tables import OptionValue
 
 VOCABULARY = 256
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
-_ACTIVATIONS_PER_BLOCK = 40  # tensors of one width kept for the backward pass, about
+_ACTIVATIONS_PER_BLOCK = 30  # tensors of one width kept for the backward pass, about
 
 
 class Transformer:
@@ -70,6 +70,9 @@ class Transformer:
         )
         return losses.view(inputs.shape[0], -1).mean(1)
 
+    def release(self) -> None:
+        """Nothing is kept."""
+
     def activation_bytes(self, batch_size: int) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         spec = self.spec
@@ -103,6 +106,10 @@ class Transformer:
         heard = None if watch is None else unfolded
         x_RND = run_blocks(self.spec.norm, self.wirings, parameters, stream.flatten(1, 2), sublayer_of, heard)
         return x_RND.view_as(stream)
+
+    def blocks(self, leaves: Leaves, stream: Tensor) -> Tensor:
+        """The same from banks."""
+        return self.walk(self.layout.unbind(leaves), stream)
 
     def _declare(self) -> None:
         spec, width = self.spec, self.spec.width
