@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_too_many_depths_are_refused_without_counting_them_all() -> None:
 @given(st.integers(1, 50), st.integers(1, 10_000), st.floats(1.01, 20))
 def test_a_range_increases_and_stays_inside_its_ends(first: int, last: int, factor: float) -> None:
     depths = parse_depths(f"{first}:{last}:x{factor}")
-    assert all(a < b for a, b in zip(depths, depths[1:], strict=False))
+    assert all(a < b for a, b in pairwise(depths))
     assert all(first <= depth <= last for depth in depths)
     assert not depths or depths[0] == first
 

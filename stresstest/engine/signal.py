@@ -81,7 +81,7 @@ class Signal:
         return metrics
 
     def record(self) -> dict[str, Any]:
-        """What the cell stores: every so many-th block, the growth law, the Jacobian's spectrum."""
+        """What the cell stores: numbers, every so many-th block, the growth law, the Jacobian's spectrum."""
         depth = len(self.grad_norm)
         blocks = np.unique(np.linspace(1, depth, min(depth, _STORED_LAYERS)).round().astype(int))
         curves = {
@@ -91,6 +91,7 @@ class Signal:
         return {
             "blocks": blocks.tolist(),
             **curves,
+            "metrics": {name: value.model_dump() for name, value in self.metrics().items()},
             "stream_law": growth_law(self.stream_rms[1:]),
             "jacobian": None if self.jacobian is None else asdict(self.jacobian),
         }

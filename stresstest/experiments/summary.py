@@ -22,6 +22,7 @@ from stresstest.results import (
 
 _AT_START = {"grad": "grad_last", "activation": "sum_rms"}  # what may also grow geometrically with depth
 _ENOUGH_DEPTHS = 3  # for an exponent
+_CLEARLY = 0.25  # of the other's squared error: a fit is clearly better
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,13 @@ def exponent(values: Mapping[int, Bracket]) -> Bracket | None:
 
 
 def rate(values: Mapping[int, Bracket]) -> Bracket | None:
-    """b of value ~ b^depth by least squares, where that fits better than a power of depth."""
+    """b of value ~ b^depth by least squares, where that fits clearly better than a power of depth."""
     known = _known(values)
     if len(known) < _ENOUGH_DEPTHS:
         return None
     logs, depths = [low for low, _ in known.values()], list(known)
     geometric, power = _fit(depths, logs), _fit([math.log(depth) for depth in depths], logs)
-    return Bracket.exactly(math.exp(geometric[0])) if geometric[1] < power[1] else None
+    return Bracket.exactly(math.exp(geometric[0])) if geometric[1] < _CLEARLY * power[1] else None
 
 
 def _known(values: Mapping[int, Bracket]) -> dict[int, tuple[float, float]]:

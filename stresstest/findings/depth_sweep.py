@@ -53,6 +53,10 @@ def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
         return "exploded", f"the gradient grows {number(back)} times on its way back to the first block"
     if outcome in ("exploded", "nonfinite"):
         return "exploded", f"it {HOW_IT_BROKE[outcome]}"
+    for step, signal in cell.signals.items():
+        back = signal["metrics"].get("grad_ratio", {}).get("high")
+        if back is not None and back < 1.0 / _LARGE:
+            return "vanished", f"before step {step} the first block's gradient is {number(back)} of the last block's"
     return "no progress", f"it {HOW_IT_BROKE[outcome]}"
 
 
@@ -71,11 +75,11 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
     metric = trend.metrics.get("max_trainable_depth")
     if metric is None:
         return
-    recipe = f"{trend.optimizer} at {number(spec['peak_lr'])} for {spec['train_steps']} steps"
+    recipe = f"with {trend.optimizer} at {number(spec['peak_lr'])}"
     deepest = max(cell.depth for cell in done if cell.recipe)
     failing = [bracket.high for bracket in metric.per_seed.values() if bracket.high is not None]
     if not failing:
-        text = f"{trend.variant} trains at every depth up to {deepest} ({_of(metric.n, metric.n)}). ({recipe})"
+        text = f"{trend.variant} trains {recipe} at every depth up to {deepest} ({_of(metric.n, metric.n)})."
         yield Finding(kind="trainable-depth", subject=trend.variant, text=text)
         return
     parts = []
@@ -84,8 +88,8 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
         word, evidence = _cause(broken, spec)
         parts.append(f"at depth {depth} ({_of(len(broken), _asked(done, depth))}; {word}): {evidence}")
     trained = [bracket.low for bracket in metric.per_seed.values() if bracket.low is not None]
-    to = f"trains to depth {min(trained):.0f} and fails" if len(trained) == metric.n else "fails"
-    text = f"{trend.variant} {to} {'; '.join(parts)}. ({recipe})"
+    to = f"trains {recipe} to depth {min(trained):.0f}; it" if len(trained) == metric.n else recipe
+    text = f"{trend.variant} {to} fails {'; '.join(parts)}."
     yield Finding(kind="trainable-depth", subject=trend.variant, text=text)
     again = sorted({cell.depth for cell in done if _trained(cell) and cell.depth > max(failing)})
     if again:
@@ -152,8 +156,10 @@ def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterat
     growth = _median(row, "stream_growth")
     if growth is None:
         words.append("the stream grows beyond all numbers")
-    elif growth >= _FLAT or growth <= 1.0 / _FLAT:
-        words.append(f"the stream changes {number(growth)} times from the first block to the last")
+    elif growth >= _FLAT:
+        words.append(f"the stream grows {number(growth)} times from the first block to the last")
+    elif growth <= 1.0 / _FLAT:
+        words.append(f"of the stream, {number(growth)} is left after the last block")
     alike = _median(row, "similarity")
     if alike is not None and alike > _ALIKE:
         words.append(f"all {'images' if spec['task'] == 'images' else 'tokens'} look alike (cosine {alike:.4f})")

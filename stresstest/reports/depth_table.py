@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from stresstest.findings.depth_sweep import growth_words, why_failed
 from stresstest.findings.words import bracket, interval, number
-from stresstest.results import Bracket, Cell, MetricSummary, Result, SummaryRow, TrendRow
+from stresstest.results import Bracket, Cell, MetricSummary, Result, SummaryRow, TrendRow, summarise
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -60,10 +60,34 @@ def signal_columns() -> list[Column]:
         Column("gradient\nlast", _value("grad_last")),
         Column("stream\ngrowth", _value("stream_growth")),
         Column("branch\nshare", _value("branch_share"), wide=True),
-        Column("simi-\nlarity", _value("similarity")),
+        Column("simi-\nlarity", _cosine),
         Column("Jacobian\nmean sq", _value("jacobian_mean_square")),
         Column("Jacobian\ncondition", _value("jacobian_condition"), wide=True),
     ]
+
+
+class TrainingRow(NamedTuple):
+    """The signal of one variant and depth before a step of the fixed recipe; step 0 is initialisation."""
+
+    step: int
+    row: SummaryRow
+
+
+def training_rows(result: Result) -> list[TrainingRow]:
+    """The signals that were taken while training, over the seeds that got as far; empty without probe_steps."""
+    rows = []
+    for at in result.summary:
+        mine = [c for c in result.cells if (c.variant, c.depth) == (at.variant, at.depth) and c.signals]
+        steps = sorted({step for cell in mine for step in cell.signals})
+        for step in (0, *steps) if steps else ():
+            signals = {c.seed: c.signals.get(step, {}) if step else c.signal for c in mine}
+            values: dict[str, dict[int, Bracket]] = {}
+            for seed, signal in signals.items():
+                for name, value in signal.get("metrics", {}).items():
+                    values.setdefault(name, {})[seed] = Bracket.model_validate(value)
+            metrics = {name: summarise(name, by_seed) for name, by_seed in values.items()}
+            rows.append(TrainingRow(step, at.model_copy(update={"metrics": metrics})))
+    return rows
 
 
 def trend_columns(result: Result) -> list[tuple[str, Callable[[TrendRow], str]]]:
@@ -121,6 +145,12 @@ def _growth(quantity: str, row: TrendRow) -> str:
 
 def _value(metric: str) -> Callable[[SummaryRow], str]:
     return lambda row: "-" if metric not in row.metrics else bracket(row.metrics[metric].median)
+
+
+def _cosine(row: SummaryRow) -> str:
+    metric = row.metrics.get("similarity")
+    low = None if metric is None else metric.median.low
+    return "-" if low is None else f"{low:.4f}" if low > 0.99 else number(low)
 
 
 def _with_interval(metric: str) -> Callable[[SummaryRow], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from stresstest.findings.words import number
 from stresstest.reports.depth_table import (
@@ -14,9 +14,10 @@ from stresstest.reports.depth_table import (
     main_columns,
     signal_columns,
     stable_lr_points,
+    training_rows,
     trend_columns,
 )
-from stresstest.reports.words import data_words
+from stresstest.reports.words import sweep_words
 from stresstest.results import Result
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 260, 60, 24, 10, 16
@@ -29,13 +30,11 @@ Points = Sequence[tuple[float, float]]
 
 def depth_sweep_facts(result: Result) -> dict[str, Any]:
     """What the template reads beside the result."""
-    columns = main_columns(result)
-    if not result.spec["init_only"]:
-        shown = {column.header for column in columns}
-        columns += [column for column in signal_columns() if column.header not in shown]
     return {
-        "setting": data_words(result.spec, result.data),
-        "columns": columns,
+        "setting": sweep_words(result),
+        "columns": main_columns(result),
+        "signal": [] if result.spec["init_only"] else signal_columns(),
+        "training": training_rows(result),
         "trends": trend_columns(result) if len(result.spec["depths"]) > 1 else [],
         "charts": _charts(result),
         "spectra": _spectra(result),
@@ -48,7 +47,7 @@ def _charts(result: Result) -> list[dict[str, Any]]:
         _chart(
             "max_stable_lr against depth",
             {variant: stable_lr_points(result.summary, variant) for variant in variants},
-            dots=True,
+            "depth",
         )
     ]
     first = result.spec["seeds"][0]
@@ -58,23 +57,24 @@ def _charts(result: Result) -> list[dict[str, Any]]:
             _chart(
                 f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {first}",
                 {cell.variant: gradient_points(cell.signal) for cell in cells},
+                "block",
             )
         )
     for cell in result.cells:
         if cell.seed == first and cell.signals:
             curves = {"at initialisation": gradient_points(cell.signal)}
             curves |= {f"before step {step}": gradient_points(signal) for step, signal in cell.signals.items()}
-            charts.append(_chart(f"Gradient norm while training: {cell.variant}, depth {cell.depth}", curves))
+            charts.append(_chart(f"Gradient norm while training: {cell.variant}, depth {cell.depth}", curves, "block"))
     return [chart for chart in charts if chart is not None]
 
 
-def _chart(title: str, curves: Mapping[str, Points], dots: bool = False) -> dict[str, Any] | None:
-    """Coordinates of curves on logarithmic axes in an SVG of fixed size; `None` where there is nothing to draw."""
+def _chart(title: str, curves: Mapping[str, Points], over: Literal["depth", "block"]) -> dict[str, Any] | None:
+    """Coordinates in an SVG of fixed size: y and depth logarithmic, blocks as they are; `None` without curves."""
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return None
-    x = _Axis([a for points in curves.values() for a, _ in points], _LEFT, _WIDTH - _RIGHT)
-    y = _Axis([b for points in curves.values() for _, b in points], _HEIGHT - _BOTTOM, _TOP)
+    x = _Axis([a for points in curves.values() for a, _ in points], _LEFT, _WIDTH - _RIGHT, over == "depth")
+    y = _Axis([b for points in curves.values() for _, b in points], _HEIGHT - _BOTTOM, _TOP, True)
     return {
         "title": title,
         "width": _WIDTH,
@@ -88,7 +88,11 @@ def _chart(title: str, curves: Mapping[str, Points], dots: bool = False) -> dict
                 "color": _COLORS[i % len(_COLORS)],
                 "dashes": _DASHES[i // len(_COLORS) % len(_DASHES)],
                 "points": " ".join(f"{x.at(a)},{y.at(b)}" for a, b in points),
-                "dots": [{"x": x.at(a), "y": y.at(b), "label": f"{number(a)}, {number(b)}"} for a, b in points if dots],
+                "dots": [
+                    {"x": x.at(a), "y": y.at(b), "label": f"{number(a)}, {number(b)}"}
+                    for a, b in points
+                    if over == "depth"
+                ],
             }
             for i, (name, points) in enumerate(curves.items())
         ],
@@ -96,26 +100,37 @@ def _chart(title: str, curves: Mapping[str, Points], dots: bool = False) -> dict
 
 
 class _Axis:
-    """A logarithmic axis between two coordinates."""
+    """An axis, logarithmic or not, between two coordinates."""
 
-    def __init__(self, values: Sequence[float], start: float, stop: float) -> None:
-        self._low, self._high = math.log10(min(values)), math.log10(max(values))
-        if self._high - self._low < 0.1:  # a flat line belongs in the middle
+    def __init__(self, values: Sequence[float], start: float, stop: float, logarithmic: bool) -> None:
+        self._logarithmic = logarithmic
+        self._low, self._high = self._place(min(values)), self._place(max(values))
+        if logarithmic and self._high - self._low < 0.1:  # a flat line belongs in the middle
             self._low, self._high = self._low - 0.5, self._high + 0.5
         self._start, self._stop = start, stop
 
     def at(self, value: float) -> float:
         """The coordinate of a value."""
-        share = (math.log10(value) - self._low) / (self._high - self._low)
+        share = (self._place(value) - self._low) / (self._high - self._low)
         return round(self._start + share * (self._stop - self._start), 1)
 
     def ticks(self) -> list[dict[str, Any]]:
-        """Powers of ten, of two where there are too few of those, and not too many of either."""
-        base = 10.0 if self._high - self._low >= 2.0 else 2.0
-        unit = math.log10(base)
-        powers = range(math.ceil(self._low / unit - 1e-9), math.floor(self._high / unit + 1e-9) + 1)
-        stride = max(1, math.ceil(len(powers) / _MANY_TICKS))
-        return [{"at": self.at(base**k), "label": number(base**k)} for k in powers[::stride]]
+        """Round values: powers of ten, or 1, 2 and 5 times such, not too many."""
+        inside = [v for v in self._round_values() if self._low - 1e-9 <= self._place(v) <= self._high + 1e-9]
+        stride = max(1, math.ceil(len(inside) / _MANY_TICKS))
+        return [{"at": self.at(value), "label": number(value)} for value in inside[::stride]]
+
+    def _round_values(self) -> list[float]:
+        if not self._logarithmic:
+            decade = 10.0 ** math.floor(math.log10(self._high - self._low))
+            step = next(s for s in (decade / 5, decade / 2, decade) if (self._high - self._low) / s <= _MANY_TICKS + 2)
+            return [step * i for i in range(math.ceil(self._low / step), math.floor(self._high / step) + 1)]
+        steps = (1.0,) if self._high - self._low >= 3.0 else (1.0, 2.0, 5.0)
+        decades = range(math.floor(self._low), math.ceil(self._high) + 1)
+        return [step * 10.0**decade for decade in decades for step in steps]
+
+    def _place(self, value: float) -> float:
+        return math.log10(value) if self._logarithmic else value
 
 
 def _spectra(result: Result) -> list[dict[str, str]]:

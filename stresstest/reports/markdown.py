@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stresstest.findings.words import interval, middle
-from stresstest.reports.depth_table import main_columns, trend_columns
+from stresstest.reports.depth_table import main_columns, signal_columns, training_rows, trend_columns
 from stresstest.results import MetricSummary, Result
 
 _COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
@@ -32,6 +32,12 @@ def _depth_sweep(result: Result) -> list[str]:
     if len(result.spec["depths"]) > 1 and trends:
         over = [[row.variant, *(text(row) for _, text in trends)] for row in result.trends]
         lines += ["", *_table(["over depth", *(header for header, _ in trends)], over)]
+    if training := training_rows(result):
+        signal = signal_columns()
+        headers = ["variant", "depth", "step", *(column.header.replace("\n", " ") for column in signal)]
+        keys = [[one.row.variant, str(one.row.depth), str(one.step)] for one in training]
+        texts = [[column.text(one.row) for column in signal] for one in training]
+        lines += ["", *_table(headers, [key + text for key, text in zip(keys, texts, strict=True)])]
     return lines
 
 

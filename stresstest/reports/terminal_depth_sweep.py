@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -15,15 +16,18 @@ from stresstest.findings.words import number
 from stresstest.reports.chart import line_chart
 from stresstest.reports.depth_table import (
     Column,
+    TrainingRow,
     gradient_points,
     histogram,
     law_words,
     main_columns,
+    signal_columns,
     stable_lr_points,
+    training_rows,
     trend_columns,
 )
-from stresstest.reports.words import data_words, paragraph
-from stresstest.results import Cell, Result
+from stresstest.reports.words import paragraph, sweep_words
+from stresstest.results import Cell, Result, SummaryRow
 
 _WIDE = 100  # columns from which a table has air between its columns
 _LABEL = 20
@@ -35,7 +39,7 @@ _COARSE_BARS = {"▁": ".", "▂": ":", "▃": "-", "▄": "=", "▅": "+", "▆
 def print_depth_sweep(result: Result, console: Console) -> None:
     """Print title, tables and charts."""
     console.print(Text(_title(result), style="bold"))
-    paragraph(console, _setting(result), style="dim")
+    paragraph(console, sweep_words(result), style="dim")
     console.print()
     if not result.summary:
         return
@@ -45,6 +49,10 @@ def print_depth_sweep(result: Result, console: Console) -> None:
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         console.print(_trends(result, console.width))
         paragraph(console, _trend_legend(result), style="dim")
+        console.print()
+    if rows := training_rows(result):
+        console.print(Text("Signal propagation before steps of the fixed recipe", style="bold"))
+        console.print(_training(rows, console))
         console.print()
     for line in _charts(result, console):
         console.print(line)
@@ -57,50 +65,34 @@ def _title(result: Result) -> str:
     return f"{what}: {spec['model']}, width {spec['width']}, {seeds} seed{'s' * (seeds > 1)}"
 
 
-def _setting(result: Result) -> str:
-    spec, env = result.spec, result.environment
-    parts = [data_words(spec, result.data)]
-    if spec["init_only"]:
-        parts.append("float64")
-    else:
-        if "outcome" in spec["measure"]:
-            warmup = f" after {spec['warmup_steps']} of warm-up" if spec["warmup_steps"] else ""
-            parts.append(
-                f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps"
-            )
-        if {"ramp", "hold"} & set(spec["measure"]):
-            parts.append(
-                f"{spec['optimizer']}, {spec['ramp']} ramp {spec['start_lr']:g} to {spec['end_lr']:g} in "
-                f"{spec['num_steps']} steps"
-            )
-        if "hold" in spec["measure"]:
-            parts.append(f"holds of {spec['hold_steps']} steps")
-    return f"{'; '.join(parts)}; {env['device_name']}, {spec['dtype']}"
-
-
 def _table(result: Result, console: Console) -> Table:
     """As many columns as there is room for."""
-    columns = main_columns(result)
-    while _width(table := _filled(result, columns, console.width), console) > console.width:
+    rows = [((str(row.depth),), row) for row in result.summary]
+    return _fitted(["depth"], rows, main_columns(result), console)
+
+
+def _training(rows: Sequence[TrainingRow], console: Console) -> Table:
+    keyed = [((str(one.row.depth), str(one.step) if one.step else "init"), one.row) for one in rows]
+    return _fitted(["depth", "step"], keyed, signal_columns(), console)
+
+
+def _fitted(
+    keys: Sequence[str], rows: Sequence[tuple[tuple[str, ...], SummaryRow]], columns: list[Column], console: Console
+) -> Table:
+    while True:
+        table = _plain_table(console.width)
+        table.add_column("variant", no_wrap=True)
+        for header in (*keys, *(column.header for column in columns)):
+            table.add_column(header, justify="right", no_wrap=True)
+        previous = ""
+        for key, row in rows:
+            name = "" if row.variant == previous else row.variant
+            table.add_row(Text(name, style="bold"), *key, *(column.text(row) for column in columns))
+            previous = row.variant
         spare = [column for column in columns if column.wide]
-        if not spare:
-            break
+        if not spare or _width(table, console) <= console.width:
+            return table
         columns.remove(spare[-1])
-    return table
-
-
-def _filled(result: Result, columns: Sequence[Column], width: int) -> Table:
-    table = _plain_table(width)
-    table.add_column("variant", no_wrap=True)
-    table.add_column("depth", justify="right")
-    for column in columns:
-        table.add_column(column.header, justify="right", no_wrap=True)
-    previous = ""
-    for row in result.summary:
-        name = "" if row.variant == previous else row.variant
-        table.add_row(Text(name, style="bold"), str(row.depth), *(column.text(row) for column in columns))
-        previous = row.variant
-    return table
 
 
 def _width(table: Table, console: Console) -> int:
@@ -154,6 +146,8 @@ def _legend(result: Result) -> str:
 
 
 def _trend_legend(result: Result) -> str:
+    if all(set(row.metrics) <= {"max_trainable_depth"} for row in result.trends):
+        return "The last depth that trains and the first that does not: median, and the range over seeds."
     text = "Least squares over the depths in log-log, seed by seed: median, and the range over seeds."
     if any("max_stable_lr_exponent" in row.metrics for row in result.trends):
         text += " For max_stable_lr each seed's range holds every slope that its brackets allow."
@@ -162,42 +156,43 @@ def _trend_legend(result: Result) -> str:
 
 def _charts(result: Result, console: Console) -> Iterator[Text]:
     variants = list(dict.fromkeys(row.variant for row in result.summary))
-    yield from _chart(
-        "max_stable_lr against depth, both logarithmic, medians",
-        "depth",
-        {variant: stable_lr_points(result.summary, variant) for variant in variants},
-        console,
-    )
+    curves = {variant: stable_lr_points(result.summary, variant) for variant in variants}
+    yield from _chart("max_stable_lr against depth, both logarithmic, medians", "depth", curves, console, math.log)
     if result.spec["init_only"]:
         deepest = max(row.depth for row in result.summary)
         cells = {cell.variant: cell for cell in reversed(result.cells) if cell.depth == deepest and cell.signal}
-        yield from _chart(
-            f"Gradient norm over the blocks at depth {deepest}, both logarithmic, seed {result.spec['seeds'][0]}",
-            "block",
-            {variant: gradient_points(cells[variant].signal) for variant in variants if variant in cells},
-            console,
-        )
+        curves = {variant: gradient_points(cells[variant].signal) for variant in variants if variant in cells}
+        title = f"Gradient norm (logarithmic) over the blocks at depth {deepest}, seed {result.spec['seeds'][0]}"
+        yield from _chart(title, "block", curves, console, lambda block: block / deepest)
         yield from _spectra(cells, deepest, console)
 
 
 def _chart(
-    title: str, across: str, curves: Mapping[str, list[tuple[float, float]]], console: Console
+    title: str,
+    across: str,
+    curves: Mapping[str, list[tuple[float, float]]],
+    console: Console,
+    axis: Callable[[float], float],
 ) -> Iterator[Text]:
-    """Each curve by itself, on common axes."""
+    """Each curve by itself, on common axes: `axis` of x, and the logarithm of y."""
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return
     values = [y for points in curves.values() for _, y in points]
     places = [x for points in curves.values() for x, _ in points]
-    low, high, ends = min(values), max(values), (min(places), max(places))
+    low, high, first, last = min(values), max(values), min(places), max(places)
     width = min(console.width - _LABEL - 1, _CHART_WIDTH)
     yield Text(f"{title} ({number(low)} to {number(high)})", style="bold")
     for name, points in curves.items():
-        logs = [(x, math.log(y)) for x, y in points]
-        lines = line_chart(logs, width, _CHART_HEIGHT, math.log(low), math.log(high), ends, console.options.ascii_only)
-        for i, line in enumerate(lines):
-            yield Text.assemble((f"{name if i == 0 else '':<{_LABEL}.{_LABEL}}", "bold"), line.rstrip())
-    left, right = f"{across} {ends[0]:.0f}", f"{ends[1]:.0f}"
+        along = np.linspace(axis(points[0][0]), axis(points[-1][0]), 4 * width)
+        heights = np.interp(along, [axis(x) for x, _ in points], [math.log(y) for _, y in points])
+        # The chart's own axis is logarithmic.
+        drawn = [(math.exp(x), float(y)) for x, y in zip(along, heights, strict=True)]
+        ends = (math.exp(axis(first)), math.exp(axis(last)))
+        lines = line_chart(drawn, width, _CHART_HEIGHT, math.log(low), math.log(high), ends, console.options.ascii_only)
+        for i, text in enumerate(lines):
+            yield Text.assemble((f"{name if i == 0 else '':<{_LABEL}.{_LABEL}}", "bold"), text.rstrip())
+    left, right = f"{across} {first:.0f}", f"{last:.0f}"
     yield Text(" " * _LABEL + left + right.rjust(width - len(left)), style="dim")
     yield Text("")
 

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from stresstest.results import Result
+
 
 def paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
     """Wrapped text without the trailing blanks that a padded block would print into a pipe."""
@@ -25,3 +27,20 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         else f"{spec['heads']} heads, {spec['batch_size']} x {spec['seq_len']} bytes a step"
     )
     return f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
+
+
+def sweep_words(result: Result) -> str:
+    """What a depth sweep trained, or looked at, and on which machine."""
+    spec, env = result.spec, result.environment
+    parts = [data_words(spec, result.data)]
+    if spec["init_only"]:
+        parts.append("in float64")
+    elif "outcome" in spec["measure"]:
+        warmup = f" after {spec['warmup_steps']} of warm-up" if spec["warmup_steps"] else ""
+        parts.append(f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps")
+    if not spec["init_only"] and {"ramp", "hold"} & set(spec["measure"]):
+        ramp = f"{spec['ramp']} ramp {spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps"
+        parts.append(f"{spec['optimizer']}, {ramp}")
+        if "hold" in spec["measure"]:
+            parts[-1] += f", holds of {spec['hold_steps']} steps"
+    return f"{'; '.join(parts)}; {env['device_name']}, {spec['dtype']}"
