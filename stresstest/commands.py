@@ -136,10 +136,12 @@ def _print_plan(plan: Plan, request: Request) -> int:
     out = console()
     out.print(table)
     cells = len(plan.cells)
+    from stresstest.engine.memory import gib
+
     need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
     out.print(
         f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
-        f"each at most about {need} a replica; nothing was trained"
+        f"at most about {gib(need.total)} a replica; nothing was trained"
     )
     return ExitCode.OK
 

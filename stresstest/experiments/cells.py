@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ class Measurement:
         self.curves |= other.curves
 
 
+Phase = Literal["train", "probe"]
+
 # Measures the seeds of one architecture as populations: what each seed's cell gets.
 Measure = Callable[[Bench, Any, Sequence[int]], list[Measurement]]
 
@@ -83,6 +85,7 @@ class Plan:
     data: dict[str, Any]
     rules: dict[str, Any]
     measure: Measure
+    phases: tuple[Phase, ...]
     refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]]  # cells that the finished ones ask for
     settings: dict[str, Any]  # all that decides a cell, but variant, depth and seed
 
@@ -97,8 +100,9 @@ class Plan:
         return CellPlan(key, variant, depth, seed)
 
     def need(self, cell: CellPlan) -> Need:
-        """Memory of one replica of a cell, by estimate."""
-        return _need(self.spec, cell.variant, cell.depth)
+        """Memory of one replica of a cell, by estimate: of the phase that takes most."""
+        needs = [need_of(phase, self.spec, cell.variant, cell.depth) for phase in self.phases]
+        return max(needs, key=lambda need: need.total)
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,19 @@ def make_plan(
     depths: Sequence[int],
     not_in_key: frozenset[str],
     measure: Measure,
+    phases: Sequence[Phase] = ("train",),
     refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]] = no_more,
 ) -> Plan:
-    """Resolve and check everything; raises `ConfigError` before any training."""
+    """Resolve and check everything; raises `ConfigError` before any training.
+
+    `not_in_key` names settings that do not decide a cell; `phases` what is done to a replica.
+    """
     optimizer = parse_choice(spec.optimizer, OPTIMIZERS).label
     device = resolve_device(spec.device)
     spec = spec.model_copy(update={"variant": tuple(_variants(spec)), "optimizer": optimizer})
     for variant in spec.variant:
         for depth in depths:
-            _check_memory(_need(spec, variant, depth), f"depth {depth} of {variant}", device)
+            _check_memory(spec, variant, depth, phases, device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     env = environment(device, spec.dtype)
     rules = asdict(Rules())
@@ -142,7 +150,7 @@ def make_plan(
         "rules": rules,
     }
     data = {"name": spec.data, **task.description}
-    plan = Plan(command, spec, device, [], env, data, rules, measure, refine, settings)
+    plan = Plan(command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings)
     for seed in spec.seeds:
         plan.cells.extend(plan.cell(variant, depth, seed) for variant in spec.variant for depth in depths)
     return plan
@@ -278,31 +286,31 @@ def _variants(spec: BoundarySpec) -> list[str]:
     return list(dict.fromkeys(choice.label for choice in choices))
 
 
-def _need(spec: BoundarySpec, variant: str, depth: int) -> Need:
-    """Memory of one replica, in training or while it is probed, whichever takes more.
-
-    It is linear in depth, so that two shallow models tell without building the deep one.
-    """
+def need_of(phase: Phase, spec: BoundarySpec, variant: str, depth: int) -> Need:
+    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
-    slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
 
     def extrapolated(first: int, second: int) -> int:
         return first + (depth - 1) * (second - first)
 
     parameters = extrapolated(one.layout.num_parameters, two.layout.num_parameters)
     activations = extrapolated(one.activation_bytes(spec.batch_size), two.activation_bytes(spec.batch_size))
-    needs = [training_need(parameters, slots, activations), probe_need(parameters, activations)]
-    return max(needs, key=lambda need: need.total)
+    if phase == "probe":
+        return probe_need(parameters, activations)
+    slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
+    return training_need(parameters, slots, activations)
 
 
-def _check_memory(need: Need, what: str, device: str) -> None:
+def _check_memory(spec: BoundarySpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:
     free = free_bytes(torch.device(device))
-    if need.total > free:
-        raise ConfigError(
-            f"{what} needs about {need} for one replica, and {gib(free)} are free; "
-            "use fewer blocks, a smaller --width or a smaller --batch-size"
-        )
+    for phase in phases:
+        need = need_of(phase, spec, variant, depth)
+        if need.total > free:
+            raise ConfigError(
+                f"depth {depth} of {variant} needs about {need} to {phase} one replica, and {gib(free)} are free; "
+                "use fewer blocks, a smaller --width or a smaller --batch-size"
+            )
 
 
 def _failed(cell: CellPlan, status: Status, error: str) -> Cell:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.engine.divergence import TRAINED
 from stresstest.engine.signal import Signal
 from stresstest.experiments.boundary import measure_boundary, measure_ramp
 from stresstest.experiments.cells import CellPlan, Measurement, Plan, make_plan, no_more
@@ -30,6 +29,7 @@ def plan(spec: DepthSweepSpec) -> Plan:
         spec.depths,
         frozenset({"depths", "bisect"}),
         measure_depth,
+        ("probe",) if spec.init_only else ("train", "probe"),
         bisect if spec.bisect else no_more,
     )
 
@@ -99,7 +99,7 @@ def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurem
     }
     if math.isfinite(run.peak_bytes):
         metrics["peak_bytes"] = Bracket.exactly(run.peak_bytes)
-    if record["outcome"] in TRAINED and math.isfinite(run.validation_loss):
+    if math.isfinite(run.validation_loss):
         metrics["recipe_loss"] = Bracket.exactly(run.validation_loss)
     curves = {
         "recipe_lr": np.array(run.lrs),

@@ -123,7 +123,7 @@ def _legend(result: Result) -> str:
         target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
         sentences.append(
             f"Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of {target:.2f}; "
-            "recipe loss: on held-out data, of those that train."
+            "recipe loss: on held-out data, of those that got to the end."
         )
     if "max_stable_lr" in metrics:
         summary = next(row.metrics["max_stable_lr"] for row in result.summary if "max_stable_lr" in row.metrics)

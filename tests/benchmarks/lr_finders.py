@@ -35,16 +35,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stresstest.engine.divergence import TRAINED
-from stresstest.engine.population import Population, Training
-from stresstest.engine.train import Batches
-from stresstest.experiments.lr_range import CellPlan, Task, plan, ramp_lrs, train_cells
+from stresstest.engine.population import Population
+from stresstest.experiments.boundary import measure_boundary, ramp_lrs
+from stresstest.experiments.cells import CellPlan, Task, make_bench, train_cells
+from stresstest.experiments.lr_range import plan
 from stresstest.experiments.measure import Bench, hold, ramp
-from stresstest.models.transformer import Transformer
-from stresstest.models.variants import VARIANTS
-from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import count
-from stresstest.specs import LrRangeSpec, parse_choice, resolve_lr_range
-from stresstest.tasks.language import INITIAL, load_task
+from stresstest.specs import LrRangeSpec, resolve
+from stresstest.tasks.task import INITIAL
 
 UNSEEN = 1000  # added to a seed: the seed of a second check, which no tool has seen
 
@@ -87,7 +85,7 @@ class OneReplica(nn.Module):
         super().__init__()
         self.model = bench.model
         population = Population(bench.model, [seed], bench.training)
-        population.profile(bench.batches.batch([seed], 0, INITIAL)[:, :, :-1])
+        population.profile(bench.batches.batch([seed], 0, INITIAL).inputs)
         leaves = bench.model.layout.leaves(population.theta_RP)
         self.banks = nn.ParameterList(nn.Parameter(leaf.detach().clone()) for leaf in leaves.values())
 
@@ -99,17 +97,14 @@ class OneReplica(nn.Module):
 
 
 def bench_of(spec: LrRangeSpec, variant: str) -> Bench:
-    choice, device = parse_choice(variant, VARIANTS), torch.device("cpu")
-    model = Transformer(spec, choice.name, choice.options)
-    batches = Batches(load_task(spec.data, spec.batch_size, spec.seq_len), device)
-    return Bench(model, Training(OPTIMIZERS["adam"], {}, device), batches)
+    return make_bench(spec, variant, spec.depth, "cpu")
 
 
 def peer_setup(spec: LrRangeSpec, variant: str, seed: int) -> tuple[OneReplica, DataLoader[Any]]:
     """The model, and a loader of (tokens [B, T], targets [B * T]) in the order of our steps."""
     bench = bench_of(spec, variant)
-    drawn = [bench.batches.batch([seed], step)[0] for step in range(spec.num_steps)]
-    data: Any = [(batch_BT1[:, :-1], batch_BT1[:, 1:].flatten()) for batch_BT1 in drawn]
+    drawn = [bench.batches.batch([seed], step) for step in range(spec.num_steps)]
+    data: Any = [(batch.inputs[0], batch.targets[0].flatten()) for batch in drawn]
     return OneReplica(bench, seed), DataLoader(data, batch_size=None)
 
 
@@ -176,7 +171,7 @@ def our_ramp(spec: LrRangeSpec, variant: str, seed: int) -> Answer:
 
 
 def our_hold(spec: LrRangeSpec, variant: str, seed: int) -> Answer:
-    cell = train_cells(Task(spec, "cpu", (CellPlan("", variant, seed),)))[0].cell
+    cell = train_cells(measure_boundary, Task(spec, "cpu", (CellPlan("", variant, spec.depth, seed),)))[0].cell
     steps = cell.ramp["steps"] + sum(trial["steps"] for trial in cell.hold)
     return Answer(None, cell.metrics["max_stable_lr"].low, steps)
 
@@ -292,7 +287,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     given = {"variant": args.variants, "seeds": args.seeds, "device": "cpu"}
-    resolved = plan(resolve_lr_range("quick", given))
+    resolved = plan(resolve(LrRangeSpec, "quick", given))
     spec, tools = resolved.spec, installed()
     outcomes: dict[str, dict[str, list[Outcome]]] = {tool.name: {} for tool in tools}
     for variant, seed, tool in itertools.product(spec.variant, spec.seeds, tools):

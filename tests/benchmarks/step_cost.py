@@ -15,28 +15,27 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from tables import show
 from torch import Tensor, nn
+from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
-from stresstest.experiments.lr_range import resolve_device
+from stresstest.experiments.cells import resolve_device
 from stresstest.models.transformer import VOCABULARY, Transformer
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
 from stresstest.specs import LrRangeSpec, ModelSpec
-from stresstest.tasks.language import load_task
+from stresstest.tasks import load_task
+from stresstest.tasks.task import TRAINING
 
 LR = 1e-3
 CHECKED_STEPS = 5
 OURS = "stresstest, R = 1"
-
-Chunk = Callable[[int], None]  # trains that many steps
 
 
 class BareBlock(nn.Module):
@@ -76,13 +75,13 @@ class BareTransformer(nn.Module):
         positions_TD = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
         self.register_buffer("positions_TD", positions_TD, persistent=False)
 
-    def forward(self, batch_BT1: Tensor) -> Tensor:
-        """Mean next-byte cross-entropy of a batch of T + 1 bytes a row."""
-        embedded_BTD = self.embedding(batch_BT1[:, :-1])
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy of the next bytes."""
+        embedded_BTD = self.embedding(inputs_BT)
         x_BTD = embedded_BTD * math.sqrt(embedded_BTD.shape[-1]) + self.positions_TD
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return F.cross_entropy(self.output(self.norm(x_BTD)).flatten(0, 1), batch_BT1[:, 1:].flatten())
+        return F.cross_entropy(self.output(self.norm(x_BTD)).flatten(0, 1), targets_BT.flatten())
 
 
 BLOCK_MODULES = {"attention.pre": "norm1", "ffn.pre": "norm2", "output": "out"}
@@ -121,7 +120,7 @@ def check_same_losses(model: Transformer, training: Training, batches: Batches) 
     lr_R = torch.full((1,), LR, device=training.device)
     for step in range(CHECKED_STEPS):
         batch = batches.batch([0], step)
-        loss = bare(batch[0])
+        loss = bare(batch.inputs[0], batch.targets[0])
         torch.testing.assert_close(loss[None], population.step(batch, lr_R).loss_R, rtol=1e-4, atol=1e-4)
         optimizer.zero_grad()
         loss.backward()
@@ -145,13 +144,14 @@ def our_chunk(model: Transformer, training: Training, batches: Batches, replicas
 
 def bare_chunk(batches: Batches, bare: BareTransformer, data: Tensor, fused: bool, reads_loss: bool) -> Chunk:
     optimizer = torch.optim.Adam(bare.parameters(), lr=LR, fused=fused or None)
-    size, seq_len = batches.task.batch_size, batches.task.seq_len
+    size, seq_len = batches.task.batch_size, batches.task.num_inputs
     span = torch.arange(seq_len + 1, device=data.device)
 
     def run(steps: int) -> None:
         for _ in range(steps):
             offsets = torch.randint(len(data) - seq_len, (size, 1), device=data.device)
-            loss = bare(data[offsets + span].long())
+            tokens = data[offsets + span].long()
+            loss = bare(tokens[:, :-1], tokens[:, 1:])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -161,34 +161,10 @@ def bare_chunk(batches: Batches, bare: BareTransformer, data: Tensor, fused: boo
     return run
 
 
-def take_turns(chunks: Mapping[str, Chunk], rounds: int, steps: int, device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds per step of each, round by round; a chunk of each goes first, untimed."""
-    found: dict[str, list[float]] = {name: [] for name in chunks}
-    for chunk in chunks.values():
-        chunk(steps)
-    for _ in range(rounds):
-        for name, chunk in chunks.items():
-            started = now(device)
-            chunk(steps)
-            found[name].append(1000 * (now(device) - started) / steps)
-    return found
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def ratio(over: Sequence[float], under: Sequence[float]) -> str:
-    ratios = [a / b for a, b in zip(over, under, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
 def compare(model: Transformer, training: Training, batches: Batches, rounds: int, steps: int) -> list[list[str]]:
     """Rows of: contender, milliseconds per step, ours over it."""
-    data = torch.from_numpy(batches.task.training.copy()).to(training.device)
+    [bytes_] = batches.task.arrays(TRAINING)
+    data = torch.from_numpy(bytes_.copy()).to(training.device)
     chunks = {OURS: our_chunk(model, training, batches, 1)}
     for fused, reads_loss in ((False, False), (False, True), (True, False), (True, True)):
         name = f"bare loop, Adam{'(fused=True)' if fused else ''}{', reads the loss' if reads_loss else ''}"
@@ -224,7 +200,7 @@ def main() -> None:
     device, spec = resolve_device(args.device), LrRangeSpec(variant=("pre-ln",))
     model = Transformer(spec, "pre-ln", {})
     training = Training(OPTIMIZERS["adam"], {}, torch.device(device))
-    batches = Batches(load_task(spec.data, spec.batch_size, spec.seq_len), training.device)
+    batches = Batches(load_task(spec.task, spec.data, spec.batch_size, spec.seq_len), training.device)
     check_same_losses(model, training, batches)
     facts = environment(device, spec.dtype)
     print(f"{facts['device_name']}, torch {facts['torch']}, {model.layout.num_parameters:,} parameters")

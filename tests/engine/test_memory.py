@@ -11,7 +11,7 @@ import torch
 
 from stresstest.engine.memory import PeakMemory, gib, in_halves, probe_need, training_need
 from stresstest.errors import ConfigError
-from stresstest.experiments.cells import _need, make_model
+from stresstest.experiments.cells import make_model, need_of
 from stresstest.experiments.depth_sweep import plan
 from stresstest.machine import free_memory, limited_memory
 from stresstest.specs import DepthSweepSpec, resolve
@@ -62,16 +62,21 @@ def test_the_need_of_a_depth_is_that_of_the_model_itself() -> None:
     spec = resolve(DepthSweepSpec, "quick", {"model": "mlp", "width": 16, "variant": "pre-ln"})
     model = make_model(spec, "pre-ln", 70, load_task("images", "synthetic", 100, 0))
     size, activations = model.layout.num_parameters, model.activation_bytes(100)
-    needs = [training_need(size, 2, activations), probe_need(size, activations)]
-    assert _need(spec, "pre-ln", 70) == max(needs, key=lambda need: need.total)
+    assert need_of("train", spec, "pre-ln", 70) == training_need(size, 2, activations)
+    assert need_of("probe", spec, "pre-ln", 70) == probe_need(size, activations)
 
 
 @pytest.mark.parametrize("model", ["decoder", "mlp"])
 def test_a_depth_that_cannot_fit_is_refused_at_once_with_its_estimate(model: str) -> None:
     spec = resolve(DepthSweepSpec, "quick", {"model": model, "variant": "pre-ln", "depths": "4,100000000"})
-    said = r"depth 100000000 of pre-ln needs about \S+ GiB \(parameters .* GiB.*\) for one replica, and .* are free"
+    said = (
+        r"depth 100000000 of pre-ln needs about \S+ GiB \(parameters .* GiB.*\) to train one replica, and .* are free"
+    )
     with pytest.raises(ConfigError, match=said):
         plan(spec)
+    only = spec.model_copy(update={"init_only": True})
+    with pytest.raises(ConfigError, match="to probe one replica"):
+        plan(only)
 
 
 @pytest.mark.parametrize(("size", "text"), [(1 << 20, "1 MiB"), (3 << 30, "3 GiB"), (1.5 * (1 << 30), "1.5 GiB")])
