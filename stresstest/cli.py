@@ -267,7 +267,7 @@ def _plain(value: Any) -> Any:
 def _sources(command: str, context: click.Context, options: Mapping[str, Any]) -> dict[str, str]:
     """Where each setting of the spec came from."""
     sources = {}
-    model = MODELS[options["model"] or "decoder"]
+    model = MODELS[options["model"] or SPECS[command].model_fields["model"].default]
     for name in SPECS[command].model_fields:
         source = context.get_parameter_source(name)
         in_profile = name in PROFILES[options["profile"]]

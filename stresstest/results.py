@@ -21,6 +21,7 @@ from stresstest.tables import Table
 RESULT_SCHEMA = "stresstest.result/1"
 
 Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
+TRAINED = frozenset({"stable", "spiked"})  # the outcomes of a run that trained
 
 
 class Record(BaseModel):
@@ -200,8 +201,8 @@ METRICS: Table[Metric] = Table(
         ),
         Metric("grad_exponent", "", "linear", "", "b of grad_last ~ depth^b at initialisation."),
         Metric("grad_rate", "", "linear", "", "b of grad_last ~ b^depth, where that fits better."),
-        Metric("activation_exponent", "", "linear", "", "b of sum_rms ~ depth^b at initialisation."),
-        Metric("activation_rate", "", "linear", "", "b of sum_rms ~ b^depth, where that fits better."),
+        Metric("activation_exponent", "", "linear", "", "b of activation_rms ~ depth^b at initialisation."),
+        Metric("activation_rate", "", "linear", "", "b of activation_rms ~ b^depth, where that fits better."),
         Metric(
             "grad_ratio",
             "",
@@ -221,8 +222,8 @@ METRICS: Table[Metric] = Table(
         Metric("grad_slope", "decades / 100 blocks", "linear", "", "Slope of the log gradient norm over blocks."),
         Metric("grad_last", "", "log2", "", "Gradient norm of the last block's last matrix.", "Xiong et al. 2020"),
         Metric("stream_growth", "", "log2", "", "RMS of the stream after the last block over that before the first."),
-        Metric("sum_rms", "", "log2", "", "RMS of stream plus branch in the last block, before a post-norm."),
-        Metric("branch_share", "", "log2", "", "RMS of what the last block adds over that of the stream it adds to."),
+        Metric("activation_rms", "", "log2", "", "RMS of stream plus branch in the last block, before a post-norm."),
+        Metric("branch_share", "", "log2", "", "RMS of what the last sublayer adds over that of what it adds to."),
         Metric(
             "similarity",
             "",
@@ -251,9 +252,9 @@ def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
     log = METRICS[metric].scale == "log2"
     rank, coverage = interval_rank(len(lows))
     return MetricSummary(
-        median=Bracket(low=_finite(_median(lows, log)), high=_finite(_median(highs, log))),
-        low=_finite(sorted(lows)[rank - 1]),
-        high=_finite(sorted(highs)[-rank]),
+        median=Bracket(low=finite(_median(lows, log)), high=finite(_median(highs, log))),
+        low=finite(sorted(lows)[rank - 1]),
+        high=finite(sorted(highs)[-rank]),
         coverage=coverage,
         n=len(lows),
         censored=sum(b.low is None or b.high is None for b in per_seed.values()),
@@ -295,8 +296,9 @@ def _side(value: float | None, open_side: float) -> float:
     return open_side if value is None else value
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite(value: float) -> float | None:
+    """The value, or `None` where it is not finite: JSON has no such numbers."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _median(values: Sequence[float], log: bool) -> float:

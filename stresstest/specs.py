@@ -250,14 +250,9 @@ class DepthSweepSpec(BoundarySpec):
             raise ValueError(f"more than {MANY_DEPTHS} depths; use a larger factor")
         return depths
 
-    @field_validator("measure", mode="before")
+    @field_validator("measure", "probe_steps", mode="before")
     @classmethod
-    def _parse_measure(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("probe_steps", mode="before")
-    @classmethod
-    def _parse_probe_steps(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def test_at_initialisation_alone_it_shows_the_signal(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     assert "Signal propagation at initialisation: decoder" in out
-    assert "singular values of the Jacobian, at depth 2" in out
+    assert "log10 singular values of the Jacobian, at depth 2" in out
     assert "rezero is the identity at initialisation" in out
 
 

@@ -16,8 +16,6 @@ from typing import Literal
 Outcome = Literal["stable", "spiked", "relapsed", "failed-to-train", "exploded", "nonfinite"]
 Reason = Literal["loss", "gradient", "parameter"]
 
-TRAINED: frozenset[Outcome] = frozenset({"stable", "spiked"})
-
 
 @dataclass(frozen=True)
 class Rules:

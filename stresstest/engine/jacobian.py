@@ -105,14 +105,15 @@ def _lanczos(blocks: Map, walk: Map, stream: Tensor, generator: torch.Generator)
             *(_quadrature(along, back, _unit_vector(stream, generator)) for _ in range(_LANCZOS_STARTS)), strict=True
         )
     values = np.concatenate(nodes)
-    edges, shares = _histogram(values, np.concatenate(weights) / len(nodes))
+    above = values > 0.0
+    edges, shares = _histogram(values[above], np.concatenate(weights)[above] / len(nodes))
     return Spectrum(
         method="lanczos",
         size=stream.numel(),
         mean_square=mean_square,
         largest=float(values.max()),
         smallest=float(values.min()),
-        zero_share=0.0,
+        zero_share=float(not above.any()),
         log10_edges=edges,
         shares=shares,
     )

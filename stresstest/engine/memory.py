@@ -34,6 +34,15 @@ class Need:
     optimizer_state: int
     activations: int
 
+    def __add__(self, other: Need) -> Need:
+        """What both need at the same time."""
+        return Need(
+            self.parameters + other.parameters,
+            self.gradients + other.gradients,
+            self.optimizer_state + other.optimizer_state,
+            self.activations + other.activations,
+        )
+
     @property
     def total(self) -> int:
         """All of it."""
@@ -68,7 +77,8 @@ def probe_need(num_parameters: int, activation_bytes: int) -> Need:
 
 def replicas_that_fit(model: Model, training: Training, batch_size: int, share: float = 1.0) -> int:
     """How many replicas a population may have that may take a share of what is free, by estimate (at least 1)."""
-    slots, activations = len(training.optimizer.slots), model.activation_bytes(batch_size)
+    slots = len(training.optimizer.slots)
+    activations = model.activation_bytes(batch_size, training.dtype != torch.float32)
     need = training_need(model.layout.num_parameters, slots, activations)
     fit = max(1, int(share * _USABLE_SHARE * free_bytes(training.device)) // need.total)
     return fit if training.device.type == "cuda" else min(fit, _CPU_REPLICAS)

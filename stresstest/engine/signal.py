@@ -21,13 +21,13 @@ from stresstest.engine.train import Batches
 from stresstest.models.block import Model
 from stresstest.models.layout import Parameters
 from stresstest.models.variants import Sublayer
-from stresstest.results import Bracket
+from stresstest.results import Bracket, finite
 from stresstest.tasks.task import INITIAL
 
 GRADIENT_BATCHES = 4
 _STORED_LAYERS = 48
 _FLAT = math.log(1.05)
-_LARGEST, _SMALLEST = float(np.finfo(np.float64).max), float(np.nextafter(0.0, 1.0))
+_LARGEST = float(np.finfo(np.float64).max)
 
 Curve = NDArray[np.float64]
 
@@ -38,17 +38,19 @@ class Signal:
 
     grad_norm: Frobenius norm of the gradient of a block's last matrix, averaged over mini-batches
     before the norm is taken (Xiong et al. 2020, Sec. 3.4). grad_mean_abs: mean absolute entry of the
-    same (NormFormer's measure). stream_rms: of the stream after the block. sum_rms: of skip * x +
-    branch in the block's last sublayer, before a post-norm. branch_rms: of what that sublayer adds.
-    similarity: mean cosine between two tokens of a sequence (two images of a batch, in an MLP): 1 is
-    rank collapse. jacobian: `None` where it is not finite.
+    same (NormFormer's measure). stream_rms: of the stream after the block. In the block's last
+    sublayer, activation_rms: of skip * x + branch, before a post-norm; branch_rms: of the branch;
+    skip_rms: of skip * x. similarity: mean cosine between two tokens of a sequence (two images of a
+    batch, in an MLP): 1 is rank collapse, NaN where a vector is zero or alone. jacobian: `None` where
+    it is not finite.
     """
 
     grad_norm: Curve
     grad_mean_abs: Curve
     stream_rms: Curve
-    sum_rms: Curve
+    activation_rms: Curve
     branch_rms: Curve
+    skip_rms: Curve
     similarity: Curve
     jacobian: Spectrum | None
 
@@ -65,8 +67,8 @@ class Signal:
             "grad_mismatch": _ratio(self.grad_mean_abs[0], self.grad_mean_abs[-1]),
             "grad_last": float(self.grad_norm[-1]),
             "stream_growth": _ratio(self.stream_rms[-1], self.stream_rms[0]),
-            "sum_rms": float(self.sum_rms[-1]),
-            "branch_share": _ratio(self.branch_rms[-1], self.stream_rms[-2]),
+            "activation_rms": float(self.activation_rms[-1]),
+            "branch_share": _ratio(self.branch_rms[-1], self.skip_rms[-1]),
             "similarity": float(self.similarity[-1]),
         }
         if self.jacobian is not None:
@@ -74,7 +76,7 @@ class Signal:
             values["jacobian_condition"] = self.jacobian.condition
         metrics = {name: _bracket(value) for name, value in values.items() if not math.isnan(value)}
         if self.jacobian is not None and self.jacobian.method == "lanczos":
-            metrics["jacobian_condition"] = Bracket(low=self.jacobian.condition, high=None)
+            metrics["jacobian_condition"] = Bracket(low=min(self.jacobian.condition, _LARGEST), high=None)
         slope = _slope(np.arange(depth), self.grad_norm)
         if slope is not None:
             metrics["grad_slope"] = Bracket.exactly(100.0 * slope / math.log(10.0))
@@ -85,7 +87,7 @@ class Signal:
         depth = len(self.grad_norm)
         blocks = np.unique(np.linspace(1, depth, min(depth, _STORED_LAYERS)).round().astype(int))
         curves = {
-            name: [_known(curve[i if len(curve) > depth else i - 1]) for i in blocks]
+            name: [finite(curve[i if len(curve) > depth else i - 1]) for i in blocks]
             for name, curve in self.curves.items()
         }
         return {
@@ -115,7 +117,7 @@ def measure_signal(model: Model, theta_P: Tensor, batches: Batches, seed: int, n
         generator = torch.Generator().manual_seed(seed)
         first = torch.randn(first.shape, dtype=torch.float64, generator=generator).to(first.device)
     return Signal(
-        grad_norm=gradient.flatten(1).norm(dim=1).cpu().numpy(),
+        grad_norm=_array([_norm(matrix) for matrix in gradient]),
         grad_mean_abs=gradient.flatten(1).abs().mean(1).cpu().numpy(),
         **curves,
         jacobian=spectrum(lambda x: model.blocks(leaves, x), lambda x: model.walk(parameters, x), first, seed),
@@ -158,37 +160,40 @@ def _mean_gradient(model: Model, leaves: dict[str, Tensor], batches: Batches, se
 
 def _watched(model: Model, parameters: Parameters, stream: Tensor) -> dict[str, Curve]:
     """Curves of a forward pass; where a block has several sublayers, of its last."""
-    streams, sums, branches = [_rms(stream)], dict[int, Tensor](), dict[int, Tensor]()
-    similarities = [_similarity(stream)]
-    after = dict[int, tuple[Tensor, Tensor]]()
+    found: dict[int, dict[str, Tensor]] = {0: {"stream_rms": _rms(stream), "similarity": _similarity(stream)}}
 
     def watch(layer: int, sublayer: Sublayer, branch: Tensor, joined: Tensor, new: Tensor) -> None:
-        sums[layer], branches[layer] = _rms(joined), _rms(branch)
-        after[layer] = _rms(new), _similarity(new)
+        found[layer] = {
+            "stream_rms": _rms(new),
+            "similarity": _similarity(new),
+            "activation_rms": _rms(joined),
+            "branch_rms": _rms(branch),
+            "skip_rms": _rms(joined - branch),
+        }
 
     model.walk(parameters, stream, watch)
-    streams += [rms for rms, _ in after.values()]
-    similarities += [similarity for _, similarity in after.values()]
-    return {
-        "stream_rms": _array(streams),
-        "sum_rms": _array(list(sums.values())),
-        "branch_rms": _array(list(branches.values())),
-        "similarity": _array(similarities),
-    }
+    return {name: _array([block[name] for block in found.values() if name in block]) for name in found[1]}
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Frobenius norm of all elements; its squares do not overflow, and infinity stays."""
+    scale = x.abs().amax()
+    return torch.where(scale.isinf() | (scale == 0.0), scale, (x / scale).norm() * scale)
 
 
 def _rms(x: Tensor) -> Tensor:
-    """Root mean square of all elements, free of overflow on the way."""
-    scale = x.abs().amax().clamp(min=_SMALLEST)
-    return (x / scale).square().mean().sqrt() * scale
+    """Root mean square of all elements, as careful."""
+    return _norm(x) / math.sqrt(x.numel())
 
 
 def _similarity(x: Tensor) -> Tensor:
-    """Mean cosine between two vectors [..., D] of the last dimension but one."""
+    """Mean cosine between two vectors [..., D] of the last dimension but one; NaN where one is zero or alone."""
     count = x.shape[-2]
-    x = x / x.abs().amax(-1, keepdim=True).clamp(min=_SMALLEST)
-    x = x / x.norm(dim=-1, keepdim=True).clamp(min=_SMALLEST)
-    return ((x.sum(-2).square().sum(-1) - count) / max(1, count * (count - 1))).mean()
+    if count == 1:
+        return x.new_full((), torch.nan)
+    x = x / x.abs().amax(-1, keepdim=True)
+    x = x / x.norm(dim=-1, keepdim=True)
+    return ((x.sum(-2).square().sum(-1) - count) / (count * (count - 1))).mean()
 
 
 def _array(values: Sequence[Tensor]) -> Curve:
@@ -212,7 +217,3 @@ def _slope(x: NDArray[np.int64], values: Curve) -> float | None:
     if len(values) < 2 or not np.all(np.isfinite(values) & (values > 0.0)):
         return None
     return float(np.polyfit(x, np.log(values), 1)[0])
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

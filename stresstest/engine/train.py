@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.population import Population, Readings
+from stresstest.models.block import Model, profile
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
 
 LOOK_EVERY = {"cpu": 4, "cuda": 20}
@@ -53,6 +54,15 @@ class Batches:
     def constant_loss(self, batch: Batch) -> Tensor:
         """Loss of the best constant predictor on each batch, [R]."""
         return -self._log_prior[batch.targets].flatten(1).mean(1)
+
+
+def initial_parameters(model: Model, seed: int, batches: Batches) -> Tensor:
+    """The parameters [P] from which a population trains the replica `seed`, in float32."""
+    theta_RP = model.initial_row(seed).float().to(batches.device)[None]
+    if model.variant.profiled:
+        leaves = {kind: bank.detach() for kind, bank in model.layout.leaves(theta_RP).items()}
+        profile(model, model.layout.unbind(leaves), batches.batch([seed], 0, INITIAL).inputs)
+    return theta_RP[0]
 
 
 def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.engine.divergence import TRAINED
 from stresstest.experiments.cells import Measurement
 from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.experiments.measure import Bench, Run, hold, ramp
-from stresstest.results import Bracket
+from stresstest.results import TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 
 
@@ -24,28 +23,15 @@ def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
     return np.geomspace(spec.start_lr, spec.end_lr, spec.num_steps)
 
 
-def measure_ramp(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> tuple[list[Measurement], list[Run]]:
-    """Ramp every seed; the runs are what `measure_hold` starts from."""
-    runs = ramp(bench, seeds, ramp_lrs(spec))
-    found = [
-        Measurement(
-            metrics=_ramp_metrics(spec, run.record()),
-            records={"ramp": run.record() | {"curve": _thinned(run)}},
-            curves={
-                "ramp_lr": np.array(run.lrs),
-                "ramp_loss": np.array(run.losses),
-                "ramp_judged": np.array(run.judged),
-                "ramp_grad_norm": np.array(run.grad_norms),
-            },
-        )
-        for run in runs
-    ]
-    return found, runs
+def measure_ramp(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> list[Measurement]:
+    """Ramp every seed."""
+    return _of_ramps(spec, ramp(bench, seeds, ramp_lrs(spec)))
 
 
 def measure_boundary(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> list[Measurement]:
     """Ramp every seed, then hold constant learning rates around the answer until the bracket is found."""
-    found, ramps = measure_ramp(bench, spec, seeds)
+    ramps = ramp(bench, seeds, ramp_lrs(spec))
+    found = _of_ramps(spec, ramps)
     searches = [_search(spec, run) for run in ramps]
     trials: list[dict[int, Run]] = [{} for _ in seeds]
     while asked := [(i, k) for i, search in enumerate(searches) for k in search.ask()]:
@@ -59,8 +45,24 @@ def measure_boundary(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> 
     return found
 
 
+def _of_ramps(spec: BoundarySpec, runs: Sequence[Run]) -> list[Measurement]:
+    return [
+        Measurement(
+            metrics=_ramp_metrics(spec, run.record()),
+            records={"ramp": run.record() | {"curve": _thinned(run)}},
+            curves={
+                "ramp_lr": np.array(run.lrs),
+                "ramp_loss": np.array(run.losses),
+                "ramp_judged": np.array(run.judged),
+                "ramp_grad_norm": np.array(run.grad_norms),
+            },
+        )
+        for run in runs
+    ]
+
+
 def _hold_measurement(search: HoldSearch, held: Sequence[Run]) -> Measurement:
-    record = [{"lr": trial.lrs[0], "validation_loss": _known(trial.validation_loss)} | trial.record() for trial in held]
+    record = [{"lr": trial.lrs[0], "validation_loss": finite(trial.validation_loss)} | trial.record() for trial in held]
     longest = max((len(trial.losses) for trial in held), default=0)
     losses = np.full((len(held), longest), np.nan)
     for row, trial in zip(losses, held, strict=True):
@@ -143,7 +145,3 @@ def _thinned(run: Run, points: int = 80) -> list[tuple[float, float]]:
         for i in range(0, len(run.losses), stretch)
         if (finite := [x for x in run.losses[i : i + stretch] if math.isfinite(x)])
     ]
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -31,7 +31,7 @@ from stresstest.runs.identity import cell_key, code_fingerprint, environment
 from stresstest.runs.store import RunStore
 from stresstest.specs import BoundarySpec, ModelSpec, ShapeSpec
 from stresstest.tasks import load_task
-from stresstest.tasks.task import Task as LearningTask
+from stresstest.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Measurement:
         self.curves |= other.curves
 
 
-Phase = Literal["train", "probe"]
+Phase = Literal["train", "probe", "train and probe"]
 
 # Measures the seeds of one architecture as populations: what each seed's cell gets.
 Measure = Callable[[Bench, Any, Sequence[int]], list[Measurement]]
@@ -106,7 +106,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Task:
+class Group:
     """Cells of one architecture that train as one population, within a share of the memory."""
 
     spec: BoundarySpec
@@ -213,7 +213,7 @@ def make_bench(spec: BoundarySpec, variant: str, depth: int, device: str, memory
     return Bench(make_model(spec, variant, depth, task), training, Batches(task, where), memory_share=memory_share)
 
 
-def make_model(spec: ShapeSpec, variant: str, depth: int, task: LearningTask) -> Model:
+def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
     """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
     choice = parse_choice(variant, VARIANTS)
     shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
@@ -222,21 +222,21 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: LearningTask) ->
     return Transformer(shape, choice.name, choice.options)
 
 
-def train_cells(measure: Measure, task: Task) -> list[Measured]:
+def train_cells(measure: Measure, group: Group) -> list[Measured]:
     """Train cells of one architecture as populations; a replica that does not fit is `oom`."""
     started = time.perf_counter()
-    first = task.cells[0]
+    first = group.cells[0]
     try:
-        bench = make_bench(task.spec, first.variant, first.depth, task.device, task.memory_share)
-        found = measure(bench, task.spec, [cell.seed for cell in task.cells])
+        bench = make_bench(group.spec, first.variant, first.depth, group.device, group.memory_share)
+        found = measure(bench, group.spec, [cell.seed for cell in group.cells])
     except OutOfMemoryError as error:
-        if len(task.cells) > 1:
-            return [m for cell in task.cells for m in train_cells(measure, replace(task, cells=(cell,)))]
+        if len(group.cells) > 1:
+            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
         return [Measured(_failed(first, "oom", str(error)), {})]
-    seconds = round((time.perf_counter() - started) / len(task.cells), 3)
+    seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     return [
         Measured(_cell(cell, "done", metrics=one.metrics, seconds=seconds, **one.records), one.curves)
-        for cell, one in zip(task.cells, found, strict=True)
+        for cell, one in zip(group.cells, found, strict=True)
     ]
 
 
@@ -246,8 +246,8 @@ def _train(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> Iterator[Measure
     needs = [plan.need(cell).total for cell in _largest_first(cells)[:jobs]]
     fit = [n for n in range(1, len(needs) + 1) if sum(needs[:n]) <= free_bytes(torch.device(plan.device))]
     jobs = max(1, fit[-1]) if fit and plan.device == "cpu" else jobs if fit else 1
-    tasks = [Task(plan.spec, plan.device, tuple(group), 1.0 / jobs) for group in _populations(plan, cells, jobs)]
-    for done in run_tasks(partial(train_cells, plan.measure), tasks, jobs, limited=plan.device == "cpu"):
+    groups = [Group(plan.spec, plan.device, tuple(group), 1.0 / jobs) for group in _populations(plan, cells, jobs)]
+    for done in run_tasks(partial(train_cells, plan.measure), groups, jobs, limited=plan.device == "cpu"):
         yield from done.answer or [Measured(_failed(cell, "crashed", done.error), {}) for cell in done.task.cells]
 
 
@@ -295,11 +295,14 @@ def need_of(phase: Phase, spec: BoundarySpec, variant: str, depth: int) -> Need:
         return first + (depth - 1) * (second - first)
 
     parameters = extrapolated(one.layout.num_parameters, two.layout.num_parameters)
-    activations = extrapolated(one.activation_bytes(spec.batch_size), two.activation_bytes(spec.batch_size))
+    batch, autocast = spec.batch_size, spec.dtype != "float32"
+    probe = probe_need(parameters, extrapolated(one.activation_bytes(batch), two.activation_bytes(batch)))
     if phase == "probe":
-        return probe_need(parameters, activations)
+        return probe
+    activations = extrapolated(one.activation_bytes(batch, autocast), two.activation_bytes(batch, autocast))
     slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
-    return training_need(parameters, slots, activations)
+    training = training_need(parameters, slots, activations)
+    return training if phase == "train" else training + probe
 
 
 def _check_memory(spec: BoundarySpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.signal import Signal
 from stresstest.experiments.boundary import measure_boundary, measure_ramp
-from stresstest.experiments.cells import CellPlan, Measurement, Plan, make_plan, no_more
+from stresstest.experiments.cells import CellPlan, Measurement, Phase, Plan, make_plan, no_more
 from stresstest.experiments.measure import Bench, Run, initial_signals, recipe
 from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
 from stresstest.findings.depth_sweep import depth_sweep_findings
@@ -29,9 +29,15 @@ def plan(spec: DepthSweepSpec) -> Plan:
         spec.depths,
         frozenset({"depths", "bisect"}),
         measure_depth,
-        ("probe",) if spec.init_only else ("train", "probe"),
+        _phases(spec),
         bisect if spec.bisect else no_more,
     )
+
+
+def _phases(spec: DepthSweepSpec) -> tuple[Phase, ...]:
+    if spec.init_only:
+        return ("probe",)
+    return ("train and probe",) if spec.probe_steps else ("train", "probe")
 
 
 def reduce(plan: Plan, cells: Sequence[Cell]) -> Reduced:
@@ -46,17 +52,13 @@ def measure_depth(bench: Bench, spec: DepthSweepSpec, seeds: Sequence[int]) -> l
     found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
     if spec.init_only:
         return found
-    more: list[list[Measurement]] = []
     if "outcome" in spec.measure:
-        runs = recipe(bench, seeds, recipe_lrs(spec), spec.probe_steps, noise)
-        more.append([_of_recipe(spec, run, bench.batches.task.baseline_loss) for run in runs])
-    if "hold" in spec.measure:
-        more.append(measure_boundary(bench, spec, seeds))
-    elif "ramp" in spec.measure:
-        more.append(measure_ramp(bench, spec, seeds)[0])
-    for measurements in reversed(more):  # the first asked for has the last word on what a step costs
-        for one, other in zip(found, measurements, strict=True):
-            one.add(other)
+        for one, run in zip(found, recipe(bench, seeds, recipe_lrs(spec), spec.probe_steps, noise), strict=True):
+            one.add(_of_recipe(spec, run, bench.batches.task.baseline_loss))
+    if {"ramp", "hold"} & set(spec.measure):
+        measure = measure_boundary if "hold" in spec.measure else measure_ramp
+        for one, boundary in zip(found, measure(bench, spec, seeds), strict=True):
+            one.add(boundary)
     return found
 
 
@@ -112,14 +114,8 @@ def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurem
     return Measurement(
         metrics=metrics,
         records={
-            "recipe": record | {"target_loss": target, "curve": _thinned(run)},
+            "recipe": record | {"target_loss": target},
             "signals": {step: signal.record() for step, signal in run.signals.items()},
         },
         curves=curves,
     )
-
-
-def _thinned(run: Run, points: int = 80) -> list[tuple[int, float]]:
-    """(step, loss) for charts."""
-    stretch = max(1, math.ceil(len(run.losses) / points))
-    return [(i, run.losses[i]) for i in range(0, len(run.losses), stretch) if math.isfinite(run.losses[i])]

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stresstest.engine.divergence import TRAINED, Outcome
-from stresstest.results import Bracket
+from stresstest.engine.divergence import Outcome
+from stresstest.results import TRAINED, Bracket
 
 OCTAVE = 4
 STRIDES: Mapping[str, int] = {"octave": 4, "half-octave": 2, "quarter-octave": 1}

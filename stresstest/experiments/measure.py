@@ -22,9 +22,16 @@ from stresstest.engine.population import (
     Training,
 )
 from stresstest.engine.signal import Signal, measure_signal
-from stresstest.engine.train import Batches, Block, initialise, judged_loss, train, validation_loss
+from stresstest.engine.train import (
+    Batches,
+    Block,
+    initial_parameters,
+    initialise,
+    judged_loss,
+    train,
+    validation_loss,
+)
 from stresstest.models.block import Model
-from stresstest.tasks.task import INITIAL
 
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
 
@@ -129,7 +136,7 @@ def recipe(
 
     def measure(part: Sequence[int]) -> list[Run]:
         training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), lambda run: run.detector.settled)
-        for step in (*sorted(probe_steps), len(lrs)):
+        for step in sorted({*probe_steps, len(lrs)}):
             training.go(step)
             if step in probe_steps:
                 training.probe(noise_input)
@@ -144,9 +151,8 @@ def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> li
 
     def measure(part: Sequence[int]) -> list[Signal]:
         (seed,) = part
-        population = Population(bench.model, [seed], bench.training)
-        population.profile(bench.batches.batch([seed], 0, INITIAL).inputs)
-        return [measure_signal(bench.model, population.theta_RP[0], bench.batches, seed, noise_input)]
+        theta_P = initial_parameters(bench.model, seed, bench.batches)
+        return [measure_signal(bench.model, theta_P, bench.batches, seed, noise_input)]
 
     return in_halves(seeds, 1, measure)
 

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stresstest.engine.divergence import TRAINED
 from stresstest.results import (
+    TRAINED,
     Bracket,
     Cell,
     Finding,
@@ -20,7 +20,7 @@ from stresstest.results import (
     summarise,
 )
 
-_AT_START = {"grad": "grad_last", "activation": "sum_rms"}  # what may also grow geometrically with depth
+_AT_START = {"grad": "grad_last", "activation": "activation_rms"}  # what may also grow geometrically with depth
 _ENOUGH_DEPTHS = 3  # for an exponent
 _CLEARLY = 0.25  # of the other's squared error: a fit is clearly better
 

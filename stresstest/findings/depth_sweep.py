@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stresstest.findings.words import HOW_IT_BROKE, failures, number
-from stresstest.results import Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
+from stresstest.choices import exact
+from stresstest.findings.words import HOW_IT_BROKE, bracket, failures, number
+from stresstest.models.variants import VARIANTS
+from stresstest.results import TRAINED, Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
 
 _LARGE = 1e3  # a signal or gradient that changes by this factor over the blocks has exploded or vanished
 _ALIKE = 0.999  # cosine between inputs from which they cannot be told apart
 _FLAT = 3.0  # a gradient within this factor is called flat
-_UNCERTAIN = 0.0  # an exponent whose interval holds this is not told from no change
 
 
 def depth_sweep_findings(
@@ -23,7 +24,10 @@ def depth_sweep_findings(
         mine = [row for row in rows if row.variant == trend.variant]
         done = [cell for cell in cells if cell.variant == trend.variant and cell.status == "done"]
         findings += _trainable(trend, done, spec)
-        findings += _boundary(trend, mine, done)
+        findings += _trains_again(trend, done)
+        findings += _exponent(trend, mine)
+        findings += _never_trained(trend, mine)
+        findings += _not_monotone(trend, done)
         if spec["init_only"]:
             findings += _signal(trend, mine[-1], spec)
     findings += failures(cells)
@@ -33,14 +37,15 @@ def depth_sweep_findings(
 def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
     """(exploded, vanished or no progress; the evidence) of a cell whose fixed recipe did not train.
 
-    Signal propagation at initialisation explains it where it is far from healthy.
+    Signal propagation explains it where it is far from healthy, at initialisation or later. A
+    stream that grows is healthy where a final norm follows.
     """
     growth, back = _middle(cell.metrics.get("stream_growth")), _middle(cell.metrics.get("grad_ratio"))
     alike = _middle(cell.metrics.get("similarity"))
     outcome = str(cell.recipe["outcome"])
     if growth is None:
         return "exploded", "the stream grows beyond all numbers on its way through the blocks"
-    if growth > _LARGE:
+    if growth > _LARGE and not VARIANTS[cell.variant.partition(":")[0]].final_norm:
         return "exploded", f"the stream grows {number(growth)} times from the first block to the last"
     if growth < 1.0 / _LARGE:
         return "vanished", f"of the stream, {number(growth)} is left after the last block"
@@ -75,29 +80,22 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
     metric = trend.metrics.get("max_trainable_depth")
     if metric is None:
         return
-    recipe = f"with {trend.optimizer} at {number(spec['peak_lr'])}"
-    deepest = max(cell.depth for cell in done if cell.recipe)
-    failing = [bracket.high for bracket in metric.per_seed.values() if bracket.high is not None]
+    recipe = f"with {trend.optimizer} at {exact(spec['peak_lr'])}"
+    trained = [side.low for side in metric.per_seed.values() if side.low is not None]
+    failing = sorted({int(side.high) for side in metric.per_seed.values() if side.high is not None})
     if not failing:
-        text = f"{trend.variant} trains {recipe} at every depth up to {deepest} ({_of(metric.n, metric.n)})."
+        text = f"{trend.variant} trains {recipe} at every depth up to {min(trained):.0f} ({_of(metric.n, metric.n)})."
         yield Finding(kind="trainable-depth", subject=trend.variant, text=text)
         return
     parts = []
-    for depth in sorted({int(depth) for depth in failing}):
-        broken = [cell for cell in done if cell.depth == depth and not _trained(cell)]
+    for depth in failing:
+        at = [cell for cell in done if cell.depth == depth]
+        broken = [cell for cell in at if not _trained(cell)]
         word, evidence = _cause(broken, spec)
-        parts.append(f"at depth {depth} ({_of(len(broken), _asked(done, depth))}; {word}): {evidence}")
-    trained = [bracket.low for bracket in metric.per_seed.values() if bracket.low is not None]
+        parts.append(f"at depth {depth} ({_of(len(broken), len(at))}; {word}): {evidence}")
     to = f"trains {recipe} to depth {min(trained):.0f}; it" if len(trained) == metric.n else recipe
     text = f"{trend.variant} {to} fails {'; '.join(parts)}."
     yield Finding(kind="trainable-depth", subject=trend.variant, text=text)
-    again = sorted({cell.depth for cell in done if _trained(cell) and cell.depth > max(failing)})
-    if again:
-        text = (
-            f"{trend.variant} trains again at depth {', '.join(map(str, again))}, above one that failed; "
-            "max_trainable_depth is the last depth below the first failure."
-        )
-        yield Finding(kind="not-monotone", subject=trend.variant, text=text)
 
 
 def _cause(broken: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[str, str]:
@@ -108,35 +106,55 @@ def _cause(broken: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[str, str]:
     return word, next(evidence for w, evidence in causes if w == word)
 
 
-def _boundary(trend: TrendRow, rows: Sequence[SummaryRow], done: Sequence[Cell]) -> Iterator[Finding]:
-    held = [row for row in rows if "max_stable_lr" in row.metrics]
-    if not held:
-        return
-    none = [row for row in held if row.metrics["max_stable_lr"].median.low is None]
-    metric = trend.metrics.get("max_stable_lr_exponent")
-    if metric is not None and metric.median.low is not None and metric.median.high is not None:
-        ends = [row for row in held if row not in none]
-        low, high = metric.low, metric.high
-        sure = low is not None and high is not None and not low <= _UNCERTAIN <= high
-        how = "changes" if not sure else "falls" if metric.median.high < 0 else "rises"
+def _trains_again(trend: TrendRow, done: Sequence[Cell]) -> Iterator[Finding]:
+    metric = trend.metrics.get("max_trainable_depth")
+    firsts = {} if metric is None else {int(seed): side.high for seed, side in metric.per_seed.items()}
+    again = [
+        f"depth {cell.depth} seed {cell.seed}"
+        for cell in sorted(done, key=lambda cell: (cell.depth, cell.seed))
+        if _trained(cell) and (first := firsts.get(cell.seed)) is not None and cell.depth > first
+    ]
+    if again:
         text = (
-            f"{trend.variant}: max_stable_lr {how} as {growth_words(trend.metrics, 'max_stable_lr')}, "
-            f"from {_lr(ends[0])} at depth {ends[0].depth} to {_lr(ends[-1])} at depth {ends[-1].depth} "
-            f"({_seeds(metric.n)})"
+            f"{trend.variant} trains again at {', '.join(again)}, above a depth that failed; "
+            "max_trainable_depth is the last depth below the first failure."
         )
-        text += "." if sure else "; the interval allows no change."
-        yield Finding(kind="lr-exponent", subject=trend.variant, text=text)
+        yield Finding(kind="not-monotone", subject=trend.variant, text=text)
+
+
+def _exponent(trend: TrendRow, rows: Sequence[SummaryRow]) -> Iterator[Finding]:
+    metric = trend.metrics.get("max_stable_lr_exponent")
+    ends = [row for row in rows if "max_stable_lr" in row.metrics and _stable(row).low is not None]
+    if metric is None or metric.low is None or metric.high is None or not ends:
+        return
+    how = "falls" if metric.high < 0.0 else "rises" if metric.low > 0.0 else "goes"
+    text = (
+        f"{trend.variant}: max_stable_lr {how} as {growth_words(trend.metrics, 'max_stable_lr')}, "
+        f"from {bracket(_stable(ends[0]))} at depth {ends[0].depth} to {bracket(_stable(ends[-1]))} at depth "
+        f"{ends[-1].depth} ({'one seed' if metric.n == 1 else f'{metric.n} seeds'})"
+    )
+    text += "; that is not told from no change." if how == "goes" else "."
+    left_out = [str(row.depth) for row in ends if _stable(row).high is None]
+    if left_out:
+        text += f" At depth {', '.join(left_out)} it lies above the range, and is left out."
+    yield Finding(kind="lr-exponent", subject=trend.variant, text=text)
+
+
+def _never_trained(trend: TrendRow, rows: Sequence[SummaryRow]) -> Iterator[Finding]:
+    none = [str(row.depth) for row in rows if "max_stable_lr" in row.metrics and _stable(row).low is None]
     if none:
-        depths = ", ".join(str(row.depth) for row in none)
         text = (
-            f"{trend.variant} trains at no held LR at depth {depths}: too deep for this wiring, or too few steps; "
-            "the exponent leaves that out."
+            f"{trend.variant} trains at no held LR at depth {', '.join(none)} (most seeds): too deep for this wiring, "
+            "or too few steps; an exponent leaves that out."
         )
         yield Finding(kind="never-trained", subject=trend.variant, text=text)
-    odd = sorted({f"depth {c.depth} seed {c.seed}" for c in done if not c.ramp.get("hold_monotone", True)})
+
+
+def _not_monotone(trend: TrendRow, done: Sequence[Cell]) -> Iterator[Finding]:
+    odd = [f"depth {c.depth} seed {c.seed}" for c in done if not c.ramp.get("hold_monotone", True)]
     if odd:
         text = (
-            f"{trend.variant}: stability is not monotone in the LR at {', '.join(odd)}; "
+            f"{trend.variant}: stability is not monotone in the LR at {', '.join(sorted(odd))}; "
             "max_stable_lr is the last LR below the first break."
         )
         yield Finding(kind="not-monotone", subject=trend.variant, text=text)
@@ -144,12 +162,11 @@ def _boundary(trend: TrendRow, rows: Sequence[SummaryRow], done: Sequence[Cell])
 
 def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """Signal propagation at the largest depth, in words."""
-    share, back = _median(row, "branch_share"), _median(row, "grad_ratio")
-    if share == 0.0:
+    if _median(row, "branch_share") == 0.0:
         text = f"{row.variant} is the identity at initialisation, at depth {row.depth} as at any other."
         yield Finding(kind="signal", subject=row.variant, text=text)
         return
-    words = [_gradient_words(back)]
+    words = [_gradient_words(_median(row, "grad_ratio"))]
     last = growth_words(trend.metrics, "grad")
     if last != "-":
         words.append(f"the last block's goes as {last}")
@@ -167,7 +184,7 @@ def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterat
 
 
 def _gradient_words(back: float | None) -> str:
-    if back is None:
+    if not back:
         return "the gradient of the first or the last block is zero or beyond all numbers"
     if back > _FLAT:
         return f"the gradient grows towards the input, {number(back)} times from the last block to the first"
@@ -177,24 +194,15 @@ def _gradient_words(back: float | None) -> str:
 
 
 def _trained(cell: Cell) -> bool:
-    return cell.recipe.get("outcome") in ("stable", "spiked")
-
-
-def _asked(done: Sequence[Cell], depth: int) -> int:
-    return sum(cell.depth == depth for cell in done)
+    return cell.recipe.get("outcome") in TRAINED
 
 
 def _of(count: int, total: int) -> str:
     return f"{count} of {total} seed{'s' * (total > 1)}"
 
 
-def _seeds(n: int) -> str:
-    return "one seed" if n == 1 else f"{n} seeds"
-
-
-def _lr(row: SummaryRow) -> str:
-    low = row.metrics["max_stable_lr"].median.low
-    return "none" if low is None else number(low)
+def _stable(row: SummaryRow) -> Bracket:
+    return row.metrics["max_stable_lr"].median
 
 
 def _median(row: SummaryRow, metric: str) -> float | None:
@@ -202,12 +210,12 @@ def _median(row: SummaryRow, metric: str) -> float | None:
     return None if summary is None else _middle(summary.median)
 
 
-def _middle(bracket: Bracket | None) -> float | None:
+def _middle(value: Bracket | None) -> float | None:
     """A measured value; `None` where it was not measured, or lies beyond all numbers."""
-    if bracket is None or bracket.low is None or bracket.high is None:
+    if value is None or value.low is None or value.high is None:
         return None
-    return bracket.low
+    return value.low
 
 
 def _rounded(value: float | None) -> str:
-    return "?" if value is None else f"{value + 0.0:.2g}" if abs(value) >= 0.005 else "0"
+    return "?" if value is None else f"{value:.2g}" if abs(value) >= 0.005 else "0"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
@@ -55,7 +56,7 @@ class Model(Protocol):
         """Give back what is kept from one step for the next."""
         ...
 
-    def activation_bytes(self, batch_size: int) -> int:
+    def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         ...
 
@@ -81,6 +82,14 @@ def run_blocks(
         if watch is not None:
             watch(layer, sublayer, branch, joined, x)
     return x
+
+
+def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor) -> Tensor:
+    """Of each replica in nats, [R], at least in float32; targets are [R, ...] of N numbers a replica."""
+    flat = logits_RNC.flatten(0, 1)
+    flat = flat if flat.dtype == torch.float64 else flat.float()
+    losses = F.cross_entropy(flat, targets.flatten(), reduction="none")
+    return losses.view(logits_RNC.shape[0], -1).mean(1)
 
 
 def declare_wiring(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -165,10 +166,7 @@ class _Workspace:
     ) -> None:
         self.key = key
         banks = {kind: bank.detach() for kind, bank in banks.items()}
-        longest = max(stretch.num_layers for stretch in stretches)
-        g_NRBD = x_RBD.new_empty(longest, *x_RBD.shape)
-        back_NRDD = x_RBD.new_empty(longest, x_RBD.shape[0], x_RBD.shape[2], x_RBD.shape[2])
-        scratch = (g_NRBD, g_NRBD.unbind(0), back_NRDD, back_NRDD.unbind(0))
+        scratch = _Scratch(x_RBD, max(stretch.num_layers for stretch in stretches))
         self._passes = [_Pass(stretch, norm, banks, x_RBD, scratch) for stretch in stretches]
 
     @torch.inference_mode()
@@ -186,7 +184,21 @@ class _Workspace:
         return d_RBD
 
 
-_Scratch = tuple[Tensor, Sequence[Tensor], Tensor, Sequence[Tensor]]
+class _Scratch:
+    """What a stretch needs on the way back only: gradients, and weights with a gate folded in."""
+
+    def __init__(self, x_RBD: Tensor, num_layers: int) -> None:
+        self.g_NRBD = x_RBD.new_empty(num_layers, *x_RBD.shape)
+        self.gs = self.g_NRBD.unbind(0)
+
+    @cached_property
+    def back(self) -> Tensor:
+        num_layers, replicas, _, width = self.g_NRBD.shape
+        return self.g_NRBD.new_empty(num_layers, replicas, width, width)
+
+    @cached_property
+    def backs(self) -> Sequence[Tensor]:
+        return self.back.unbind(0)
 
 
 class _Pass:
@@ -214,7 +226,7 @@ class _Pass:
             self.skips = self._part("mlp.skip")[:, :, None].unbind(1)
         # A gate that only the sum follows is folded into W on the way back.
         self.folded = self.gate if self.out is None else None
-        self.backs = self._part("weight").unbind(1) if self.folded is None else scratch[3]
+        self.backs = self._part("weight").unbind(1) if self.folded is None else scratch.backs
 
     def forward(self, x_RBD: Tensor) -> Tensor:
         """The stream after the stretch, a view of `x`."""
@@ -234,9 +246,9 @@ class _Pass:
         stretch, skips, gates, backs = self.stretch, self.skips, self.gates, self.backs
         pre_gains, num_layers = stretch.pre_gain, stretch.num_layers
         if self.folded is not None:
-            torch.mul(self._part("weight").transpose(0, 1), self.folded.mT, out=self.scratch[2][:num_layers])
+            torch.mul(self._part("weight").transpose(0, 1), self.folded.mT, out=self.scratch.back[:num_layers])
         # ReLU's derivative, and then the gradient of W u + b, short of a folded gate.
-        g_NRBD, gs = self.scratch[0][:num_layers], self.scratch[1]
+        g_NRBD, gs = self.scratch.g_NRBD[:num_layers], self.scratch.gs
         torch.ne(self.h, 0.0, out=g_NRBD)  # 1 where not finite too, as autograd's
         keep = stretch.wiring.learned_skip or (self.out is not None and stretch.wiring.learned_gate != "no")
         kept: list[Tensor] = []
@@ -262,6 +274,9 @@ class _Pass:
                 d.baddbmm_(g, backs[i], beta=skip, alpha=pre_gains[i])
         if grads is not None:
             self._write(grads, g_NRBD, torch.stack(kept[::-1]) if keep else None)
+        for norm in (self.pre, self.out, self.post):
+            if norm is not None:
+                norm.forget()
         return d
 
     def _write(self, grads: Leaves, g_NRBD: Tensor, d_NRBD: Tensor | None) -> None:
@@ -343,7 +358,10 @@ class _Norm:
         if self._alpha is not None:
             slope = (1.0 - units.square()).mul_(torch.stack(self._saved))
             self._put(grads, "alpha", slope.mul_(d).mul_(self._gain).sum((2, 3)))
-        self._ds = [self._gain] * self.stretch.num_layers  # the memory back
+
+    def forget(self) -> None:
+        """Let go of what `backward` kept."""
+        self._ds = [self._gain] * self.stretch.num_layers
 
     def _rows(self, banks: Leaves, part: str, ones: int) -> Tensor:
         """A bank's rows, [N, R, ..., D], broadcast over the batch."""

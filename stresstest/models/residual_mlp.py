@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring, run_blocks
+from stresstest.models.block import (
+    Watch,
+    declare_scalar_gate,
+    declare_wiring,
+    mean_cross_entropy,
+    run_blocks,
+)
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.norms import apply_norm, declare_norm
@@ -60,11 +66,7 @@ class ResidualMlp:
         ends = {(kind, 0): bank[:, 0] for kind, bank in leaves.items() if kind in _ENDS}
         x_RBD = self.blocks(leaves, self.embed(ends, inputs), into)
         logits_RBC = self._read_out(ends, x_RBD)
-        flat = logits_RBC.flatten(0, 1)
-        losses = F.cross_entropy(
-            flat if flat.dtype == torch.float64 else flat.float(), targets.flatten(), reduction="none"
-        )
-        return losses.view(targets.shape).mean(1)
+        return mean_cross_entropy(logits_RBC, targets)
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, D], of inputs [R, B, I]."""
@@ -96,12 +98,15 @@ class ResidualMlp:
         """Give back the blocks' workspace."""
         self._stack.release()
 
-    def activation_bytes(self, batch_size: int) -> int:
-        """An estimate of what one replica keeps for its backward pass, in float32."""
+    def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
+        """An estimate of what one replica keeps for its backward pass, in float32 or under autocast."""
         wirings = self.wirings.values() if self.spec.norm != "none" else ()
         norms = max((sum((w.pre_norm, w.inner_norm, w.out_norm, w.post_norm)) for w in wirings), default=0)
-        kept = self.spec.depth * self.spec.width * (2.0 + 1.5 * norms) + 2 * self.num_inputs
-        return int(4 * batch_size * kept) + _VIEW_BYTES * self.spec.depth
+        a_block = (4.0 if autocast else 2.0) + 1.5 * norms  # tensors of the width; autograd keeps more
+        kept = batch_size * (self.spec.depth * self.spec.width * a_block + 2 * self.num_inputs)
+        if autocast:
+            kept += self.spec.depth * self.spec.width**2 / 2  # the weights in half precision
+        return int(4 * kept) + _VIEW_BYTES * self.spec.depth
 
     def _read_out(self, parameters: Parameters, x_RBD: Tensor) -> Tensor:
         if self.variant.final_norm:

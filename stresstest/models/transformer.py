@@ -12,7 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring, run_blocks
+from stresstest.models.block import (
+    Watch,
+    declare_scalar_gate,
+    declare_wiring,
+    mean_cross_entropy,
+    run_blocks,
+)
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
@@ -63,17 +69,12 @@ class Transformer:
 
     def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
         """Mean next-byte cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
-        logits_RNV = self.logits(self.layout.unbind(leaves), inputs)
-        flat = logits_RNV.flatten(0, 1)
-        losses = F.cross_entropy(
-            flat if flat.dtype == torch.float64 else flat.float(), targets.flatten(), reduction="none"
-        )
-        return losses.view(inputs.shape[0], -1).mean(1)
+        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs), targets)
 
     def release(self) -> None:
         """Nothing is kept."""
 
-    def activation_bytes(self, batch_size: int) -> int:
+    def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         spec = self.spec
         return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * VOCABULARY)

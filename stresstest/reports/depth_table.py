@@ -10,26 +10,43 @@ from typing import Any, NamedTuple
 
 from stresstest.findings.depth_sweep import growth_words, why_failed
 from stresstest.findings.words import bracket, interval, number
-from stresstest.results import Bracket, Cell, MetricSummary, Result, SummaryRow, TrendRow, summarise
+from stresstest.results import (
+    TRAINED,
+    Bracket,
+    Cell,
+    MetricSummary,
+    Result,
+    SummaryRow,
+    TrendRow,
+    interval_rank,
+    summarise,
+)
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class Column(NamedTuple):
-    """A header in one or two lines, and a row's text."""
+    """A header in one or two lines, a row's text, and its class on a page."""
 
     header: str
     text: Callable[[SummaryRow], str]
     wide: bool = False  # left out where there is little room
+    css: Callable[[SummaryRow], str] = lambda row: ""
 
 
 def main_columns(result: Result) -> list[Column]:
     """What was trained at each depth; at initialisation alone, how signal and gradient come through."""
+    if result.spec["init_only"]:
+        return signal_columns()
     metrics = {name for row in result.summary for name in row.metrics}
     columns = []
     if "recipe_loss" in metrics or "steps_to_target" in metrics:
         columns += [
-            Column("fixed\nrecipe", lambda row: _outcome(row, result.cells, result.spec)),
+            Column(
+                "fixed\nrecipe",
+                lambda row: _outcome(row, result)[1],
+                css=lambda row: "trains" if _outcome(row, result)[0] else "fails",
+            ),
             Column("steps to\ntarget", _value("steps_to_target")),
             Column("recipe\nloss", _value("recipe_loss")),
         ]
@@ -44,11 +61,11 @@ def main_columns(result: Result) -> list[Column]:
         columns.append(Column("ms a\nstep", lambda row: _scaled(row, "seconds_per_step", 1e3)))
     if "peak_bytes" in metrics:
         columns.append(Column("peak\nMiB", lambda row: _scaled(row, "peak_bytes", 2.0**-20), wide=True))
-    columns += [
+    return [
+        *columns,
         Column("gradient\n1st/last", _value("grad_ratio")),
-        Column("stream\ngrowth", _value("stream_growth"), wide=bool(columns)),
+        Column("stream\ngrowth", _value("stream_growth"), wide=True),
     ]
-    return columns if not result.spec["init_only"] else signal_columns()
 
 
 def signal_columns() -> list[Column]:
@@ -64,6 +81,61 @@ def signal_columns() -> list[Column]:
         Column("Jacobian\nmean sq", _value("jacobian_mean_square")),
         Column("Jacobian\ncondition", _value("jacobian_condition"), wide=True),
     ]
+
+
+def legend(result: Result) -> str:
+    """What the columns mean."""
+    spec = result.spec
+    sentences = [f"Medians over {len(spec['seeds'])} seeds." if len(spec["seeds"]) > 1 else "One seed."]
+    metrics = {name for row in result.summary for name in row.metrics}
+    if "steps_to_target" in metrics:
+        target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
+        sentences.append(
+            f"Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of {target:.2f}; "
+            "recipe loss: on held-out data, of those that got to the end."
+        )
+    if "max_stable_lr" in metrics:
+        sentences.append(
+            f"max_stable_lr: from the last constant LR that trained to the first that did not, one "
+            f"{spec['hold_resolution']} apart, in brackets {_interval_words(result)}."
+        )
+    sentences.append(
+        "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block over "
+        "last. Stream growth: its RMS after the last block over that before the first."
+    )
+    if spec["init_only"]:
+        sentences.append(
+            "Similarity: mean cosine between "
+            f"{'images' if spec['task'] == 'images' else 'tokens'} after the last block. Jacobian: of the stream after "
+            "the last block by that before the first, mean squared singular value."
+        )
+    return " ".join(sentences)
+
+
+def trend_legend(result: Result) -> str:
+    """What the trends mean, and how sure they are."""
+    metrics = {name for row in result.trends for name in row.metrics}
+    sentences = []
+    if "max_trainable_depth" in metrics:
+        sentences.append("max trainable depth: the last depth that trains and the first that does not.")
+    if any(name.endswith(("_exponent", "_rate")) for name in metrics):
+        sentences.append(
+            "depth^b: least squares in log-log, seed by seed; b^depth where the values go geometrically. Gradient of "
+            "the last block and activations (stream plus branch there) are those at initialisation."
+        )
+    sentences.append(f"Medians, in brackets {_interval_words(result)}.")
+    if "max_stable_lr_exponent" in metrics:
+        sentences.append("For max_stable_lr a seed counts with every slope that its brackets allow.")
+    return " ".join(sentences)
+
+
+def _interval_words(result: Result) -> str:
+    count = len(result.spec["seeds"])
+    if count == 1:
+        return "the bracket of the one seed"
+    rank, coverage = interval_rank(count)
+    what = "the range over seeds" if rank == 1 else "an interval over seeds"
+    return f"{what}, which covers the median {coverage:.0%} of the time"
 
 
 class TrainingRow(NamedTuple):
@@ -118,15 +190,32 @@ def gradient_points(signal: Mapping[str, Any]) -> list[tuple[float, float]]:
     return [(float(block), norm) for block, norm in pairs if norm]
 
 
-def histogram(cell: Cell) -> tuple[str, float, float] | None:
-    """(bars, log10 of the ends) of the singular values above zero; `None` where the Jacobian is not finite."""
-    jacobian = cell.signal.get("jacobian")
-    if not jacobian or not jacobian["shares"]:
-        return None
+def first_seed_cells(result: Result, depth: int) -> list[Cell]:
+    """The cells of the first seed at a depth that have a signal, in the order of the variants."""
+    first = result.spec["seeds"][0]
+    return [cell for cell in result.cells if (cell.depth, cell.seed) == (depth, first) and cell.signal]
+
+
+def depth_words(row: SummaryRow, result: Result) -> str:
+    """The depth, and how many seeds it has if not all."""
+    count = max((metric.n for metric in row.metrics.values()), default=0)
+    total = len(result.spec["seeds"])
+    return str(row.depth) if count == total else f"{row.depth} ({count} of {total} seeds)"
+
+
+def spectrum_words(cell: Cell, room: int = 400) -> str:
+    """The singular values above zero as bars over log10, and the share of zeros."""
+    jacobian = cell.signal["jacobian"]
+    if jacobian is None:
+        return "not finite"
     shares, edges = jacobian["shares"], jacobian["log10_edges"]
+    if not shares:
+        return "all zero"
     most = max(shares)
     bars = "".join(" " if not share else _BLOCKS[round(share / most * (len(_BLOCKS) - 1))] for share in shares)
-    return bars, edges[0], edges[-1]
+    between = bars if len(bars) <= room - 20 else "to"
+    zeros = f", {jacobian['zero_share']:.0%} zero" if jacobian["zero_share"] else ""
+    return f"{edges[0]:.3g} {between} {edges[-1]:.3g}{zeros}"
 
 
 def law_words(cell: Cell) -> str:
@@ -168,14 +257,13 @@ def _scaled(row: SummaryRow, metric: str, factor: float) -> str:
     return "-" if low is None else number(low * factor)
 
 
-def _outcome(row: SummaryRow, cells: Sequence[Cell], spec: Mapping[str, Any]) -> str:
-    """How many seeds trained, and how most of the others failed."""
-    mine = [c for c in cells if (c.variant, c.depth, c.status) == (row.variant, row.depth, "done")]
-    failed = [why_failed(cell, spec)[0] for cell in mine if cell.recipe["outcome"] not in ("stable", "spiked")]
+def _outcome(row: SummaryRow, result: Result) -> tuple[bool, str]:
+    """(whether all seeds trained, how many did or how most of the others failed)."""
+    mine = [c for c in result.cells if (c.variant, c.depth, c.status) == (row.variant, row.depth, "done")]
+    failed = [why_failed(cell, result.spec)[0] for cell in mine if cell.recipe["outcome"] not in TRAINED]
     if not failed:
-        return f"trains {len(mine)}/{len(mine)}"
-    word = max(failed, key=failed.count)
-    return f"{word} {len(failed)}/{len(mine)}"
+        return True, f"trains {len(mine)}/{len(mine)}"
+    return False, f"{max(failed, key=failed.count)} {len(failed)}/{len(mine)}"
 
 
 def _depths(metric: MetricSummary | None) -> str:

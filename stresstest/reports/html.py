@@ -10,10 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stresstest.findings.words import interval, lr, middle
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
+from stresstest.reports.words import LR_RANGE_COLUMNS
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
-_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
 
 
 def render_html(result: Result) -> str:
@@ -30,7 +30,7 @@ def render_html(result: Result) -> str:
 
 def _lr_range_facts(result: Result) -> dict[str, Any]:
     return {
-        "columns": _COLUMNS,
+        "columns": LR_RANGE_COLUMNS,
         "value": _value,
         "times": lambda row: _value(row.times_weakest),
         "chart": lambda row: _chart(result, row),

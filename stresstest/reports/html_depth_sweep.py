@@ -8,14 +8,18 @@ from typing import Any, Literal
 
 from stresstest.findings.words import number
 from stresstest.reports.depth_table import (
+    depth_words,
+    first_seed_cells,
     gradient_points,
-    histogram,
     law_words,
+    legend,
     main_columns,
     signal_columns,
+    spectrum_words,
     stable_lr_points,
     training_rows,
     trend_columns,
+    trend_legend,
 )
 from stresstest.reports.words import sweep_words
 from stresstest.results import Result
@@ -24,6 +28,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 260, 60, 24, 10, 16
 _COLORS = ("#2456b3", "#b3261e", "#1a7f4b", "#8a5a00", "#7a3fa0", "#00798c", "#c2477f", "#5c6670")
 _DASHES = ("none", "6 3", "2 3")  # told apart without colour too
 _MANY_TICKS = 8
+_CHARTED_DEPTHS = 4
 
 Points = Sequence[tuple[float, float]]
 
@@ -34,8 +39,11 @@ def depth_sweep_facts(result: Result) -> dict[str, Any]:
         "setting": sweep_words(result),
         "columns": main_columns(result),
         "signal": [] if result.spec["init_only"] else signal_columns(),
+        "legend": legend(result),
+        "depth": lambda row: depth_words(row, result),
         "training": training_rows(result),
         "trends": trend_columns(result) if len(result.spec["depths"]) > 1 else [],
+        "trend_legend": trend_legend(result),
         "charts": _charts(result),
         "spectra": _spectra(result),
     }
@@ -50,18 +58,17 @@ def _charts(result: Result) -> list[dict[str, Any]]:
             "depth",
         )
     ]
-    first = result.spec["seeds"][0]
-    for depth in sorted({cell.depth for cell in result.cells}):
-        cells = [c for c in result.cells if (c.depth, c.seed) == (depth, first) and c.signal]
+    depths = sorted({row.depth for row in result.summary})
+    for depth in depths[:: -max(1, len(depths) // _CHARTED_DEPTHS)]:
         charts.append(
             _chart(
-                f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {first}",
-                {cell.variant: gradient_points(cell.signal) for cell in cells},
+                f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {result.spec['seeds'][0]}",
+                {cell.variant: gradient_points(cell.signal) for cell in first_seed_cells(result, depth)},
                 "block",
             )
         )
-    for cell in result.cells:
-        if cell.seed == first and cell.signals:
+    for cell in first_seed_cells(result, max(depths, default=0)):
+        if cell.signals:
             curves = {"at initialisation": gradient_points(cell.signal)}
             curves |= {f"before step {step}": gradient_points(signal) for step, signal in cell.signals.items()}
             charts.append(_chart(f"Gradient norm while training: {cell.variant}, depth {cell.depth}", curves, "block"))
@@ -134,21 +141,17 @@ class _Axis:
 
 
 def _spectra(result: Result) -> list[dict[str, str]]:
-    lines = []
-    first = result.spec["seeds"][0]
-    for cell in result.cells:
-        jacobian = cell.signal.get("jacobian")
-        if cell.seed != first or not cell.signal:
-            continue
-        found = histogram(cell)
-        lines.append(
-            {
-                "variant": cell.variant,
-                "depth": str(cell.depth),
-                "law": law_words(cell),
-                "bars": "not finite" if found is None else f"{found[1]:.3g} {found[0]} {found[2]:.3g}",
-                "mean_square": "-" if jacobian is None else number(jacobian["mean_square"]),
-                "zeros": "-" if jacobian is None else f"{jacobian['zero_share']:.0%}",
-            }
-        )
-    return lines
+    rows = {(row.variant, row.depth): row for row in result.summary}
+    mean_square = next(column for column in signal_columns() if column.header == "Jacobian\nmean sq")
+    return [
+        {
+            "variant": variant,
+            "depth": str(depth),
+            "law": law_words(cell),
+            "bars": spectrum_words(cell),
+            "mean_square": mean_square.text(row),
+        }
+        for (variant, depth), row in rows.items()
+        for cell in first_seed_cells(result, depth)
+        if cell.variant == variant
+    ]

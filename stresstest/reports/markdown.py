@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from stresstest.findings.words import interval, middle
 from stresstest.reports.depth_table import main_columns, signal_columns, training_rows, trend_columns
+from stresstest.reports.words import LR_RANGE_COLUMNS
 from stresstest.results import MetricSummary, Result
-
-_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
 
 
 def render_markdown(result: Result) -> str:
@@ -20,8 +19,8 @@ def render_markdown(result: Result) -> str:
 
 
 def _lr_range(result: Result) -> list[str]:
-    rows = [[row.variant, *(_value(row.metrics.get(name)) for name in _COLUMNS)] for row in result.summary]
-    return _table(["variant", *_COLUMNS], rows)
+    rows = [[row.variant, *(_value(row.metrics.get(name)) for name in LR_RANGE_COLUMNS)] for row in result.summary]
+    return _table(["variant", *LR_RANGE_COLUMNS], rows)
 
 
 def _depth_sweep(result: Result) -> list[str]:

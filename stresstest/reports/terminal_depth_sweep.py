@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -17,23 +16,26 @@ from stresstest.reports.chart import line_chart
 from stresstest.reports.depth_table import (
     Column,
     TrainingRow,
+    depth_words,
+    first_seed_cells,
     gradient_points,
-    histogram,
     law_words,
+    legend,
     main_columns,
     signal_columns,
+    spectrum_words,
     stable_lr_points,
     training_rows,
     trend_columns,
+    trend_legend,
 )
-from stresstest.reports.words import paragraph, sweep_words
+from stresstest.reports.words import paragraph, plain_table, sweep_words
 from stresstest.results import Cell, Result, SummaryRow
 
-_WIDE = 100  # columns from which a table has air between its columns
 _LABEL = 20
 _CHART_HEIGHT = 3
 _CHART_WIDTH = 60
-_COARSE_BARS = {"▁": ".", "▂": ":", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "%", "█": "#"}
+_COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█", ".:-=+*%#")
 
 
 def print_depth_sweep(result: Result, console: Console) -> None:
@@ -44,11 +46,11 @@ def print_depth_sweep(result: Result, console: Console) -> None:
     if not result.summary:
         return
     console.print(_table(result, console))
-    paragraph(console, _legend(result), style="dim")
+    paragraph(console, legend(result), style="dim")
     console.print()
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         console.print(_trends(result, console.width))
-        paragraph(console, _trend_legend(result), style="dim")
+        paragraph(console, trend_legend(result), style="dim")
         console.print()
     if rows := training_rows(result):
         console.print(Text("Signal propagation before steps of the fixed recipe", style="bold"))
@@ -67,7 +69,7 @@ def _title(result: Result) -> str:
 
 def _table(result: Result, console: Console) -> Table:
     """As many columns as there is room for."""
-    rows = [((str(row.depth),), row) for row in result.summary]
+    rows = [((depth_words(row, result),), row) for row in result.summary]
     return _fitted(["depth"], rows, main_columns(result), console)
 
 
@@ -80,7 +82,7 @@ def _fitted(
     keys: Sequence[str], rows: Sequence[tuple[tuple[str, ...], SummaryRow]], columns: list[Column], console: Console
 ) -> Table:
     while True:
-        table = _plain_table(console.width)
+        table = plain_table(console.width)
         table.add_column("variant", no_wrap=True)
         for header in (*keys, *(column.header for column in columns)):
             table.add_column(header, justify="right", no_wrap=True)
@@ -100,7 +102,7 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _trends(result: Result, width: int) -> Table:
-    table = _plain_table(width)
+    table = plain_table(width)
     table.add_column("over depth", no_wrap=True)
     columns = trend_columns(result)
     for header, _ in columns:
@@ -110,58 +112,14 @@ def _trends(result: Result, width: int) -> Table:
     return table
 
 
-def _plain_table(width: int) -> Table:
-    wide = width >= _WIDE
-    return Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
-
-
-def _legend(result: Result) -> str:
-    spec = result.spec
-    sentences = [f"Medians over {len(spec['seeds'])} seeds." if len(spec["seeds"]) > 1 else "One seed."]
-    metrics = {name for row in result.summary for name in row.metrics}
-    if "steps_to_target" in metrics:
-        target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
-        sentences.append(
-            f"Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of {target:.2f}; "
-            "recipe loss: on held-out data, of those that got to the end."
-        )
-    if "max_stable_lr" in metrics:
-        summary = next(row.metrics["max_stable_lr"] for row in result.summary if "max_stable_lr" in row.metrics)
-        sentences.append(
-            f"max_stable_lr: from the last constant LR that trained to the first that did not, one "
-            f"{spec['hold_resolution']} apart, in brackets an interval over seeds"
-            + (f" that covers the median {summary.coverage:.0%} of the time." if summary.n > 1 else ".")
-        )
-    sentences.append(
-        "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block over "
-        "last. Stream growth: its RMS after the last block over that before the first."
-    )
-    if spec["init_only"]:
-        sentences.append(
-            "Similarity: mean cosine between "
-            f"{'images' if spec['task'] == 'images' else 'tokens'} after the last block. Jacobian: of the stream after "
-            "the last block by that before the first, mean squared singular value."
-        )
-    return " ".join(sentences)
-
-
-def _trend_legend(result: Result) -> str:
-    if all(set(row.metrics) <= {"max_trainable_depth"} for row in result.trends):
-        return "The last depth that trains and the first that does not: median, and the range over seeds."
-    text = "Least squares over the depths in log-log, seed by seed: median, and the range over seeds."
-    if any("max_stable_lr_exponent" in row.metrics for row in result.trends):
-        text += " For max_stable_lr each seed's range holds every slope that its brackets allow."
-    return text
-
-
 def _charts(result: Result, console: Console) -> Iterator[Text]:
     variants = list(dict.fromkeys(row.variant for row in result.summary))
     curves = {variant: stable_lr_points(result.summary, variant) for variant in variants}
     yield from _chart("max_stable_lr against depth, both logarithmic, medians", "depth", curves, console, math.log)
     if result.spec["init_only"]:
         deepest = max(row.depth for row in result.summary)
-        cells = {cell.variant: cell for cell in reversed(result.cells) if cell.depth == deepest and cell.signal}
-        curves = {variant: gradient_points(cells[variant].signal) for variant in variants if variant in cells}
+        cells = first_seed_cells(result, deepest)
+        curves = {cell.variant: gradient_points(cell.signal) for cell in cells}
         title = f"Gradient norm (logarithmic) over the blocks at depth {deepest}, seed {result.spec['seeds'][0]}"
         yield from _chart(title, "block", curves, console, lambda block: block / deepest)
         yield from _spectra(cells, deepest, console)
@@ -197,22 +155,12 @@ def _chart(
     yield Text("")
 
 
-def _spectra(cells: Mapping[str, Cell], depth: int, console: Console) -> Iterator[Text]:
-    """The Jacobian's singular values and the stream's growth, a line a variant."""
-    yield Text(f"Stream over the blocks, and log10 singular values of the Jacobian, at depth {depth}", style="bold")
-    for variant, cell in cells.items():
-        found = histogram(cell)
-        jacobian = cell.signal["jacobian"]
-        if found is None:
-            shape = "not finite" if jacobian is None else "all zero"
-        else:
-            bars, low, high = found
-            if len(bars) > console.width - _LABEL - 40:
-                bars = ""
-            shape = f"{low:.3g} {bars} {high:.3g}" if bars else f"{low:.3g} to {high:.3g}"
-            if console.options.ascii_only:
-                shape = "".join(_COARSE_BARS.get(c, c) for c in shape)
-            zeros = jacobian["zero_share"]
-            shape += f", {zeros:.0%} zero" if zeros else ""
-        yield Text.assemble((f"{variant:<{_LABEL}.{_LABEL}}", "bold"), f"{law_words(cell):<16}", shape)
+def _spectra(cells: Sequence[Cell], depth: int, console: Console) -> Iterator[Text]:
+    """The stream's growth and the Jacobian's singular values, a line a variant."""
+    yield Text(f"Stream over the blocks and log10 singular values of the Jacobian, at depth {depth}", style="bold")
+    for cell in cells:
+        shape = spectrum_words(cell, console.width - _LABEL - 20)
+        if console.options.ascii_only:
+            shape = shape.translate(_COARSE_BARS)
+        yield Text.assemble((f"{cell.variant:<{_LABEL}.{_LABEL}}", "bold"), f"{law_words(cell):<16}", shape)
     yield Text("")

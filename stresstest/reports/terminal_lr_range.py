@@ -5,17 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stresstest.findings.words import interval, middle
 from stresstest.reports.chart import line_chart, place
-from stresstest.reports.words import data_words, paragraph
+from stresstest.reports.words import WIDE, data_words, paragraph, plain_table
 from stresstest.results import MetricSummary, Result, SummaryRow
 
-_WIDE = 100  # columns from which the table has air between its columns
 _CHART_HEIGHT = 3
 _LABEL = 13
 
@@ -52,14 +50,13 @@ def _setting(result: Result) -> str:
 
 
 def _table(result: Result, width: int) -> Table:
-    wide = width >= _WIDE
-    table = Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
+    table = plain_table(width)
     table.add_column("variant", overflow="fold")
     columns = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
     if result.spec["lr_window"]:
         columns.insert(1, "lr_window")
     for name in (columns[0], "x weakest", *columns[1:]):
-        table.add_column(name if wide else _in_two(name), justify="right", no_wrap=True)
+        table.add_column(name if width >= WIDE else _in_two(name), justify="right", no_wrap=True)
     for row in result.summary:
         seeds = sum(row.outcomes.values())
         cells = [_cell(row.metrics.get(name), seeds) for name in columns]

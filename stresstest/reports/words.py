@@ -6,10 +6,15 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from stresstest.results import Result
+
+WIDE = 100  # columns of a terminal from which a table has air
+LR_RANGE_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
 
 
 def paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
@@ -17,6 +22,12 @@ def paragraph(console: Console, text: str, bullet: str = "", style: str = "") ->
     indent = " " * len(bullet)
     for line in textwrap.wrap(text, min(console.width, 110), initial_indent=bullet, subsequent_indent=indent):
         console.print(Text(line, style=style))
+
+
+def plain_table(width: int) -> Table:
+    """A table without a frame; where there is room, with air between its columns and a line under the headers."""
+    wide = width >= WIDE
+    return Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
 
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -34,13 +34,12 @@ from tables import show
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stresstest.engine.divergence import TRAINED
 from stresstest.engine.population import Population
 from stresstest.experiments.boundary import measure_boundary, ramp_lrs
-from stresstest.experiments.cells import CellPlan, Task, make_bench, train_cells
+from stresstest.experiments.cells import CellPlan, Group, make_bench, train_cells
 from stresstest.experiments.lr_range import plan
 from stresstest.experiments.measure import Bench, hold, ramp
-from stresstest.results import count
+from stresstest.results import TRAINED, count
 from stresstest.specs import LrRangeSpec, resolve
 from stresstest.tasks.task import INITIAL
 
@@ -171,7 +170,7 @@ def our_ramp(spec: LrRangeSpec, variant: str, seed: int) -> Answer:
 
 
 def our_hold(spec: LrRangeSpec, variant: str, seed: int) -> Answer:
-    cell = train_cells(measure_boundary, Task(spec, "cpu", (CellPlan("", variant, spec.depth, seed),)))[0].cell
+    cell = train_cells(measure_boundary, Group(spec, "cpu", (CellPlan("", variant, spec.depth, seed),)))[0].cell
     steps = cell.ramp["steps"] + sum(trial["steps"] for trial in cell.hold)
     return Answer(None, cell.metrics["max_stable_lr"].low, steps)
 

@@ -76,7 +76,7 @@ def test_stream_branch_and_sum_are_those_of_the_blocks(kind: str) -> None:
     model.walk(parameters, streams[0], watch)
     found = measure_signal(model, row_P, batches, 0)
     np.testing.assert_allclose(found.stream_rms, [float(x.square().mean().sqrt()) for x in streams], rtol=1e-10)
-    np.testing.assert_allclose(found.sum_rms, [float(x.square().mean().sqrt()) for x in sums], rtol=1e-10)
+    np.testing.assert_allclose(found.activation_rms, [float(x.square().mean().sqrt()) for x in sums], rtol=1e-10)
     for x, similarity in zip(streams, found.similarity, strict=True):
         rows = x[0] if x.dim() == 4 else x  # sequences of tokens, or one batch of images
         pairs = [
@@ -93,7 +93,9 @@ def test_stream_branch_and_sum_are_those_of_the_blocks(kind: str) -> None:
 def test_every_variant_has_a_signal_and_every_number_a_name(kind: str, variant: str) -> None:
     found = signal_of(kind, variant, depth=3)
     assert set(found.metrics()) <= set(METRICS)
-    assert {"grad_last", "stream_growth", "sum_rms", "similarity", "jacobian_mean_square"} <= set(found.metrics())
+    assert {"grad_last", "stream_growth", "activation_rms", "similarity", "jacobian_mean_square"} <= set(
+        found.metrics()
+    )
     record = found.record()
     assert record["blocks"] == [1, 2, 3]
     assert all(len(record[name]) == 3 for name in found.curves)
@@ -175,7 +177,7 @@ def theory(variant: str, depth: int, width: int, tokens: int, seed: int) -> np.n
     generator = torch.Generator().manual_seed(seed)
     stream = torch.randn(1, 8, tokens, width, dtype=torch.float64, generator=generator)
     curves = signal._watched(model, parameters, stream)
-    return np.square(curves["sum_rms"])
+    return np.square(curves["activation_rms"])
 
 
 def test_lemma_2_of_xiong_for_post_ln() -> None:

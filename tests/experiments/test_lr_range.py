@@ -16,7 +16,7 @@ from stresstest.choices import parse_choice
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.boundary import measure_boundary, ramp_lrs
-from stresstest.experiments.cells import CellPlan, Plan, Task, run, train_cells
+from stresstest.experiments.cells import CellPlan, Group, Plan, run, train_cells
 from stresstest.experiments.lr_range import plan
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
@@ -97,7 +97,7 @@ def test_seeds_in_one_population_give_the_cells_they_give_alone(whole: tuple[lis
         measured.cell
         for variant in small.spec.variant
         for measured in train_cells(
-            measure_boundary, Task(small.spec, "cpu", tuple(c for c in small.cells if c.variant == variant))
+            measure_boundary, Group(small.spec, "cpu", tuple(c for c in small.cells if c.variant == variant))
         )
     ]
     assert records(sorted(together, key=lambda cell: cell.seed)) == records(whole[0])

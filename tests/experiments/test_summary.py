@@ -126,8 +126,8 @@ def test_an_octaves_bracket_shows_in_the_interval_of_the_exponent() -> None:
 
 def test_growth_at_initialisation_is_a_power_or_a_rate_by_which_fits() -> None:
     depths = (10, 30, 100)
-    power = swept({(depth, 0): depth**0.5 for depth in depths}, "sum_rms")
-    geometric = swept({(depth, 0): 1.1**depth for depth in depths}, "sum_rms")
+    power = swept({(depth, 0): depth**0.5 for depth in depths}, "activation_rms")
+    geometric = swept({(depth, 0): 1.1**depth for depth in depths}, "activation_rms")
     assert "activation_exponent" in trend_rows(power, "adam")[0].metrics
     [row] = trend_rows(geometric, "adam")
     assert "activation_exponent" not in row.metrics

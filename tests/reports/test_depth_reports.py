@@ -20,7 +20,7 @@ from stresstest.reports.terminal import print_result
 from stresstest.results import RESULT_SCHEMA, Bracket, Cell, Result, Status
 from stresstest.specs import DepthSweepSpec, resolve
 
-HEALTHY = {"grad_ratio": 1.0, "grad_last": 0.2, "stream_growth": 2.0, "sum_rms": 2.0, "similarity": 0.4}
+HEALTHY = {"grad_ratio": 1.0, "grad_last": 0.2, "stream_growth": 2.0, "activation_rms": 2.0, "similarity": 0.4}
 EXACT = Bracket.exactly
 
 
@@ -230,8 +230,8 @@ def test_findings_of_a_hold_say_how_the_lr_goes_with_depth_and_how_sure_that_is(
         result, "post-ln"
     )
     text = text_of(result, "pre-ln")
-    assert "changes as depth^0 (" in text
-    assert "the interval allows no change" in text
+    assert "goes as depth^0 (" in text
+    assert "that is not told from no change" in text
 
 
 def test_a_depth_at_which_no_lr_trains_is_said_to_be_left_out() -> None:
