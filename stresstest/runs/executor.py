@@ -24,6 +24,7 @@ Answer = TypeVar("Answer")
 # One thread a process: two OpenMP threads on a shared machine wait for each other.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _ATTEMPTS = 3
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def run_tasks(
     SIGINT and SIGTERM raise `InterruptedRunError` at once: what was yielded is the caller's.
     """
     guarded = _Limited(work) if limited else work
-    with _signals_raise():
+    with _signals_raise() as signals:
         if jobs == 1 or len(tasks) == 1:
-            yield from _here(guarded, tasks)
+            yield from _here(guarded, tasks, signals)
         else:
-            yield from _in_processes(guarded, tasks, min(jobs, len(tasks)))
+            yield from _in_processes(guarded, tasks, min(jobs, len(tasks)), signals)
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,30 @@ class _Limited(Generic[Task, Answer]):
             return self.work(task)
 
 
-def _here(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[Done[Task, Answer]]:
+class _Signals:
+    """The signal that came, if any. What a handler raises is lost inside a destructor or a callback of
+    the garbage collector, so it is asked for as well.
+    """
+
+    code: ExitCode | None = None
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        self.code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        self.check()
+
+    def check(self) -> None:
+        if self.code is not None:
+            raise InterruptedRunError("interrupted", self.code)
+
+
+def _here(work: Callable[[Task], Answer], tasks: Sequence[Task], signals: _Signals) -> Iterator[Done[Task, Answer]]:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for task in tasks:
+            signals.check()
             try:
                 done = Done[Task, Answer](task, work(task))
             except InterruptedRunError:
@@ -88,7 +106,9 @@ def _here(work: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[Don
         torch.set_num_threads(threads)
 
 
-def _in_processes(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int) -> Iterator[Done[Task, Answer]]:
+def _in_processes(
+    work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int, signals: _Signals
+) -> Iterator[Done[Task, Answer]]:
     """A worker that dies can bring its pool down: what it took along is tried again in a new one."""
     from pebble import ProcessPool
 
@@ -97,22 +117,23 @@ def _in_processes(work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: i
     for attempt in range(1, _ATTEMPTS + 1):
         brought_down: list[Task] = []
         context = multiprocessing.get_context("spawn")
-        with ProcessPool(max_workers=min(jobs, len(left)), context=context, initializer=_ignore_signals) as pool:
+        pool = ProcessPool(max_workers=min(jobs, len(left)), context=context, initializer=_ignore_signals)
+        try:
             futures: dict[Future[Answer], Task] = {pool.schedule(work, args=[task]): task for task in left}
-            try:
-                while futures:
-                    ended, _ = wait(futures, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        task, error = futures.pop(future), future.exception()
-                        if isinstance(error, BrokenProcessPool) and attempt < _ATTEMPTS:
-                            brought_down.append(task)
-                        elif error is None:
-                            yield Done(task, future.result())
-                        else:
-                            yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
-            finally:
-                pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-                pool.join()
+            while futures:
+                ended, _ = wait(futures, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                signals.check()
+                for future in ended:
+                    task, error = futures.pop(future), future.exception()
+                    if isinstance(error, BrokenProcessPool) and attempt < _ATTEMPTS:
+                        brought_down.append(task)
+                    elif error is None:
+                        yield Done(task, future.result())
+                    else:
+                        yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
+        finally:
+            pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
+            pool.join()
         if not brought_down:
             return
         left = brought_down
@@ -129,17 +150,14 @@ def _ignore_signals() -> None:
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-        raise InterruptedRunError("interrupted", code)
-
+def _signals_raise() -> Iterator[_Signals]:
+    signals = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
+        yield signals  # Python delivers signals to the main thread only
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signals.take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

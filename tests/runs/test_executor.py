@@ -80,6 +80,22 @@ def test_a_signal_stops_the_run_and_then_means_what_it_meant(number: signal.Sign
     assert signal.getsignal(number) == before
 
 
+@both
+def test_a_signal_in_a_destructor_is_not_lost(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupts:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: ignored.append(unraisable.exc_type))
+    running = run_tasks(one_over, [1.0, 2.0, 4.0, 8.0], jobs)
+    next(running)
+    Interrupts()
+    assert ignored == [InterruptedRunError]
+    with pytest.raises(InterruptedRunError):
+        list(running)
+
+
 def test_a_signal_ends_the_workers_at_once() -> None:
     ask = operator.methodcaller("__call__")
     tasks = [partial(os.kill, os.getpid(), signal.SIGINT), partial(time.sleep, 3600), partial(time.sleep, 3600)]
