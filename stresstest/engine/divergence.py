@@ -23,13 +23,13 @@ class Rules:
 
     level_window: int = 5  # the level is the median of this many losses
     persistence: int = 5  # consecutive steps before an explosion or a relapse counts
+    patience: int = 50  # consecutive steps after which neither comes back under a constant LR
     explosion_share: float = 0.1  # of the loss at initialisation, above it
     explosion_sigmas: float = 3.0  # or this many standard deviations of it
     far_above_chance: float = 0.5  # l0 above chance by this share of chance: chance is the reference
     relapse_share: float = 0.5  # of what was learned beyond the constant predictor, given back; or so
     # much that less than half of progress_share is left
     recovery_share: float = 0.25  # back below this share: recovered
-    relapse_patience: int = 50  # steps after which a relapse under constant LR counts as final
     progress_share: float = 0.05  # of the baseline loss, below it: less is not learning
     noise_sigmas: float = 5.0  # of the level's noise, if more: the floor below which nothing counts
 
@@ -57,7 +57,7 @@ class Judgement:
 
     onset_step: first loss at which it had begun to lose what it had learned, for good; `None` too
     where it never learned more than the constant predictor, so that there was nothing to lose.
-    explosion_step: first loss that was non-finite or above where training started.
+    explosion_step: first loss that was non-finite, or above where training started for good.
     """
 
     outcome: Outcome
@@ -70,11 +70,17 @@ class Judgement:
 
 
 class Detector:
-    """Applies the rules to one replica's losses as they come."""
+    """Applies the rules to one replica's losses as they come.
 
-    def __init__(self, reference: Reference, rules: Rules = Rules()) -> None:
+    After `patience` consecutive steps an explosion or a relapse is final: the first steps of AdaGrad
+    may throw the loss far up and yet be forgotten. `None` is for a ramp, where no later step is
+    gentler: an explosion is final as soon as it counts, and a relapse goes on to explode.
+    """
+
+    def __init__(self, reference: Reference, rules: Rules = Rules(), patience: float | None = None) -> None:
         self.reference = reference
         self.rules = rules
+        self.patience = patience
         self._window: deque[float] = deque(maxlen=rules.level_window)
         self._step = 0
         self._best = float("inf")
@@ -89,13 +95,13 @@ class Detector:
 
     @property
     def over(self) -> bool:
-        """Exploded or non-finite: nothing that follows is looked at."""
+        """Exploded for good or non-finite: nothing that follows is looked at."""
         return self._explosion_step is not None
 
     @property
     def settled(self) -> bool:
-        """Over, or relapsed for so long that a constant learning rate will not bring it back."""
-        return self.over or self._bad_length >= self.rules.relapse_patience
+        """Over, or relapsed for good."""
+        return self.over or (self.patience is not None and self._bad_length >= self.patience)
 
     def update(self, loss: float, nonfinite: Reason | Literal[""] = "") -> None:
         """Take the next loss, or the fact that something of this step is not finite."""
@@ -117,16 +123,19 @@ class Detector:
         learned = self._learned > self.floor
         onset = self._bad_since if relapsed else None
         outcome: Outcome
-        if self._explosion_step is not None:
+        explosion = self._explosion_step
+        if explosion is None and self._above_length >= self.rules.persistence:
+            explosion = self._above_since
+        if explosion is not None:
             outcome = "nonfinite" if self._reason else "exploded"
-            onset = self._onset_of_explosion() if learned else None
+            onset = (explosion if self._bad_since is None else self._bad_since) if learned else None
         elif relapsed:
             outcome = "relapsed"
         elif not learned:
             outcome = "failed-to-train"
         else:
             outcome = "spiked" if self._spiked else "stable"
-        return Judgement(outcome, self._reason, onset, self._explosion_step, self._best, self._level, learned)
+        return Judgement(outcome, self._reason, onset, explosion, self._best, self._level, learned)
 
     @property
     def floor(self) -> float:
@@ -176,8 +185,14 @@ class Detector:
         return self._step - run if run else None
 
     def _watch_explosion(self) -> None:
-        self._above_since, self._above_length = self._run_above(self._ceiling, self._above_since, self._above_length)
-        if self._above_length >= self.rules.persistence:
+        if self._level <= (limit := self._ceiling):
+            self._spiked |= self._above_length >= self.rules.persistence
+            self._above_since, self._above_length = None, 0
+            return
+        if self._above_since is None:
+            self._above_since = self._first_above(limit)
+        self._above_length += 1
+        if self._above_length >= (self.rules.persistence if self.patience is None else self.patience):
             self._explosion_step = self._above_since
 
     def _watch_relapse(self) -> None:
@@ -200,23 +215,17 @@ class Detector:
         """The level at which `share` of what was learned is gone."""
         return self._best + max(share * self._learned, self.floor)
 
-    def _onset_of_explosion(self) -> int | None:
-        return self._explosion_step if self._bad_since is None else self._bad_since
-
-    def _run_above(self, limit: float, since: int | None, length: int) -> tuple[int | None, int]:
-        if self._level <= limit:
-            return None, 0
-        return (self._first_above(limit) if since is None else since), length + 1
-
     def _first_above(self, limit: float) -> int:
         """The first of the window's losses above `limit`: the median lags behind it."""
         first = self._step - len(self._window) + 1
         return next(first + i for i, loss in enumerate(self._window) if loss > limit)
 
 
-def judge(losses: Iterable[float], reference: Reference, rules: Rules = Rules()) -> Judgement:
+def judge(
+    losses: Iterable[float], reference: Reference, rules: Rules = Rules(), patience: float | None = None
+) -> Judgement:
     """Apply the rules to a whole curve; a non-finite loss ends it."""
-    detector = Detector(reference, rules)
+    detector = Detector(reference, rules, patience)
     for loss in losses:
         detector.update(loss)
     return detector.judgement()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -109,7 +109,7 @@ def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[R
     """Raise the learning rate through `lrs` (one a step) until each replica explodes."""
 
     def measure(part: Sequence[int]) -> list[Run]:
-        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), lambda run: run.detector.over)
+        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1))
         training.go()
         return training.runs
 
@@ -121,7 +121,7 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
 
     def measure(part: Sequence[tuple[int, float]]) -> list[Run]:
         lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
-        training = _Course(bench, [seed for seed, _ in part], lr_TR, lambda run: run.detector.settled)
+        training = _Course(bench, [seed for seed, _ in part], lr_TR, bench.rules.patience)
         training.go()
         training.validate()
         return training.runs
@@ -132,10 +132,13 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
 def recipe(
     bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64], probe_steps: Sequence[int], noise_input: bool
 ) -> list[Run]:
-    """Train every seed through the same `lrs`, unless it breaks first; `signals` are taken before `probe_steps`."""
+    """Train every seed through the same `lrs` while it is finite; `signals` are taken before `probe_steps`.
+
+    Nothing else is final before the end: the learning rate may yet fall.
+    """
 
     def measure(part: Sequence[int]) -> list[Run]:
-        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), lambda run: run.detector.settled)
+        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), math.inf)
         for step in sorted({*probe_steps, len(lrs)}):
             training.go(step)
             if step in probe_steps:
@@ -158,15 +161,17 @@ def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> li
 
 
 class _Course:
-    """The training of one fresh population; a run takes no further step once it is finished."""
+    """The training of one fresh population; a run takes no further step once it is settled.
+
+    `patience`: steps after which an explosion or a relapse is final; `None` on a ramp.
+    """
 
     def __init__(
-        self, bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], finished: Callable[[Run], bool]
+        self, bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], patience: float | None = None
     ) -> None:
         self._bench = bench
         self._seeds = seeds
         self._lr_TR = lr_TR
-        self._finished = finished
         bench.model.release()
         self._memory = PeakMemory(bench.training.device)
         self._population = Population(bench.model, seeds, bench.training)
@@ -174,7 +179,7 @@ class _Course:
         self._step = 0
         self._seconds = 0.0
         self._replica_steps = 0
-        self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds))
+        self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds), patience)
 
     def go(self, stop: int | None = None) -> None:
         """Train up to step `stop`, or to the end."""
@@ -206,7 +211,7 @@ class _Course:
     def probe(self, noise_input: bool) -> None:
         """Signal propagation of every run that is still in training."""
         for i, row in enumerate(self._held):
-            if not self._finished(self.runs[row]):
+            if not self.runs[row].detector.settled:
                 theta_P = self._population.theta_RP[i]
                 signal = measure_signal(self._bench.model, theta_P, self._bench.batches, self._seeds[row], noise_input)
                 self.runs[row].signals[self._step] = signal
@@ -217,12 +222,12 @@ class _Course:
         for column, i in enumerate(block.rows):
             run = self.runs[held[i]]
             for t in range(len(block.loss)):
-                if not self._finished(run):
+                if not run.detector.settled:
                     lr = float(self._lr_TR[self._step + t, held[i]])
                     run.take(lr, float(judged[t, column]), block, t, column)
         self._step += len(block.loss)
         self._replica_steps += len(block.loss) * len(block.rows)
-        return [i for i in block.rows if self._finished(self.runs[held[i]])]
+        return [i for i in block.rows if self.runs[held[i]].detector.settled]
 
     def _note_cost(self) -> None:
         peak = self._memory.read()
@@ -232,7 +237,7 @@ class _Course:
                 run.peak_bytes = peak / len(self.runs)
 
 
-def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64]) -> list[Run]:
+def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64], patience: float | None) -> list[Run]:
     task = bench.batches.task
     with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
         return [
@@ -246,6 +251,7 @@ def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64]) -> l
                         chance_loss=task.chance_loss,
                     ),
                     bench.rules,
+                    patience,
                 ),
             )
             for seed, losses in zip(seeds, initial.T, strict=True)

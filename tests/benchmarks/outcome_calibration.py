@@ -15,7 +15,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -64,6 +64,7 @@ class Curve:
     truth: frozenset[Outcome]
     onset: Step
     explosion: Step
+    constant_lr: bool = False  # judged as a hold is, else as a ramp
 
 
 def drawn(
@@ -167,6 +168,19 @@ def explosion(rng: Generator, at: Setting, fade: float = 0.0, plateau: float = m
     return planted(rng, at, mean, "exploded", "nonfinite", onset=onset, explosion=above)
 
 
+def thrown_up(rng: Generator, at: Setting, then: Outcome) -> Curve:
+    """The first steps throw the loss above its start, as AdaGrad's do; it comes back and learns, or does not."""
+    first = int(rng.integers(60, 150) if then == "exploded" else rng.integers(8, 40))
+    flung = at.initial * np.exp(rng.uniform(0.3, 4.0)) * np.linspace(1.0, rng.uniform(0.8, 1.0), first)
+    mean = np.concatenate([np.full(3, at.initial), flung])
+    if then == "failed-to-train":
+        mean = np.concatenate([mean, held(at.baseline + rng.uniform(0.0, 0.1), rng, 100, 300)])
+    elif then == "spiked":
+        mean = np.concatenate([mean, descent(rng, at)[0]])
+    at_start = 3 if then == "exploded" else None
+    return replace(planted(rng, at, mean, then, explosion=at_start), constant_lr=True)
+
+
 def nonfinite(rng: Generator, at: Setting, value: float, huge: int = 0) -> Curve:
     """A non-finite loss at a random step, after up to `huge` growing ones; what follows is finite again."""
     mean, start = descent(rng, at, held(0.0, rng, 20, 80))
@@ -202,6 +216,9 @@ FAMILIES: dict[str, tuple[Draw, Callable[[Generator, Setting], Curve]]] = {
     "never, constant noise": (ANY_NOISE, partial(never, from_baseline=True)),
     "never left l0": (drawn, partial(never, from_baseline=False)),
     "explosion": (drawn, explosion),
+    "thrown up, then learns": (drawn, partial(thrown_up, then="spiked")),
+    "thrown up, never learns": (drawn, partial(thrown_up, then="failed-to-train")),
+    "thrown up for good": (drawn, partial(thrown_up, then="exploded")),
     "NaN": (drawn, partial(nonfinite, value=math.nan)),
     "inf": (drawn, partial(nonfinite, value=math.inf)),
     "huge losses, then NaN": (drawn, partial(nonfinite, value=math.nan, huge=6)),
@@ -238,7 +255,7 @@ def five_times_best(losses: Sequence[float]) -> bool:
 
 def score(found: Sequence[Curve], rules: Rules = Rules()) -> dict[str, int]:
     """The errors of each rule on these curves, by column of the table."""
-    judged = [judge(curve.losses, curve.reference, rules) for curve in found]
+    judged = [judge(c.losses, c.reference, rules, rules.patience if c.constant_lr else None) for c in found]
     says = {
         "": [judgement.outcome in BROKEN for judgement in judged],
         "5x ": [five_times_best(curve.losses) for curve in found],

@@ -20,12 +20,12 @@ NEAR_ZERO = Reference(initial_loss=0.05, initial_std=0.001, baseline_loss=0.04, 
 RULES = Rules(  # written out: these tests are of the rules, not of the choice of constants
     level_window=5,
     persistence=3,
+    patience=50,
     explosion_share=0.1,
     explosion_sigmas=3.0,
     far_above_chance=0.5,
     relapse_share=0.5,
     recovery_share=0.25,
-    relapse_patience=50,
     progress_share=0.05,
     noise_sigmas=3.0,
 )
@@ -33,12 +33,12 @@ LEARNED = [6.2] * 5 + [4.0] * 5 + [2.7] * 20  # the next step is 30
 CALIBRATION = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "outcome_calibration.py"))
 
 
-def judged(losses: list[float], reference: Reference = LANGUAGE) -> Judgement:
-    return judge(losses, reference, RULES)
+def judged(losses: list[float], reference: Reference = LANGUAGE, patience: float | None = None) -> Judgement:
+    return judge(losses, reference, RULES, patience)
 
 
-def fed(losses: list[float], reference: Reference = LANGUAGE) -> Detector:
-    detector = Detector(reference, RULES)
+def fed(losses: list[float], reference: Reference = LANGUAGE, patience: float | None = None) -> Detector:
+    detector = Detector(reference, RULES, patience)
     for loss in losses:
         detector.update(loss, "" if math.isfinite(loss) else "loss")
     return detector
@@ -207,43 +207,69 @@ def test_losses_may_be_negative_or_next_to_nothing(
         assert (result.outcome, result.onset_step) == (outcome, 30)
 
 
-def test_a_relapse_is_settled_after_the_patience_and_what_is_over_at_once() -> None:
-    relapsed = [*LEARNED, *[3.28] * (RULES.relapse_patience + 1)]
-    assert not fed(relapsed).settled
-    assert fed([*relapsed, 3.28]).settled
-    assert not fed([*LEARNED, *[3.28] * 30, *[2.7] * 5, *[3.28] * 30]).settled
-    assert fed([*LEARNED, math.nan]).settled
+@pytest.mark.parametrize("loss", [3.28, 30.0])
+def test_under_a_constant_lr_a_break_is_settled_after_the_patience_and_a_nan_at_once(loss: float) -> None:
+    broken = [*LEARNED, *[loss] * (RULES.patience + 1)]  # the level follows two steps later
+    assert not fed(broken, patience=RULES.patience).settled
+    assert fed([*broken, loss], patience=RULES.patience).settled
+    assert not fed([*LEARNED, *[loss] * 30, *[2.7] * 5, *[loss] * 30], patience=RULES.patience).settled
+    assert fed([*LEARNED, math.nan], patience=RULES.patience).settled
+    assert fed(broken * 3).settled == (loss == 30.0), "on a ramp a relapse goes on to explode"
     assert fed([*LEARNED, *[30.0] * 5]).settled
+
+
+@pytest.mark.parametrize("patience", [50, math.inf])
+def test_under_a_constant_lr_a_loss_may_be_thrown_up_and_come_back(patience: float) -> None:
+    thrown = [6.2, *[30.0] * 20]
+    assert judged([*thrown, *LEARNED]).outcome == "exploded", "on a ramp it never comes back"
+    assert judged([*thrown, *LEARNED], patience=patience).outcome == "spiked"
+    assert judged([*thrown, *LEARNED], patience=patience).explosion_step is None
+    assert judged([*thrown, *[3.28] * 30], patience=patience).outcome == "failed-to-train"
+    result = judged(thrown, patience=patience)
+    assert (result.outcome, result.explosion_step) == ("exploded", 1), "where it ends is what counts"
+
+
+def test_a_loss_that_stays_up_beyond_the_patience_has_exploded_whatever_follows() -> None:
+    curve = [6.2, *[30.0] * 70, *LEARNED]
+    assert judged(curve, patience=50).outcome == "exploded"
+    assert judged(curve, patience=math.inf).outcome == "spiked"
 
 
 ONE = st.sampled_from([2.7, 3.28, 6.2, 9.0, math.nan, math.inf]) | st.floats(-20, 60, width=32)
 STRETCHES = st.lists(st.tuples(ONE, st.integers(1, 9)), max_size=8)
 CURVES = STRETCHES.map(lambda parts: [loss for loss, length in parts for _ in range(length)])
+PATIENCE = st.sampled_from([None, 4, math.inf])
 REFERENCES = st.sampled_from([LANGUAGE, FAR_START, NEGATIVE, NEAR_ZERO, replace(LANGUAGE, noise=0.2)])
 any_curve = settings(derandomize=True, deadline=None, max_examples=150)
 
 
 @any_curve
-@given(CURVES, REFERENCES)
-def test_every_prefix_fed_step_by_step_is_judged_as_a_whole_curve(losses: list[float], at: Reference) -> None:
-    detector = Detector(at, RULES)
+@given(CURVES, REFERENCES, PATIENCE)
+def test_every_prefix_fed_step_by_step_is_judged_as_a_whole_curve(
+    losses: list[float], at: Reference, patience: float | None
+) -> None:
+    detector = Detector(at, RULES, patience)
     for end, loss in enumerate(losses, 1):
         detector.update(loss, "" if math.isfinite(loss) else "loss")
-        assert repr(detector.judgement()) == repr(judged(losses[:end], at))
+        assert repr(detector.judgement()) == repr(judged(losses[:end], at, patience))
 
 
 @any_curve
-@given(CURVES, CURVES, REFERENCES)
-def test_nothing_appended_changes_what_is_over(losses: list[float], more: list[float], at: Reference) -> None:
+@given(CURVES, CURVES, REFERENCES, PATIENCE)
+def test_nothing_appended_changes_what_is_over(
+    losses: list[float], more: list[float], at: Reference, patience: float | None
+) -> None:
     assert repr(judged(losses, at)) == repr(judged(losses, at)), "and judging again gives the same"
-    if fed(losses, at).over:
-        assert repr(judged(losses + more, at)) == repr(judged(losses, at))
+    if fed(losses, at, patience).over:
+        assert repr(judged(losses + more, at, patience)) == repr(judged(losses, at, patience))
 
 
 @any_curve
-@given(CURVES, REFERENCES)
-def test_the_onset_is_never_after_the_explosion_and_only_of_what_learned(losses: list[float], at: Reference) -> None:
-    result = judged(losses, at)
+@given(CURVES, REFERENCES, PATIENCE)
+def test_the_onset_is_never_after_the_explosion_and_only_of_what_learned(
+    losses: list[float], at: Reference, patience: float | None
+) -> None:
+    result = judged(losses, at, patience)
     assert (result.explosion_step is not None) == (result.outcome in ("exploded", "nonfinite"))
     if result.onset_step is not None:
         assert result.learned

@@ -266,3 +266,14 @@ def test_rezero_trains_where_plain_does_not(tmp_path: Path) -> None:
     assert plain.metrics["max_trainable_depth"].median.high == 400
     [text] = [finding.text for finding in reduced.findings if finding.subject == "plain"]
     assert "vanished" in text
+
+
+def test_a_recipe_is_judged_by_its_end_and_not_by_adagrads_first_steps(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"optimizer": "adagrad", "peak_lr": 0.02, "width": 64, "batch_size": 50}
+    sweep = planned(variant="rezero", depths="32", seeds="0,", train_steps=60, **settings)
+    (cell,) = run_all(sweep, tmp_path)
+    (path,) = tmp_path.glob("curves/*.npz")
+    loss = np.load(path)["recipe_loss"]
+    assert min(loss[1:6]) > 2.0 * loss[0]
+    assert loss[-10:].max() < loss[0]
+    assert (cell.recipe["outcome"], cell.recipe["steps"]) == ("spiked", 60)
