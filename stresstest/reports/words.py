@@ -44,9 +44,7 @@ def sweep_words(result: Result) -> str:
     """What a depth sweep trained, or looked at, and on which machine."""
     spec, env = result.spec, result.environment
     parts = [data_words(spec, result.data)]
-    if spec["init_only"]:
-        parts.append("in float64")
-    elif "outcome" in spec["measure"]:
+    if not spec["init_only"] and "outcome" in spec["measure"]:
         warmup = f" after {spec['warmup_steps']} of warm-up" if spec["warmup_steps"] else ""
         parts.append(f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps")
     if not spec["init_only"] and {"ramp", "hold"} & set(spec["measure"]):
@@ -54,4 +52,5 @@ def sweep_words(result: Result) -> str:
         parts.append(f"{spec['optimizer']}, {ramp}")
         if "hold" in spec["measure"]:
             parts[-1] += f", holds of {spec['hold_steps']} steps"
-    return f"{'; '.join(parts)}; {env['device_name']}, {spec['dtype']}"
+    dtype = "float64" if spec["init_only"] else spec["dtype"]
+    return f"{'; '.join(parts)}; {env['device_name']}, {dtype}"
