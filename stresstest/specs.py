@@ -31,6 +31,7 @@ class ModelKind:
     lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
     trains: bool = True
+    published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
 
 
 MODELS: Table[ModelKind] = Table(
@@ -61,6 +62,7 @@ MODELS: Table[ModelKind] = Table(
                 "peak_lr": 3e-4,
                 "train_steps": 300,
             },
+            published=frozenset({"plain", "residual", "layernorm", "rezero"}),
         ),
     ],
 )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from stresstest.findings.depth_sweep import growth_words, why_failed
-from stresstest.findings.words import bracket, interval, number
+from stresstest.findings.words import bracket, interval, middle, number
 from stresstest.results import (
     TRAINED,
     Bracket,
@@ -246,7 +246,9 @@ def _with_interval(metric: str) -> Callable[[SummaryRow], str]:
     def text(row: SummaryRow) -> str:
         if metric not in row.metrics:
             return "-"
-        return f"{bracket(row.metrics[metric].median)} ({interval(row.metrics[metric])})"
+        summary = row.metrics[metric]
+        around = interval(summary)
+        return middle(summary) if around == "-" else f"{middle(summary)} ({around})"
 
     return text
 

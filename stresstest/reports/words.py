@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stresstest.results import Result
+from stresstest.specs import MODELS
 
 WIDE = 100  # columns of a terminal from which a table has air
 LR_RANGE_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
@@ -37,7 +38,10 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         if spec["task"] == "images"
         else f"{spec['heads']} heads, {spec['batch_size']} x {spec['seq_len']} bytes a step"
     )
-    return f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
+    words = f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
+    published = MODELS[spec["model"]].published
+    others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
+    return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
 
 
 def sweep_words(result: Result) -> str:

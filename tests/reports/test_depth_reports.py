@@ -295,3 +295,11 @@ def test_the_chart_of_learning_rates_has_a_dot_for_each_depth() -> None:
     chart = page.split("<h2>max_stable_lr against depth</h2>")[1].split("</svg>")[0]
     assert chart.count("<circle") == 8
     assert chart.count("<polyline") == 2
+
+
+def test_an_mlps_variants_that_no_paper_has_are_called_analogues() -> None:
+    cells = [cell(variant, 4, outcome="stable") for variant in ("plain", "rezero:alpha=1", "pre-ln", "lns")]
+    said = " ".join(render(result_of(cells, model="mlp"), "html").split())
+    assert "analogues of a transformer&#39;s variants: pre-ln, lns;" in said
+    decoder = [cell(variant, 4, stable=1e-3) for variant in ("pre-ln", "lns")]
+    assert "analogues" not in render(result_of(decoder), "html")
