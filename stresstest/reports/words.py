@@ -21,7 +21,9 @@ LR_RANGE_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived
 def paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
     """Wrapped text without the trailing blanks that a padded block would print into a pipe."""
     indent = " " * len(bullet)
-    for line in textwrap.wrap(text, min(console.width, 110), initial_indent=bullet, subsequent_indent=indent):
+    for line in textwrap.wrap(
+        text, min(console.width, 110), initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False
+    ):
         console.print(Text(line, style=style))
 
 
