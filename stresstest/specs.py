@@ -302,11 +302,12 @@ def resolve(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
 
 
 def build(kind: type[S], settings: Mapping[str, Any]) -> S:
-    """Build a spec; all that is wrong comes as one `ConfigError` in the user's words."""
+    """Build a spec; what is wrong, the first of each setting, comes as one `ConfigError` in the user's words."""
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("; ".join(_in_words(e, kind) for e in error.errors())) from None
+        first = {e["loc"][:1] or (number,): e for number, e in reversed(list(enumerate(error.errors())))}
+        raise ConfigError("; ".join(_in_words(e, kind) for e in reversed(first.values()))) from None
 
 
 def _in_words(error: Any, kind: type[Spec]) -> str:

@@ -100,7 +100,7 @@ def test_what_a_model_lacks_are_settings_that_there_are() -> None:
         ({"probe_steps": "10"}, "probe_steps belongs to the fixed recipe; ask for it with --measure outcome"),
         ({"bisect": True}, "bisect belongs to the fixed recipe"),
         ({"bisect": True, "model": "mlp", "init_only": True}, "bisect belongs to the fixed recipe"),
-        ({"measure": "boundary"}, "measure 'boundary'.*'outcome', 'ramp' or 'hold'"),
+        ({"measure": "boundary"}, "measure 'boundary'.*'outcome', 'ramp' or 'hold'$"),
         ({"probe_steps": "ten"}, "probe_steps.*integer"),
     ],
 )

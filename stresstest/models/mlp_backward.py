@@ -39,7 +39,9 @@ class MlpStack:
     def __call__(self, x_RBD: Tensor, banks: Leaves, into: Leaves | None = None) -> Tensor:
         """Differentiable once, with respect to x and to every bank; the banks' gradients are put in `into`."""
         kinds, sink = tuple(banks), None if into is None else {kind: into[kind] for kind in banks}
-        output: Tensor = _Blocks.apply(self, kinds, sink, x_RBD, *banks.values())  # type: ignore[no-untyped-call]
+        output: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]  # torch does not type Function.apply
+            self, kinds, sink, x_RBD, *banks.values()
+        )
         return output
 
     def lend(self, x_RBD: Tensor, banks: Leaves) -> _Lease:

@@ -113,7 +113,7 @@ def test_such_an_allocation_is_halved_like_any_other_out_of_memory() -> None:
             torch.empty(1 << 50, dtype=torch.uint8)
         return rows
 
-    assert in_halves([1, 2, 3, 4], 4, work) == [1, 2, 3, 4]  # type: ignore[arg-type]
+    assert in_halves([1, 2, 3, 4], 4, work) == [1, 2, 3, 4]  # type: ignore[arg-type]  # takes any sequence
     assert tried == [4, 2, 2]
 
 
