@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import tomllib
@@ -17,7 +18,16 @@ from pydantic.fields import FieldInfo
 
 from stresstest.choices import exact
 from stresstest.errors import ConfigError, ExitCode, StresstestError
-from stresstest.specs import MODELS, PROFILES, BoundarySpec, DepthSweepSpec, LrRangeSpec, ModelSpec, resolve
+from stresstest.specs import (
+    MODELS,
+    PROFILES,
+    SPECS,
+    BoundarySpec,
+    DepthSweepSpec,
+    ModelSpec,
+    RunSettings,
+    resolve,
+)
 from stresstest.tables import did_you_mean
 
 Command = Callable[..., Any]
@@ -27,9 +37,10 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-SPECS: dict[str, type[BoundarySpec]] = {"lr-range": LrRangeSpec, "depth-sweep": DepthSweepSpec}
-
-_RUN_OPTIONS = ("profile", "jobs", "run-dir", "fresh", "output", "json", "quiet", "verbose", "dry-run", "help")
+_RUN_OPTIONS = (
+    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
+    "output json quiet verbose dry-run help"
+).split()
 _SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
 
 
@@ -42,6 +53,35 @@ def _option_groups(spec: type[BoundarySpec]) -> list[Any]:
 
 
 click.rich_click.OPTION_GROUPS = {f"stresstest {command}": _option_groups(spec) for command, spec in SPECS.items()}
+
+
+def _jobs(context: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number of worker processes; `auto` is `None`."""
+    if value == "auto":
+        return None
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"'{value}' is no number of processes; give 1 or more, or auto")
+
+
+def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """I/N as two numbers."""
+    index, _, number = value.partition("/")
+    if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
+        return int(index), int(number)
+    raise click.BadParameter(f"'{value}' is no part of a whole; give I/N with I from 1 to N, e.g. 1/4")
+
+
+def _parameters(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str | int], ...]:
+    """KEY=VALUE pairs; a whole number as one."""
+    pairs = [value.partition("=") for value in values]
+    for value, (key, equals, text) in zip(values, pairs, strict=True):
+        if not (key and equals and text):
+            raise click.BadParameter(f"'{value}' is no parameter; give KEY=VALUE, e.g. partition=gpu")
+    return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
+
 
 _GIVEN = {
     ParameterSource.COMMANDLINE: "command line",
@@ -186,11 +226,39 @@ def _run_options(command: str) -> Callable[[Command], Command]:
         click.option(
             "-j",
             "--jobs",
-            type=click.IntRange(min=1),
+            callback=_jobs,
             metavar="N",
-            default=None,
+            default="auto",
             envvar="STRESSTEST_JOBS",
-            help="Worker processes, one thread each. (default: one a core; 1 on a GPU)",
+            help="Worker processes, one thread each. (default: auto: one a core, or --per-gpu on every GPU)",
+        ),
+        click.option(
+            "--per-gpu",
+            type=click.IntRange(min=1),
+            metavar="K",
+            default=1,
+            help="Worker processes on each GPU. (default: 1)",
+        ),
+        click.option(
+            "--executor",
+            type=click.Choice(["local", "ray", "slurm"]),
+            metavar="NAME",
+            default="local",
+            envvar="STRESSTEST_EXECUTOR",
+            help="Where cells are trained: local processes, a ray cluster or slurm jobs. (default: local)",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDRESS",
+            envvar="STRESSTEST_RAY_ADDRESS",
+            help="A Ray cluster, HOST:PORT or auto. (default: one of this machine, started for the run)",
+        ),
+        click.option(
+            "--slurm",
+            multiple=True,
+            callback=_parameters,
+            metavar="KEY=VALUE",
+            help="A job's parameter as submitit names it: partition, timeout_min, mem_gb, gpus_per_node, ...",
         ),
         click.option(
             "--run-dir",
@@ -199,6 +267,27 @@ def _run_options(command: str) -> Callable[[Command], Command]:
             help=f"Where the run is stored. (default: .stresstest/runs/TIME-{command})",
         ),
         click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
+        click.option("--retry-errors", is_flag=True, help="Train cells again that crashed, ran out of memory or time."),
+        click.option(
+            "--cell-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="End a cell that takes longer; each is then trained by itself. (default: off)",
+        ),
+        click.option(
+            "--max-cells",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Train so many cells, then stop; the same command goes on. (default: off)",
+        ),
+        click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
+        click.option(
+            "--shard",
+            callback=_shard,
+            metavar="I/N",
+            default="1/1",
+            help="Train the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
+        ),
         click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md)."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
         click.option("-q", "--quiet", is_flag=True, help="No progress."),
@@ -239,16 +328,18 @@ def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
 
 def _run(command: str, context: click.RichContext, options: Mapping[str, Any]) -> int:
     """Hand a parsed line over."""
-    from stresstest.commands import Request, run_experiment
+    from stresstest.running import Request, run_experiment
 
     fields = SPECS[command].model_fields
+    if options["shard"][1] > 1 and options.get("bisect"):
+        raise ConfigError("--bisect asks for cells as others end, and a shard knows only its own; leave out --shard")
     given = {name: _plain(value) for name, value in options.items() if name in fields and value not in (None, ())}
     request = Request(
         command=command,
         spec=resolve(SPECS[command], options["profile"], given),
         sources=_sources(command, context, options),
         reproduce=_reproduce(command, context, options),
-        jobs=options["jobs"],
+        settings=RunSettings(**{field.name: options[field.name] for field in dataclasses.fields(RunSettings)}),
         run_dir=options["run_dir"],
         fresh=options["fresh"],
         outputs=options["output"],
@@ -322,6 +413,28 @@ def report(run_path: str | None, output: tuple[str, ...], as_json: bool) -> int:
     from stresstest.commands import print_report
 
     return print_report(run_path, output, as_json)
+
+
+@cli.command()
+@click.argument("run_path", metavar="[RUN]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON on stdout.")
+def status(run_path: str | None, as_json: bool) -> int:
+    """Tell how far a run has got, while it goes on or after: cells done, running, failed, time left."""
+    from stresstest.commands import print_status
+
+    return print_status(run_path, as_json)
+
+
+@cli.command()
+@click.argument("shards", metavar="RUN...", nargs=-1, required=True)
+@click.option("--run-dir", default=None, help="Where the whole run is stored. (default: .stresstest/runs/TIME-COMMAND)")
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
+    """Join the run directories of all shards of a run (--shard I/N) into one, and print its result."""
+    from stresstest.running import merge_runs
+
+    return merge_runs([Path(shard) for shard in shards], run_dir, output, as_json)
 
 
 @cli.command()

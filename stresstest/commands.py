@@ -2,154 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table as RichTable
 
-from stresstest.errors import ConfigError, ExitCode, InterruptedRunError
+from stresstest.errors import ConfigError, ExitCode
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.reports.output import parse_output, render, write_outputs
+from stresstest.reports.output import console, parse_output, write_outputs
 from stresstest.reports.terminal import print_result
-from stresstest.results import METRICS, RESULT_SCHEMA, Result, load_result
-from stresstest.specs import MODELS, BoundarySpec
+from stresstest.results import METRICS, load_result
+from stresstest.specs import MODELS
 from stresstest.tables import Table, did_you_mean
 
 if TYPE_CHECKING:
-    from stresstest.experiments.cells import CellPlan, Plan
-    from stresstest.results import Cell
-    from stresstest.runs.store import RunStore
-
-
-EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep"}  # the module of each command
-
-
-@dataclass(frozen=True)
-class Request:
-    """One call of an experiment's command: the spec, and how to run and show it."""
-
-    command: str
-    spec: BoundarySpec
-    sources: Mapping[str, str]
-    reproduce: str
-    jobs: int | None
-    run_dir: str | None
-    fresh: bool
-    outputs: Sequence[str]
-    as_json: bool
-    quiet: bool
-    verbose: bool
-    dry_run: bool
-
-
-def console(stderr: bool = False) -> Console:
-    """A console of the terminal's width, or 120 columns into a pipe."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else 120
-    return Console(stderr=stderr, width=width, highlight=False)
-
-
-def run_experiment(request: Request) -> int:
-    """Plan, train what is missing, store and print the result."""
-    outputs = [parse_output(text) for text in request.outputs]
-    experiment = importlib.import_module(f"stresstest.experiments.{EXPERIMENTS[request.command]}")
-    from stresstest.runs.store import choose_directory, open_run
-
-    plan: Plan = experiment.plan(request.spec)
-    if request.dry_run:
-        return _print_plan(plan, request)
-    path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
-    manifest = {
-        "schema": "stresstest.manifest/1",
-        "identity": plan.identity,
-        "command": request.command,
-        "reproduce": request.reproduce,
-        "spec": plan.spec.model_dump(),
-        "sources": dict(request.sources),
-        "environment": plan.environment,
-        "data": plan.data,
-    }
-    with open_run(path, manifest, request.fresh) as store:
-        cells = _train(plan, store, request)
-        reduced = experiment.reduce(plan, cells)
-        result = Result(
-            schema_=RESULT_SCHEMA,
-            command=request.command,
-            reproduce=request.reproduce,
-            spec=plan.spec.model_dump(mode="json"),
-            rules=plan.rules,
-            environment=plan.environment,
-            data=plan.data,
-            cells=cells,
-            summary=reduced.summary,
-            trends=reduced.trends,
-            findings=reduced.findings,
-        )
-        store.write_result(result.to_json())
-        store.write_report(render(result, "html"))
-    write_outputs(result, outputs)
-    if request.as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), str(path))
-    failed = any(cell.status != "done" for cell in result.cells)
-    return ExitCode.MODEL_FAILED if failed else ExitCode.OK
-
-
-def _train(plan: Plan, store: RunStore, request: Request) -> list[Cell]:
-    from stresstest.experiments.cells import run
-    from stresstest.reports.progress import Progress
-    from stresstest.runs.executor import default_jobs
-
-    jobs = request.jobs or default_jobs(plan.device)
-    progress = Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose)
-
-    def cells_known(cells: Sequence[CellPlan], missing: Sequence[CellPlan]) -> None:
-        progress.cells_known(len(cells), [cell.depth for cell in missing])
-
-    with progress:
-        try:
-            return run(plan, store, jobs, progress.cell_ended, cells_known)
-        except InterruptedRunError as error:
-            place = f" --run-dir {shlex.quote(request.run_dir)}" if request.run_dir else ""
-            raise InterruptedRunError(
-                f"interrupted; {progress.ended} of {progress.total} cells are saved in {store.path}; "
-                f"to go on: {request.reproduce}{place}",
-                error.exit_code,
-            ) from None
-
-
-def _print_plan(plan: Plan, request: Request) -> int:
-    table = RichTable("setting", "value", "from", box=None, pad_edge=False)
-    for name, value in plan.spec.model_dump(exclude=set(MODELS[plan.spec.model].lacks)).items():
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        table.add_row(name, shown, request.sources[name])
-    out = console()
-    out.print(table)
-    cells = len(plan.cells)
-    from stresstest.engine.memory import gib
-
-    need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
-    out.print(
-        f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
-        f"at most about {gib(need.total)} a replica; nothing was trained"
-    )
-    return ExitCode.OK
+    from stresstest.runs.status import RunStatus
 
 
 def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
     """Render a stored result; never trains."""
     outputs = [parse_output(text) for text in output]
-    path = Path(run_path) if run_path else _newest_run()
+    path = Path(run_path) if run_path else _newest("result.json")
     file = path / "result.json" if path.is_dir() else path
     if not file.exists() and (path / "manifest.json").exists():
         again = json.loads((path / "manifest.json").read_text())["reproduce"]
@@ -163,15 +42,49 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
     return ExitCode.OK
 
 
-def _newest_run() -> Path:
+def print_status(run_path: str | None, as_json: bool) -> int:
+    """Print how far a run, or each run of a scenario, has got."""
+    from stresstest.runs.status import read_status
+    from stresstest.runs.store import runs_in
+
+    statuses = [read_status(path) for path in runs_in(Path(run_path) if run_path else _newest("manifest.json"))]
+    if as_json:
+        stored = [{**asdict(status), "path": str(status.path)} for status in statuses]
+        sys.stdout.write(json.dumps(stored, indent=1) + "\n")
+        return ExitCode.OK
+    out = console()
+    for status in statuses:
+        out.print(_in_words(status), markup=False, soft_wrap=True)
+    return ExitCode.OK
+
+
+def _in_words(status: RunStatus) -> str:
+    from stresstest.reports.progress import duration
+
+    ended = sum(status.statuses.values())
+    to_come = status.total - ended - len(status.running)
+    counts = {"done": status.statuses.get("done", 0), "running": len(status.running)}
+    counts |= {name: number for name, number in status.statuses.items() if name != "done"}
+    counts["to come"] = to_come
+    cells = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    left = f"; about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    lines = [f"{status.path}: {status.command}, {status.total} cells: {cells or 'not planned yet'}{left}"]
+    lines += [f"  running: {name}" for name in status.running]
+    if status.holder:
+        lines.append(f"  held by {status.holder}")
+    elif to_come:
+        lines.append(f"  stopped; to go on: {status.reproduce} --run-dir {shlex.quote(str(status.path))}")
+    return "\n".join(lines)
+
+
+def _newest(name: str) -> Path:
+    """The run directory whose file of this name is the newest."""
     from stresstest.runs.store import DEFAULT_ROOT
 
-    results = sorted(DEFAULT_ROOT.glob("*/result.json"), key=lambda p: p.stat().st_mtime)
-    if not results:
-        raise ConfigError(
-            f"no finished run under {DEFAULT_ROOT}; run stresstest lr-range or depth-sweep first, or name a RUN"
-        )
-    return results[-1].parent
+    found = [*DEFAULT_ROOT.glob(f"*/{name}"), *DEFAULT_ROOT.glob(f"*/*/{name}")]
+    if not found:
+        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range or depth-sweep first, or name a RUN")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def _tables() -> dict[str, Table[Any]]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from stresstest.runs.executor import default_jobs
+from stresstest.runs.executor import local_workers
 from stresstest.runs.store import DEFAULT_ROOT
 
 
@@ -24,7 +24,9 @@ def devices() -> str:
     """The device that `--device auto` takes."""
     if torch.cuda.is_available():
         return f"GPU: {torch.cuda.get_device_name()}"
-    return f"no CUDA GPU; CPU, {torch.backends.cpu.get_cpu_capability()}, -j {default_jobs('cpu')} by default"
+    return (
+        f"no CUDA GPU; CPU, {torch.backends.cpu.get_cpu_capability()}, -j {len(local_workers('cpu', None))} by default"
+    )
 
 
 def run_directory() -> str:

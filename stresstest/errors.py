@@ -30,6 +30,14 @@ class ConfigError(StresstestError, ValueError):
     exit_code = ExitCode.USAGE
 
 
+class StorageError(StresstestError):
+    """The disk failed during a run; what was finished before is on it."""
+
+
+class StoppedError(StresstestError):
+    """Work that was asked to stop and can be taken up again."""
+
+
 class InterruptedRunError(StresstestError):
     """The user or the system stopped the run; what had finished is saved."""
 

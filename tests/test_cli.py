@@ -204,7 +204,10 @@ def test_bad_project_settings_are_one_line(toml: str, named: list[str], project:
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["report"], ["no finished run", "stresstest lr-range"]),
+        (["report"], ["no run under", "stresstest lr-range"]),
+        (["status"], ["no run under", "stresstest lr-range"]),
+        (["status", "."], [". holds no run"]),
+        (["merge", "."], [". holds no run"]),
         (["report", "missing"], ["no result at missing"]),
         (["report", "."], ["no result at result.json"]),
         (["report", "truncated.json"], ["truncated.json is not a readable result", "left as it is"]),
@@ -320,10 +323,11 @@ def test_a_signal_saves_the_finished_cells_and_the_command_it_prints_goes_on(
         rest = [line for line in process.stderr if not line.startswith("[")]
     saved = len((project / "my run" / "cells.jsonl").read_text().splitlines())
     assert process.returncode == code
-    assert len(rest) == 1
-    assert rest[0].startswith(f"stresstest: interrupted; {saved} of 12 cells are saved in my run; to go on: ")
+    stopping, interrupted = rest
+    assert stopping.startswith("stopping: ")
+    assert interrupted.startswith(f"stresstest: interrupted; {saved} of 12 cells are saved in my run; to go on: ")
     assert 1 <= saved < 12
-    assert run([*shlex.split(rest[0].partition("to go on: ")[2])[1:], "-j", "1"]) == 0
+    assert run([*shlex.split(interrupted.partition("to go on: ")[2])[1:], "-j", "1"]) == 0
     assert f"{saved} of 12 cells were finished before; training the rest" in capsys.readouterr().err
     if number == signal.SIGINT:
         assert run([*SIGNALLED, "-j", "1", "--run-dir", "undisturbed"]) == 0

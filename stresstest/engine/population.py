@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,25 @@ class Population:
         self._scale_R, self._since_skip_R = self._scale_R[index], self._since_skip_R[index]
         self._step_R1 = self._step_R1[index]
         self._attach(self.theta_RP[index])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes, from which `restore` goes on bit for bit."""
+        return {
+            "theta_RP": self.theta_RP,
+            "optimizer": self._state,
+            "step_R1": self._step_R1,
+            "scale_R": self._scale_R,
+            "since_skip_R": self._since_skip_R,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the rows of a `state`, on whichever device it lies."""
+        device = self.training.device
+        self._state = {slot: matrix.to(device) for slot, matrix in state["optimizer"].items()}
+        self._step_R1 = state["step_R1"].to(device)
+        self._scale_R = state["scale_R"].to(device)
+        self._since_skip_R = state["since_skip_R"].to(device)
+        self._attach(state["theta_RP"].to(device))
 
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = theta_RP

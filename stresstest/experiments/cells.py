@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +22,7 @@ from stresstest.engine.memory import Need, OutOfMemoryError, free_bytes, gib, pr
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
+from stresstest.experiments.journal import Journal
 from stresstest.experiments.measure import Bench
 from stresstest.models.block import Model
 from stresstest.models.residual_mlp import ResidualMlp
@@ -26,12 +30,16 @@ from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell, Status
-from stresstest.runs.executor import run_tasks
+from stresstest.runs.executor import Executor, Hooks, Local, local_workers
 from stresstest.runs.identity import cell_key, code_fingerprint, environment
+from stresstest.runs.ray_cluster import Ray
+from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import RunStore
-from stresstest.specs import BoundarySpec, ModelSpec, ShapeSpec
+from stresstest.specs import BoundarySpec, ModelSpec, RunSettings, ShapeSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import Task
+
+_CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,15 @@ class Group:
     device: str
     cells: tuple[CellPlan, ...]
     memory_share: float = 1.0
+    environment: str = ""  # whose results these are; a node of another kind must not train them
+    checkpoints: str = ""  # the folder for checkpoints of training under way; none without
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where training under way is kept; the keys of the cells are in its name."""
+        if not self.checkpoints:
+            return None
+        return Path(self.checkpoints) / f"{cell_key({'cells': [cell.key for cell in self.cells]})}.pt"
 
 
 def no_more(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
@@ -156,32 +173,52 @@ def make_plan(
     return plan
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a run: its cells and those of them that were finished (in rounds), each as it starts and ends."""
+
+    known: Callable[[Sequence[CellPlan], Sequence[Cell]], None] = lambda cells, finished: None
+    started: Callable[[CellPlan], None] = lambda cell: None
+    ended: Callable[[Cell], None] = lambda cell: None
+    stopping: Callable[[], None] = lambda: None
+
+
 def run(
-    plan: Plan,
-    store: RunStore,
-    jobs: int,
-    on_cell: Callable[[Cell], None] = lambda cell: None,
-    on_cells: Callable[[Sequence[CellPlan], Sequence[CellPlan]], None] = lambda cells, missing: None,
-) -> list[Cell]:
+    plan: Plan, store: RunStore, settings: RunSettings = RunSettings(), listener: Listener = Listener()
+) -> tuple[list[Cell], int]:
     """Train the cells that are not on the disk yet; every finished one is stored before the next.
 
-    Cells that failed before are tried again. `on_cells` hears of each round's cells and of those
-    among them that are to be trained, `on_cell` of each one as it ends.
+    Returns the cells that are there, and how many are not: those that `max_cells`, `fail_fast` or
+    another shard left.
     """
-    finished = {key: cell for key, cell in store.finished().items() if cell.status == "done"}
-    cells, rounds = list(plan.cells), list(plan.cells)
+    finished: dict[str, Cell] = {}
+    cells, rounds, left = list(plan.cells), _largest_first(plan.cells), settings.max_cells
     while rounds:
-        missing = [cell for cell in rounds if cell.key not in finished]
-        on_cells(rounds, missing)
-        for measured in _train(plan, missing, jobs):
-            store.append(measured.cell, measured.curves)
-            finished[measured.cell.key] = measured.cell
-            on_cell(measured.cell)
+        store.write_plan([cell.key for cell in cells])
+        stored = store.finished({cell.key for cell in rounds})
+        if settings.retry_errors:
+            stored = {key: cell for key, cell in stored.items() if cell.status == "done"}
+        finished |= {cell.key: stored[cell.key] for cell in rounds if cell.key in stored}
+        mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
+        missing = [cell for cell in mine if cell.key not in finished]
+        listener.known(mine, [finished[cell.key] for cell in mine if cell.key in finished])
+        asked = missing if left is None else missing[:left]
+        with closing(_train(plan, store, asked, settings, listener)) as training:
+            for measured in training:
+                store.append(measured.cell, measured.curves)
+                finished[measured.cell.key] = measured.cell
+                listener.ended(measured.cell)
+                if settings.fail_fast and measured.cell.status != "done":
+                    break
+        found = [finished[cell.key] for cell in cells if cell.key in finished]
+        if len(found) < len(cells):
+            return found, len(cells) - len(found)
+        left = None if left is None else left - len(asked)
         known = {cell.key for cell in cells}
-        done = [finished[cell.key] for cell in cells]
-        rounds = [cell for cell in plan.refine(plan, done) if cell.key not in known]
+        rounds = [cell for cell in plan.refine(plan, found) if cell.key not in known]
         cells += rounds
-    return [finished[cell.key] for cell in cells]
+    shutil.rmtree(store.path / "checkpoints", ignore_errors=True)
+    return found, 0
 
 
 def resolve_device(name: str) -> str:
@@ -204,13 +241,21 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def make_bench(spec: BoundarySpec, variant: str, depth: int, device: str, memory_share: float = 1.0) -> Bench:
+def make_bench(
+    spec: BoundarySpec, variant: str, depth: int, device: str, memory_share: float = 1.0, journal: Path | None = None
+) -> Bench:
     """What the measurements of one architecture share."""
     optimizer = parse_choice(spec.optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     training = Training(OPTIMIZERS[optimizer.name], optimizer.options, where, DTYPES[spec.dtype], spec.clip_norm)
-    return Bench(make_model(spec, variant, depth, task), training, Batches(task, where), memory_share=memory_share)
+    return Bench(
+        make_model(spec, variant, depth, task),
+        training,
+        Batches(task, where),
+        memory_share=memory_share,
+        journal=Journal(journal),
+    )
 
 
 def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
@@ -226,8 +271,12 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
     """Train cells of one architecture as populations; a replica that does not fit is `oom`."""
     started = time.perf_counter()
     first = group.cells[0]
+    here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
+    if here != group.environment:
+        raise ConfigError(f"this node is {here}, and the run is of {group.environment}; use nodes of one kind")
     try:
-        bench = make_bench(group.spec, first.variant, first.depth, group.device, group.memory_share)
+        where = (group.device, group.memory_share, group.checkpoint)
+        bench = make_bench(group.spec, first.variant, first.depth, *where)
         found = measure(bench, group.spec, [cell.seed for cell in group.cells])
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
@@ -240,15 +289,54 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
     ]
 
 
-def _train(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> Iterator[Measured]:
+def _train(
+    plan: Plan, store: RunStore, cells: Sequence[CellPlan], settings: RunSettings, listener: Listener
+) -> Generator[Measured, None, None]:
     if not cells:
         return
-    needs = [plan.need(cell).total for cell in _largest_first(cells)[:jobs]]
+    executor, at_once, share = _executor(plan, store, cells, settings)
+    alone = settings.cell_timeout is not None
+    parts = [[cell] for cell in _largest_first(cells)] if alone else _populations(plan, cells, at_once)
+    environment_key = plan.environment["key"]
+    folder = str(store.path.resolve() / "checkpoints")
+    groups = [Group(plan.spec, plan.device, tuple(part), share, environment_key, folder) for part in parts]
+
+    def started(group: Group) -> None:
+        for cell in group.cells:
+            listener.started(cell)
+
+    hooks = Hooks(started, listener.stopping)
+    with closing(executor.run(partial(train_cells, plan.measure), groups, hooks)) as running:
+        for done in running:
+            failed = [Measured(_failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
+            yield from done.answer or failed
+            if done.task.checkpoint is not None:
+                done.task.checkpoint.unlink(missing_ok=True)
+
+
+def _executor(
+    plan: Plan, store: RunStore, cells: Sequence[CellPlan], settings: RunSettings
+) -> tuple[Executor, int, float]:
+    """Where the cells are trained, how many tasks at once, and the share of its machine's memory that each has."""
+    on_cpu = plan.device == "cpu"
+    workers = local_workers(plan.device, settings.jobs, settings.per_gpu)
+    timeout, share = settings.cell_timeout, 1.0 / (len(workers) if on_cpu else settings.per_gpu)
+    if settings.executor == "ray":
+        gpus = 0.0 if on_cpu else 1.0 / settings.per_gpu
+        ray = Ray(settings.ray_address, settings.jobs, gpus, timeout, limited=on_cpu)
+        return ray, settings.jobs or len(cells), share
+    if settings.executor == "slurm":
+        jobs = settings.jobs or math.ceil(len(cells) / _CELLS_A_JOB)
+        parameters = dict(settings.slurm)
+        cluster = str(parameters.pop("cluster", "slurm"))
+        slurm = Slurm(store.path.resolve() / "slurm", jobs, parameters, cluster, timeout, limited=on_cpu)
+        return slurm, len(cells), share
+    needs = [plan.need(cell).total for cell in _largest_first(cells)[: len(workers)]]
     fit = [n for n in range(1, len(needs) + 1) if sum(needs[:n]) <= free_bytes(torch.device(plan.device))]
-    jobs = max(1, fit[-1]) if fit and plan.device == "cpu" else jobs if fit else 1
-    groups = [Group(plan.spec, plan.device, tuple(group), 1.0 / jobs) for group in _populations(plan, cells, jobs)]
-    for done in run_tasks(partial(train_cells, plan.measure), groups, jobs, limited=plan.device == "cpu"):
-        yield from done.answer or [Measured(_failed(cell, "crashed", done.error), {}) for cell in done.task.cells]
+    if on_cpu:
+        workers = workers[: fit[-1] if fit else 1]
+        share = 1.0 / len(workers)
+    return Local(workers, timeout, limited=on_cpu), len(workers), share
 
 
 def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:
@@ -273,7 +361,8 @@ def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[
 
 
 def _largest_first(cells: Sequence[CellPlan]) -> list[CellPlan]:
-    return sorted(cells, key=lambda cell: -cell.depth)
+    """The order in which cells are trained and dealt out to shards, whatever the order of the settings."""
+    return sorted(cells, key=lambda cell: (-cell.depth, cell.seed, cell.variant))
 
 
 def _variants(spec: BoundarySpec) -> list[str]:

@@ -40,10 +40,10 @@ def _phases(spec: DepthSweepSpec) -> tuple[Phase, ...]:
     return ("train and probe",) if spec.probe_steps else ("train", "probe")
 
 
-def reduce(plan: Plan, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: DepthSweepSpec, cells: Sequence[Cell]) -> Reduced:
     """One row a variant and depth, one a variant over depth, and what they say."""
-    rows, trends = depth_rows(cells, plan.spec.optimizer), trend_rows(cells, plan.spec.optimizer)
-    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, plan.spec.model_dump(mode="json")))
+    rows, trends = depth_rows(cells, spec.optimizer), trend_rows(cells, spec.optimizer)
+    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json")))
 
 
 def measure_depth(bench: Bench, spec: DepthSweepSpec, seeds: Sequence[int]) -> list[Measurement]:

@@ -17,7 +17,7 @@ def plan(spec: LrRangeSpec) -> Plan:
     return make_plan("lr-range", spec, [spec.depth], frozenset({"depth"}), measure_boundary)
 
 
-def reduce(plan: Plan, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: LrRangeSpec, cells: Sequence[Cell]) -> Reduced:
     """One row a variant, the strongest first, and what they say."""
-    rows = ranked_rows(cells, plan.spec.optimizer)
-    return Reduced(rows, [], lr_range_findings(rows, cells, plan.spec.model_dump(mode="json")))
+    rows = ranked_rows(cells, spec.optimizer)
+    return Reduced(rows, [], lr_range_findings(rows, cells, spec.model_dump(mode="json")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from stresstest.engine.train import (
     train,
     validation_loss,
 )
+from stresstest.experiments.journal import Journal
 from stresstest.models.block import Model
 
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
@@ -45,6 +48,7 @@ class Bench:
     batches: Batches
     rules: Rules = field(default_factory=Rules)
     memory_share: float = 1.0
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def capacity(self) -> int:
@@ -109,9 +113,7 @@ def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[R
     """Raise the learning rate through `lrs` (one a step) until each replica explodes."""
 
     def measure(part: Sequence[int]) -> list[Run]:
-        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1))
-        training.go()
-        return training.runs
+        return _train(bench, part, np.repeat(lrs[:, None], len(part), axis=1), None)
 
     return in_halves(seeds, bench.capacity, measure)
 
@@ -121,10 +123,7 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
 
     def measure(part: Sequence[tuple[int, float]]) -> list[Run]:
         lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
-        training = _Course(bench, [seed for seed, _ in part], lr_TR, bench.rules.patience)
-        training.go()
-        training.validate()
-        return training.runs
+        return _train(bench, [seed for seed, _ in part], lr_TR, bench.rules.patience)
 
     return in_halves(trials, bench.capacity, measure)
 
@@ -138,15 +137,34 @@ def recipe(
     """
 
     def measure(part: Sequence[int]) -> list[Run]:
-        training = _Course(bench, part, np.repeat(lrs[:, None], len(part), axis=1), math.inf)
-        for step in sorted({*probe_steps, len(lrs)}):
-            training.go(step)
-            if step in probe_steps:
-                training.probe(noise_input)
-        training.validate()
-        return training.runs
+        return _train(bench, part, np.repeat(lrs[:, None], len(part), axis=1), math.inf, probe_steps, noise_input)
 
     return in_halves(seeds, bench.capacity, measure)
+
+
+def _train(
+    bench: Bench,
+    seeds: Sequence[int],
+    lr_TR: NDArray[np.float64],
+    patience: float | None,
+    probe_steps: Sequence[int] = (),
+    noise_input: bool = False,
+) -> list[Run]:
+    """One course of training, from wherever the journal has got to; a ramp (no `patience`) has no validation."""
+    parts = (tuple(seeds), patience, tuple(probe_steps), noise_input, lr_TR.shape)
+    key = hashlib.blake2b(repr(parts).encode() + lr_TR.tobytes(), digest_size=12).hexdigest()
+    found: list[Run] | None = bench.journal.finished(key)
+    if found is not None:
+        return found
+    training = _Course(bench, seeds, lr_TR, patience, key)
+    for step in sorted({*probe_steps, len(lr_TR)}):
+        training.go(step)
+        if step in probe_steps:
+            training.probe(step, noise_input)
+    if patience is not None:
+        training.validate()
+    bench.journal.finish(key, training.runs)
+    return training.runs
 
 
 def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> list[Signal]:
@@ -167,9 +185,10 @@ class _Course:
     """
 
     def __init__(
-        self, bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], patience: float | None = None
+        self, bench: Bench, seeds: Sequence[int], lr_TR: NDArray[np.float64], patience: float | None, key: str
     ) -> None:
         self._bench = bench
+        self._key = key
         self._seeds = seeds
         self._lr_TR = lr_TR
         bench.model.release()
@@ -179,10 +198,14 @@ class _Course:
         self._step = 0
         self._seconds = 0.0
         self._replica_steps = 0
-        self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds), patience)
+        state = bench.journal.under_way(key)
+        if state is None:
+            self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds), patience)
+        else:
+            self._restore(state)
 
-    def go(self, stop: int | None = None) -> None:
-        """Train up to step `stop`, or to the end."""
+    def go(self, stop: int) -> None:
+        """Train up to step `stop`."""
         started = time.perf_counter()
         first, held = self._step, self._held
         lr_TR = self._lr_TR[first:stop, held]
@@ -196,6 +219,9 @@ class _Course:
                     self._held = [held[i] for i in end.value]
                     break
                 dropped = self._take(block, held)
+                rows = [held[i] for i in block.rows]
+                seconds = self._seconds + time.perf_counter() - started
+                self._bench.journal.offer(self._key, partial(self._state, rows, seconds))
         self._seconds += time.perf_counter() - started
         self._note_cost()
 
@@ -208,13 +234,33 @@ class _Course:
                 if not self.runs[row].detector.settled:
                     self.runs[row].validation_loss = float(loss)
 
-    def probe(self, noise_input: bool) -> None:
-        """Signal propagation of every run that is still in training."""
+    def probe(self, step: int, noise_input: bool) -> None:
+        """Signal propagation of every run that is still in training, unless that was before an interruption."""
+        if self._step > step:
+            return
         for i, row in enumerate(self._held):
             if not self.runs[row].detector.settled:
                 theta_P = self._population.theta_RP[i]
                 signal = measure_signal(self._bench.model, theta_P, self._bench.batches, self._seeds[row], noise_input)
-                self.runs[row].signals[self._step] = signal
+                self.runs[row].signals[step] = signal
+
+    def _state(self, held: Sequence[int], seconds: float) -> dict[str, Any]:
+        return {
+            "population": self._population.state(),
+            "held": list(held),
+            "step": self._step,
+            "seconds": seconds,
+            "replica_steps": self._replica_steps,
+            "runs": self.runs,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._population.restore(state["population"])
+        self._held = state["held"]
+        self._step = state["step"]
+        self._seconds = state["seconds"]
+        self._replica_steps = state["replica_steps"]
+        self.runs = state["runs"]
 
     def _take(self, block: Block, held: Sequence[int]) -> list[int]:
         """Hand a block's steps to the runs; returns which of `held` are done with."""

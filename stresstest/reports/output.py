@@ -1,8 +1,13 @@
-"""Where a result is written besides the terminal: FORMAT:PATH, or the format of a path's suffix."""
+"""Where a result goes: the terminal, and FORMAT:PATH, or the format of a path's suffix."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from stresstest.errors import ConfigError
 from stresstest.results import Result
@@ -10,8 +15,17 @@ from stresstest.tables import did_you_mean
 
 FORMATS = {"html": (".html", ".htm"), "json": (".json",), "md": (".md", ".markdown")}
 
+Output = tuple[str, Path]  # a format and where to
 
-def parse_output(text: str) -> tuple[str, Path]:
+
+def console(stderr: bool = False) -> Console:
+    """A console of the terminal's width, or 120 columns into a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 120
+    return Console(stderr=stderr, width=width, highlight=False)
+
+
+def parse_output(text: str) -> Output:
     """(format, path) of an `--output`; an unknown format is a `ConfigError`."""
     kind, colon, rest = text.partition(":")
     if colon and kind in FORMATS and rest:
@@ -43,7 +57,7 @@ def render(result: Result, kind: str) -> str:
     return render_markdown(result)
 
 
-def write_outputs(result: Result, outputs: list[tuple[str, Path]]) -> None:
+def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
     """Write every output; a path that cannot be written is a `ConfigError`."""
     for kind, path in outputs:
         try:

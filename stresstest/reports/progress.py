@@ -49,16 +49,20 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def cells_known(self, count: int, missing: Sequence[int]) -> None:
-        """`count` more cells belong to the run; those that are not on the disk have these depths."""
-        found = count - len(missing)
-        self.total += count
-        self.ended += found
+    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
+        """More cells belong to the run: those that are on the disk, and others of these depths."""
+        self.total += len(finished) + len(missing)
+        self.ended += len(finished)
         self._work_left += sum(missing)
         self._bar.update(self._task, total=self.total, completed=self.ended)
-        if found and not self._quiet:
+        if finished and not self._quiet:
+            failed = sum(cell.status != "done" for cell in finished)
+            failures = f", {failed} of them failed (--retry-errors trains those again)" if failed else ""
             rest = "training the rest" if missing else "nothing to train"
-            self._console.print(f"{found} of {count} cells were finished before; {rest} (--fresh trains all)")
+            self._console.print(
+                f"{len(finished)} of {len(finished) + len(missing)} cells were finished before{failures}; {rest} "
+                "(--fresh trains all)"
+            )
 
     def cell_ended(self, cell: Cell) -> None:
         """One more cell has ended."""
@@ -71,11 +75,20 @@ class Progress:
             return
         self._console.print(f"[{self.ended}/{self.total}] {describe(cell)}{', ' + left if left else ''}", markup=False)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate, once a cell has ended."""
+        if not self._work_done:
+            return None
+        return (time.monotonic() - self._started) / self._work_done * self._work_left
+
     def _time_left(self) -> str:
-        if not self._work_left:
-            return ""
-        seconds = (time.monotonic() - self._started) / self._work_done * self._work_left
-        return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+        return f"about {duration(self.seconds_left)} left" if self.seconds_left else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds or minutes, as one reads them."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def describe(cell: Cell) -> str:

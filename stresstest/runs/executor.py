@@ -1,63 +1,208 @@
-"""Where tasks run: in this process, or in spawned worker processes of one thread each."""
+"""Where tasks run: what every executor keeps to, and the one of this machine, processes of one thread each."""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from types import FrameType
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from multiprocessing import connection, resource_tracker
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from stresstest.errors import ExitCode, InterruptedRunError
+from stresstest.errors import StoppedError
 from stresstest.machine import limited_memory
+from stresstest.runs.stopping import SIGNALS, Stopping, listen, stopping
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 # One thread a process: two OpenMP threads on a shared machine wait for each other.
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_ATTEMPTS = 3
-_POLL_SECONDS = 1.0
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+ATTEMPTS = 3
+POLL_SECONDS = 0.25
+
+Failure = Literal["", "crashed", "timeout"]
 
 
 @dataclass(frozen=True)
 class Done(Generic[Task, Answer]):
-    """A task that ended: with its answer, or with the text of what went wrong."""
+    """A task that ended: with its answer, or with what went wrong and its text."""
 
     task: Task
     answer: Answer | None
+    failure: Failure = ""
     error: str = ""
 
 
-def default_jobs(device: str) -> int:
-    """As many processes as cores this process may use; one on a GPU."""
-    if device != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Hooks:
+    """What the driver hears of: each task as it starts, and that a signal asked the run to stop."""
+
+    on_start: Callable[[Any], None] = lambda task: None
+    on_stop: Callable[[], None] = lambda: None
 
 
-def run_tasks(
-    work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int, limited: bool = False
-) -> Iterator[Done[Task, Answer]]:
-    """Yield tasks as they end; a task that fails, or whose worker dies, fails alone.
+class Executor(Protocol):
+    """Where tasks run. Every implementation keeps to what `run` says."""
 
-    `limited` lets an allocation beyond the free memory fail in its task, on a CPU.
+    def run(
+        self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks = Hooks()
+    ) -> Generator[Done[Task, Answer], None, None]:
+        """Yield tasks as they end; one that fails, or whose worker dies, fails alone.
 
-    SIGINT and SIGTERM raise `InterruptedRunError` at once: what was yielded is the caller's.
+        A task whose worker died is tried again, at most twice. The first SIGINT or SIGTERM starts
+        nothing new and asks what runs to stop (`stop_if_requested`); then `InterruptedRunError`
+        is raised. A second one raises it at once. To leave early, close the generator.
+        """
+
+
+@dataclass(frozen=True)
+class Local:
+    """Worker processes on this machine, each with these environment variables; one alone is this process.
+
+    timeout: seconds that a task may take; `None` for no limit.
+    limited: an allocation beyond the free memory fails in its task (on a CPU).
     """
-    guarded = _Limited(work) if limited else work
-    with _signals_raise() as signals:
-        if jobs == 1 or len(tasks) == 1:
-            yield from _here(guarded, tasks, signals)
-        else:
-            yield from _in_processes(guarded, tasks, min(jobs, len(tasks)), signals)
+
+    workers: Sequence[Mapping[str, str]] = ({},)
+    timeout: float | None = None
+    limited: bool = False
+
+    def run(
+        self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks = Hooks()
+    ) -> Generator[Done[Task, Answer], None, None]:
+        """See `Executor`."""
+        guarded: Callable[[Task], Answer] = _Limited(work) if self.limited else work
+        with stopping(hooks.on_stop) as signals:
+            if self.timeout is None and (len(self.workers) == 1 or len(tasks) == 1):
+                yield from self._here(guarded, tasks, hooks, signals)
+            else:
+                yield from self._in_processes(guarded, tasks, hooks, signals)
+
+    def _here(
+        self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks, signals: Stopping
+    ) -> Iterator[Done[Task, Answer]]:
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for task in tasks:
+                if signals.code is not None:
+                    raise signals.error
+                hooks.on_start(task)
+                try:
+                    done = Done[Task, Answer](task, work(task))
+                except StoppedError:
+                    raise signals.error from None
+                except Exception:
+                    done = Done(task, None, "crashed", tail(traceback.format_exc()))
+                yield done
+        finally:
+            torch.set_num_threads(threads)
+
+    def _in_processes(
+        self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks, signals: Stopping
+    ) -> Iterator[Done[Task, Answer]]:
+        waiting = deque(_Attempt(task) for task in tasks)
+        free = [_Worker(variables) for variables in self.workers[: len(tasks)]]
+        running: dict[Future[Answer], tuple[_Attempt[Task], _Worker]] = {}
+        try:
+            while running or (waiting and signals.code is None):
+                while free and waiting and signals.code is None:
+                    attempt, worker = waiting.popleft(), free.pop()
+                    running[worker.start(work, attempt.task, self.timeout)] = attempt, worker
+                    hooks.on_start(attempt.task)
+                ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                signals.check()
+                if signals.code is not None:  # again and again: a worker that starts up does not listen yet
+                    _ask_to_stop()
+                for future in ended:
+                    attempt, worker = running.pop(future)
+                    free.append(worker)
+                    done = _done(attempt.task, future)
+                    if done is None and attempt.number < ATTEMPTS:
+                        waiting.appendleft(replace(attempt, number=attempt.number + 1))
+                    elif done is None:
+                        yield Done(attempt.task, None, "crashed", worker.last_words() + _why(future))
+                    elif not isinstance(future.exception(), StoppedError):
+                        yield done
+            if signals.code is not None:
+                raise signals.error
+        finally:
+            for worker in (*free, *(worker for _, worker in running.values())):
+                worker.close()
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[Task]):
+    task: Task
+    number: int = 1
+
+
+class _Worker:
+    """One process with a pool of its own: it takes nobody along when it dies."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._pool: ProcessPool | None = None
+        self._last_words = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  # for as long as the worker
+
+    def last_words(self) -> str:
+        """What the interpreter could still say when the process last died: why, and the innermost calls."""
+        said = self._last_words.read()
+        lines = [line for line in said[max(0, said.rfind("Fatal Python error")) :].splitlines() if line]
+        return "".join(f"{line}\n" for line in lines[:8])
+
+    def start(self, work: Callable[[Task], Answer], task: Task, timeout: float | None) -> Future[Answer]:
+        if self._pool is not None and not self._pool.active:
+            self._end_pool()
+        with _blocked_signals():
+            if self._pool is None:
+                self._pool = _new_pool({**THREADS, **self._variables}, self._last_words.name)
+            return self._pool.schedule(work, args=[task], timeout=timeout)
+
+    def close(self) -> None:
+        self._end_pool()
+        self._last_words.close()
+
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
+            self._pool.join()
+        self._pool = None
+
+
+def local_workers(device: str, jobs: int | None, per_gpu: int = 1) -> list[Mapping[str, str]]:
+    """The environment of each worker: by default as many as cores, or `per_gpu` on every GPU.
+
+    `cuda` means every GPU that this process sees, `cuda:1` that one.
+    """
+    if device == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [{}] * (jobs or cores)
+    if device != "cuda":
+        return [{}] * (jobs or per_gpu)
+    import torch
+
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = names if len(names) == count > 1 else [str(i) for i in range(count)]
+    if len(gpus) < 2:
+        return [{}] * (jobs or per_gpu)
+    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(jobs or per_gpu * len(gpus))]
 
 
 @dataclass(frozen=True)
@@ -71,93 +216,74 @@ class _Limited(Generic[Task, Answer]):
             return self.work(task)
 
 
-class _Signals:
-    """The signal that came, if any. What a handler raises is lost inside a destructor or a callback of
-    the garbage collector, so it is asked for as well.
-    """
-
-    code: ExitCode | None = None
-
-    def take(self, number: int, frame: FrameType | None) -> None:
-        self.code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-        self.check()
-
-    def check(self) -> None:
-        if self.code is not None:
-            raise InterruptedRunError("interrupted", self.code)
-
-
-def _here(work: Callable[[Task], Answer], tasks: Sequence[Task], signals: _Signals) -> Iterator[Done[Task, Answer]]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for task in tasks:
-            signals.check()
-            try:
-                done = Done[Task, Answer](task, work(task))
-            except InterruptedRunError:
-                raise
-            except Exception:
-                done = Done(task, None, _tail(traceback.format_exc()))
-            yield done
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _in_processes(
-    work: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int, signals: _Signals
-) -> Iterator[Done[Task, Answer]]:
-    """A worker that dies can bring its pool down: what it took along is tried again in a new one."""
+def _new_pool(variables: Mapping[str, str], last_words: str) -> ProcessPool:
     from pebble import ProcessPool
 
-    os.environ.update({name: value for name, value in _THREADS.items() if name not in os.environ})
-    left = list(tasks)
-    for attempt in range(1, _ATTEMPTS + 1):
-        brought_down: list[Task] = []
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPool(max_workers=min(jobs, len(left)), context=context, initializer=_ignore_signals)
-        try:
-            futures: dict[Future[Answer], Task] = {pool.schedule(work, args=[task]): task for task in left}
-            while futures:
-                ended, _ = wait(futures, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                signals.check()
-                for future in ended:
-                    task, error = futures.pop(future), future.exception()
-                    if isinstance(error, BrokenProcessPool) and attempt < _ATTEMPTS:
-                        brought_down.append(task)
-                    elif error is None:
-                        yield Done(task, future.result())
-                    else:
-                        yield Done(task, None, _tail(str(getattr(error, "traceback", "") or repr(error))))
-        finally:
-            pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-            pool.join()
-        if not brought_down:
-            return
-        left = brought_down
-
-
-def _tail(text: str, lines: int = 12) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
-
-
-def _ignore_signals() -> None:
-    """The driver alone decides what a signal means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPool(max_workers=1, context=context, initializer=_start_worker, initargs=[variables, last_words])
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[_Signals]:
-    signals = _Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals  # Python delivers signals to the main thread only
-        return
-    before = {number: signal.signal(number, signals.take) for number in (signal.SIGINT, signal.SIGTERM)}
+def _blocked_signals() -> Iterator[None]:
+    """What is started here, threads and processes, leaves the signals to the driver's main thread."""
+    resource_tracker.ensure_running()  # which would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        yield signals
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ask_to_stop() -> None:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGINT)
+
+
+def _start_worker(variables: Mapping[str, str], last_words: str) -> None:
+    """One thread; the driver alone decides what a signal means: SIGINT, which it sends on, asks to stop."""
+    os.environ.update(variables)
+    import torch
+
+    torch.set_num_threads(1)
+    faulthandler.enable(os.open(last_words, os.O_WRONLY | os.O_APPEND))
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    signal.signal(signal.SIGINT, listen)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "a worker has a driver"
+    connection.wait([driver.sentinel])
+    os._exit(1)
+
+
+def _done(task: Task, future: Future[Answer]) -> Done[Task, Answer] | None:
+    """How a task ended; `None` if its worker died."""
+    from pebble import ProcessExpired
+
+    error = future.exception()
+    if error is None:
+        return Done(task, future.result())
+    if isinstance(error, ProcessExpired | BrokenProcessPool):
+        return None
+    if isinstance(error, TimeoutError) and getattr(error, "traceback", None) is None:
+        return Done(task, None, "timeout", f"took longer than {error.args[-1]:g} s")
+    return Done(task, None, "crashed", tail(str(getattr(error, "traceback", "") or repr(error))))
+
+
+def _why(future: Future[Any]) -> str:
+    code = getattr(future.exception(), "exitcode", None)
+    if code is None:
+        how = "no exit code"
+    else:
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"its worker died {ATTEMPTS} times; {how}"
+
+
+def tail(text: str, lines: int = 12) -> str:
+    """The last lines of a text, where an error says what it is."""
+    return "\n".join(text.strip().splitlines()[-lines:])

@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def environment(device: str, dtype: str) -> dict[str, Any]:
     facts = {
         "torch": torch_version,
         "numpy": version("numpy"),
-        "stresstest": version("train-stresstest"),
+        "stresstest": _own_version(),
         "python": platform.python_version(),
         "os": platform.system(),
         "machine": platform.machine(),
@@ -48,6 +48,13 @@ def environment(device: str, dtype: str) -> dict[str, Any]:
     minor = ".".join(torch_version.split(".")[:2])
     parts = [f"torch{minor}", facts["device"], facts["device_name"], facts["machine"], dtype, facts["os"]]
     return {**facts, "key": "/".join(parts)}
+
+
+def _own_version() -> str:
+    try:
+        return version("train-stresstest")
+    except PackageNotFoundError:  # shipped to a node with the job, not installed there
+        return "unknown"
 
 
 def _device_name(device: str) -> str:

@@ -1,6 +1,7 @@
 """The run directory: a manifest, one durable line per finished cell, curves, the result.
 
-Only the driver writes, and a finished cell is on the disk before the next one is taken.
+Only the driver writes, and a finished cell is on the disk before the next one is taken. Cells are
+found by their key, so that a run takes over what another one, or its own other settings, finished.
 """
 
 from __future__ import annotations
@@ -9,29 +10,45 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+import socket
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from pydantic import ValidationError
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, StorageError
 from stresstest.results import Cell
 
 DEFAULT_ROOT = Path(".stresstest/runs")
+_LOCK_ATTEMPTS = 5
+_START = re.compile(rb'\{"key":"([^"\\]+)",.*?"seed":\d+,"status":"(\w+)"')  # of a cell's line, as it is written
 
 
 class RunStore:
-    """One run directory, held by one driver."""
+    """One run directory, held by one driver; `others` are runs whose finished cells may be taken over."""
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Mapping[str, Any], others: Sequence[Path] = ()) -> None:
         self.path = path
+        self._others = others
         self._lock = _claim(path)
         self._write("manifest.json", json.dumps(manifest, indent=1) + "\n")
+        self._write("progress.json", "{}\n")
 
-    def finished(self) -> dict[str, Cell]:
-        """The cells on the disk by key; a last line cut short by a crash is dropped."""
+    def finished(self, wanted: Collection[str] = ()) -> dict[str, Cell]:
+        """The cells on the disk by key, with those of `wanted` that another run has.
+
+        A last line cut short by a crash is dropped.
+        """
+        cells = self._read()
+        missing = set(wanted) - cells.keys()
+        return self._read() if missing and self.take_over(missing, self._others, {"done"}) else cells
+
+    def _read(self) -> dict[str, Cell]:
         cells: dict[str, Cell] = {}
         path = self.path / "cells.jsonl"
         if not path.exists():
@@ -55,23 +72,56 @@ class RunStore:
         return cells
 
     def append(self, cell: Cell, curves: Mapping[str, Any]) -> None:
-        """Make a finished cell durable: its curves first, then its line, flushed and synced."""
-        if curves:
-            import numpy as np
+        """Make a finished cell durable: its curves first, then its line, each flushed and synced."""
+        with _written(self.path):
+            if curves:
+                import numpy as np
 
-            folder = self.path / "curves"
-            folder.mkdir(exist_ok=True)
-            np.savez_compressed(folder / f"{cell.key}.npz", **curves)
-        with (self.path / "cells.jsonl").open("a") as file:
-            file.write(cell.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+                folder = self.path / "curves"
+                folder.mkdir(exist_ok=True)
+                with (folder / f"{cell.key}.npz").open("wb") as file:
+                    np.savez_compressed(file, **curves)
+                    _sync(file)
+            with (self.path / "cells.jsonl").open("a") as lines:
+                lines.write(cell.model_dump_json() + "\n")
+                _sync(lines)
 
-    def forget(self) -> None:
-        """Start over: the cells of this directory are set aside, not read (`--fresh`)."""
-        path = self.path / "cells.jsonl"
-        if path.exists():
-            path.rename(path.with_suffix(f".{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl"))
+    def take_over(self, keys: Collection[str], sources: Sequence[Path], statuses: Collection[str]) -> int:
+        """Copy cells of these statuses, with their curves, from other run directories; returns how many."""
+        wanted, taken = set(keys), 0
+        for source in sources:
+            theirs = {
+                key: line
+                for key, status, line in _lines(source)
+                if key in wanted and status in statuses and _is_cell(line)
+            }
+            for key, line in theirs.items():
+                with _written(self.path):
+                    curves = source / "curves" / f"{key}.npz"
+                    if curves.exists():
+                        (self.path / "curves").mkdir(exist_ok=True)
+                        shutil.copyfile(curves, self.path / "curves" / curves.name)
+                    with (self.path / "cells.jsonl").open("ab") as lines:
+                        lines.write(line)
+            wanted -= theirs.keys()
+            taken += len(theirs)
+        return taken
+
+    def write_plan(self, keys: Sequence[str]) -> None:
+        """The cells that belong to the run, for `status` and `merge`."""
+        self._write("plan.json", json.dumps(keys) + "\n")
+
+    def write_progress(self, running: Sequence[str], seconds_left: float | None) -> None:
+        """What is in training now, for `status`."""
+        stored = {"running": list(running), "seconds_left": seconds_left, "at": time.time()}
+        self._write("progress.json", json.dumps(stored) + "\n")
+
+    def set_aside(self, *names: str) -> None:
+        """Keep these files under another name, out of the way of what is written now."""
+        now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        for path in (self.path / name for name in names):
+            if path.exists():
+                path.rename(path.with_suffix(f".{now}{path.suffix}"))
 
     def write_result(self, text: str) -> Path:
         """Write `result.json` at once or not at all."""
@@ -88,8 +138,9 @@ class RunStore:
     def _write(self, name: str, text: str) -> Path:
         path = self.path / name
         draft = path.with_suffix(".part")
-        draft.write_text(text)
-        draft.replace(path)
+        with _written(self.path):
+            draft.write_text(text)
+            draft.replace(path)
         return path
 
 
@@ -98,27 +149,86 @@ def choose_directory(run_dir: str | None, identity: str, command: str, fresh: bo
     if run_dir is not None:
         return Path(run_dir)
     if not fresh:
-        for path in sorted(DEFAULT_ROOT.glob(f"*-{command}"), reverse=True):
-            if _identity_of(path) == identity:
+        for path in _runs(command):
+            if (read_manifest(path) or {}).get("identity") == identity:
                 return path
     return _unused(DEFAULT_ROOT / f"{datetime.now():%Y%m%dT%H%M%S}-{command}")
 
 
 @contextlib.contextmanager
-def open_run(path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> Iterator[RunStore]:
-    """Hold a run directory; a run with other settings under the same path is a `ConfigError`."""
-    theirs = _identity_of(path)
+def open_run(
+    path: Path, manifest: Mapping[str, Any], fresh: bool = False, others: Sequence[Path] = ()
+) -> Iterator[RunStore]:
+    """Hold a run directory; one that another command's run lies in is a `ConfigError`.
+
+    A run of the same command with other settings goes on in it: what is the same cell is found by its
+    key, and the result of the other settings is set aside.
+    """
+    theirs = read_manifest(path)
     if theirs is None and any((path / name).exists() for name in ("result.json", "report.html", "cells.jsonl")):
         raise ConfigError(f"run directory {path} holds files that are no run of this tool; give another --run-dir")
-    if theirs is not None and theirs != manifest["identity"] and not fresh:
-        raise ConfigError(f"run directory {path} holds a run with other settings; use another --run-dir, or --fresh")
-    store = RunStore(path, manifest)
+    if theirs is not None and theirs.get("command") != manifest.get("command"):
+        raise ConfigError(f"run directory {path} holds a run of {theirs.get('command')}; give another --run-dir")
+    store = RunStore(path, manifest, others)
     try:
         if fresh:
-            store.forget()
+            store.set_aside("cells.jsonl")
+        if fresh or (theirs is not None and theirs["identity"] != manifest["identity"]):
+            store.set_aside("result.json", "report.html")
         yield store
     finally:
         store.close()
+
+
+def other_runs(path: Path, command: str) -> list[Path]:
+    """The stored runs of a command but this one, the newest first: those of scenarios too."""
+    return [other for other in _runs(command) if other != path]
+
+
+def runs_in(path: Path) -> list[Path]:
+    """A run directory itself, or those of a scenario's experiments in a folder."""
+    inside = [manifest.parent for manifest in sorted(path.glob("*/manifest.json"))]
+    return inside if inside and read_manifest(path) is None else [path]
+
+
+def planned_cells(path: Path) -> list[str]:
+    """The keys of the cells that belong to a run."""
+    try:
+        return list(json.loads((path / "plan.json").read_text()))
+    except (OSError, ValueError):
+        return []
+
+
+def stored_status(path: Path) -> dict[str, str]:
+    """The status of each cell on the disk, by key; the later line of a cell counts."""
+    return {key: status for key, status, _ in _lines(path)}
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a run directory; `None` where it is none."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and "identity" in manifest else None
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds a run directory, or `None`."""
+    try:
+        with (path / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except OSError:
+        pass
+    return None
+
+
+def _runs(command: str) -> list[Path]:
+    paths = [path.parent for path in (*DEFAULT_ROOT.glob("*/manifest.json"), *DEFAULT_ROOT.glob("*/*/manifest.json"))]
+    return [path for path in sorted(paths, reverse=True) if (read_manifest(path) or {}).get("command") == command]
 
 
 def _unused(path: Path) -> Path:
@@ -129,14 +239,6 @@ def _unused(path: Path) -> Path:
     return path
 
 
-def _identity_of(path: Path) -> str | None:
-    try:
-        identity = json.loads((path / "manifest.json").read_text())["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return str(identity)
-
-
 def _claim(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -145,15 +247,56 @@ def _claim(path: Path) -> TextIO:
         raise ConfigError(
             f"run directory {path} cannot be written ({error.strerror}); give another --run-dir"
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:  # held, or looked at by `holder_of` for a moment
+            if attempt + 1 < _LOCK_ATTEMPTS:
+                time.sleep(0.05)
+                continue
         lock.seek(0)
         holder = lock.read().strip() or "another process"
         lock.close()
-        raise ConfigError(f"run directory {path} is in use by {holder}; wait, or give another --run-dir") from None
+        raise ConfigError(f"run directory {path} is in use by {holder}; wait, or give another --run-dir")
     lock.seek(0)
     lock.truncate()
-    lock.write(f"process {os.getpid()}")
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
     return lock
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"run directory {path} cannot be written any more ({error.strerror or error}); "
+            "the cells that it holds are as they were"
+        ) from None
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _is_cell(line: bytes) -> bool:
+    try:
+        Cell.model_validate_json(line)
+    except ValidationError:
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(key, status, line) of each whole line of a run's cells, without reading the rest of it."""
+    try:
+        lines = (path / "cells.jsonl").read_bytes().splitlines(keepends=True)
+    except OSError:
+        return
+    for line in lines:
+        start = _START.match(line)
+        if start and line.endswith(b"}\n"):
+            yield start[1].decode(), start[2].decode(), line

@@ -12,11 +12,11 @@ import torch
 
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
-from stresstest.experiments.cells import CellPlan, Plan, _populations, run
+from stresstest.experiments.cells import CellPlan, Listener, Plan, _populations, run
 from stresstest.experiments.depth_sweep import plan, recipe_lrs, reduce
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import open_run
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.specs import DepthSweepSpec, RunSettings, resolve
 from stresstest.tasks.task import Batch
 
 MLP: dict[str, Any] = {
@@ -51,7 +51,7 @@ def planned(base: dict[str, Any] = MLP, **settings: Any) -> Plan:
 
 def run_all(plan: Plan, path: Path, jobs: int = 1, on_cell: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
     with open_run(path, {"identity": plan.identity}) as store:
-        return run(plan, store, jobs, on_cell)
+        return run(plan, store, RunSettings(jobs=jobs), Listener(ended=on_cell))[0]
 
 
 def records(cells: Sequence[Cell]) -> list[str]:
@@ -200,15 +200,15 @@ def test_steps_to_a_target_are_counted_or_lie_beyond_the_budget(tmp_path: Path) 
 def test_bisection_closes_in_on_the_depth_at_which_training_fails(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
 
-    def known(cells: Sequence[CellPlan], missing: Sequence[CellPlan]) -> None:
-        told.append((len(cells), len(missing)))
+    def known(cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
+        told.append((len(cells), len(finished)))
 
     sweep = planned(**LEARNS | {"depths": "2,30", "bisect": True})
     with open_run(tmp_path, {"identity": sweep.identity}) as store:
-        cells = run(sweep, store, 1, lambda cell: None, known)
+        cells = run(sweep, store, RunSettings(jobs=1), Listener(known))[0]
     assert len(told) > 2, "several rounds"
-    assert told[0] == (4, 4)
-    [trend] = reduce(sweep, cells).trends
+    assert told[0] == (4, 0)
+    [trend] = reduce(sweep.spec, cells).trends
     for seed, bracket in trend.metrics["max_trainable_depth"].per_seed.items():
         assert bracket.low is not None, seed
         assert bracket.high is not None, seed
@@ -217,7 +217,7 @@ def test_bisection_closes_in_on_the_depth_at_which_training_fails(tmp_path: Path
         assert outcomes[int(bracket.low)]
         assert not outcomes[int(bracket.high)]
     with open_run(tmp_path, {"identity": sweep.identity}) as store:
-        again = run(sweep, store, 1, lambda cell: pytest.fail("trained again"))
+        again = run(sweep, store, RunSettings(jobs=1), Listener(ended=lambda cell: pytest.fail("trained again")))[0]
     assert records(again) == records(cells)
 
 
@@ -235,7 +235,7 @@ def test_an_out_of_memory_at_one_depth_is_no_instability_and_the_sweep_goes_on(
     sweep = planned(**LEARNS | {"depths": "2,3"})
     cells = run_all(sweep, tmp_path)
     assert {(cell.depth, cell.status) for cell in cells} == {(2, "done"), (3, "oom")}
-    reduced = reduce(sweep, cells)
+    reduced = reduce(sweep.spec, cells)
     assert reduced.trends[0].metrics["max_trainable_depth"].median == Bracket(low=2, high=None)
     assert [finding.kind for finding in reduced.findings if "plain depth 3" in finding.text] == ["oom"]
 
@@ -260,7 +260,7 @@ def test_deep_cells_come_first_and_thin_mlps_train_their_seeds_together() -> Non
 
 def test_rezero_trains_where_plain_does_not(tmp_path: Path) -> None:
     sweep = planned(depths="2,400", train_steps=100, peak_lr=1e-3, batch_size=50)
-    reduced = reduce(sweep, run_all(sweep, tmp_path, jobs=2))
+    reduced = reduce(sweep.spec, run_all(sweep, tmp_path, jobs=2))
     rezero, plain = reduced.trends
     assert rezero.metrics["max_trainable_depth"].median == Bracket(low=400, high=None)
     assert plain.metrics["max_trainable_depth"].median.high == 400

@@ -16,12 +16,12 @@ from stresstest.choices import parse_choice
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.boundary import measure_boundary, ramp_lrs
-from stresstest.experiments.cells import CellPlan, Group, Plan, run, train_cells
+from stresstest.experiments.cells import CellPlan, Group, Listener, Plan, run, train_cells
 from stresstest.experiments.lr_range import plan
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs import LrRangeSpec, RunSettings, resolve
 from stresstest.tasks.task import Batch
 
 TINY: dict[str, Any] = {
@@ -51,9 +51,9 @@ def planned(**settings: Any) -> Plan:
     return plan(resolve(LrRangeSpec, "quick", TINY | settings))
 
 
-def run_all(plan: Plan, path: Path, jobs: int = 1, on_cell: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
+def run_all(plan: Plan, path: Path, on_cell: Callable[[Cell], None] = lambda cell: None, **settings: Any) -> list[Cell]:
     with open_run(path, {"identity": plan.identity}) as store:
-        return run(plan, store, jobs, on_cell)
+        return run(plan, store, RunSettings(**{"jobs": 1, **settings}), Listener(ended=on_cell))[0]
 
 
 def records(cells: Sequence[Cell]) -> list[str]:
@@ -115,11 +115,12 @@ def test_a_run_stopped_half_way_goes_on_to_the_same_records(whole: tuple[list[Ce
         run_all(planned(), tmp_path, on_cell=stop_after_two)
     found: list[int] = []
 
-    def cells_known(cells: Sequence[CellPlan], missing: Sequence[CellPlan]) -> None:
-        found.append(len(cells) - len(missing))
+    def cells_known(cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
+        found.append(len(finished))
 
     with open_run(tmp_path, {"identity": planned().identity}) as store:
-        cells = run(planned(), store, 1, lambda cell: ended.append(cell.key), cells_known)
+        listener = Listener(cells_known, ended=lambda cell: ended.append(cell.key))
+        cells = run(planned(), store, RunSettings(jobs=1), listener)[0]
     assert found == [2]
     assert sorted(ended) == sorted(keys(planned()).values()), "each cell was trained once"
     assert records(cells) == records(whole[0])
@@ -259,8 +260,12 @@ def test_a_cell_that_fails_is_no_instability_and_the_others_go_on(
     assert said in failed.error
     assert records([done]) == records(whole[0][1:2])
     ended: list[Cell] = []
-    assert records(run_all(first_seed, tmp_path, on_cell=ended.append)) == records(whole[0][:2])
+    assert records(run_all(first_seed, tmp_path, on_cell=ended.append)) == records([failed, done])
+    assert not ended, "what failed is not tried again unasked"
+    again = run_all(first_seed, tmp_path, on_cell=ended.append, retry_errors=True)
+    assert records(again) == records(whole[0][:2])
     assert [cell.variant for cell in ended] == ["post-ln"], "what failed is tried again, and nothing else"
+    assert records(run_all(first_seed, tmp_path)) == records(again), "the later record of a cell counts"
 
 
 @pytest.mark.parametrize(("key", "value"), [("beta2", 0.9999999), ("eps", 1.23456789e-8), ("weight_decay", 1.0)])

@@ -8,17 +8,34 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from stresstest.errors import ExitCode, InterruptedRunError
-from stresstest.runs.executor import Done, default_jobs, run_tasks
+from stresstest.runs.executor import Done, Hooks, Local, local_workers
 
+CALL = operator.methodcaller("__call__")
+LOOK = """
+import time
+from stresstest.runs.stopping import stop_if_requested
+while True:
+    time.sleep(0.05)
+    stop_if_requested()
+"""
+WAIT = partial(exec, LOOK)
 one_over = partial(operator.truediv, 1.0)
 both = pytest.mark.parametrize("jobs", [1, 2])
+
+
+def run_tasks(work: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, **settings: Any) -> Iterator[Done[Any, Any]]:
+    return Local([{}] * jobs, **settings).run(work, tasks)
 
 
 def call(function: Callable[[], object]) -> object:
@@ -33,17 +50,22 @@ def test_every_task_is_answered(jobs: int) -> None:
 
 
 def test_two_jobs_are_other_processes_and_one_job_is_this_one() -> None:
-    ask = operator.methodcaller("__call__")
-    assert {each.answer for each in run_tasks(ask, [os.getpid] * 2, 1)} == {os.getpid()}
-    elsewhere = {each.answer for each in run_tasks(ask, [os.getpid] * 4, 2)}
+    assert {each.answer for each in run_tasks(CALL, [os.getpid] * 2, 1)} == {os.getpid()}
+    elsewhere = {each.answer for each in run_tasks(CALL, [os.getpid] * 4, 2)}
     assert os.getpid() not in elsewhere
     assert 1 <= len(elsewhere) <= 2
 
 
-def test_a_worker_computes_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    answers = [each.answer for each in run_tasks(os.getenv, ["OMP_NUM_THREADS", "MKL_NUM_THREADS"], 2)]
-    assert answers == ["1", "1"]
+def test_a_worker_computes_with_one_thread_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert [each.answer for each in run_tasks(CALL, [torch.get_num_threads] * 2, 2)] == [1, 1]
+
+
+def test_a_worker_that_dies_leaves_the_interpreters_last_words() -> None:
+    fault = partial(exec, "import faulthandler; faulthandler._sigsegv()")
+    crash = next(done for done in run_tasks(CALL, [fault, os.getpid], 2) if done.task is fault)
+    assert crash.error.startswith("Fatal Python error: Segmentation fault")
+    assert crash.error.endswith("its worker died 3 times; killed by SIGSEGV")
 
 
 @both
@@ -60,30 +82,73 @@ def test_a_worker_that_is_killed_fails_its_own_task_only() -> None:
     die: partial[object] = partial(subprocess.run, [sys.executable, "-c", killer])
     tasks: list[partial[object]] = [partial(abs, -1), die, partial(abs, -2), partial(abs, -3)]
     done: dict[int, Done[partial[object], object]] = {
-        tasks.index(each.task): each for each in run_tasks(operator.methodcaller("__call__"), tasks, 2)
+        tasks.index(each.task): each for each in run_tasks(CALL, tasks, 2)
     }
     assert [done[i].answer for i in range(4)] == [1, None, 2, 3]
     assert [bool(done[i].error) for i in range(4)] == [False, True, False, False]
 
 
+def test_a_task_whose_worker_dies_is_tried_again_twice(tmp_path: Path) -> None:
+    tally = tmp_path / "tally"
+    dies_twice = f"""
+import os, signal
+with open({str(tally)!r}, "a") as file:
+    file.write("x")
+if len(open({str(tally)!r}).read()) < 3:
+    os.kill(os.getppid(), signal.SIGKILL)
+"""
+    task: partial[object] = partial(subprocess.run, [sys.executable, "-W", "ignore", "-c", dies_twice])
+    first, second = sorted(run_tasks(CALL, [task, partial(abs, -1)], 2), key=lambda done: bool(done.answer == 1))
+    assert (first.failure, second.failure) == ("", "")
+    assert tally.read_text() == "xxx"
+
+
+def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on() -> None:
+    tasks = [partial(time.sleep, 3600), partial(abs, -1), partial(abs, -2)]
+    done = {tasks.index(each.task): each for each in run_tasks(CALL, tasks, 1, timeout=1.5)}
+    assert (done[0].failure, done[0].error) == ("timeout", "took longer than 1.5 s")
+    assert (done[1].answer, done[2].answer) == (1, 2)
+
+
+def test_a_workers_variables_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = [{"STRESSTEST_PROBE": "0"}, {"STRESSTEST_PROBE": "1"}]
+    tasks = [partial(os.getenv, "STRESSTEST_PROBE"), partial(os.getenv, "STRESSTEST_PROBE")]
+    assert {each.answer for each in Local(workers).run(CALL, tasks)} <= {"0", "1"}
+    assert "STRESSTEST_PROBE" not in os.environ
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
 )
-def test_a_signal_stops_the_run_and_then_means_what_it_meant(number: signal.Signals, code: ExitCode) -> None:
+def test_the_first_signal_lets_the_task_end_and_then_means_what_it_meant(
+    number: signal.Signals, code: ExitCode
+) -> None:
     before = signal.getsignal(number)
     tasks: list[Callable[[], object]] = [float, partial(signal.raise_signal, number), float]
     running = run_tasks(call, tasks, 1)
     assert next(running).answer == 0.0
+    assert next(running).answer is None
     with pytest.raises(InterruptedRunError) as caught:
         next(running)
     assert caught.value.exit_code == code
     assert signal.getsignal(number) == before
 
 
+def test_the_second_signal_ends_it_at_once() -> None:
+    def insist() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("went on")
+
+    with pytest.raises(InterruptedRunError):
+        list(run_tasks(call, [insist, float], 1))
+
+
 @both
-def test_a_signal_in_a_destructor_is_not_lost(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_in_a_destructor_is_not_lost(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupts:
         def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     ignored: list[object] = []
@@ -96,14 +161,37 @@ def test_a_signal_in_a_destructor_is_not_lost(jobs: int, monkeypatch: pytest.Mon
         list(running)
 
 
-def test_a_signal_ends_the_workers_at_once() -> None:
-    ask = operator.methodcaller("__call__")
-    tasks = [partial(os.kill, os.getpid(), signal.SIGINT), partial(time.sleep, 3600), partial(time.sleep, 3600)]
+def test_what_is_asked_to_stop_is_no_result_and_nothing_new_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    stopped: list[str] = []
+    tasks = [partial(os.kill, os.getpid(), signal.SIGINT), WAIT, WAIT, WAIT]
+    hooks = Hooks(started.append, lambda: stopped.append("asked"))
+    running = Local([{}] * 2).run(CALL, tasks, hooks)
+    assert next(running).task == tasks[0]
     with pytest.raises(InterruptedRunError):
-        list(run_tasks(ask, tasks, 2))
+        next(running)
+    assert len(started) <= 3
+    assert stopped == ["asked"]
     assert multiprocessing.active_children() == []
 
 
-def test_as_many_jobs_as_cores_and_one_on_a_gpu() -> None:
-    assert 1 <= default_jobs("cpu") <= (os.cpu_count() or 1)
-    assert default_jobs("cuda") == default_jobs("cuda:1") == 1
+def test_two_signals_end_the_workers_at_once() -> None:
+    tasks = [partial(os.kill, os.getpid(), signal.SIGINT), partial(time.sleep, 3600), partial(time.sleep, 3600)]
+    killer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
+    running = run_tasks(CALL, tasks, 2)
+    next(running)
+    killer.start()
+    with pytest.raises(InterruptedRunError):
+        next(running)
+    assert multiprocessing.active_children() == []
+
+
+def test_as_many_workers_as_cores_and_one_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= len(local_workers("cpu", None)) <= (os.cpu_count() or 1)
+    assert local_workers("cpu", 3) == [{}, {}, {}]
+    assert local_workers("cuda:1", None) == [{}]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert local_workers("cuda", None) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert len(local_workers("cuda", None, per_gpu=3)) == 6
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert local_workers("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "7", "4")]

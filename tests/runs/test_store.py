@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, StorageError
 from stresstest.results import Bracket, Cell
-from stresstest.runs.store import RunStore, choose_directory, open_run
+from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run
 
-MANIFEST = {"identity": "one", "spec": {"depth": 1}}
+MANIFEST = {"identity": "one", "command": "lr-range", "reproduce": "stresstest lr-range", "spec": {"depth": 1}}
 
 
 def cell(key: str, error: str = "") -> Cell:
@@ -67,6 +69,20 @@ def test_the_last_line_of_a_cell_counts(filled: Path) -> None:
     with opened(filled) as store:
         store.append(again, {})
         assert store.finished()["a"] == again
+
+
+def test_a_last_line_cut_at_any_byte_loses_and_invents_no_cell(filled: Path) -> None:
+    path = filled / "cells.jsonl"
+    whole = path.read_bytes()
+    start = len(b"".join(whole.splitlines(keepends=True)[:2]))
+    for length in range(start, len(whole) + 1):
+        path.write_bytes(whole[:length])
+        with opened(filled) as store:
+            kept = CELLS if length >= len(whole) - 1 else CELLS[:2]  # whole but for the end of its line
+            assert store.finished() == {each.key: each for each in kept}, length
+            for each in CELLS[len(kept) :]:
+                store.append(each, {})
+        assert path.read_bytes() == whole, length
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40, "all but one byte"])
@@ -121,11 +137,78 @@ def test_a_refused_driver_leaves_the_manifest_of_the_holder(filled: Path) -> Non
     assert json.loads((filled / "manifest.json").read_text()) == MANIFEST
 
 
-def test_a_run_of_other_settings_under_the_same_path_is_refused(filled: Path) -> None:
+def test_a_run_of_another_command_under_the_same_path_is_refused(filled: Path) -> None:
     before = {path: path.read_bytes() for path in filled.iterdir() if path.is_file()}
-    with pytest.raises(ConfigError, match=r"other settings.*--run-dir"), opened(filled, identity="two"):
+    manifest = MANIFEST | {"command": "depth-sweep"}
+    with pytest.raises(ConfigError, match=r"holds a run of lr-range.*--run-dir"), open_run(filled, manifest):
         raise AssertionError("let in")
     assert {path: path.read_bytes() for path in filled.iterdir() if path.is_file()} == before
+
+
+def test_files_that_are_no_run_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"no run of this tool.*--run-dir"), opened(tmp_path):
+        raise AssertionError("let in")
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_other_settings_keep_the_cells_and_set_the_result_aside(filled: Path) -> None:
+    with opened(filled) as store:
+        store.write_result("of one")
+    with opened(filled, identity="two") as store:
+        assert len(store.finished()) == 3
+        assert not (filled / "result.json").exists()
+    assert [path.read_text() for path in filled.glob("result.*.json")] == ["of one"]
+
+
+def test_cells_of_other_runs_are_taken_over_if_they_are_done(filled: Path, tmp_path: Path) -> None:
+    crashed = cell("d").model_copy(update={"status": "crashed"})
+    with opened(filled) as store:
+        store.append(cell("e"), {"ramp_loss": np.array([1.0])})
+        store.append(crashed, {})
+    with (filled / "cells.jsonl").open("a") as lines:
+        lines.write('{"key":"f","variant":"pre-ln","depth":6,"seed":0,"status":"done","metrics":7}\n')
+    with open_run(tmp_path / "next", MANIFEST, others=[filled]) as store:
+        assert set(store.finished({"b", "d", "e", "f", "unknown"})) == {"b", "e"}
+        assert store.finished() == {"b": CELLS[1], "e": cell("e")}, "they are this run's now"
+    with np.load(tmp_path / "next" / "curves" / "e.npz") as curves:
+        np.testing.assert_array_equal(curves["ramp_loss"], [1.0])
+    with open_run(tmp_path / "whole", MANIFEST) as store:
+        assert store.take_over({"d", "e"}, [filled], {"crashed"}) == 1
+        assert store.finished() == {"d": crashed}
+
+
+def test_whether_a_run_is_held_is_known_without_taking_it(filled: Path) -> None:
+    assert holder_of(filled) is None
+    with opened(filled):
+        assert str(os.getpid()) in (holder_of(filled) or "")
+    assert holder_of(filled.with_name("nowhere")) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("curves", [{}, {"ramp_loss": np.zeros(3)}])
+def test_a_full_disk_is_a_storage_error_in_one_line(filled: Path, curves: dict[str, Any]) -> None:
+    before = (filled / "cells.jsonl").read_bytes()
+    with opened(filled) as store:
+        full = filled / ("curves/d.npz" if curves else "cells.jsonl")
+        full.parent.mkdir(exist_ok=True)
+        full.rename(filled / "kept") if full.exists() else None
+        full.symlink_to("/dev/full")
+        with pytest.raises(StorageError, match=r"cannot be written any more \(No space left.*as they were") as caught:
+            store.append(cell("d"), curves)
+        assert len(str(caught.value).splitlines()) == 1
+        full.unlink()
+        (filled / "kept").rename(full) if (filled / "kept").exists() else None
+    assert (filled / "cells.jsonl").read_bytes() == before
+
+
+def test_a_run_directory_removed_during_a_run_is_a_storage_error(filled: Path) -> None:
+    with opened(filled) as store:
+        shutil.rmtree(filled)
+        for write in (lambda: store.append(cell("d"), {}), lambda: store.write_progress([], None)):
+            with pytest.raises(StorageError, match=r"cannot be written any more"):
+                write()
+    assert not filled.exists()
 
 
 @pytest.mark.parametrize("below", ["", "deeper/run"])
@@ -157,7 +240,7 @@ def test_a_result_is_replaced_at_once_or_not_at_all(filled: Path, name: str, mon
         path = write("first")
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("power cut")))
-            with pytest.raises(OSError, match="power cut"):
+            with pytest.raises(StorageError, match="power cut"):
                 write("second")
         assert path.read_text() == "first"
         assert write("third").read_text() == "third"

@@ -1,0 +1,55 @@
+"""How far a run has got, read from its directory while it goes on or after it was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stresstest.errors import ConfigError
+from stresstest.results import count
+from stresstest.runs.store import holder_of, planned_cells, read_manifest, stored_status
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The cells of a run; `running` and `seconds_left` are known only while a driver holds it."""
+
+    path: Path
+    command: str
+    reproduce: str
+    total: int
+    statuses: dict[str, int]  # of the cells on the disk: how many of each status
+    running: list[str]
+    seconds_left: float | None
+    holder: str | None
+
+
+def read_status(path: Path) -> RunStatus:
+    """The status of the run in a directory; one that is no run is a `ConfigError`."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise ConfigError(f"{path} holds no run; give the directory of one, as a run prints it at its end")
+    holder = holder_of(path)
+    progress = _read_progress(path) if holder else {}
+    planned, stored = planned_cells(path), stored_status(path)
+    left = progress.get("seconds_left")
+    return RunStatus(
+        path=path,
+        command=manifest["command"],
+        reproduce=manifest["reproduce"],
+        total=len(planned),
+        statuses=count(stored[key] for key in planned if key in stored),
+        running=progress.get("running", []),
+        seconds_left=None if left is None else max(0.0, left - (time.time() - progress["at"])),
+        holder=holder,
+    )
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((path / "progress.json").read_text()))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,77 @@
+"""SIGINT and SIGTERM: the first asks a run to stop, the second ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from stresstest.errors import ExitCode, InterruptedRunError, StoppedError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_requested = False
+
+
+def stop_if_requested() -> None:
+    """Raise `StoppedError` in a process that was asked to stop: for work that can be taken up again."""
+    if _requested:
+        raise StoppedError("asked to stop")
+
+
+def listen(number: int = 0, frame: FrameType | None = None) -> None:
+    """The handler of a worker: what it does can be taken up again where it looks."""
+    global _requested
+    _requested = True
+
+
+class Stopping:
+    """The signals that came, as the driver knows them.
+
+    What a handler raises is lost inside a destructor or a callback of the garbage collector, so that
+    whoever waits also looks here.
+    """
+
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self.code: ExitCode | None = None
+        self._insisted = False
+        self._on_stop = on_stop
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """The driver's handler."""
+        self._insisted = self.code is not None
+        self.code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        listen()
+        if self._insisted:
+            self.check()
+        self._on_stop()
+
+    def check(self) -> None:
+        """Raise where a second signal came."""
+        if self._insisted:
+            raise self.error
+
+    @property
+    def error(self) -> InterruptedRunError:
+        """What the run ends with."""
+        assert self.code is not None, "a signal came"
+        return InterruptedRunError("interrupted", self.code)
+
+
+@contextlib.contextmanager
+def stopping(on_stop: Callable[[], None]) -> Iterator[Stopping]:
+    """Take SIGINT and SIGTERM until the end of the block; then they mean what they meant."""
+    global _requested
+    found = Stopping(on_stop)
+    if threading.current_thread() is not threading.main_thread():
+        yield found  # Python delivers signals to the main thread only
+        return
+    before = {number: signal.signal(number, found.take) for number in SIGNALS}
+    try:
+        yield found
+    finally:
+        _requested = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
