@@ -18,6 +18,7 @@ from stresstest.optimizers import OPTIMIZERS
 from stresstest.reports.output import console, parse_output, write_outputs
 from stresstest.reports.terminal import print_result
 from stresstest.results import METRICS, load_result
+from stresstest.scenario import shipped_scenarios
 from stresstest.specs import MODELS
 from stresstest.tables import Table, did_you_mean
 
@@ -92,6 +93,7 @@ def _tables() -> dict[str, Table[Any]]:
     from stresstest.tasks.language import DATA_SOURCES
 
     return {
+        "scenarios": shipped_scenarios(),
         "models": MODELS,
         "variants": VARIANTS,
         "norms": NORMS,
@@ -131,6 +133,8 @@ def print_entry(name: str) -> int:
         out.print(f"[bold]{name}[/bold] ({kind})", entry.summary, sep="\n", markup=True)
         if entry.source:
             out.print(f"source: {entry.source}", markup=False)
+        if kind == "scenarios":
+            out.print(f"\n{entry.text}", markup=False, soft_wrap=True)
         for option, default in getattr(entry, "options", {}).items():
             shown = str(default).lower() if isinstance(default, bool) else default
             out.print(f"option: {name}:{option}={shown}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from stresstest.specs import MODELS, SPECS, BoundarySpec, RunSettings
 if TYPE_CHECKING:
     from stresstest.experiments.cells import CellPlan, Plan
     from stresstest.runs.store import RunStore
+    from stresstest.scenario import Experiment
 
 _EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep"}  # the module of each command
 
@@ -32,7 +34,8 @@ class Request:
     command: str
     spec: BoundarySpec
     sources: Mapping[str, str]
-    reproduce: str
+    reproduce: str  # the line that gives this result again
+    resume: str  # the line that goes on with the run, where that is another one
     settings: RunSettings
     run_dir: str | None
     fresh: bool
@@ -45,7 +48,7 @@ class Request:
     @property
     def again(self) -> str:
         """The command that goes on with this run."""
-        run, words = self.settings, [self.reproduce]
+        run, words = self.settings, [self.resume or self.reproduce]
         if run.executor != "local":
             words += ["--executor", run.executor]
         if run.ray_address:
@@ -76,17 +79,65 @@ def run_experiment(request: Request) -> int:
     return _exit_code([cell.status for cell in result.cells])
 
 
+def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
+    """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder."""
+    from stresstest.runs.store import choose_folder
+
+    plans = plan_scenario(experiments, requests)
+    first, out = requests[0], console()
+    if first.dry_run:
+        for experiment, plan, request in zip(experiments, plans, requests, strict=True):
+            out.print(f"\n[bold]{experiment.name}[/bold]: {experiment.command}")
+            print_plan(plan, request)
+        return ExitCode.OK
+    identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
+    folder = choose_folder(first.run_dir, name, identities, first.fresh)
+    results, code = {}, int(ExitCode.OK)
+    for experiment, plan, request in zip(experiments, plans, requests, strict=True):
+        if not first.quiet:
+            console(stderr=True).print(f"{experiment.name}: {experiment.command}", markup=False)
+        path, result = train_experiment(plan, request, folder / experiment.name)
+        code = max(code, _exit_code(_stored(path)))
+        if result is None:
+            continue
+        results[experiment.name] = result
+        if not first.as_json:
+            out.rule(f"{experiment.name}: {experiment.command}", style="dim")
+            print_result(result, out, str(path))
+    if first.as_json:
+        stored = {name: json.loads(result.to_json()) for name, result in results.items()}
+        sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
+    return code
+
+
+def check_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
+    """How many cells a scenario asks for; what is wrong with it is a `ConfigError`."""
+    return sum(len(plan.cells) for plan in plan_scenario(experiments, requests))
+
+
+def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> list[Plan]:
+    """The plans of a scenario; raises `ConfigError` with the experiment's place in the file before any training."""
+    plans = []
+    for experiment, request in zip(experiments, requests, strict=True):
+        try:
+            plans.append(plan_experiment(request))
+        except ConfigError as error:
+            raise ConfigError(f"{experiment.where}: experiments.{experiment.name}: {error}") from None
+    return plans
+
+
 def plan_experiment(request: Request) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     plan: Plan = _experiment(request.command).plan(request.spec)
     return plan
 
 
-def train_experiment(plan: Plan, request: Request) -> tuple[Path, Result | None]:
+def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> tuple[Path, Result | None]:
     """Train what is missing; the run's directory, and its result unless cells were left for later."""
     from stresstest.runs.store import choose_directory, open_run, other_runs
 
-    path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
+    if path is None:
+        path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
     others = [] if request.fresh else other_runs(path, request.command)
     manifest = {
         "schema": "stresstest.manifest/1",
@@ -106,16 +157,55 @@ def train_experiment(plan: Plan, request: Request) -> tuple[Path, Result | None]
 
 
 def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str], as_json: bool) -> int:
-    """Join the cells of shards into one run and print its result; cells that no shard has are a `ConfigError`."""
-    from stresstest.runs.store import choose_directory, open_run, planned_cells, read_manifest, stored_status
+    """Join the cells of shards into one run and print its result; cells that no shard has are a `ConfigError`.
+
+    Folders of scenarios are joined experiment by experiment.
+    """
+    from stresstest.runs.store import choose_directory, choose_folder, runs_in
 
     written = [parse_output(text) for text in outputs]
-    manifests = []
-    for path in paths:
-        manifest = read_manifest(path)
-        if manifest is None:
-            raise ConfigError(f"{path} holds no run; give the directories of the shards")
-        manifests.append(manifest)
+    inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
+    if not any(inside):
+        manifests = [_shard_manifest(path) for path in paths]
+        target = choose_directory(run_dir, "", manifests[0]["command"], fresh=True)
+        result = _merge(paths, manifests, target)
+        write_outputs(result, written)
+        if as_json:
+            sys.stdout.write(result.to_json())
+        else:
+            print_result(result, console(), str(target))
+        return _exit_code([cell.status for cell in result.cells])
+    if written or as_json:
+        raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
+    names = list(dict.fromkeys(name for names in inside for name in names))
+    several = [(name, [path / name for path in paths]) for name in names]
+    shards = [(name, runs, [_shard_manifest(run) for run in runs]) for name, runs in several]
+    for _, runs, manifests in shards:
+        _check_complete(runs, manifests)
+    folder = choose_folder(run_dir, "merged", {}, fresh=True)
+    code = int(ExitCode.OK)
+    for name, runs, manifests in shards:
+        result = _merge(runs, manifests, folder / name)
+        console().rule(f"{name}: {result.command}", style="dim")
+        print_result(result, console(), str(folder / name))
+        code = max(code, _exit_code([cell.status for cell in result.cells]))
+    return code
+
+
+def _shard_manifest(path: Path) -> dict[str, Any]:
+    from stresstest.runs.store import read_manifest
+
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise ConfigError(f"{path} holds no run; give the directories of the shards")
+    return manifest
+
+
+def _check_complete(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all cells, which the shards together have."""
+    from stresstest.runs.store import planned_cells, stored_status
+
+    for path, manifest in zip(paths, manifests, strict=True):
         different = _differences(manifests[0], manifest)
         if different:
             raise ConfigError(f"{paths[0]} and {path} are no shards of one run: {different}")
@@ -128,20 +218,19 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
         raise ConfigError(
             f"{missing} of {len(wanted)} cells are in none of these runs; merge all shards once they have ended"
         )
-    command = manifests[0]["command"]
-    path = choose_directory(run_dir, "", command, fresh=True)
-    with open_run(path, manifests[0]) as store:
+    return wanted
+
+
+def _merge(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]], target: Path) -> Result:
+    from stresstest.runs.store import open_run, stored_status
+
+    wanted = _check_complete(paths, manifests)
+    with open_run(target, manifests[0]) as store:
         store.write_plan(wanted)
         for statuses in ({"done"}, {"crashed", "oom", "timeout"}):
-            store.take_over(set(wanted) - set(stored_status(path)), paths, statuses)
+            store.take_over(set(wanted) - set(stored_status(target)), paths, statuses)
         cells = store.finished()
-        result = _finish(store, manifests[0], [cells[key] for key in wanted])
-    write_outputs(result, written)
-    if as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), str(path))
-    return _exit_code([cell.status for cell in result.cells])
+        return _finish(store, manifests[0], [cells[key] for key in wanted])
 
 
 def _experiment(command: str) -> Any:

@@ -311,13 +311,19 @@ B = TypeVar("B", bound=BoundarySpec)
 
 def resolve(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
     """The spec of a profile with the user's settings on top; a `ConfigError` names what is wrong."""
+    return build(kind, with_profile(profile, given))
+
+
+def with_profile(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a profile, and a linear ramp, mean for the settings that the user did not give."""
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile '{profile}'{did_you_mean(profile, PROFILES)}")
     settings = dict(PROFILES[profile])
     if given.get("ramp") == "linear":
-        num_steps = int(given.get("num_steps", _LINEAR_STEPS))
+        with_steps = given.get("num_steps", _LINEAR_STEPS)
+        num_steps = int(with_steps) if isinstance(with_steps, int | float) else _LINEAR_STEPS
         settings |= {"start_lr": 0.0, "num_steps": num_steps, "end_lr": LINEAR_LR_STEP * (num_steps - 1)}
-    return build(kind, settings | dict(given))
+    return settings | dict(given)
 
 
 def build(kind: type[S], settings: Mapping[str, Any]) -> S:
@@ -325,15 +331,30 @@ def build(kind: type[S], settings: Mapping[str, Any]) -> S:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        first = {e["loc"][:1] or (number,): e for number, e in reversed(list(enumerate(error.errors())))}
-        raise ConfigError("; ".join(_in_words(e, kind) for e in reversed(first.values()))) from None
+        wrong = _violations(error, kind)
+    raise ConfigError("; ".join(f"{name} {text}" if value else text for name, text, value in wrong)) from None
 
 
-def _in_words(error: Any, kind: type[Spec]) -> str:
+def violations(kind: type[Spec], settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with settings: the setting, or nothing where several are, and the complaint."""
+    try:
+        kind.model_validate(settings)
+    except ValidationError as error:
+        return [(name, text) for name, text, _ in _violations(error, kind)]
+    return []
+
+
+def _violations(error: ValidationError, kind: type[Spec]) -> list[tuple[str, str, bool]]:
+    """(setting, complaint, whether it is about the setting's value), the first of each setting."""
+    first = {e["loc"][:1] or (number,): e for number, e in reversed(list(enumerate(error.errors())))}
+    return [_in_words(e, kind) for e in reversed(first.values())]
+
+
+def _in_words(error: Any, kind: type[Spec]) -> tuple[str, str, bool]:
     message = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
-        return str(message)
+        return "", str(message), False
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'{did_you_mean(name, kind.model_fields)}"
-    return f"{name} {error['input']!r}: {message[0].lower()}{message[1:]}"
+        return name, f"unknown setting '{name}'{did_you_mean(name, kind.model_fields)}", False
+    return name, f"{error['input']!r}: {message[0].lower()}{message[1:]}", True

@@ -150,9 +150,20 @@ def choose_directory(run_dir: str | None, identity: str, command: str, fresh: bo
         return Path(run_dir)
     if not fresh:
         for path in _runs(command):
-            if (read_manifest(path) or {}).get("identity") == identity:
+            if path.parent == DEFAULT_ROOT and (read_manifest(path) or {}).get("identity") == identity:
                 return path
     return _unused(DEFAULT_ROOT / f"{datetime.now():%Y%m%dT%H%M%S}-{command}")
+
+
+def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, str], fresh: bool) -> Path:
+    """`--run-dir`, or the scenario's newest folder, if its runs are of the same settings, or a new one."""
+    if run_dir is not None:
+        return Path(run_dir)
+    for folder in sorted(DEFAULT_ROOT.glob(f"*-{name}"), reverse=True) if not fresh else ():
+        found = {run.name: read_manifest(run) or {} for run in runs_in(folder) if run != folder}
+        if found and all(manifest.get("identity") == identities.get(run) for run, manifest in found.items()):
+            return folder
+    return _unused(DEFAULT_ROOT / f"{datetime.now():%Y%m%dT%H%M%S}-{name}")
 
 
 @contextlib.contextmanager
@@ -232,11 +243,11 @@ def _runs(command: str) -> list[Path]:
 
 
 def _unused(path: Path) -> Path:
-    number = 1
-    while path.exists():
+    free, number = path, 1
+    while free.exists():
         number += 1
-        path = path.with_name(f"{path.name.split('_')[0]}_{number}")
-    return path
+        free = path.with_name(f"{path.name}_{number}")
+    return free
 
 
 def _claim(path: Path) -> TextIO:
