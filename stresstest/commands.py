@@ -46,9 +46,12 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
 def print_status(run_path: str | None, as_json: bool) -> int:
     """Print how far a run, or each run of a scenario, has got."""
     from stresstest.runs.status import read_status
-    from stresstest.runs.store import runs_in
+    from stresstest.runs.store import DEFAULT_ROOT, runs_in
 
-    statuses = [read_status(path) for path in runs_in(Path(run_path) if run_path else _newest("manifest.json"))]
+    path = Path(run_path) if run_path else _newest("manifest.json")
+    if not run_path and path.parent != DEFAULT_ROOT:
+        path = path.parent  # of the scenario that it belongs to
+    statuses = [read_status(run) for run in runs_in(path)]
     if as_json:
         stored = [{**asdict(status), "path": str(status.path)} for status in statuses]
         sys.stdout.write(json.dumps(stored, indent=1) + "\n")

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def run_experiment(request: Request) -> int:
     plan = plan_experiment(request)
     if request.dry_run:
         return print_plan(plan, request)
-    path, result = train_experiment(plan, request)
+    path, result, _ = train_experiment(plan, request)
     if result is None:
         return _exit_code(_stored(path))
     write_outputs(result, outputs)
@@ -92,12 +92,16 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
         return ExitCode.OK
     identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
     folder = choose_folder(first.run_dir, name, identities, first.fresh)
-    results, code = {}, int(ExitCode.OK)
-    for experiment, plan, request in zip(experiments, plans, requests, strict=True):
+    results, code, left = {}, int(ExitCode.OK), first.settings.max_cells
+    for experiment, plan, asked in zip(experiments, plans, requests, strict=True):
+        request = replace(asked, settings=replace(asked.settings, max_cells=left))
         if not first.quiet:
             console(stderr=True).print(f"{experiment.name}: {experiment.command}", markup=False)
-        path, result = train_experiment(plan, request, folder / experiment.name)
+        path, result, trained = train_experiment(plan, request, folder / experiment.name)
         code = max(code, _exit_code(_stored(path)))
+        left = None if left is None else left - trained
+        if result is None and request.settings.shard[1] == 1:
+            break  # stopped early, as it has said
         if result is None:
             continue
         results[experiment.name] = result
@@ -132,8 +136,8 @@ def plan_experiment(request: Request) -> Plan:
     return plan
 
 
-def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> tuple[Path, Result | None]:
-    """Train what is missing; the run's directory, and its result unless cells were left for later."""
+def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> tuple[Path, Result | None, int]:
+    """Train what is missing: the run's directory, its result unless cells were left, how many were trained."""
     from stresstest.runs.store import choose_directory, open_run, other_runs
 
     if path is None:
@@ -152,8 +156,8 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         "data": plan.data,
     }
     with open_run(path, manifest, request.fresh, others) as store:
-        cells, missing = _train(plan, store, request)
-        return path, None if missing else _finish(store, manifest, cells)
+        cells, missing, trained = _train(plan, store, request)
+        return path, None if missing else _finish(store, manifest, cells), trained
 
 
 def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str], as_json: bool) -> int:
@@ -278,12 +282,13 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return "; ".join(found) or "other cells"
 
 
-def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], int]:
+def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], int, int]:
     from stresstest.experiments.cells import Listener, run
     from stresstest.reports.progress import Progress
 
     progress = Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose)
     running: dict[str, str] = {}
+    trained: list[str] = []
 
     def known(cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
         ended = {cell.key for cell in finished}
@@ -295,6 +300,7 @@ def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], i
 
     def ended(cell: Cell) -> None:
         running.pop(cell.key, None)
+        trained.append(cell.key)
         progress.cell_ended(cell)
         store.write_progress(list(running.values()), progress.seconds_left)
 
@@ -311,7 +317,7 @@ def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], i
             raise StorageError(f"{error}; to go on once it can: {request.again}") from None
     if missing:
         _say_why_it_ends(cells, missing, progress.ended == progress.total, store.path, request)
-    return cells, missing
+    return cells, missing, len(trained)
 
 
 def _say_stopping() -> None:

@@ -268,6 +268,19 @@ def test_a_scenario_runs_and_its_results_are_those_of_the_lines_that_it_names(
     assert "two: depth-sweep, 2 cells: 2 done" in capsys.readouterr().out
 
 
+def test_max_cells_counts_over_the_experiments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "small.yaml", "-j", "1", "-q", "--max-cells", "3"]) == 0
+    assert capsys.readouterr().err.endswith("to go on: stresstest run small.yaml\n")
+    assert run(["status"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert [line.partition(": ")[2] for line in lines] == [
+        "lr-range, 2 cells: 2 done",
+        "depth-sweep, 2 cells: 1 done, 1 to come",
+    ]
+    assert run(["run", "small.yaml", "-j", "1", "-q"]) == 0
+    assert len(list(project.glob(".stresstest/runs/*/*/result.json"))) == 2
+
+
 def test_shards_of_a_scenario_merge_to_the_same_results(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "small.yaml", "-j", "1", "-q"]) == 0
     [whole] = project.glob(".stresstest/runs/*-small")

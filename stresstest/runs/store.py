@@ -282,6 +282,8 @@ def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not path.is_dir():
+            raise StorageError(f"run directory {path} is gone, with the cells in it") from None
         raise StorageError(
             f"run directory {path} cannot be written any more ({error.strerror or error}); "
             "the cells that it holds are as they were"

@@ -206,7 +206,7 @@ def test_a_run_directory_removed_during_a_run_is_a_storage_error(filled: Path) -
     with opened(filled) as store:
         shutil.rmtree(filled)
         for write in (lambda: store.append(cell("d"), {}), lambda: store.write_progress([], None)):
-            with pytest.raises(StorageError, match=r"cannot be written any more"):
+            with pytest.raises(StorageError, match=r"is gone, with the cells in it"):
                 write()
     assert not filled.exists()
 
