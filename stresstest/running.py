@@ -20,7 +20,7 @@ from stresstest.results import RESULT_SCHEMA, Cell, Result
 from stresstest.specs import MODELS, SPECS, BoundarySpec, RunSettings
 
 if TYPE_CHECKING:
-    from stresstest.experiments.cells import CellPlan, Plan
+    from stresstest.experiments.plan import CellPlan, Plan
     from stresstest.runs.store import RunStore
     from stresstest.scenario import Experiment
 

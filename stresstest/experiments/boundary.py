@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.experiments.cells import Measurement
 from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.experiments.measure import Bench, Run, hold, ramp
+from stresstest.experiments.plan import Measurement
 from stresstest.results import TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 

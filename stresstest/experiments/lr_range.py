@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresstest.experiments.boundary import measure_boundary
-from stresstest.experiments.cells import Plan, make_plan
+from stresstest.experiments.plan import Plan, make_plan
 from stresstest.experiments.summary import Reduced, ranked_rows
 from stresstest.findings.lr_range import lr_range_findings
 from stresstest.results import Cell

@@ -68,9 +68,7 @@ class Ray:
         try:
             import ray
         except ImportError:
-            raise ConfigError(
-                "ray is not installed; pip install 'train-stresstest[ray]', or leave out --executor ray"
-            ) from None
+            raise ConfigError("ray is not installed; pip install ray, or leave out --executor ray") from None
         _check_reachable(self.address)
         shipped = {"py_modules": [str(PACKAGE)], "env_vars": dict(THREADS)}
         local: dict[str, Any] = {} if self.address else {"include_dashboard": False, "object_store_memory": 100 << 20}

@@ -97,7 +97,7 @@ class Slurm:
             import submitit
         except ImportError:
             raise ConfigError(
-                "submitit is not installed; pip install 'train-stresstest[slurm]', or leave out --executor slurm"
+                "submitit is not installed; pip install submitit, or leave out --executor slurm"
             ) from None
         try:
             executor = submitit.AutoExecutor(folder=self.folder / "logs", cluster=self.cluster)

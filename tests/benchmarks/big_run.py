@@ -19,8 +19,9 @@ from pathlib import Path
 
 from tables import show
 
-from stresstest.experiments.cells import Plan, run
+from stresstest.experiments.cells import run
 from stresstest.experiments.lr_range import plan
+from stresstest.experiments.plan import Plan
 from stresstest.runs.identity import environment
 from stresstest.runs.store import open_run
 from stresstest.specs import LrRangeSpec, RunSettings, resolve

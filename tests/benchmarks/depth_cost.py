@@ -26,7 +26,7 @@ from turns import Chunk, ratio, take_turns
 from stresstest.engine.memory import PeakMemory
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
-from stresstest.experiments.cells import resolve_device
+from stresstest.experiments.plan import resolve_device
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment

@@ -36,9 +36,10 @@ from torch.utils.data import DataLoader
 
 from stresstest.engine.population import Population
 from stresstest.experiments.boundary import measure_boundary, ramp_lrs
-from stresstest.experiments.cells import CellPlan, Group, make_bench, train_cells
+from stresstest.experiments.cells import Group, make_bench, train_cells
 from stresstest.experiments.lr_range import plan
 from stresstest.experiments.measure import Bench, hold, ramp
+from stresstest.experiments.plan import CellPlan
 from stresstest.results import TRAINED, count
 from stresstest.specs import LrRangeSpec, resolve
 from stresstest.tasks.task import INITIAL

@@ -25,7 +25,7 @@ from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
-from stresstest.experiments.cells import resolve_device
+from stresstest.experiments.plan import resolve_device
 from stresstest.models.transformer import VOCABULARY, Transformer
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment

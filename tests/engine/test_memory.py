@@ -11,8 +11,8 @@ import torch
 
 from stresstest.engine.memory import PeakMemory, gib, in_halves, probe_need, training_need
 from stresstest.errors import ConfigError
-from stresstest.experiments.cells import make_model, need_of
 from stresstest.experiments.depth_sweep import plan
+from stresstest.experiments.plan import make_model, need_of
 from stresstest.machine import free_memory, limited_memory
 from stresstest.specs import DepthSweepSpec, resolve
 from stresstest.tasks import load_task

@@ -14,7 +14,7 @@ from torch import Tensor
 from stresstest.engine import signal
 from stresstest.engine.signal import GRADIENT_BATCHES, Signal, growth_law, measure_signal
 from stresstest.engine.train import Batches
-from stresstest.experiments.cells import make_model
+from stresstest.experiments.plan import make_model
 from stresstest.models.block import Model
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS

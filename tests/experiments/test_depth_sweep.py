@@ -12,8 +12,9 @@ import torch
 
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
-from stresstest.experiments.cells import CellPlan, Listener, Plan, _populations, run
+from stresstest.experiments.cells import Listener, _populations, run
 from stresstest.experiments.depth_sweep import plan, recipe_lrs, reduce
+from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import open_run
 from stresstest.specs import DepthSweepSpec, RunSettings, resolve

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from stresstest.experiments.cells import CellPlan, Listener, Plan, run
+from stresstest.experiments.cells import Listener, run
 from stresstest.experiments.lr_range import plan
+from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.results import Cell
 from stresstest.runs.store import open_run
 from stresstest.specs import LrRangeSpec, RunSettings, resolve

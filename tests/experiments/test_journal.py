@@ -12,7 +12,8 @@ import pytest
 
 from stresstest.errors import StoppedError
 from stresstest.experiments import depth_sweep, journal, lr_range
-from stresstest.experiments.cells import Group, Measured, Plan, train_cells
+from stresstest.experiments.cells import Group, Measured, train_cells
+from stresstest.experiments.plan import Plan
 from stresstest.specs import DepthSweepSpec, LrRangeSpec, resolve
 
 COMMON: dict[str, Any] = {"num_steps": 24, "hold_steps": 20, "seeds": "2", "device": "cpu"}

@@ -16,8 +16,9 @@ from stresstest.choices import parse_choice
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.boundary import measure_boundary, ramp_lrs
-from stresstest.experiments.cells import CellPlan, Group, Listener, Plan, run, train_cells
+from stresstest.experiments.cells import Group, Listener, run, train_cells
 from stresstest.experiments.lr_range import plan
+from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import open_run
@@ -160,7 +161,7 @@ def test_a_cell_has_another_key_for_another_variant_option_seed_or_rule(monkeypa
     base = set(keys(planned(variant="rezero", seeds="0,")).values())
     assert base.isdisjoint(keys(planned(variant="rezero:alpha=0.5", seeds="0,")).values())
     assert base.isdisjoint(keys(planned(variant="rezero", seeds="1,")).values())
-    monkeypatch.setattr("stresstest.experiments.cells.code_fingerprint", lambda: "other code")
+    monkeypatch.setattr("stresstest.experiments.plan.code_fingerprint", lambda: "other code")
     assert base.isdisjoint(keys(planned(variant="rezero", seeds="0,")).values())
 
 

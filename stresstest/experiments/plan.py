@@ -1,0 +1,200 @@
+"""What an experiment asks for: a checked plan of cells, every name resolved, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stresstest.choices import parse_choice
+from stresstest.engine.divergence import Rules
+from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
+from stresstest.errors import ConfigError
+from stresstest.experiments.measure import Bench
+from stresstest.models.block import Model
+from stresstest.models.residual_mlp import ResidualMlp
+from stresstest.models.transformer import Transformer
+from stresstest.models.variants import VARIANTS
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.results import Bracket, Cell
+from stresstest.runs.identity import cell_key, code_fingerprint, environment
+from stresstest.specs import BoundarySpec, ModelSpec, ShapeSpec
+from stresstest.tasks import load_task
+from stresstest.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell to train; `key` identifies all that decides its result."""
+
+    key: str
+    variant: str
+    depth: int
+    seed: int
+
+
+@dataclass
+class Measurement:
+    """What a measurement adds to a cell: metrics, records by the cell's field, curves."""
+
+    metrics: dict[str, Bracket] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(self, other: Measurement) -> None:
+        """Take over what another measurement found."""
+        self.metrics |= other.metrics
+        self.records |= other.records
+        self.curves |= other.curves
+
+
+Phase = Literal["train", "probe", "train and probe"]
+
+# Measures the seeds of one architecture as populations: what each seed's cell gets.
+Measure = Callable[[Bench, Any, Sequence[int]], list[Measurement]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked spec: every name resolved, the data read, the device there, nothing trained yet."""
+
+    command: str
+    spec: BoundarySpec
+    device: str
+    cells: list[CellPlan]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    rules: dict[str, Any]
+    measure: Measure
+    phases: tuple[Phase, ...]
+    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]]  # cells that the finished ones ask for
+    settings: dict[str, Any]  # all that decides a cell, but variant, depth and seed
+
+    @property
+    def identity(self) -> str:
+        """The same for two plans that train the same cells."""
+        return cell_key({"cells": sorted(cell.key for cell in self.cells)})
+
+    def cell(self, variant: str, depth: int, seed: int) -> CellPlan:
+        """The cell of one point for one seed."""
+        key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed})
+        return CellPlan(key, variant, depth, seed)
+
+    def need(self, cell: CellPlan) -> Need:
+        """Memory of one replica of a cell, by estimate: of the phase that takes most."""
+        needs = [need_of(phase, self.spec, cell.variant, cell.depth) for phase in self.phases]
+        return max(needs, key=lambda need: need.total)
+
+
+def no_more(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
+    """The `refine` of an experiment whose cells are all known beforehand."""
+    return []
+
+
+def make_plan(
+    command: str,
+    spec: BoundarySpec,
+    depths: Sequence[int],
+    not_in_key: frozenset[str],
+    measure: Measure,
+    phases: Sequence[Phase] = ("train",),
+    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]] = no_more,
+) -> Plan:
+    """Resolve and check everything; raises `ConfigError` before any training.
+
+    `not_in_key` names settings that do not decide a cell; `phases` what is done to a replica.
+    """
+    optimizer = parse_choice(spec.optimizer, OPTIMIZERS).label
+    device = resolve_device(spec.device)
+    spec = spec.model_copy(update={"variant": tuple(_variants(spec)), "optimizer": optimizer})
+    for variant in spec.variant:
+        for depth in depths:
+            _check_memory(spec, variant, depth, phases, device)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    env = environment(device, spec.dtype)
+    rules = asdict(Rules())
+    settings = spec.model_dump(exclude={"variant", "seeds", "device"} | not_in_key) | {
+        "experiment": command,
+        "code": code_fingerprint(),
+        "data": task.description["hash"],
+        "environment": env["key"],
+        "rules": rules,
+    }
+    data = {"name": spec.data, **task.description}
+    plan = Plan(command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings)
+    for seed in spec.seeds:
+        plan.cells.extend(plan.cell(variant, depth, seed) for variant in spec.variant for depth in depths)
+    return plan
+
+
+def resolve_device(name: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cpu":
+        return "cpu"
+    if device.type != "cuda":
+        raise ConfigError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device '{name}' is not there: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ConfigError(f"device '{name}' is not there; the last one is cuda:{last}")
+    return name
+
+
+def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
+    """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
+    choice = parse_choice(variant, VARIANTS)
+    shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
+    if shape.model == "mlp":
+        return ResidualMlp(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
+    return Transformer(shape, choice.name, choice.options)
+
+
+def _variants(spec: BoundarySpec) -> list[str]:
+    """The variants asked for, in their canonical spelling; one that the model lacks is a `ConfigError`."""
+    there = [name for name, variant in VARIANTS.items() if spec.model not in variant.not_in]
+    choices = [parse_choice(text, VARIANTS) for text in (there if spec.variant == ("all",) else spec.variant)]
+    for choice in choices:
+        if choice.name not in there:
+            raise ConfigError(f"variant {choice.name} does not exist for model {spec.model}; it has {', '.join(there)}")
+    return list(dict.fromkeys(choice.label for choice in choices))
+
+
+def need_of(phase: Phase, spec: BoundarySpec, variant: str, depth: int) -> Need:
+    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
+
+    def extrapolated(first: int, second: int) -> int:
+        return first + (depth - 1) * (second - first)
+
+    parameters = extrapolated(one.layout.num_parameters, two.layout.num_parameters)
+    batch, autocast = spec.batch_size, spec.dtype != "float32"
+    probe = probe_need(parameters, extrapolated(one.activation_bytes(batch), two.activation_bytes(batch)))
+    if phase == "probe":
+        return probe
+    activations = extrapolated(one.activation_bytes(batch, autocast), two.activation_bytes(batch, autocast))
+    slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
+    training = training_need(parameters, slots, activations)
+    return training if phase == "train" else training + probe
+
+
+def _check_memory(spec: BoundarySpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:
+    free = free_bytes(torch.device(device))
+    for phase in phases:
+        need = need_of(phase, spec, variant, depth)
+        if need.total > free:
+            raise ConfigError(
+                f"depth {depth} of {variant} needs about {need} to {phase} one replica, and {gib(free)} are free; "
+                "use fewer blocks, a smaller --width or a smaller --batch-size"
+            )
