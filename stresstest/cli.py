@@ -39,8 +39,8 @@ def run(args: list[str]) -> int:
     except StresstestError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted before any training", ExitCode.INTERRUPTED)
-    except BrokenPipeError:
+        return _complain("interrupted; what was finished before is saved", ExitCode.INTERRUPTED)
+    except (BrokenPipeError, SystemExit):  # click exits where the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception:
@@ -109,9 +109,9 @@ def validate(context: click.RichContext, files: tuple[str, ...]) -> int:
     """Check scenario files as a run would, without training: settings, names, data, memory."""
     for file in files:
         loaded = load_scenario(find_scenario(file))
-        cells = check_scenario(
-            loaded.experiments, scenario_requests(file, loaded.experiments, loaded.source, context, {})
-        )
+        as_run = run_.make_context("run", [file], parent=context)  # with what the environment says
+        requests = scenario_requests(file, loaded.experiments, loaded.source, as_run, as_run.params)
+        cells = check_scenario(loaded.experiments, requests)
         number = len(loaded.experiments)
         click.echo(f"{file}: {cells} cells in {number} experiment{'s' * (number > 1)}; nothing is wrong with it")
     return ExitCode.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -28,12 +27,15 @@ if TYPE_CHECKING:
 
 def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
     """Render a stored result; never trains."""
+    from stresstest.runs.store import read_manifest
+
     outputs = [parse_output(text) for text in output]
     path = Path(run_path) if run_path else _newest("result.json")
     file = path / "result.json" if path.is_dir() else path
     if not file.exists() and (path / "manifest.json").exists():
-        again = json.loads((path / "manifest.json").read_text())["reproduce"]
-        raise ConfigError(f"the run in {path} has not ended; to go on: {again} --run-dir {shlex.quote(str(path))}")
+        manifest = read_manifest(path)
+        again = "" if manifest is None else f"; to go on: {manifest['again']}"
+        raise ConfigError(f"the run in {path} has no result, as cells are missing{again}")
     result = load_result(file)
     write_outputs(result, outputs)
     if as_json:
@@ -72,12 +74,14 @@ def _in_words(status: RunStatus) -> str:
     counts["to come"] = to_come
     cells = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     left = f"; about {duration(status.seconds_left)} left" if status.seconds_left else ""
-    lines = [f"{status.path}: {status.command}, {status.total} cells: {cells or 'not planned yet'}{left}"]
+    index, number = status.shard
+    part = f" of shard {index} of {number}" if number > 1 else ""
+    lines = [f"{status.path}: {status.command}, {status.total} cells{part}: {cells or 'not planned yet'}{left}"]
     lines += [f"  running: {name}" for name in status.running]
     if status.holder:
         lines.append(f"  held by {status.holder}")
     elif to_come:
-        lines.append(f"  stopped; to go on: {status.reproduce} --run-dir {shlex.quote(str(status.path))}")
+        lines.append(f"  stopped; to go on: {status.again}")
     return "\n".join(lines)
 
 

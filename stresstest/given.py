@@ -32,7 +32,8 @@ def project_defaults(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        table = tomllib.loads(path.read_text()).get("tool", {}).get("stresstest", {})
+        tool = tomllib.loads(path.read_text()).get("tool", {})
+        table = tool.get("stresstest", {}) if isinstance(tool, dict) else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if not isinstance(table, dict):
@@ -66,16 +67,8 @@ def _check_known(path: Path, where: str, settings: Mapping[str, Any], fields: se
 
 def _as_typed(key: str, value: Any) -> Any:
     """A value of TOML as it would stand on the command line."""
-    text = _plain(list(map(str, value))) if isinstance(value, list) else value
+    text = _plain(value)
     return [text] if key == "variant" else text
-
-
-_NO_OPTIONS: Mapping[str, Any] = {
-    **dataclasses.asdict(RunSettings()),
-    **dict.fromkeys(("fresh", "as_json", "quiet", "verbose", "dry_run"), False),
-    "run_dir": None,
-    "output": (),
-}
 
 
 @dataclasses.dataclass
@@ -140,7 +133,6 @@ def _on_line(context: click.Context, options: Mapping[str, Any], names: set[str]
 
 def _request(command: str, given: Given, options: Mapping[str, Any], resume: str = "") -> Request:
     values = {name: value for name, value in given.values.items() if name != "profile"}
-    options = {**_NO_OPTIONS, **options}
     profile = given.values.get("profile", "quick")
     spec = resolve(SPECS[command], profile, values)
     if options["shard"][1] > 1 and values.get("bisect"):
@@ -166,7 +158,7 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
         resume=resume,
         settings=RunSettings(**{field.name: options[field.name] for field in dataclasses.fields(RunSettings)}),
         **{name: options[name] for name in ("run_dir", "fresh", "as_json", "quiet", "verbose", "dry_run")},
-        outputs=options["output"],
+        outputs=options.get("output", ()),
     )
 
 

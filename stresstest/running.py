@@ -48,6 +48,11 @@ class Request:
     @property
     def again(self) -> str:
         """The command that goes on with this run."""
+        return self.line + (f" --run-dir {shlex.quote(self.run_dir)}" if self.run_dir else "")
+
+    @property
+    def line(self) -> str:
+        """The same without the run directory."""
         run, words = self.settings, [self.resume or self.reproduce]
         if run.executor != "local":
             words += ["--executor", run.executor]
@@ -57,8 +62,6 @@ class Request:
             words += ["--slurm", shlex.quote(f"{key}={value}")]
         if run.shard[1] > 1:
             words.append(f"--shard {run.shard[0]}/{run.shard[1]}")
-        if self.run_dir:
-            words += ["--run-dir", shlex.quote(self.run_dir)]
         return " ".join(words)
 
 
@@ -81,7 +84,7 @@ def run_experiment(request: Request) -> int:
 
 def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
     """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder."""
-    from stresstest.runs.store import choose_folder
+    from stresstest.runs.store import choose_folder, write_scenario
 
     plans = plan_scenario(experiments, requests)
     first, out = requests[0], console()
@@ -92,6 +95,7 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
         return ExitCode.OK
     identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
     folder = choose_folder(first.run_dir, name, identities, first.fresh)
+    write_scenario(folder, name, [experiment.name for experiment in experiments])
     results, code, left = {}, int(ExitCode.OK), first.settings.max_cells
     for experiment, plan, asked in zip(experiments, plans, requests, strict=True):
         request = replace(asked, settings=replace(asked.settings, max_cells=left))
@@ -100,7 +104,8 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
         path, result, trained = train_experiment(plan, request, folder / experiment.name)
         code = max(code, _exit_code(_stored(path)))
         left = None if left is None else left - trained
-        if result is None and request.settings.shard[1] == 1:
+        failed = request.settings.fail_fast and _exit_code(_stored(path)) != ExitCode.OK
+        if failed or (result is None and request.settings.shard[1] == 1):
             break  # stopped early, as it has said
         if result is None:
             continue
@@ -140,6 +145,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
     """Train what is missing: the run's directory, its result unless cells were left, how many were trained."""
     from stresstest.runs.store import choose_directory, open_run, other_runs
 
+    folder = None if path is None else path.parent
     if path is None:
         path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
     others = [] if request.fresh else other_runs(path, request.command)
@@ -148,6 +154,8 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         "identity": plan.identity,
         "command": request.command,
         "reproduce": request.reproduce,
+        "again": f"{request.line} --run-dir {shlex.quote(str(folder or path))}",
+        "shard": list(request.settings.shard),
         "spec": plan.spec.model_dump(mode="json"),
         "sources": dict(request.sources),
         "code": plan.settings["code"],
@@ -156,7 +164,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         "data": plan.data,
     }
     with open_run(path, manifest, request.fresh, others) as store:
-        cells, missing, trained = _train(plan, store, request)
+        cells, missing, trained = _train(plan, store, request, folder)
         return path, None if missing else _finish(store, manifest, cells), trained
 
 
@@ -165,7 +173,7 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
 
     Folders of scenarios are joined experiment by experiment.
     """
-    from stresstest.runs.store import choose_directory, choose_folder, runs_in
+    from stresstest.runs.store import choose_directory, choose_folder, runs_in, scenario_runs, write_scenario
 
     written = [parse_output(text) for text in outputs]
     inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
@@ -181,12 +189,13 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
         return _exit_code([cell.status for cell in result.cells])
     if written or as_json:
         raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
-    names = list(dict.fromkeys(name for names in inside for name in names))
+    names = list(dict.fromkeys(name for path in paths for name in scenario_runs(path)))
     several = [(name, [path / name for path in paths]) for name in names]
     shards = [(name, runs, [_shard_manifest(run) for run in runs]) for name, runs in several]
     for _, runs, manifests in shards:
         _check_complete(runs, manifests)
     folder = choose_folder(run_dir, "merged", {}, fresh=True)
+    write_scenario(folder, "merged", names)
     code = int(ExitCode.OK)
     for name, runs, manifests in shards:
         result = _merge(runs, manifests, folder / name)
@@ -226,13 +235,21 @@ def _check_complete(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]
 
 
 def _merge(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]], target: Path) -> Result:
-    from stresstest.runs.store import open_run, stored_status
+    from stresstest.runs.store import open_run
 
     wanted = _check_complete(paths, manifests)
-    with open_run(target, manifests[0]) as store:
-        store.write_plan(wanted)
+    manifest = {
+        **manifests[0],
+        "shard": [1, 1],
+        "again": f"{manifests[0]['reproduce']} --run-dir {shlex.quote(str(target))}",
+    }
+    with open_run(target, manifest) as store:
+        store.write_plan(wanted, wanted)
         for statuses in ({"done"}, {"crashed", "oom", "timeout"}):
-            store.take_over(set(wanted) - set(stored_status(target)), paths, statuses)
+            there = store.finished()
+            enough = {"done"} if statuses == {"done"} else {"done", *statuses}
+            lacking = {key for key in wanted if key not in there or there[key].status not in enough}
+            store.take_over(lacking, paths, statuses)
         cells = store.finished()
         return _finish(store, manifests[0], [cells[key] for key in wanted])
 
@@ -282,7 +299,7 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return "; ".join(found) or "other cells"
 
 
-def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], int, int]:
+def _train(plan: Plan, store: RunStore, request: Request, folder: Path | None) -> tuple[list[Cell], int, int]:
     from stresstest.experiments.cells import Listener, run
     from stresstest.reports.progress import Progress
 
@@ -316,7 +333,7 @@ def _train(plan: Plan, store: RunStore, request: Request) -> tuple[list[Cell], i
         except StorageError as error:
             raise StorageError(f"{error}; to go on once it can: {request.again}") from None
     if missing:
-        _say_why_it_ends(cells, missing, progress.ended == progress.total, store.path, request)
+        _say_why_it_ends(cells, missing, progress.ended == progress.total, folder or store.path, request)
     return cells, missing, len(trained)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,14 +65,12 @@ def shipped_scenarios() -> Table[Shipped]:
 
 def find_scenario(name: str) -> Path:
     """A file, or a scenario of the package by its name."""
-    path = Path(name)
-    shipped = SHIPPED / f"{name}.yaml"
-    if path.is_file() or not shipped.is_file():
-        if not path.is_file():
-            known = did_you_mean(name, shipped_scenarios())
-            raise ConfigError(f"no scenario file {name}, and none of that name comes with stresstest{known}")
-        return path
-    return shipped
+    for path in (Path(name), SHIPPED / f"{name}.yaml"):
+        with contextlib.suppress(OSError):  # a name that is too long, say
+            if path.is_file():
+                return path
+    known = did_you_mean(name, shipped_scenarios())
+    raise ConfigError(f"no scenario file {name}, and none of that name comes with stresstest{known}")
 
 
 def load_scenario(path: Path) -> Scenario:

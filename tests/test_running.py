@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import sys
 from pathlib import Path
@@ -33,6 +35,11 @@ def result(capsys: Capture, *args: str, code: int = 0) -> dict[str, Any]:
     for cell in found["cells"]:
         del cell["seconds"]
     return found
+
+
+def crash(patch: pytest.MonkeyPatch) -> None:
+    """Have every cell crash that is trained in this process."""
+    patch.setattr(boundary, "ramp_lrs", lambda spec: 1 / 0)
 
 
 def refused(capsys: Capture, *args: str) -> str:
@@ -84,6 +91,52 @@ def test_shards_from_another_machine_or_code_are_refused(capsys: Capture) -> Non
     assert "and torch9/tpu" in line
 
 
+def test_merging_again_takes_what_was_trained_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in (1, 2):
+        with monkeypatch.context() as patch:
+            crash(patch)
+            assert run([*TINY, "--shard", f"{index}/2", "--run-dir", f"s{index}"]) == 4
+    assert run([*TINY, "--retry-errors", "--shard", "1/2", "--run-dir", "s1"]) == 0
+    capsys.readouterr()
+    statuses = [cell["status"] for cell in result(capsys, "merge", "s1", "s2", "--run-dir", "m", code=4)["cells"]]
+    assert sorted(statuses) == ["crashed", "crashed", "done", "done"]
+    assert run([*TINY, "--retry-errors", "--shard", "2/2", "--run-dir", "s2"]) == 0
+    with Path("m/cells.jsonl").open("r+b") as lines:  # the merge was killed as it wrote the last one
+        lines.truncate(Path("m/cells.jsonl").stat().st_size - 50)
+    capsys.readouterr()
+    assert {cell["status"] for cell in result(capsys, "merge", "s1", "s2", "--run-dir", "m")["cells"]} == {"done"}
+
+
+def test_the_status_of_a_shard_is_of_its_own_cells(capsys: Capture) -> None:
+    assert run([*TINY, "--shard", "1/2", "--run-dir", "s1", "--max-cells", "1"]) == 0
+    capsys.readouterr()
+    assert run(["status", "s1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "s1: lr-range, 2 cells of shard 1 of 2: 1 done, 1 to come"
+    assert lines[1].endswith("--shard 1/2 --run-dir s1")
+    assert lines[1].partition("stresstest ")[2] in refused(capsys, "report", "s1")
+    assert run([*TINY, "--shard", "1/2", "--run-dir", "s1"]) == 0
+    capsys.readouterr()
+    assert run(["status", "s1"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["s1: lr-range, 2 cells of shard 1 of 2: 2 done"]
+
+
+def test_one_number_in_the_project_is_a_list_of_one(capsys: Capture) -> None:
+    Path("pyproject.toml").write_text("[tool.stresstest]\nseeds = [3]\n")
+    assert run([*TINY[:-4], "--dry-run"]) == 0
+    assert ["seeds", "3", "pyproject.toml"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    Path("pyproject.toml").write_text("tool = 3\n")
+    assert run(["list", "models"]) == 0
+
+
+def test_a_file_system_without_locks_is_refused(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert "cannot be locked (No locks available)" in refused(capsys, *TINY)
+
+
 def test_bisection_has_no_shards(capsys: Capture) -> None:
     assert "leave out --shard" in refused(capsys, "depth-sweep", "--measure", "outcome", "--bisect", "--shard", "1/2")
 
@@ -110,7 +163,7 @@ def test_the_status_of_a_run_that_was_stopped_and_of_one_that_failed(
     assert lines[0].endswith("lr-range, 4 cells: 1 done, 3 to come")
     assert lines[1].startswith("  stopped; to go on: stresstest lr-range --width 8")
     with monkeypatch.context() as patch:
-        patch.setattr(boundary, "ramp_lrs", lambda spec: 1 / 0)
+        crash(patch)
         assert run([*TINY, "--fail-fast"]) == 4
         assert "a cell failed (--fail-fast)" in capsys.readouterr().err
         assert run([*TINY]) == 4

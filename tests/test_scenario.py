@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,39 @@ def test_max_cells_counts_over_the_experiments(project: Path, capsys: pytest.Cap
     assert len(list(project.glob(".stresstest/runs/*/*/result.json"))) == 2
 
 
+def test_fail_fast_ends_the_scenario(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "small.yaml", "-j", "1", "-q", "--seeds", "1", "--fail-fast", "--cell-timeout", "0.0001"]) == 4
+    assert [path.parent.name for path in project.glob(".stresstest/runs/*/*/manifest.json")] == ["one"]
+
+
+def test_a_folder_is_of_a_scenario_or_of_one_experiment(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "small.yaml", "-j", "1", "-q", "--run-dir", "s"]) == 0
+    line = ["lr-range", "--depth", "1", "--width", "8", "--num-steps", "20", "--hold-steps", "20", "--run-dir"]
+    assert run([*line, "s"]) == 2
+    assert run([*line, "l", "--max-cells", "1", "-q", "-j", "1"]) == 0
+    assert run(["run", "small.yaml", "--run-dir", "l"]) == 2
+    said = capsys.readouterr().err
+    assert "run directory s holds the runs of a scenario" in said
+    assert "run directory l holds a run of one experiment" in said
+
+
+def test_a_merge_misses_an_experiment_that_no_shard_reached(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in (1, 2):
+        assert run(["run", "small.yaml", "-j", "1", "-q", "--shard", f"{index}/2", "--run-dir", f"s{index}"]) == 0
+        assert f"stresstest merge s{index} ..." in capsys.readouterr().err
+        shutil.rmtree(project / f"s{index}" / "two")
+    assert run(["merge", "s1", "s2"]) == 2
+    assert "s1/two holds no run" in capsys.readouterr().err
+
+
+def test_validate_hears_the_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STRESSTEST_HEADS", "3")
+    assert run(["validate", "small.yaml"]) == 2
+    assert "width 8 is not divisible by heads 3" in capsys.readouterr().err
+
+
 def test_shards_of_a_scenario_merge_to_the_same_results(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "small.yaml", "-j", "1", "-q"]) == 0
     [whole] = project.glob(".stresstest/runs/*-small")
@@ -327,6 +361,7 @@ def test_the_line_goes_before_the_environment_the_scenario_the_project(
         (["run", "one.yaml", "--depths", "3"], "no experiment of one.yaml has the setting --depths"),
         (["run", "small.yaml", "--shard", "3/2"], "'3/2' is no part of a whole"),
         (["run", "small.yaml", "--slurm", "gpu"], "'gpu' is no parameter; give KEY=VALUE"),
+        (["run", "x" * 300], "no scenario file xxx"),
         (["validate", "small.yaml", "."], "no scenario file ."),
         (["schema", "cells"], "'cells'"),
     ],

@@ -85,12 +85,13 @@ def run(
     finished: dict[str, Cell] = {}
     cells, rounds, left = list(plan.cells), _largest_first(plan.cells), settings.max_cells
     while rounds:
-        store.write_plan([cell.key for cell in cells])
+        mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
+        others = [cell.key for cell in cells if cell not in rounds]
+        store.write_plan([cell.key for cell in cells], [*others, *(cell.key for cell in mine)])
         stored = store.finished({cell.key for cell in rounds})
         if settings.retry_errors:
             stored = {key: cell for key, cell in stored.items() if cell.status == "done"}
         finished |= {cell.key: stored[cell.key] for cell in rounds if cell.key in stored}
-        mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
         missing = [cell for cell in mine if cell.key not in finished]
         listener.known(mine, [finished[cell.key] for cell in mine if cell.key in finished])
         asked = missing if left is None else missing[:left]

@@ -110,6 +110,8 @@ class Local:
                 except Exception:
                     done = Done(task, None, "crashed", tail(traceback.format_exc()))
                 yield done
+            if signals.code is not None:
+                raise signals.error
         finally:
             torch.set_num_threads(threads)
 
@@ -133,6 +135,7 @@ class Local:
                     attempt, worker = running.pop(future)
                     free.append(worker)
                     done = _done(attempt.task, future)
+                    worker.replaced |= done is None or done.failure == "timeout"
                     if done is None and attempt.number < ATTEMPTS:
                         waiting.appendleft(replace(attempt, number=attempt.number + 1))
                     elif done is None:
@@ -158,6 +161,7 @@ class _Worker:
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
         self._pool: ProcessPool | None = None
+        self.replaced = False  # pebble has started, or starts, another process
         self._last_words = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  # for as long as the worker
 
     def last_words(self) -> str:
@@ -180,9 +184,12 @@ class _Worker:
 
     def _end_pool(self) -> None:
         if self._pool is not None:
+            if self.replaced and self._pool.active:  # which complains when it is ended as it starts
+                with contextlib.suppress(Exception):
+                    self._pool.schedule(int).result(timeout=30.0)
             self._pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
             self._pool.join()
-        self._pool = None
+        self._pool, self.replaced = None, False
 
 
 def local_workers(device: str, jobs: int | None, per_gpu: int = 1) -> list[Mapping[str, str]]:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,7 @@ class Ray:
             here = Local(({},), self.timeout, self.limited)
             waiting = deque(tasks)
             running: dict[Any, Task] = {}
+            ended_for = Counter[int]()  # how often a node ended a task, by its identity
             asked = False
             while running or (waiting and signals.code is None):
                 while waiting and signals.code is None and len(running) < (self.at_once or self._room(ray)):
@@ -59,6 +60,12 @@ class Ray:
                     done = _done(ray, reference, task)
                     if done is not None:
                         yield done
+                    elif signals.code is None:  # not by us: its worker had to end
+                        ended_for[id(task)] += 1
+                        if ended_for[id(task)] < ATTEMPTS:
+                            waiting.appendleft(task)
+                        else:
+                            yield Done(task, None, "crashed", f"its worker was told to end {ATTEMPTS} times")
             if signals.code is not None:
                 raise signals.error
 
@@ -107,17 +114,18 @@ def _check_reachable(address: str | None) -> None:
         raise ConfigError(f"no Ray cluster at {address} ({error}); see --ray-address") from None
 
 
-def _answer(here: Local, work: Callable[[Task], Answer], task: Task) -> Done[Task, Answer] | None:
+def _answer(here: Local, work: Callable[[Task], Answer], task: Task) -> Done[None, Answer] | None:
     """What a node does: one task, as one worker of a machine would; `None` if it was asked to stop."""
     try:
-        return next(here.run(work, [task]))
+        done = next(here.run(work, [task]))
+        return Done(None, done.answer, done.failure, done.error)  # the driver has the task
     except (InterruptedRunError, StoppedError, KeyboardInterrupt):
         return None
 
 
 def _done(ray: Any, reference: Any, task: Task) -> Done[Task, Any] | None:
     try:
-        done: Done[Task, Any] | None = ray.get(reference)
+        done: Done[None, Any] | None = ray.get(reference)
     except ray.exceptions.TaskCancelledError:
         return None
     except ray.exceptions.RayError as error:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ class Slurm:
     ) -> Generator[Done[Task, Answer], None, None]:
         """See `Executor`."""
         submit = self._submitter()
-        queue = _Queue(self.folder / "queue")
+        for older in self.folder.glob("queue-*"):
+            _Queue(older).stop()  # jobs of a driver that is no more
+        queue = _Queue(self.folder / f"queue-{uuid.uuid4().hex[:8]}")
         queue.fill(work, tasks)
         attempts = dict.fromkeys(range(len(tasks)), 1)
         open_tasks, started = set(attempts), set[int]()
@@ -70,11 +72,10 @@ class Slurm:
                     for number, done in queue.answers(open_tasks):
                         open_tasks.discard(number)
                         fruitless = 0
-                        if done is not None:
-                            yield Done(tasks[number], done.answer, done.failure, done.error)
+                        yield Done(tasks[number], done.answer, done.failure, done.error)
                     fruitless = 0 if claims else fruitless
                     lost = [number for number in sorted(open_tasks) if claims.get(number) in ended]
-                    for number in lost:
+                    for number in lost if signals.code is None else ():
                         if attempts[number] < ATTEMPTS:
                             attempts[number] += 1
                             queue.put_back(number)
@@ -83,11 +84,14 @@ class Slurm:
                             yield _dead(tasks[number], ended[claims[number]])
                     jobs = {name: job for name, job in jobs.items() if name not in ended}
                     if not jobs and signals.code is not None:
-                        raise signals.error
+                        break
                     if not jobs and fruitless == ATTEMPTS:
                         yield from (_dead(tasks[number], next(iter(ended.values()))) for number in sorted(open_tasks))
                         open_tasks.clear()
+                if signals.code is not None:
+                    raise signals.error
             finally:
+                queue.stop()
                 for job in jobs.values() if open_tasks else ():  # at the end, they see that the queue is empty
                     if not job.done():
                         job.cancel()
@@ -125,7 +129,6 @@ class _Queue:
         self.folder = folder
 
     def fill(self, work: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "work.pkl").write_bytes(pickle.dumps(work))
         for number, task in enumerate(tasks):
@@ -141,16 +144,16 @@ class _Queue:
             else:
                 return
 
-    def answer(self, claimed: Path, done: Done[Any, Any] | None) -> None:
+    def answer(self, claimed: Path, done: Done[Any, Any]) -> None:
         draft = claimed.with_suffix(".part")
-        draft.write_bytes(pickle.dumps(done))
+        draft.write_bytes(pickle.dumps(replace(done, task=None)))  # which the driver has
         draft.rename(claimed.with_suffix(".done"))
         claimed.unlink(missing_ok=True)
 
     def claims(self) -> dict[int, str]:
         return {int(path.stem): path.suffix.removeprefix(".by-") for path in self.folder.glob("*.by-*")}
 
-    def answers(self, numbers: set[int]) -> Iterator[tuple[int, Done[Any, Any] | None]]:
+    def answers(self, numbers: set[int]) -> Iterator[tuple[int, Done[Any, Any]]]:
         for number in sorted(numbers):
             path = self.folder / f"{number:06}.done"
             if path.exists():
@@ -176,11 +179,10 @@ def _drain(folder: Path, here: Local) -> None:
     work = pickle.loads((folder / "work.pkl").read_bytes())
     threading.Thread(target=_listen, args=(queue,), daemon=True).start()
     for claimed in queue.take(submitit.JobEnvironment().job_id):
-        done: Done[Any, Any] | None
         try:
             done = next(here.run(work, [pickle.loads(claimed.read_bytes())]))
         except (InterruptedRunError, StoppedError):
-            done = None
+            return  # its claim stays: the driver, if it did not ask for this, gives the task to another job
         queue.answer(claimed, done)
 
 

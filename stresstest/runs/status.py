@@ -19,8 +19,9 @@ class RunStatus:
 
     path: Path
     command: str
-    reproduce: str
-    total: int
+    again: str  # the line that goes on with it
+    shard: tuple[int, int]
+    total: int  # of this shard
     statuses: dict[str, int]  # of the cells on the disk: how many of each status
     running: list[str]
     seconds_left: float | None
@@ -34,12 +35,13 @@ def read_status(path: Path) -> RunStatus:
         raise ConfigError(f"{path} holds no run; give the directory of one, as a run prints it at its end")
     holder = holder_of(path)
     progress = _read_progress(path) if holder else {}
-    planned, stored = planned_cells(path), stored_status(path)
+    planned, stored = planned_cells(path, "mine"), stored_status(path)
     left = progress.get("seconds_left")
     return RunStatus(
         path=path,
         command=manifest["command"],
-        reproduce=manifest["reproduce"],
+        again=manifest["again"],
+        shard=tuple(manifest.get("shard", (1, 1))),
         total=len(planned),
         statuses=count(stored[key] for key in planned if key in stored),
         running=progress.get("running", []),

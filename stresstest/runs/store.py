@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from pydantic import ValidationError
 
@@ -107,9 +107,9 @@ class RunStore:
             taken += len(theirs)
         return taken
 
-    def write_plan(self, keys: Sequence[str]) -> None:
-        """The cells that belong to the run, for `status` and `merge`."""
-        self._write("plan.json", json.dumps(keys) + "\n")
+    def write_plan(self, keys: Sequence[str], mine: Sequence[str]) -> None:
+        """The cells that belong to the run, for `merge`, and those of them that are this shard's, for `status`."""
+        self._write("plan.json", json.dumps({"cells": keys, "mine": mine}) + "\n")
 
     def write_progress(self, running: Sequence[str], seconds_left: float | None) -> None:
         """What is in training now, for `status`."""
@@ -158,6 +158,8 @@ def choose_directory(run_dir: str | None, identity: str, command: str, fresh: bo
 def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, str], fresh: bool) -> Path:
     """`--run-dir`, or the scenario's newest folder, if its runs are of the same settings, or a new one."""
     if run_dir is not None:
+        if read_manifest(Path(run_dir)) is not None:
+            raise ConfigError(f"run directory {run_dir} holds a run of one experiment; give another --run-dir")
         return Path(run_dir)
     for folder in sorted(DEFAULT_ROOT.glob(f"*-{name}"), reverse=True) if not fresh else ():
         found = {run.name: read_manifest(run) or {} for run in runs_in(folder) if run != folder}
@@ -176,6 +178,8 @@ def open_run(
     key, and the result of the other settings is set aside.
     """
     theirs = read_manifest(path)
+    if theirs is None and any(path.glob("*/manifest.json")):
+        raise ConfigError(f"run directory {path} holds the runs of a scenario; give another --run-dir")
     if theirs is None and any((path / name).exists() for name in ("result.json", "report.html", "cells.jsonl")):
         raise ConfigError(f"run directory {path} holds files that are no run of this tool; give another --run-dir")
     if theirs is not None and theirs.get("command") != manifest.get("command"):
@@ -196,17 +200,36 @@ def other_runs(path: Path, command: str) -> list[Path]:
     return [other for other in _runs(command) if other != path]
 
 
+def write_scenario(folder: Path, name: str, experiments: Sequence[str]) -> None:
+    """Which runs belong into a scenario's folder, for `merge`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scenario.json").write_text(json.dumps({"scenario": name, "experiments": list(experiments)}) + "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"run directory {folder} cannot be written ({error.strerror}); give another --run-dir"
+        ) from None
+
+
+def scenario_runs(folder: Path) -> list[str]:
+    """The names of the runs that belong into a scenario's folder."""
+    try:
+        return list(json.loads((folder / "scenario.json").read_text())["experiments"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{folder} holds no runs of a scenario; give the folders of its shards") from None
+
+
 def runs_in(path: Path) -> list[Path]:
     """A run directory itself, or those of a scenario's experiments in a folder."""
     inside = [manifest.parent for manifest in sorted(path.glob("*/manifest.json"))]
     return inside if inside and read_manifest(path) is None else [path]
 
 
-def planned_cells(path: Path) -> list[str]:
-    """The keys of the cells that belong to a run."""
+def planned_cells(path: Path, of: Literal["cells", "mine"] = "cells") -> list[str]:
+    """The keys of the cells that belong to a run, or of its shard's."""
     try:
-        return list(json.loads((path / "plan.json").read_text()))
-    except (OSError, ValueError):
+        return list(json.loads((path / "plan.json").read_text())[of])
+    except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
@@ -221,7 +244,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         manifest = json.loads((path / "manifest.json").read_text())
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and "identity" in manifest else None
+    return manifest if isinstance(manifest, dict) and manifest.keys() >= {"identity", "command", "again"} else None
 
 
 def holder_of(path: Path) -> str | None:
@@ -262,7 +285,13 @@ def _claim(path: Path) -> TextIO:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
-        except BlockingIOError:  # held, or looked at by `holder_of` for a moment
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                lock.close()
+                raise ConfigError(
+                    f"run directory {path} cannot be locked ({error.strerror}); give one on another file system"
+                ) from None
+            # held, or looked at by `holder_of` for a moment
             if attempt + 1 < _LOCK_ATTEMPTS:
                 time.sleep(0.05)
                 continue

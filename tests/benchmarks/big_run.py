@@ -71,7 +71,7 @@ def fill(sweep: Plan, path: Path) -> None:
     """A real cell under every key of the run but the last one's."""
     with open_run(path.with_name("one"), {"identity": "one"}) as store:
         [cell] = run(planned("0,", ("pre-ln",)), store, RunSettings(jobs=1))[0]
-    manifest = {"identity": sweep.identity, "command": "lr-range", "reproduce": "stresstest lr-range"}
+    manifest = {"identity": sweep.identity, "command": "lr-range", "again": "stresstest lr-range"}
     with open_run(path, manifest) as store:
         store.write_plan([each.key for each in sweep.cells])
     with (path / "cells.jsonl").open("w") as lines:

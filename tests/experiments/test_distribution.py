@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from stresstest.experiments.cells import Listener, run
 from stresstest.experiments.lr_range import plan
 from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.results import Cell
+from stresstest.runs.executor import Executor
+from stresstest.runs.ray_cluster import Ray
+from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
 from stresstest.specs import LrRangeSpec, RunSettings, resolve
 
@@ -39,6 +43,17 @@ SETTINGS: dict[str, Any] = {
     "seeds": "3",
     "device": "cpu",
 }
+
+
+TOLD_TO_END_ONCE = """
+import os, pathlib, signal, time
+from stresstest.runs.stopping import stop_if_requested
+if not pathlib.Path(path).exists():
+    pathlib.Path(path).touch()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    stop_if_requested()
+"""
 
 
 def planned() -> Plan:
@@ -140,7 +155,7 @@ def test_jobs_of_slurm_that_are_killed_cost_no_cell(undisturbed: list[str], tmp_
     killed: list[int] = []
 
     def kill_its_job(cell: CellPlan) -> None:
-        for claim in (tmp_path / "slurm" / "queue").glob("*.by-*"):
+        for claim in (tmp_path / "slurm").glob("queue-*/*.by-*"):
             job = int(claim.suffix.removeprefix(".by-"))
             if len(killed) < 3 and job not in killed:
                 os.kill(job, signal.SIGKILL)
@@ -151,6 +166,27 @@ def test_jobs_of_slurm_that_are_killed_cost_no_cell(undisturbed: list[str], tmp_
     assert len(killed) == 3
     assert records(cells) == undisturbed
     assert done_lines(tmp_path) == {cell.key: 1 for cell in planned().cells}
+
+
+@LEFT_OPEN
+@pytest.mark.parametrize("executor", ["slurm", "ray"])
+def test_a_task_whose_worker_is_told_to_end_by_others_is_done_by_another(executor: str, tmp_path: Path) -> None:
+    pytest.importorskip("submitit" if executor == "slurm" else "ray", reason=f"needs the extra {executor}")
+    place: Executor = Slurm(tmp_path, cluster="local") if executor == "slurm" else Ray(at_once=1)
+    tasks = [{"path": str(tmp_path / name)} for name in ("one", "two")]
+    done = list(place.run(partial(exec, TOLD_TO_END_ONCE), tasks))
+    assert sorted(Path(each.task["path"]).name for each in done) == ["one", "two"]
+    assert [each.error for each in done] == ["", ""]
+
+
+@LEFT_OPEN
+def test_a_new_driver_is_not_answered_by_the_jobs_of_one_that_is_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    first = Slurm(tmp_path, jobs=2, cluster="local").run(eval, ["'quick'", "(__import__('time').sleep(3), 'old')[1]"])
+    assert next(first).answer == "quick"
+    found = list(Slurm(tmp_path, jobs=2, cluster="local").run(eval, ["'new'", "'newer'"]))
+    assert sorted((each.task, each.answer) for each in found) == [("'new'", "new"), ("'newer'", "newer")]
+    first.close()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from stresstest.errors import ConfigError, StorageError
 from stresstest.results import Bracket, Cell
 from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run
 
-MANIFEST = {"identity": "one", "command": "lr-range", "reproduce": "stresstest lr-range", "spec": {"depth": 1}}
+MANIFEST = {"identity": "one", "command": "lr-range", "again": "stresstest lr-range", "spec": {"depth": 1}}
 
 
 def cell(key: str, error: str = "") -> Cell:
