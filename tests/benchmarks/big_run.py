@@ -69,7 +69,7 @@ LINE = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items(
 
 def fill(sweep: Plan, path: Path) -> None:
     """A real cell under every key of the run but the last one's."""
-    with open_run(path.with_name("one"), {"identity": "one"}) as store:
+    with open_run(path.with_name("one"), {"identity": "one", "command": "", "again": ""}) as store:
         [cell] = run(planned("0,", ("pre-ln",)), store, RunSettings(jobs=1))[0]
     manifest = {"identity": sweep.identity, "command": "lr-range", "again": "stresstest lr-range"}
     with open_run(path, manifest) as store:

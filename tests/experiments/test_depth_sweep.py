@@ -51,7 +51,7 @@ def planned(base: dict[str, Any] = MLP, **settings: Any) -> Plan:
 
 
 def run_all(plan: Plan, path: Path, jobs: int = 1, on_cell: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
-    with open_run(path, {"identity": plan.identity}) as store:
+    with open_run(path, {"identity": plan.identity, "command": "", "again": ""}) as store:
         return run(plan, store, RunSettings(jobs=jobs), Listener(ended=on_cell))[0]
 
 
@@ -205,7 +205,7 @@ def test_bisection_closes_in_on_the_depth_at_which_training_fails(tmp_path: Path
         told.append((len(cells), len(finished)))
 
     sweep = planned(**LEARNS | {"depths": "2,30", "bisect": True})
-    with open_run(tmp_path, {"identity": sweep.identity}) as store:
+    with open_run(tmp_path, {"identity": sweep.identity, "command": "", "again": ""}) as store:
         cells = run(sweep, store, RunSettings(jobs=1), Listener(known))[0]
     assert len(told) > 2, "several rounds"
     assert told[0] == (4, 0)
@@ -217,7 +217,7 @@ def test_bisection_closes_in_on_the_depth_at_which_training_fails(tmp_path: Path
         outcomes = {c.depth: c.recipe["outcome"] in ("stable", "spiked") for c in cells if str(c.seed) == seed}
         assert outcomes[int(bracket.low)]
         assert not outcomes[int(bracket.high)]
-    with open_run(tmp_path, {"identity": sweep.identity}) as store:
+    with open_run(tmp_path, {"identity": sweep.identity, "command": "", "again": ""}) as store:
         again = run(sweep, store, RunSettings(jobs=1), Listener(ended=lambda cell: pytest.fail("trained again")))[0]
     assert records(again) == records(cells)
 

@@ -32,6 +32,8 @@ from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
 from stresstest.specs import LrRangeSpec, RunSettings, resolve
 
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
+
 SETTINGS: dict[str, Any] = {
     "depth": 2,
     "width": 32,
@@ -62,7 +64,7 @@ def planned() -> Plan:
 
 def train(path: Path, listener: Listener = Listener(), **settings: Any) -> list[Cell]:
     sweep = planned()
-    with open_run(path, {"identity": sweep.identity}) as store:
+    with open_run(path, {"identity": sweep.identity, "command": "", "again": ""}) as store:
         return run(sweep, store, RunSettings(**settings), listener)[0]
 
 
@@ -192,9 +194,6 @@ def test_a_new_driver_is_not_answered_by_the_jobs_of_one_that_is_no_more(tmp_pat
 @contextlib.contextmanager
 def cluster_of_two() -> Iterator[tuple[str, Callable[[], None]]]:
     """A Ray cluster of two nodes of one core, bound to this machine: its address, and how to lose a node."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
-        "0"  # before the import: else 127.0.0.1 is taken for another address
-    )
     pytest.importorskip("ray", reason="needs the extra ray")
     from ray.cluster_utils import Cluster
 

@@ -53,7 +53,7 @@ def planned(**settings: Any) -> Plan:
 
 
 def run_all(plan: Plan, path: Path, on_cell: Callable[[Cell], None] = lambda cell: None, **settings: Any) -> list[Cell]:
-    with open_run(path, {"identity": plan.identity}) as store:
+    with open_run(path, {"identity": plan.identity, "command": "", "again": ""}) as store:
         return run(plan, store, RunSettings(**{"jobs": 1, **settings}), Listener(ended=on_cell))[0]
 
 
@@ -119,7 +119,7 @@ def test_a_run_stopped_half_way_goes_on_to_the_same_records(whole: tuple[list[Ce
     def cells_known(cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
         found.append(len(finished))
 
-    with open_run(tmp_path, {"identity": planned().identity}) as store:
+    with open_run(tmp_path, {"identity": planned().identity, "command": "", "again": ""}) as store:
         listener = Listener(cells_known, ended=lambda cell: ended.append(cell.key))
         cells = run(planned(), store, RunSettings(jobs=1), listener)[0]
     assert found == [2]
