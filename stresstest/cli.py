@@ -40,7 +40,10 @@ def run(args: list[str]) -> int:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what was finished before is saved", ExitCode.INTERRUPTED)
-    except (BrokenPipeError, SystemExit):  # click exits where the reader of a pipe has gone
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 1:
+            return int(error.code or ExitCode.OK)  # the help, where no command is given
+        # The reader of a pipe has gone; click then exits with 1.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception:

@@ -400,3 +400,13 @@ def test_no_arguments_show_the_help(monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert caught.value.code == 2
     out = capsys.readouterr().out
     assert all(name in out for name in cli.commands)
+
+
+def test_a_reader_that_has_enough_is_no_error(project: Path) -> None:
+    process = start(["show", "smoke"], project)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
