@@ -86,8 +86,8 @@ def run(
     cells, rounds, left = list(plan.cells), _largest_first(plan.cells), settings.max_cells
     while rounds:
         mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
-        others = [cell.key for cell in cells if cell not in rounds]
-        store.write_plan([cell.key for cell in cells], [*others, *(cell.key for cell in mine)])
+        theirs = {cell.key for cell in rounds} - {cell.key for cell in mine}
+        store.write_plan([cell.key for cell in cells], [cell.key for cell in cells if cell.key not in theirs])
         stored = store.finished({cell.key for cell in rounds})
         if settings.retry_errors:
             stored = {key: cell for key, cell in stored.items() if cell.status == "done"}

@@ -73,7 +73,8 @@ def fill(sweep: Plan, path: Path) -> None:
         [cell] = run(planned("0,", ("pre-ln",)), store, RunSettings(jobs=1))[0]
     manifest = {"identity": sweep.identity, "command": "lr-range", "again": "stresstest lr-range"}
     with open_run(path, manifest) as store:
-        store.write_plan([each.key for each in sweep.cells])
+        keys = [each.key for each in sweep.cells]
+        store.write_plan(keys, keys)
     with (path / "cells.jsonl").open("w") as lines:
         for each in sweep.cells[:-1]:
             update = {"key": each.key, "variant": each.variant, "seed": each.seed}
