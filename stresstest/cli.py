@@ -177,7 +177,7 @@ def status(run_path: str | None, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
     """Join the run directories of all shards of a run (--shard I/N) into one, and print its result."""
-    from stresstest.running import merge_runs
+    from stresstest.merging import merge_runs
 
     return merge_runs([Path(shard) for shard in shards], run_dir, output, as_json)
 

@@ -73,13 +73,13 @@ def run_experiment(request: Request) -> int:
         return print_plan(plan, request)
     path, result, _ = train_experiment(plan, request)
     if result is None:
-        return _exit_code(_stored(path))
+        return exit_code(_stored(path))
     write_outputs(result, outputs)
     if request.as_json:
         sys.stdout.write(result.to_json())
     else:
         print_result(result, console(), str(path))
-    return _exit_code([cell.status for cell in result.cells])
+    return exit_code([cell.status for cell in result.cells])
 
 
 def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
@@ -102,9 +102,9 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
         if not first.quiet:
             console(stderr=True).print(f"{experiment.name}: {experiment.command}", markup=False)
         path, result, trained = train_experiment(plan, request, folder / experiment.name)
-        code = max(code, _exit_code(_stored(path)))
+        code = max(code, exit_code(_stored(path)))
         left = None if left is None else left - trained
-        failed = request.settings.fail_fast and _exit_code(_stored(path)) != ExitCode.OK
+        failed = request.settings.fail_fast and exit_code(_stored(path)) != ExitCode.OK
         if failed or (result is None and request.settings.shard[1] == 1):
             break  # stopped early, as it has said
         if result is None:
@@ -165,100 +165,15 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
     }
     with open_run(path, manifest, request.fresh, others) as store:
         cells, missing, trained = _train(plan, store, request, folder)
-        return path, None if missing else _finish(store, manifest, cells), trained
-
-
-def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str], as_json: bool) -> int:
-    """Join the cells of shards into one run and print its result; cells that no shard has are a `ConfigError`.
-
-    Folders of scenarios are joined experiment by experiment.
-    """
-    from stresstest.runs.store import choose_directory, choose_folder, runs_in, scenario_runs, write_scenario
-
-    written = [parse_output(text) for text in outputs]
-    inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
-    if not any(inside):
-        manifests = [_shard_manifest(path) for path in paths]
-        target = choose_directory(run_dir, "", manifests[0]["command"], fresh=True)
-        result = _merge(paths, manifests, target)
-        write_outputs(result, written)
-        if as_json:
-            sys.stdout.write(result.to_json())
-        else:
-            print_result(result, console(), str(target))
-        return _exit_code([cell.status for cell in result.cells])
-    if written or as_json:
-        raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
-    names = list(dict.fromkeys(name for path in paths for name in scenario_runs(path)))
-    several = [(name, [path / name for path in paths]) for name in names]
-    shards = [(name, runs, [_shard_manifest(run) for run in runs]) for name, runs in several]
-    for _, runs, manifests in shards:
-        _check_complete(runs, manifests)
-    folder = choose_folder(run_dir, "merged", {}, fresh=True)
-    write_scenario(folder, "merged", names)
-    code = int(ExitCode.OK)
-    for name, runs, manifests in shards:
-        result = _merge(runs, manifests, folder / name)
-        console().rule(f"{name}: {result.command}", style="dim")
-        print_result(result, console(), str(folder / name))
-        code = max(code, _exit_code([cell.status for cell in result.cells]))
-    return code
-
-
-def _shard_manifest(path: Path) -> dict[str, Any]:
-    from stresstest.runs.store import read_manifest
-
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise ConfigError(f"{path} holds no run; give the directories of the shards")
-    return manifest
-
-
-def _check_complete(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of all cells, which the shards together have."""
-    from stresstest.runs.store import planned_cells, stored_status
-
-    for path, manifest in zip(paths, manifests, strict=True):
-        different = _differences(manifests[0], manifest)
-        if different:
-            raise ConfigError(f"{paths[0]} and {path} are no shards of one run: {different}")
-    wanted = planned_cells(paths[0])
-    ended = {key for path in paths for key in stored_status(path)}
-    missing = len(set(wanted) - ended)
-    if not wanted:
-        raise ConfigError(f"{paths[0]} has planned no cells yet; merge all shards once they have ended")
-    if missing:
-        raise ConfigError(
-            f"{missing} of {len(wanted)} cells are in none of these runs; merge all shards once they have ended"
-        )
-    return wanted
-
-
-def _merge(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]], target: Path) -> Result:
-    from stresstest.runs.store import open_run
-
-    wanted = _check_complete(paths, manifests)
-    manifest = {
-        **manifests[0],
-        "shard": [1, 1],
-        "again": f"{manifests[0]['reproduce']} --run-dir {shlex.quote(str(target))}",
-    }
-    with open_run(target, manifest) as store:
-        store.write_plan(wanted, wanted)
-        for statuses in ({"done"}, {"crashed", "oom", "timeout"}):
-            there = store.finished()
-            enough = {"done"} if statuses == {"done"} else {"done", *statuses}
-            lacking = {key for key in wanted if key not in there or there[key].status not in enough}
-            store.take_over(lacking, paths, statuses)
-        cells = store.finished()
-        return _finish(store, manifests[0], [cells[key] for key in wanted])
+        return path, None if missing else finish_run(store, manifest, cells), trained
 
 
 def _experiment(command: str) -> Any:
     return importlib.import_module(f"stresstest.experiments.{_EXPERIMENTS[command]}")
 
 
-def _exit_code(statuses: Sequence[str]) -> int:
+def exit_code(statuses: Sequence[str]) -> int:
+    """4 if a cell has no result."""
     return ExitCode.MODEL_FAILED if any(status != "done" for status in statuses) else ExitCode.OK
 
 
@@ -269,7 +184,7 @@ def _stored(path: Path) -> list[str]:
     return [stored[key] for key in planned_cells(path) if key in stored]
 
 
-def _finish(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
+def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
     """Reduce the cells of a run and write its result and report."""
     command = manifest["command"]
     reduced = _experiment(command).reduce(SPECS[command].model_validate(manifest["spec"]), cells)
@@ -284,19 +199,6 @@ def _finish(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> 
     store.write_result(result.to_json())
     store.write_report(render(result, "html"))
     return result
-
-
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """What keeps two runs from being parts of one, in words; nothing if they are."""
-    if ours["identity"] == theirs["identity"]:
-        return ""
-    found = [f"{name} {ours[name]} and {theirs[name]}" for name in ("command", "code") if ours[name] != theirs[name]]
-    for part, names in (("spec", ours["spec"]), ("environment", ["key"]), ("data", ["hash"])):
-        for name in names:
-            one, other = ours[part].get(name), theirs[part].get(name)
-            if one != other and name != "device":
-                found.append(f"{name if part == 'spec' else part} {one} and {other}")
-    return "; ".join(found) or "other cells"
 
 
 def _train(plan: Plan, store: RunStore, request: Request, folder: Path | None) -> tuple[list[Cell], int, int]:
