@@ -16,7 +16,8 @@ from stresstest.errors import ExitCode, StresstestError
 from stresstest.given import line_request, project_defaults, scenario_requests
 from stresstest.options import ALL_FIELDS, option_groups, run_options
 from stresstest.running import check_scenario, run_experiment, run_scenario
-from stresstest.scenario import find_scenario, load_scenario, scenario_schema
+from stresstest.scenario import find_scenario, load_scenario
+from stresstest.schema import scenario_schema
 from stresstest.specs import SPECS
 
 _FIELDS = {command: spec.model_fields for command, spec in SPECS.items()} | {"run": ALL_FIELDS}

@@ -14,8 +14,8 @@ from rich.table import Table as RichTable
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.reports.output import console, parse_output, write_outputs
-from stresstest.reports.terminal import print_result
+from stresstest.reports.output import console, parse_output
+from stresstest.reports.terminal import show_result
 from stresstest.results import METRICS, load_result
 from stresstest.scenario import shipped_scenarios
 from stresstest.specs import MODELS
@@ -37,11 +37,7 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
         again = "" if manifest is None else f"; to go on: {manifest['again']}"
         raise ConfigError(f"the run in {path} has no result, as cells are missing{again}")
     result = load_result(file)
-    write_outputs(result, outputs)
-    if as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), str(file.parent))
+    show_result(result, str(file.parent), outputs, as_json)
     return ExitCode.OK
 
 

@@ -14,10 +14,11 @@ from click.core import ParameterSource
 
 from stresstest.choices import exact
 from stresstest.errors import ConfigError
-from stresstest.options import flag
+from stresstest.options import ALL_FIELDS, flag
 from stresstest.running import Request
+from stresstest.runs.settings import RunSettings
 from stresstest.scenario import Experiment
-from stresstest.specs import MODELS, PROFILES, SPECS, RunSettings, resolve
+from stresstest.specs import MODELS, PROFILES, SPECS, resolve
 from stresstest.tables import did_you_mean
 
 _GIVEN = {
@@ -25,6 +26,7 @@ _GIVEN = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "pyproject.toml",
 }
+_RUN_SETTINGS = ("profile", "jobs", "run_dir")
 
 
 def project_defaults(path: Path) -> dict[str, Any]:
@@ -55,9 +57,6 @@ def project_defaults(path: Path) -> dict[str, Any]:
     return defaults
 
 
-_RUN_SETTINGS = ("profile", "jobs", "run_dir")
-
-
 def _check_known(path: Path, where: str, settings: Mapping[str, Any], fields: set[str]) -> None:
     known = sorted(fields) + list(_RUN_SETTINGS)
     for key in settings:
@@ -71,59 +70,43 @@ def _as_typed(key: str, value: Any) -> Any:
     return [text] if key == "variant" else text
 
 
-@dataclasses.dataclass
-class Given:
-    """The settings of one experiment that somebody gave, and who."""
-
-    values: dict[str, Any] = dataclasses.field(default_factory=dict)
-    origins: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def add(self, values: Mapping[str, Any], origin: str) -> None:
-        """Give these on top of what was given before."""
-        self.values |= values
-        self.origins |= dict.fromkeys(values, origin)
+Given = dict[str, tuple[Any, str]]  # the settings that somebody gave: the value and who
 
 
 def line_request(command: str, context: click.Context, options: Mapping[str, Any]) -> Request:
     """What a line of one experiment's command asks for."""
-    given = Given()
-    for name, (value, origin) in _on_line(context, options, {"profile", *SPECS[command].model_fields}).items():
-        given.add({name: value}, origin)
-    return _request(command, given, options)
+    return _request(command, _on_line(context, options, SPECS[command].model_fields), options)
 
 
 def scenario_requests(
     name: str, experiments: Sequence[Experiment], file: str, context: click.Context, options: Mapping[str, Any]
 ) -> list[Request]:
     """What `stresstest run` asks for: the experiments of a file, with the settings of the line on top."""
-    project = context.find_root().default_map or {}
-    on_line = _on_line(context, options, {"profile", *(n for kind in SPECS.values() for n in kind.model_fields)})
-    found = []
-    for experiment in experiments:
-        fields = {"profile", *SPECS[experiment.command].model_fields}
-        given = Given()
-        settings = project.get(experiment.command, {}).items()
-        given.add({n: _plain(value) for n, value in settings if n in fields}, "pyproject.toml")
-        given.add(experiment.given, file)
-        if experiment.profile is not None:
-            given.add({"profile": experiment.profile}, file)
-        for setting, (value, origin) in on_line.items():
-            if setting in fields:
-                given.add({setting: value}, origin)
-        resume = ["stresstest", "run", shlex.quote(name)]
-        for setting, (value, origin) in on_line.items():
-            resume += _words(setting, value) if origin == "command line" else []
-        found.append(_request(experiment.command, given, options, " ".join(resume)))
-    unused = {n for n, (_, origin) in on_line.items() if origin == "command line"} - {"profile"}
-    unused -= {n for experiment in experiments for n in SPECS[experiment.command].model_fields}
+    fields = {experiment.command: {"profile", *SPECS[experiment.command].model_fields} for experiment in experiments}
+    on_line = _on_line(context, options, ALL_FIELDS)
+    typed = {setting: value for setting, (value, origin) in on_line.items() if origin == "command line"}
+    unused = typed.keys() - set().union(*fields.values())
     if unused:
         raise ConfigError(f"no experiment of {name} has the setting {flag(min(unused))}; leave it out")
+    resume = ["stresstest", "run", shlex.quote(name)]
+    for setting, value in typed.items():
+        resume += _words(setting, value)
+    found = []
+    for experiment in experiments:
+        project = (context.find_root().default_map or {}).get(experiment.command, {})
+        given: Given = {setting: (_plain(value), "pyproject.toml") for setting, value in project.items()}
+        given |= {setting: (value, file) for setting, value in experiment.given.items()}
+        given |= {} if experiment.profile is None else {"profile": (experiment.profile, file)}
+        given = {setting: each for setting, each in (given | on_line).items() if setting in fields[experiment.command]}
+        found.append(_request(experiment.command, given, options, " ".join(resume)))
     return found
 
 
-def _on_line(context: click.Context, options: Mapping[str, Any], names: set[str]) -> dict[str, tuple[Any, str]]:
-    """The settings that the line, the environment or the project gave: the value and who."""
-    sources = {name: context.get_parameter_source(name) for name in options if name in names}
+def _on_line(
+    context: click.Context, options: Mapping[str, Any], fields: Mapping[str, Any]
+) -> dict[str, tuple[Any, str]]:
+    """What the line, the environment or the project gave of these settings and of the profile."""
+    sources = {name: context.get_parameter_source(name) for name in options if name in fields or name == "profile"}
     return {
         name: (_plain(options[name]), _GIVEN[source])
         for name, source in sources.items()
@@ -132,28 +115,22 @@ def _on_line(context: click.Context, options: Mapping[str, Any], names: set[str]
 
 
 def _request(command: str, given: Given, options: Mapping[str, Any], resume: str = "") -> Request:
-    values = {name: value for name, value in given.values.items() if name != "profile"}
-    profile = given.values.get("profile", "quick")
+    values = {name: value for name, (value, _) in given.items() if name != "profile"}
+    profile = given["profile"][0] if "profile" in given else "quick"
     spec = resolve(SPECS[command], profile, values)
     if options["shard"][1] > 1 and values.get("bisect"):
         raise ConfigError("--bisect asks for cells as others end, and a shard knows only its own; leave out --shard")
     words = ["stresstest", command]
     for name in ("profile", *SPECS[command].model_fields):
-        if name in given.values and given.values[name] not in (None, ""):
-            words += _words(name, given.values[name])
-    in_model = MODELS[spec.model].defaults
-    sources = {
-        name: f"profile {profile}"
-        if name in PROFILES[profile]
-        else f"model {spec.model}"
-        if name in in_model
-        else "built in"
-        for name in SPECS[command].model_fields
-    }
+        if name in given and given[name][0] not in (None, ""):
+            words += _words(name, given[name][0])
+    sources = dict.fromkeys(SPECS[command].model_fields, "built in")
+    sources |= dict.fromkeys(MODELS[spec.model].defaults, f"model {spec.model}")
+    sources |= dict.fromkeys(PROFILES[profile], f"profile {profile}")
     return Request(
         command=command,
         spec=spec,
-        sources=sources | {name: given.origins[name] for name in values},
+        sources={name: given[name][1] if name in given else sources[name] for name in SPECS[command].model_fields},
         reproduce=" ".join(words),
         resume=resume,
         settings=RunSettings(**{field.name: options[field.name] for field in dataclasses.fields(RunSettings)}),

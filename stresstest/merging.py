@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError, ExitCode
-from stresstest.reports.output import console, parse_output, write_outputs
-from stresstest.reports.terminal import print_result
+from stresstest.reports.output import console, parse_output
+from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import Result
 from stresstest.running import exit_code, finish_run
 
@@ -25,27 +24,21 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
     written = [parse_output(text) for text in outputs]
     inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
     if not any(inside):
-        manifests = [_shard_manifest(path) for path in paths]
-        target = choose_directory(run_dir, "", manifests[0]["command"], fresh=True)
-        result = _merge(paths, manifests, target)
-        write_outputs(result, written)
-        if as_json:
-            sys.stdout.write(result.to_json())
-        else:
-            print_result(result, console(), str(target))
+        manifest, wanted = _check_complete(paths)
+        target = choose_directory(run_dir, "", manifest["command"], fresh=True)
+        result = _merge(paths, manifest, wanted, target)
+        show_result(result, str(target), written, as_json)
         return exit_code([cell.status for cell in result.cells])
     if written or as_json:
         raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
     names = list(dict.fromkeys(name for path in paths for name in scenario_runs(path)))
-    several = [(name, [path / name for path in paths]) for name in names]
-    shards = [(name, runs, [_shard_manifest(run) for run in runs]) for name, runs in several]
-    for _, runs, manifests in shards:
-        _check_complete(runs, manifests)
+    shards = {name: [path / name for path in paths] for name in names}
+    checked = {name: _check_complete(runs) for name, runs in shards.items()}
     folder = choose_folder(run_dir, "merged", {}, fresh=True)
     write_scenario(folder, "merged", names)
     code = int(ExitCode.OK)
-    for name, runs, manifests in shards:
-        result = _merge(runs, manifests, folder / name)
+    for name, runs in shards.items():
+        result = _merge(runs, *checked[name], folder / name)
         console().rule(f"{name}: {result.command}", style="dim")
         print_result(result, console(), str(folder / name))
         code = max(code, exit_code([cell.status for cell in result.cells]))
@@ -61,10 +54,11 @@ def _shard_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_complete(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of all cells, which the shards together have."""
+def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]]:
+    """The manifest of the shards and the keys of all cells, which they together have."""
     from stresstest.runs.store import planned_cells, stored_status
 
+    manifests = [_shard_manifest(path) for path in paths]
     for path, manifest in zip(paths, manifests, strict=True):
         different = _differences(manifests[0], manifest)
         if different:
@@ -78,27 +72,20 @@ def _check_complete(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]
         raise ConfigError(
             f"{missing} of {len(wanted)} cells are in none of these runs; merge all shards once they have ended"
         )
-    return wanted
+    return manifests[0], wanted
 
 
-def _merge(paths: Sequence[Path], manifests: Sequence[Mapping[str, Any]], target: Path) -> Result:
+def _merge(paths: Sequence[Path], manifest: Mapping[str, Any], wanted: Sequence[str], target: Path) -> Result:
     from stresstest.runs.store import open_run
 
-    wanted = _check_complete(paths, manifests)
-    manifest = {
-        **manifests[0],
-        "shard": [1, 1],
-        "again": f"{manifests[0]['reproduce']} --run-dir {shlex.quote(str(target))}",
-    }
-    with open_run(target, manifest) as store:
+    again = f"{manifest['reproduce']} --run-dir {shlex.quote(str(target))}"
+    with open_run(target, {**manifest, "shard": [1, 1], "again": again}) as store:
         store.write_plan(wanted, wanted)
         for statuses in ({"done"}, {"crashed", "oom", "timeout"}):
-            there = store.finished()
-            enough = {"done"} if statuses == {"done"} else {"done", *statuses}
-            lacking = {key for key in wanted if key not in there or there[key].status not in enough}
-            store.take_over(lacking, paths, statuses)
+            there = {key for key, cell in store.finished().items() if cell.status in {"done", *statuses}}
+            store.take_over(set(wanted) - there, paths, statuses)
         cells = store.finished()
-        return finish_run(store, manifests[0], [cells[key] for key in wanted])
+        return finish_run(store, manifest, [cells[key] for key in wanted])
 
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

@@ -11,8 +11,7 @@ from pydantic.fields import FieldInfo
 from stresstest.specs import MODELS, PROFILES, SPECS, BoundarySpec, DepthSweepSpec, ModelSpec
 
 Command = Callable[..., Any]
-
-
+Decorator = Callable[[Command], Command]
 Fields = Mapping[str, FieldInfo]
 
 # Those of every experiment: the options of a command that runs several.
@@ -68,18 +67,8 @@ def _parameters(
     return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
 
 
-def _spec_options(fields: Fields) -> Callable[[Command], Command]:
-    """One option for each field of a spec: its default, type and help are the field's."""
-
-    def decorate(command: Command) -> Command:
-        for name, field in reversed(list(fields.items())):
-            command = _spec_option(name, field)(command)
-        return command
-
-    return decorate
-
-
-def _spec_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+def _spec_option(name: str, field: FieldInfo) -> Decorator:
+    """The option of a spec's field: its default, type and help are the field's."""
     switch, kind = flag(name), field.annotation
     default = _shown_default(field.default)
     for model in MODELS.values():
@@ -111,9 +100,82 @@ def _shown_default(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def run_options(fields: Fields, directory: str) -> Callable[[Command], Command]:
+_WHERE: list[Decorator] = [
+    click.option(
+        "-j",
+        "--jobs",
+        callback=_jobs,
+        metavar="N",
+        default="auto",
+        envvar="STRESSTEST_JOBS",
+        help="Worker processes, one thread each. (default: auto: one a core, or --per-gpu on every GPU)",
+    ),
+    click.option(
+        "--per-gpu",
+        type=click.IntRange(min=1),
+        metavar="K",
+        default=1,
+        help="Worker processes on each GPU. (default: 1)",
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray", "slurm"]),
+        metavar="NAME",
+        default="local",
+        envvar="STRESSTEST_EXECUTOR",
+        help="Where cells are trained: local processes, a ray cluster or slurm jobs. (default: local)",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        envvar="STRESSTEST_RAY_ADDRESS",
+        help="A Ray cluster, HOST:PORT or auto. (default: one of this machine, started for the run)",
+    ),
+    click.option(
+        "--slurm",
+        multiple=True,
+        callback=_parameters,
+        metavar="KEY=VALUE",
+        help="A job's parameter as submitit names it: partition, timeout_min, mem_gb, gpus_per_node, ...",
+    ),
+]
+
+_WHICH: list[Decorator] = [
+    click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
+    click.option("--retry-errors", is_flag=True, help="Train cells again that crashed, ran out of memory or time."),
+    click.option(
+        "--cell-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="End a cell that takes longer; each is then trained by itself. (default: off)",
+    ),
+    click.option(
+        "--max-cells",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Train so many cells, then stop; the same command goes on. (default: off)",
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
+    click.option(
+        "--shard",
+        callback=_shard,
+        metavar="I/N",
+        default="1/1",
+        help="Train the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
+    ),
+]
+
+_SHOWN: list[Decorator] = [
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell."),
+    click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
+]
+
+
+def run_options(fields: Fields, directory: str) -> Decorator:
     """What every command that trains takes: these settings, and how to run and show it."""
-    options: list[Callable[[Command], Command]] = [
+    options: list[Decorator] = [
         click.option(
             "--profile",
             type=click.Choice(list(PROFILES)),
@@ -122,76 +184,16 @@ def run_options(fields: Fields, directory: str) -> Callable[[Command], Command]:
             envvar="STRESSTEST_PROFILE",
             help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
         ),
-        _spec_options(fields),
-        click.option(
-            "-j",
-            "--jobs",
-            callback=_jobs,
-            metavar="N",
-            default="auto",
-            envvar="STRESSTEST_JOBS",
-            help="Worker processes, one thread each. (default: auto: one a core, or --per-gpu on every GPU)",
-        ),
-        click.option(
-            "--per-gpu",
-            type=click.IntRange(min=1),
-            metavar="K",
-            default=1,
-            help="Worker processes on each GPU. (default: 1)",
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["local", "ray", "slurm"]),
-            metavar="NAME",
-            default="local",
-            envvar="STRESSTEST_EXECUTOR",
-            help="Where cells are trained: local processes, a ray cluster or slurm jobs. (default: local)",
-        ),
-        click.option(
-            "--ray-address",
-            metavar="ADDRESS",
-            envvar="STRESSTEST_RAY_ADDRESS",
-            help="A Ray cluster, HOST:PORT or auto. (default: one of this machine, started for the run)",
-        ),
-        click.option(
-            "--slurm",
-            multiple=True,
-            callback=_parameters,
-            metavar="KEY=VALUE",
-            help="A job's parameter as submitit names it: partition, timeout_min, mem_gb, gpus_per_node, ...",
-        ),
+        *(_spec_option(name, field) for name, field in fields.items()),
+        *_WHERE,
         click.option(
             "--run-dir",
             default=None,
             envvar="STRESSTEST_RUN_DIR",
             help=f"Where the run is stored. (default: .stresstest/runs/TIME-{directory})",
         ),
-        click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
-        click.option("--retry-errors", is_flag=True, help="Train cells again that crashed, ran out of memory or time."),
-        click.option(
-            "--cell-timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help="End a cell that takes longer; each is then trained by itself. (default: off)",
-        ),
-        click.option(
-            "--max-cells",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Train so many cells, then stop; the same command goes on. (default: off)",
-        ),
-        click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
-        click.option(
-            "--shard",
-            callback=_shard,
-            metavar="I/N",
-            default="1/1",
-            help="Train the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress."),
-        click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell."),
-        click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
+        *_WHICH,
+        *_SHOWN,
     ]
 
     def decorate(function: Command) -> Command:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
-from stresstest.reports.output import console, parse_output, render, write_outputs
-from stresstest.reports.terminal import print_result
+from stresstest.reports.output import console, parse_output, render
+from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
-from stresstest.specs import MODELS, SPECS, BoundarySpec, RunSettings
+from stresstest.runs.settings import RunSettings
+from stresstest.specs import MODELS, SPECS, BoundarySpec
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import CellPlan, Plan
@@ -74,11 +75,7 @@ def run_experiment(request: Request) -> int:
     path, result, _ = train_experiment(plan, request)
     if result is None:
         return exit_code(_stored(path))
-    write_outputs(result, outputs)
-    if request.as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), str(path))
+    show_result(result, str(path), outputs, request.as_json)
     return exit_code([cell.status for cell in result.cells])
 
 
@@ -102,9 +99,10 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
         if not first.quiet:
             console(stderr=True).print(f"{experiment.name}: {experiment.command}", markup=False)
         path, result, trained = train_experiment(plan, request, folder / experiment.name)
-        code = max(code, exit_code(_stored(path)))
+        own = exit_code(_stored(path))
+        code = max(code, own)
         left = None if left is None else left - trained
-        failed = request.settings.fail_fast and exit_code(_stored(path)) != ExitCode.OK
+        failed = request.settings.fail_fast and own != ExitCode.OK
         if failed or (result is None and request.settings.shard[1] == 1):
             break  # stopped early, as it has said
         if result is None:

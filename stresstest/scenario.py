@@ -19,7 +19,7 @@ from stresstest.specs import PROFILES, SPECS, BoundarySpec, violations, with_pro
 from stresstest.tables import Table, did_you_mean
 
 SHIPPED = Path(__file__).parent / "scenarios"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FORMAT = (
     "experiments: {NAME: {command: lr-range, SETTING: VALUE, ...}}, with defaults: {SETTING: VALUE, ...} or without"
 )
@@ -41,7 +41,6 @@ class Scenario:
     """A checked file; `name` is the file's, without its suffix."""
 
     name: str
-    summary: str
     source: str
     experiments: tuple[Experiment, ...]
 
@@ -84,49 +83,7 @@ def load_scenario(path: Path) -> Scenario:
         number = len(reader.wrong)
         lines = [f"{path}:{line}:{column}: {text}" for line, column, text in sorted(reader.wrong)]
         raise ConfigError("\n".join([*lines, f"{number} error{'s' * (number > 1)} in {path}; nothing was trained"]))
-    return Scenario(path.stem, _opening(reader.text), str(path), tuple(experiments))
-
-
-def scenario_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a scenario file, for editors."""
-    profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
-    shared: dict[str, Any] = {"profile": profile}
-    experiments = []
-    for command, kind in SPECS.items():
-        schema = kind.model_json_schema()
-        properties = {name: _loosened(kind, name, value) for name, value in schema["properties"].items()}
-        shared |= properties
-        own = {"command": {"const": command}, "profile": profile, **properties}
-        experiments.append(_object(own) | {"required": ["command"], "description": (kind.__doc__ or "").strip()})
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "stresstest scenario",
-        **_object(
-            {
-                "defaults": _object(shared) | {"description": "Settings of every experiment that has them."},
-                "experiments": {
-                    "type": "object",
-                    "minProperties": 1,
-                    "propertyNames": {"pattern": f"^{_NAME.pattern}$"},
-                    "additionalProperties": {"oneOf": experiments},
-                },
-            }
-        ),
-        "required": ["experiments"],
-    }
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
-
-
-def _loosened(kind: type[BoundarySpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A list may also be written as the command line takes it; nothing is required."""
-    if get_origin(kind.model_fields[name].annotation) is not tuple:
-        return dict(schema)
-    text = {"anyOf": [{"type": "array", **{k: v for k, v in schema.items() if k in ("items", "minItems")}}]}
-    text["anyOf"] += [{"type": "string"}, {"type": "integer"}]
-    return text | {key: schema[key] for key in ("default", "description", "title") if key in schema}
+    return Scenario(path.stem, str(path), tuple(experiments))
 
 
 def _opening(text: str) -> str:
@@ -238,7 +195,7 @@ class _Reader:
                 self._complain(key, here, f"is there twice, first on line {line}; keep one")
             elif known is not None and name not in known:
                 self._complain(key, here, f"unknown key{did_you_mean(name, sorted(known))}")
-            elif known is None and not _NAME.fullmatch(name):
+            elif known is None and not NAME.fullmatch(name):
                 self._complain(key, here, "is no name; use letters, digits, - and _")
             else:
                 entries[name] = key, value

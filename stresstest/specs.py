@@ -279,22 +279,6 @@ class DepthSweepSpec(BoundarySpec):
 SPECS: Mapping[str, type[BoundarySpec]] = {"lr-range": LrRangeSpec, "depth-sweep": DepthSweepSpec}  # by command
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How the cells of a plan are run; nothing here changes a result."""
-
-    jobs: int | None = None  # tasks at once; None: as many as cores or room, or per_gpu on every GPU
-    per_gpu: int = 1
-    retry_errors: bool = False  # train cells again that failed before
-    cell_timeout: float | None = None  # seconds; each cell is then trained by itself
-    max_cells: int | None = None  # train so many, then stop
-    fail_fast: bool = False  # stop at the first cell that fails
-    executor: Literal["local", "ray", "slurm"] = "local"
-    ray_address: str | None = None  # None: a cluster of this machine, started for the run
-    slurm: tuple[tuple[str, str | int], ...] = ()  # submitit's parameters of a job
-    shard: tuple[int, int] = (1, 1)  # (i, n): every n-th cell from the i-th on
-
-
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
     "standard": {"seeds": "5", "hold_resolution": "quarter-octave", "lr_window": True},

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from stresstest.cli import run
 from stresstest.errors import ConfigError
-from stresstest.scenario import SHIPPED, load_scenario, scenario_schema, shipped_scenarios
+from stresstest.scenario import SHIPPED, load_scenario, shipped_scenarios
+from stresstest.schema import scenario_schema
 from stresstest.specs import SPECS
 
 PLACED = re.compile(r"\S+\.yaml:[1-9]\d*:[1-9]\d*: \S.*")

@@ -29,9 +29,10 @@ from stresstest.results import Cell, Status
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
 from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.ray_cluster import Ray
+from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import RunStore
-from stresstest.specs import BoundarySpec, RunSettings
+from stresstest.specs import BoundarySpec
 from stresstest.tasks import load_task
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
+from stresstest.reports.output import Output, console, write_outputs
 from stresstest.reports.terminal_depth_sweep import print_depth_sweep
 from stresstest.reports.terminal_lr_range import print_lr_range
 from stresstest.reports.words import paragraph
 from stresstest.results import Result
 
 _PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep}
+
+
+def show_result(result: Result, where: str, outputs: Sequence[Output], as_json: bool) -> None:
+    """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
+    write_outputs(result, outputs)
+    if as_json:
+        sys.stdout.write(result.to_json())
+    else:
+        print_result(result, console(), where)
 
 
 def print_result(result: Result, console: Console, where: str) -> None:

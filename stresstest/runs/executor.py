@@ -118,9 +118,9 @@ class Local:
     def _in_processes(
         self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks, signals: Stopping
     ) -> Iterator[Done[Task, Answer]]:
-        waiting = deque(_Attempt(task) for task in tasks)
+        waiting = deque(Attempt(task) for task in tasks)
         free = [_Worker(variables) for variables in self.workers[: len(tasks)]]
-        running: dict[Future[Answer], tuple[_Attempt[Task], _Worker]] = {}
+        running: dict[Future[Answer], tuple[Attempt[Task], _Worker]] = {}
         try:
             while running or (waiting and signals.code is None):
                 while free and waiting and signals.code is None:
@@ -150,7 +150,9 @@ class Local:
 
 
 @dataclass(frozen=True)
-class _Attempt(Generic[Task]):
+class Attempt(Generic[Task]):
+    """A task, and how often it was begun."""
+
     task: Task
     number: int = 1
 

@@ -6,13 +6,13 @@ import contextlib
 import logging
 import os
 import socket
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stresstest.errors import ConfigError, InterruptedRunError, StoppedError
-from stresstest.runs.executor import ATTEMPTS, POLL_SECONDS, THREADS, Answer, Done, Hooks, Local, Task
+from stresstest.runs.executor import ATTEMPTS, POLL_SECONDS, THREADS, Answer, Attempt, Done, Hooks, Local, Task
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import stopping
 
@@ -40,15 +40,14 @@ class Ray:
             resources = {"num_cpus": 1, "num_gpus": self.gpu_share}
             remote = ray.remote(_answer).options(**resources, max_retries=ATTEMPTS - 1)
             here = Local(({},), self.timeout, self.limited)
-            waiting = deque(tasks)
-            running: dict[Any, Task] = {}
-            ended_for = Counter[int]()  # how often a node ended a task, by its identity
+            waiting = deque(Attempt(task) for task in tasks)
+            running: dict[Any, Attempt[Task]] = {}
             asked = False
             while running or (waiting and signals.code is None):
                 while waiting and signals.code is None and len(running) < (self.at_once or self._room(ray)):
-                    task = waiting.popleft()
-                    running[remote.remote(here, work, task)] = task
-                    hooks.on_start(task)
+                    attempt = waiting.popleft()
+                    running[remote.remote(here, work, attempt.task)] = attempt
+                    hooks.on_start(attempt.task)
                 ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
                 signals.check()
                 if signals.code is not None and not asked:
@@ -56,16 +55,14 @@ class Ray:
                     for reference in running:
                         ray.cancel(reference)
                 for reference in ended:
-                    task = running.pop(reference)
-                    done = _done(ray, reference, task)
+                    attempt = running.pop(reference)
+                    done = _done(ray, reference, attempt.task)
                     if done is not None:
                         yield done
-                    elif signals.code is None:  # not by us: its worker had to end
-                        ended_for[id(task)] += 1
-                        if ended_for[id(task)] < ATTEMPTS:
-                            waiting.appendleft(task)
-                        else:
-                            yield Done(task, None, "crashed", f"its worker was told to end {ATTEMPTS} times")
+                    elif signals.code is None and attempt.number < ATTEMPTS:  # told to end, and not by us
+                        waiting.appendleft(replace(attempt, number=attempt.number + 1))
+                    elif signals.code is None:
+                        yield Done(attempt.task, None, "crashed", f"its worker was told to end {ATTEMPTS} times")
             if signals.code is not None:
                 raise signals.error
 

@@ -66,9 +66,10 @@ class RunStore:
                     "it was left as it is: use --fresh, or another --run-dir"
                 ) from None
             cells[cell.key] = cell
-        if lines and path.read_bytes()[-1:] not in (b"\n", b""):
-            with path.open("a") as file:  # whole but for its end: the next cell starts a line of its own
-                file.write("\n")
+        else:
+            if lines and not lines[-1].endswith(b"\n"):
+                with path.open("a") as file:  # whole but for its end: the next cell starts a line of its own
+                    file.write("\n")
         return cells
 
     def append(self, cell: Cell, curves: Mapping[str, Any]) -> None:
@@ -188,6 +189,7 @@ def open_run(
     try:
         if fresh:
             store.set_aside("cells.jsonl")
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
         if fresh or (theirs is not None and theirs["identity"] != manifest["identity"]):
             store.set_aside("result.json", "report.html")
         yield store

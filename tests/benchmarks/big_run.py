@@ -23,8 +23,9 @@ from stresstest.experiments.cells import run
 from stresstest.experiments.lr_range import plan
 from stresstest.experiments.plan import Plan
 from stresstest.runs.identity import environment
+from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, RunSettings, resolve
+from stresstest.specs import LrRangeSpec, resolve
 
 VARIANTS = ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm")
 STATUS = """

@@ -16,8 +16,9 @@ from stresstest.experiments.cells import Listener, _populations, run
 from stresstest.experiments.depth_sweep import plan, recipe_lrs, reduce
 from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.results import Bracket, Cell
+from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import DepthSweepSpec, RunSettings, resolve
+from stresstest.specs import DepthSweepSpec, resolve
 from stresstest.tasks.task import Batch
 
 MLP: dict[str, Any] = {

@@ -28,9 +28,10 @@ from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.results import Cell
 from stresstest.runs.executor import Executor
 from stresstest.runs.ray_cluster import Ray
+from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, RunSettings, resolve
+from stresstest.specs import LrRangeSpec, resolve
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
 

@@ -21,8 +21,9 @@ from stresstest.experiments.lr_range import plan
 from stresstest.experiments.plan import CellPlan, Plan
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
+from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, RunSettings, resolve
+from stresstest.specs import LrRangeSpec, resolve
 from stresstest.tasks.task import Batch
 
 TINY: dict[str, Any] = {

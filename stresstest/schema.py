@@ -1,0 +1,51 @@
+"""JSON Schema of scenario files, for editors; the reader itself is stricter and says more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+from stresstest.scenario import NAME
+from stresstest.specs import PROFILES, SPECS, BoundarySpec
+
+
+def scenario_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a scenario file, for editors."""
+    profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
+    shared: dict[str, Any] = {"profile": profile}
+    experiments = []
+    for command, kind in SPECS.items():
+        schema = kind.model_json_schema()
+        properties = {name: _loosened(kind, name, value) for name, value in schema["properties"].items()}
+        shared |= properties
+        own = {"command": {"const": command}, "profile": profile, **properties}
+        experiments.append(_object(own) | {"required": ["command"], "description": (kind.__doc__ or "").strip()})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "stresstest scenario",
+        **_object(
+            {
+                "defaults": _object(shared) | {"description": "Settings of every experiment that has them."},
+                "experiments": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+                    "additionalProperties": {"oneOf": experiments},
+                },
+            }
+        ),
+        "required": ["experiments"],
+    }
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
+
+
+def _loosened(kind: type[BoundarySpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A list may also be written as the command line takes it; nothing is required."""
+    if get_origin(kind.model_fields[name].annotation) is not tuple:
+        return dict(schema)
+    text = {"anyOf": [{"type": "array", **{k: v for k, v in schema.items() if k in ("items", "minItems")}}]}
+    text["anyOf"] += [{"type": "string"}, {"type": "integer"}]
+    return text | {key: schema[key] for key in ("default", "description", "title") if key in schema}
