@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stresstest.errors import StoppedError
+from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments import depth_sweep, journal, lr_range
 from stresstest.experiments.cells import Group, Measured, train_cells
 from stresstest.experiments.plan import Plan
@@ -155,3 +156,11 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_training(tmp_path: Path, m
     monkeypatch.setattr(journal, "SAVE_SECONDS", 0.0)
     assert same(train_cells(plan.measure, group(plan, tmp_path / "file")), whole)
     assert same(train_cells(plan.measure, group(plan, tmp_path / "gone" / "with its run")), whole)
+
+
+def test_a_node_of_another_kind_trains_nothing(tmp_path: Path) -> None:
+    plan = PLANS["ramp and hold"]()
+    here = replace(group(plan, tmp_path), environment=plan.environment["key"])
+    assert train_cells(plan.measure, here)[0].cell.status == "done"
+    with pytest.raises(ConfigError, match=r"this node is torch.*, and the run is of torch9/tpu; use nodes of one kind"):
+        train_cells(plan.measure, replace(here, environment="torch9/tpu"))

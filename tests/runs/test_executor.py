@@ -201,9 +201,3 @@ def test_a_signal_during_the_last_task_here_ends_the_run() -> None:
     with pytest.raises(InterruptedRunError) as caught:
         list(run_tasks(CALL, [partial(os.kill, os.getpid(), signal.SIGTERM)], 1))
     assert caught.value.exit_code == ExitCode.TERMINATED
-
-
-def test_a_timeout_leaves_nothing_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    [done] = run_tasks(time.sleep, [60.0], 1, timeout=0.5)
-    assert done.failure == "timeout"
-    assert capfd.readouterr().err == ""
