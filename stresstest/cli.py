@@ -92,6 +92,24 @@ def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
     return run_experiment(line_request("depth-sweep", context, options))
 
 
+@cli.command("warmup")
+@run_options(_FIELDS["warmup"], "warmup")
+@_OUTPUT
+@click.pass_context
+def warmup(context: click.RichContext, /, **options: Any) -> int:
+    """Map the loss over warm-up x peak LR: how much warm-up does it need, and how much does it matter?
+
+    With no options: Post-LN and Pre-LN, three seeds, a map of 40 settings and a search of 10 trials of Optuna's;
+    about 15 minutes on 2 cores. `--trials 0` maps alone, `--no-map --trials 40` searches alone.
+
+    The sensitivities: lr_sensitivity (Wortsman et al. 2023) is the mean over the peak LRs of min(loss, loss at
+    initialisation) less the lowest; warmup_sensitivity the same over the warm-ups, averaged over the LRs that some
+    warm-up trains. Both depend on the ranges and on the number of steps; they compare variants on equal ranges, mean
+    little where a change gives the LR another meaning, and are 0 where nothing learns.
+    """
+    return run_experiment(line_request("warmup", context, options))
+
+
 @cli.command("run")
 @click.argument("scenario", metavar="FILE|NAME")
 @run_options(_FIELDS["run"], "NAME/EXPERIMENT")

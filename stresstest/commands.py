@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.model_specs import MODELS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.reports.output import console, parse_output
 from stresstest.reports.terminal import show_result
 from stresstest.results import METRICS, load_result
 from stresstest.scenario import shipped_scenarios
-from stresstest.specs import MODELS
+from stresstest.schedules import DECAYS, WARMUPS
 from stresstest.tables import Table, did_you_mean
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _newest(name: str) -> Path:
 
     found = [*DEFAULT_ROOT.glob(f"*/{name}"), *DEFAULT_ROOT.glob(f"*/*/{name}")]
     if not found:
-        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range or depth-sweep first, or name a RUN")
+        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or name a RUN")
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
@@ -101,6 +102,8 @@ def _tables() -> dict[str, Table[Any]]:
         "variants": VARIANTS,
         "norms": NORMS,
         "optimizers": OPTIMIZERS,
+        "warm-ups": WARMUPS,
+        "decays": DECAYS,
         "data": DATA_SOURCES,
         "images": IMAGE_SOURCES,
         "metrics": METRICS,

@@ -52,9 +52,9 @@ def bit_equal() -> str:
     """A replica alone and in a population gives the same losses, bit for bit."""
     from stresstest.engine.population import Population, Training
     from stresstest.engine.train import Batches
+    from stresstest.model_specs import ModelSpec
     from stresstest.models.transformer import Transformer
     from stresstest.optimizers import OPTIMIZERS
-    from stresstest.specs import ModelSpec
     from stresstest.tasks import load_task
 
     threads = torch.get_num_threads()

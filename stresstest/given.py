@@ -14,11 +14,12 @@ from click.core import ParameterSource
 
 from stresstest.choices import exact
 from stresstest.errors import ConfigError
+from stresstest.model_specs import MODELS
 from stresstest.options import ALL_FIELDS, flag
 from stresstest.running import Request
 from stresstest.runs.settings import RunSettings
 from stresstest.scenario import Experiment
-from stresstest.specs import MODELS, PROFILES, SPECS, resolve
+from stresstest.specs import PROFILES, SPECS, resolve
 from stresstest.tables import did_you_mean
 
 _GIVEN = {
@@ -118,8 +119,11 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
     values = {name: value for name, (value, _) in given.items() if name != "profile"}
     profile = given["profile"][0] if "profile" in given else "quick"
     spec = resolve(SPECS[command], profile, values)
-    if options["shard"][1] > 1 and values.get("bisect"):
-        raise ConfigError("--bisect asks for cells as others end, and a shard knows only its own; leave out --shard")
+    if options["shard"][1] > 1 and (getattr(spec, "bisect", False) or getattr(spec, "trials", 0)):
+        search = "--bisect asks" if command == "depth-sweep" else "a search (--trials) asks"
+        raise ConfigError(f"{search} for cells as others end, and a shard knows only its own; leave out --shard")
+    if options["fresh"] and options.get("storage"):
+        raise ConfigError("--fresh cannot undo what a shared storage holds; give another --study")
     words = ["stresstest", command]
     for name in ("profile", *SPECS[command].model_fields):
         if name in given and given[name][0] not in (None, ""):
@@ -133,7 +137,7 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
         sources={name: given[name][1] if name in given else sources[name] for name in SPECS[command].model_fields},
         reproduce=" ".join(words),
         resume=resume,
-        settings=RunSettings(**{field.name: options[field.name] for field in dataclasses.fields(RunSettings)}),
+        settings=RunSettings(**{f.name: options[f.name] for f in dataclasses.fields(RunSettings) if f.name in options}),
         **{name: options[name] for name in ("run_dir", "fresh", "as_json", "quiet", "verbose", "dry_run")},
         outputs=options.get("output", ()),
     )

@@ -144,6 +144,14 @@ def _adamw(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
+@_optimizer("gi-adam", "Kalra & Barkeshli 2024: v starts at g^2, the bias correction stays", "mean", "square")
+def _gi_adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    """Adam whose v starts at the first g^2: an automatic warm-up, lr * sqrt(1 - beta2^t) at first."""
+    s.add_l2(weight_decay)
+    s.state["square"].addcmul_(s.grad_RP, s.grad_RP * (s.step_R1 == 1.0))
+    s.descend(_adam_direction(s, beta1, beta2, eps))
+
+
 @_optimizer("radam", "Liu et al. 2020, Alg. 2; torch.optim.RAdam (threshold rho > 5)", "mean", "square")
 def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Adam with a rectified step size; plain momentum while the variance is untrustworthy."""

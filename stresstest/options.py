@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 import rich_click as click
 from pydantic.fields import FieldInfo
 
-from stresstest.specs import MODELS, PROFILES, SPECS, BoundarySpec, DepthSweepSpec, ModelSpec
+from stresstest.model_specs import MODELS, ModelSpec
+from stresstest.specs import PROFILES, SPECS, BoundarySpec, DepthSweepSpec
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -24,7 +25,7 @@ def flag(name: str) -> str:
 
 
 _RUN_OPTIONS = (
-    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
+    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard storage study "
     "output json quiet verbose dry-run help"
 ).split()
 _SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
@@ -165,6 +166,17 @@ _WHICH: list[Decorator] = [
     ),
 ]
 
+_SHARED: list[Decorator] = [
+    click.option(
+        "--storage",
+        metavar="URL",
+        envvar="STRESSTEST_STORAGE",
+        help="A database in which several drivers share one search: postgresql://USER:PASSWORD@HOST/DATABASE. "
+        "(default: a journal in the run directory)",
+    ),
+    click.option("--study", metavar="NAME", default="warmup", help="Name of the search there. (default: warmup)"),
+]
+
 _SHOWN: list[Decorator] = [
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
@@ -193,6 +205,7 @@ def run_options(fields: Fields, directory: str) -> Decorator:
             help=f"Where the run is stored. (default: .stresstest/runs/TIME-{directory})",
         ),
         *_WHICH,
+        *(_SHARED if "trials" in fields else []),
         *_SHOWN,
     ]
 

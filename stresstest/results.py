@@ -55,6 +55,7 @@ class Cell(Record):
     metrics: dict[str, Bracket] = {}
     ramp: dict[str, Any] = {}
     hold: list[dict[str, Any]] = []
+    point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and seed
     recipe: dict[str, Any] = {}  # the run of the fixed recipe
     signal: dict[str, Any] = {}  # signal propagation at initialisation
     signals: dict[int, dict[str, Any]] = {}  # and before these steps of the fixed recipe
@@ -88,15 +89,60 @@ class SummaryRow(Record):
     metrics: dict[str, MetricSummary]
     outcomes: dict[str, int]
     times_weakest: MetricSummary | None = None
+    point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and optimizer
     curve: list[tuple[float, float]] = []
 
 
+class MapPlace(Record):
+    """One warm-up at one peak LR: by seed, what became of the run and its loss at the end (nats).
+
+    The loss is on held-out data, and at most that at initialisation: also where the run broke.
+    """
+
+    warmup_steps: int
+    peak_lr: float
+    outcomes: dict[str, str]
+    losses: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """The median over seeds."""
+        return statistics.median(self.losses.values())
+
+    @property
+    def num_trained(self) -> int:
+        """How many seeds trained."""
+        return sum(outcome in TRAINED for outcome in self.outcomes.values())
+
+
 class TrendRow(Record):
-    """One variant over all depths of a sweep."""
+    """One variant over all that an experiment varies: the depths of a sweep, the warm-ups and LRs of a map.
+
+    min_warmup: by peak LR, the fewest steps of warm-up that train.
+    """
 
     variant: str
     optimizer: str
     metrics: dict[str, MetricSummary]
+    point: dict[str, Any] = {}
+    map: list[MapPlace] = []
+    min_warmup: dict[str, MetricSummary] = {}
+
+
+class SearchRow(Record):
+    """A variant's best setting, out of how many; those of the search in the order of their learning rates.
+
+    importance: shares of the variance of the loss over the trials by parameter (fANOVA), where it was taken.
+    """
+
+    variant: str
+    best: dict[str, Any]
+    loss: MetricSummary
+    settings: int
+    trials: int
+    trained: int
+    importance: dict[str, float] = {}
+    places: list[dict[str, Any]] = []
 
 
 class Finding(Record):
@@ -120,6 +166,7 @@ class Result(Record):
     cells: list[Cell]
     summary: list[SummaryRow]
     trends: list[TrendRow] = []
+    searches: list[SearchRow] = []
     findings: list[Finding]
     verdicts: list[dict[str, Any]] = []
 
@@ -199,6 +246,34 @@ METRICS: Table[Metric] = Table(
         Metric(
             "max_stable_lr_exponent", "", "linear", "higher", "b of max_stable_lr ~ depth^b, least squares in log-log."
         ),
+        Metric(
+            "lr_sensitivity",
+            "nats",
+            "linear",
+            "lower",
+            "Mean over the peak LRs of min(loss, loss at init) - the lowest of them; read it with the map.",
+            "Wortsman et al. 2023, Sec. 2.2",
+        ),
+        Metric(
+            "warmup_sensitivity",
+            "nats",
+            "linear",
+            "lower",
+            "The same over the warm-ups, averaged over the peak LRs that some warm-up trains.",
+            "this project, after Wortsman et al. 2023",
+        ),
+        Metric("min_warmup", "steps", "linear", "lower", "Fewest steps of warm-up that train at a peak LR."),
+        Metric(
+            "warmup_gain",
+            "octaves",
+            "linear",
+            "",
+            "What a doubling of the warm-up adds to max_stable_lr, least squares.",
+            "Kalra & Barkeshli 2024",
+        ),
+        Metric("warmup_share", "", "linear", "", "Share of the loss's variance over the map that is the warm-up's."),
+        Metric("lr_share", "", "linear", "", "Share of the loss's variance over the map that is the peak LR's."),
+        Metric("interaction_share", "", "linear", "", "Share of the loss's variance that only both together have."),
         Metric("grad_exponent", "", "linear", "", "b of grad_last ~ depth^b at initialisation."),
         Metric("grad_rate", "", "linear", "", "b of grad_last ~ b^depth, where that fits better."),
         Metric("activation_exponent", "", "linear", "", "b of activation_rms ~ depth^b at initialisation."),

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
+from stresstest.findings.words import cell_name
+from stresstest.model_specs import MODELS
 from stresstest.reports.output import console, parse_output, render
 from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
 from stresstest.runs.settings import RunSettings
-from stresstest.specs import MODELS, SPECS, BoundarySpec
+from stresstest.specs import SPECS, TrainingSpec
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import CellPlan, Plan
     from stresstest.runs.store import RunStore
     from stresstest.scenario import Experiment
 
-_EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep"}  # the module of each command
+_EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep", "warmup": "warmup"}  # the module of each command
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Request:
     """One experiment to run: the spec, and how to run and show it."""
 
     command: str
-    spec: BoundarySpec
+    spec: TrainingSpec
     sources: Mapping[str, str]
     reproduce: str  # the line that gives this result again
     resume: str  # the line that goes on with the run, where that is another one
@@ -61,6 +63,8 @@ class Request:
             words += ["--ray-address", shlex.quote(run.ray_address)]
         for key, value in run.slurm:
             words += ["--slurm", shlex.quote(f"{key}={value}")]
+        if run.storage:
+            words += ["--storage", shlex.quote(run.storage), "--study", shlex.quote(run.study)]
         if run.shard[1] > 1:
             words.append(f"--shard {run.shard[0]}/{run.shard[1]}")
         return " ".join(words)
@@ -136,6 +140,10 @@ def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]
 def plan_experiment(request: Request) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     plan: Plan = _experiment(request.command).plan(request.spec)
+    if request.settings.storage and request.command == "warmup":
+        from stresstest.experiments.search import check_storage
+
+        check_storage(plan, request.settings)
     return plan
 
 
@@ -191,6 +199,7 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
         cells=cells,
         summary=reduced.summary,
         trends=reduced.trends,
+        searches=reduced.searches,
         findings=reduced.findings,
         **{name: manifest[name] for name in ("command", "reproduce", "spec", "rules", "environment", "data")},
     )
@@ -212,7 +221,7 @@ def _train(plan: Plan, store: RunStore, request: Request, folder: Path | None) -
         progress.cells_known(finished, [cell.depth for cell in cells if cell.key not in ended])
 
     def started(cell: CellPlan) -> None:
-        running[cell.key] = f"{cell.variant} depth {cell.depth} seed {cell.seed}"
+        running[cell.key] = cell_name(cell)
         store.write_progress(list(running.values()), progress.seconds_left)
 
     def ended(cell: Cell) -> None:

@@ -15,7 +15,8 @@ from stresstest.choices import parse_choice, split_choices
 from stresstest.errors import ConfigError
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import PROFILES, SPECS, BoundarySpec, violations, with_profile
+from stresstest.schedules import DECAYS, WARMUPS
+from stresstest.specs import PROFILES, SPECS, TrainingSpec, violations, with_profile
 from stresstest.tables import Table, did_you_mean
 
 SHIPPED = Path(__file__).parent / "scenarios"
@@ -225,7 +226,7 @@ class _Reader:
         given = {n: value for n, value in values.items() if value is not None or _may_be_off(kind, n)}
         for n in values.keys() - given.keys():
             self._complain(entries[n][1], places[n], "has no value; give one or leave it out")
-        for setting, text in (*violations(kind, with_profile(profile or "quick", given)), *_unknown_names(given)):
+        for setting, text in (*violations(kind, with_profile(kind, profile or "quick", given)), *_unknown_names(given)):
             at, place = (entries[setting][1], places[setting]) if setting in entries else (key, path)
             self._complain(at, place, text)
         where = f"{self.path}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
@@ -245,7 +246,7 @@ class _Reader:
             return str(found[0].value)
         return None
 
-    def _value(self, kind: type[BoundarySpec], name: str, node: yaml.Node, path: str) -> Any:
+    def _value(self, kind: type[TrainingSpec], name: str, node: yaml.Node, path: str) -> Any:
         """A value as the spec takes it: lists as tuples, and single words where a list may be as text."""
         annotation = kind.model_fields[name].annotation if name in kind.model_fields else str
         many = get_origin(annotation) is tuple
@@ -291,18 +292,21 @@ class _Reader:
             self.wrong.append((line, column, one_line))
 
 
-def _may_be_off(kind: type[BoundarySpec], name: str) -> bool:
+def _may_be_off(kind: type[TrainingSpec], name: str) -> bool:
     return type(None) in get_args(kind.model_fields[name].annotation)
 
 
 def _unknown_names(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Variants and optimizers that are in no table, or have no such option."""
-    variants = given.get("variant", ())
-    for setting, texts, table in (
-        ("variant", split_choices(variants) if isinstance(variants, str) else variants, VARIANTS),
-        ("optimizer", (given["optimizer"],) if "optimizer" in given else (), OPTIMIZERS),
-    ):
-        for text in texts:
+    """Names that are in no table, or have no such option."""
+    tables: dict[str, Table[Any]] = {
+        "variant": VARIANTS,
+        "optimizer": OPTIMIZERS,
+        "warmup": WARMUPS,
+        "decay": DECAYS,
+    }
+    for setting, table in tables.items():
+        texts = given.get(setting, ())
+        for text in split_choices(texts) if isinstance(texts, str) else texts:
             if isinstance(text, str) and text != "all":
                 try:
                     parse_choice(text, table)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_origin
 
 from stresstest.scenario import NAME
-from stresstest.specs import PROFILES, SPECS, BoundarySpec
+from stresstest.specs import PROFILES, SPECS, TrainingSpec
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": dict(properties), "additionalProperties": False}
 
 
-def _loosened(kind: type[BoundarySpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _loosened(kind: type[TrainingSpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A list may also be written as the command line takes it; nothing is required."""
     if get_origin(kind.model_fields[name].annotation) is not tuple:
         return dict(schema)

@@ -3,133 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stresstest.choices import MANY_DEPTHS, parse_depths, parse_seeds, split_choices
 from stresstest.errors import ConfigError
-from stresstest.tables import Table, did_you_mean
+from stresstest.model_specs import MODELS, ModelSpec, ShapeSpec, Spec
+from stresstest.tables import did_you_mean
 
 
-class Spec(BaseModel):
-    """Base of all settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-@dataclass(frozen=True)
-class ModelKind:
-    """All facts about one built-in architecture that settings depend on."""
-
-    name: str
-    summary: str
-    source: str
-    task: str
-    lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
-    trains: bool = True
-    published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
-
-
-MODELS: Table[ModelKind] = Table(
-    "model",
-    [
-        ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
-        ModelKind(
-            "encoder",
-            "Transformer without a causal mask; for depth-sweep --init-only, as it has no task of its own yet.",
-            "Vaswani et al. 2017",
-            "language",
-            trains=False,
-        ),
-        ModelKind(
-            "mlp",
-            "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
-            "Bachlechner et al. 2020 (ReZero)",
-            "images",
-            lacks=frozenset({"heads", "ffn_width", "seq_len", "activation", "tied", "qk_norm", "qkv_gain"}),
-            defaults={
-                "task": "images",
-                "depth": 32,
-                "width": 32,
-                "batch_size": 100,
-                "variant": ("rezero", "residual", "layernorm", "plain"),
-                "depths": (10, 100, 1000),
-                "measure": ("outcome",),
-                "peak_lr": 3e-4,
-                "train_steps": 300,
-            },
-            published=frozenset({"plain", "residual", "layernorm", "rezero"}),
-        ),
-    ],
-)
-
-
-class ShapeSpec(Spec):
-    """The shape of a built-in model, but for its depth."""
-
-    model: Literal["decoder", "encoder", "mlp"] = Field(
-        "decoder", description="Built-in architecture: decoder, encoder (without training) or mlp."
-    )
-    norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
-        "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
-    )
-    width: int = Field(64, ge=2, description="Model width.")
-    ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
-    heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
-    seq_len: int = Field(64, ge=1, description="Bytes a sequence.")
-    activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
-    tied: bool = Field(False, description="Share the input embedding with the output layer.")
-    qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
-    qkv_gain: float = Field(
-        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq have 0.70710678."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
-        if not isinstance(settings, Mapping) or settings.get("model", "decoder") not in MODELS:
-            return settings  # the field's own check complains
-        defaults = MODELS[settings.get("model", "decoder")].defaults
-        return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
-
-    @model_validator(mode="after")
-    def _settings_mean_something_to_the_model(self) -> Self:
-        for name in sorted(MODELS[self.model].lacks):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is no setting of model {self.model}; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if "heads" not in MODELS[self.model].lacks and self.width % self.heads:
-            near = [h for h in range(1, self.width + 1) if self.width % h == 0]
-            nearest = min(near, key=lambda h: abs(h - self.heads))
-            raise ValueError(
-                f"width {self.width} is not divisible by heads {self.heads}; use heads {nearest}, "
-                f"or width {max(1, round(self.width / self.heads)) * self.heads}"
-            )
-        return self
-
-
-class ModelSpec(ShapeSpec):
-    """The shape of a built-in model."""
-
-    depth: int = Field(6, ge=1, description="Number of blocks.")
-
-
-class BoundarySpec(ShapeSpec):
-    """How a boundary is looked for: what is trained, on what, by which ramp and hold."""
+class TrainingSpec(ShapeSpec):
+    """What is trained, on what, for which seeds."""
 
     variant: tuple[str, ...] = Field(
         ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm"),
         min_length=1,
         description="Norm variants, NAME[:key=value,...]; 'all' for every one.",
     )
-    optimizer: str = Field("adam", description="Optimizer, NAME[:key=value,...].")
     clip_norm: float | None = Field(
         None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
     )
@@ -141,24 +33,20 @@ class BoundarySpec(ShapeSpec):
         description="Data source: synthetic; of text pydoc or path:FILE; of images digits or cifar10:FOLDER.",
     )
     batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
-    ramp: Literal["exponential", "linear"] = Field(
-        "exponential", description="How the learning rate rises: exponential, or linear (NormFormer's Fig. 5)."
-    )
-    start_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the ramp.")
-    end_lr: float = Field(10.0, gt=0, description="Learning rate at the last step of the ramp.")
-    num_steps: int = Field(200, ge=20, description="Steps of the ramp.")
-    hold_steps: int = Field(150, ge=20, description="Steps of each constant-LR run of the hold.")
-    hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
-        "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
-    )
-    lr_window: bool = Field(
-        False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
-    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
     )
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Every optimizer that is asked for."""
+        raise NotImplementedError
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and optimizers."""
+        raise NotImplementedError
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -183,6 +71,40 @@ class BoundarySpec(ShapeSpec):
         return variants
 
     @model_validator(mode="after")
+    def _task_is_the_models(self) -> Self:
+        if self.task != MODELS[self.model].task:
+            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
+        return self
+
+
+class BoundarySpec(TrainingSpec):
+    """How a boundary is looked for: by which ramp and hold."""
+
+    optimizer: str = Field("adam", description="Optimizer, NAME[:key=value,...].")
+    ramp: Literal["exponential", "linear"] = Field(
+        "exponential", description="How the learning rate rises: exponential, or linear (NormFormer's Fig. 5)."
+    )
+    start_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the ramp.")
+    end_lr: float = Field(10.0, gt=0, description="Learning rate at the last step of the ramp.")
+    num_steps: int = Field(200, ge=20, description="Steps of the ramp.")
+    hold_steps: int = Field(150, ge=20, description="Steps of each constant-LR run of the hold.")
+    hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
+        "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
+    )
+    lr_window: bool = Field(
+        False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
+    )
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """The one optimizer."""
+        return (self.optimizer,)
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and this one optimizer."""
+        return self.model_copy(update={"variant": variants, "optimizer": optimizers[0]})
+
+    @model_validator(mode="after")
     def _ramp_rises(self) -> Self:
         if self.start_lr >= self.end_lr:
             raise ValueError(f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise")
@@ -190,21 +112,19 @@ class BoundarySpec(ShapeSpec):
             raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
         return self
 
-    @model_validator(mode="after")
-    def _task_is_the_models(self) -> Self:
-        if self.task != MODELS[self.model].task:
-            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
-        return self
 
-
-class LrRangeSpec(BoundarySpec, ModelSpec):
-    """Everything that decides the result of `stresstest lr-range`."""
+class OneDepthSpec(ModelSpec):
+    """The depth of an experiment that trains."""
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> Self:
         if not MODELS[self.model].trains:
             raise ValueError(f"model {self.model} has no task to train on yet; use --model decoder")
         return self
+
+
+class LrRangeSpec(BoundarySpec, OneDepthSpec):
+    """Everything that decides the result of `stresstest lr-range`."""
 
 
 Measure = Literal["outcome", "ramp", "hold"]
@@ -276,13 +196,103 @@ class DepthSweepSpec(BoundarySpec):
         return self
 
 
-SPECS: Mapping[str, type[BoundarySpec]] = {"lr-range": LrRangeSpec, "depth-sweep": DepthSweepSpec}  # by command
+class WarmupSpec(TrainingSpec, OneDepthSpec):
+    """Everything that decides the result of `stresstest warmup`."""
+
+    variant: tuple[str, ...] = Field(
+        ("post-ln", "pre-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
+    )
+    optimizer: tuple[str, ...] = Field(
+        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; several are searched over."
+    )
+    warmup: tuple[str, ...] = Field(
+        ("linear",),
+        min_length=1,
+        description="Shapes of the warm-up: linear, exponential, cosine, inverse-sqrt; several are searched over.",
+    )
+    warmup_steps: tuple[int, ...] = Field(
+        (0, 12, 25, 50, 100),
+        min_length=1,
+        description="Steps of warm-up of the map, e.g. 0,12,25,50,100; the search goes from the first to the last.",
+    )
+    start_lr: float = Field(5e-4, gt=0, description="Smallest peak learning rate.")
+    end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate.")
+    num_lrs: int = Field(8, ge=1, le=100, description="Peak learning rates of the map, by equal factors.")
+    decay: str = Field(
+        "constant", description="After the warm-up: constant, inverse-sqrt, linear, cosine, polynomial[:key=value,...]."
+    )
+    train_steps: int = Field(200, ge=20, description="Steps of training, the warm-up among them.")
+    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
+    trials: int = Field(
+        10, ge=0, description="Trials of the search for the best setting, in all, of each variant; 0 for none."
+    )
+    trials_at_once: int = Field(5, ge=1, description="Trials that are asked for and trained together.")
+    sampler: Literal["auto", "tpe", "gp", "random"] = Field(
+        "auto", description="Optuna's sampler: tpe, gp, random, or auto: gp where scipy is installed, else tpe."
+    )
+    search_seed: int = Field(0, ge=0, lt=1 << 32, description="Seed of the sampler.")
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """All optimizers."""
+        return self.optimizer
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and optimizers."""
+        return self.model_copy(update={"variant": variants, "optimizer": optimizers})
+
+    @field_validator("optimizer", "warmup", mode="before")
+    @classmethod
+    def _parse_choices(cls, value: Any) -> Any:
+        return split_choices(value) if isinstance(value, str) else value
+
+    @field_validator("warmup_steps", mode="before")
+    @classmethod
+    def _parse_steps(cls, value: Any) -> Any:
+        try:
+            return tuple(int(part) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("give whole numbers, e.g. 0,12,25,50,100") from None
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _steps_increase(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if min(steps) < 0 or any(a >= b for a, b in pairwise(steps)):
+            raise ValueError("steps of warm-up are not negative and increase, e.g. 0,12,25,50,100")
+        if 1 in steps:
+            raise ValueError("1 step of warm-up is none: the first step has the peak LR; write 0")
+        return steps
+
+    @model_validator(mode="after")
+    def _ranges_are_some(self) -> Self:
+        if self.warmup_steps[-1] >= self.train_steps:
+            raise ValueError(
+                f"a warm-up of {self.warmup_steps[-1]} steps leaves nothing of train_steps {self.train_steps}; "
+                "use a shorter one, or more steps"
+            )
+        if self.start_lr > self.end_lr or (self.start_lr == self.end_lr) != (self.num_lrs == 1):
+            raise ValueError(
+                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is no range of {self.num_lrs} learning rates; "
+                "it must rise, or be one value with num_lrs 1"
+            )
+        if not self.map and not self.trials:
+            raise ValueError("neither a map nor trials are asked for; use --map, or --trials 20")
+        if self.trials and (self.start_lr == self.end_lr or len(self.warmup_steps) == 1):
+            raise ValueError("a search needs a range of warm-ups and of learning rates; use trials 0 for the map alone")
+        return self
+
+
+SPECS: Mapping[str, type[TrainingSpec]] = {  # by command
+    "lr-range": LrRangeSpec,
+    "depth-sweep": DepthSweepSpec,
+    "warmup": WarmupSpec,
+}
 
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
-    "standard": {"seeds": "5", "hold_resolution": "quarter-octave", "lr_window": True},
-    "full": {"seeds": "8", "hold_resolution": "quarter-octave", "lr_window": True, "hold_steps": 400},
+    "standard": {"seeds": "5", "hold_resolution": "quarter-octave", "lr_window": True, "num_lrs": 15},
+    "full": {"seeds": "8", "hold_resolution": "quarter-octave", "lr_window": True, "hold_steps": 400, "num_lrs": 29},
 }
 
 LINEAR_LR_STEP = 5e-5  # Shleifer et al. 2021, Fig. 5
@@ -290,19 +300,19 @@ _LINEAR_STEPS = 4000
 
 
 S = TypeVar("S", bound="Spec")
-B = TypeVar("B", bound=BoundarySpec)
+B = TypeVar("B", bound=TrainingSpec)
 
 
 def resolve(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
     """The spec of a profile with the user's settings on top; a `ConfigError` names what is wrong."""
-    return build(kind, with_profile(profile, given))
+    return build(kind, with_profile(kind, profile, given))
 
 
-def with_profile(profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def with_profile(kind: type[TrainingSpec], profile: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a profile, and a linear ramp, mean for the settings that the user did not give."""
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile '{profile}'{did_you_mean(profile, PROFILES)}")
-    settings = dict(PROFILES[profile])
+    settings = {name: value for name, value in PROFILES[profile].items() if name in kind.model_fields}
     if given.get("ramp") == "linear":
         with_steps = given.get("num_steps", _LINEAR_STEPS)
         num_steps = int(with_steps) if isinstance(with_steps, int | float) else _LINEAR_STEPS

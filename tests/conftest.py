@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stresstest.specs import ModelSpec
+from stresstest.model_specs import ModelSpec
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stresstest.choices import MANY_DEPTHS, parse_depths
 from stresstest.errors import ConfigError
-from stresstest.specs import MODELS, DepthSweepSpec, LrRangeSpec, ShapeSpec, resolve
+from stresstest.model_specs import MODELS, ShapeSpec
+from stresstest.specs import DepthSweepSpec, LrRangeSpec, resolve
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.engine.population import Population, Training
+from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.optimizers import OPTIMIZERS, Step
-from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
 from stresstest.tasks.task import Batch
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.experiments.measure import Bench, Run, hold, ramp
-from stresstest.experiments.plan import Measurement
+from stresstest.experiments.plan import CellPlan, Measurement
 from stresstest.results import TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 
@@ -23,13 +23,14 @@ def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
     return np.geomspace(spec.start_lr, spec.end_lr, spec.num_steps)
 
 
-def measure_ramp(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> list[Measurement]:
-    """Ramp every seed."""
-    return _of_ramps(spec, ramp(bench, seeds, ramp_lrs(spec)))
+def measure_ramp(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) -> list[Measurement]:
+    """Ramp every cell's seed."""
+    return _of_ramps(spec, ramp(bench, [cell.seed for cell in cells], ramp_lrs(spec)))
 
 
-def measure_boundary(bench: Bench, spec: BoundarySpec, seeds: Sequence[int]) -> list[Measurement]:
+def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) -> list[Measurement]:
     """Ramp every seed, then hold constant learning rates around the answer until the bracket is found."""
+    seeds = [cell.seed for cell in cells]
     ramps = ramp(bench, seeds, ramp_lrs(spec))
     found = _of_ramps(spec, ramps)
     searches = [_search(spec, run) for run in ramps]

@@ -20,7 +20,7 @@ from stresstest.choices import parse_choice
 from stresstest.engine.memory import OutOfMemoryError, free_bytes
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.measure import Bench
 from stresstest.experiments.plan import CellPlan, Measure, Plan, make_model
@@ -31,8 +31,9 @@ from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
+from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
-from stresstest.specs import BoundarySpec
+from stresstest.specs import TrainingSpec
 from stresstest.tasks import load_task
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
@@ -48,9 +49,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells of one architecture that train as one population, within a share of the memory."""
+    """Cells of one architecture and optimizer that train as one population, within a share of the memory."""
 
-    spec: BoundarySpec
+    spec: TrainingSpec
     device: str
     cells: tuple[CellPlan, ...]
     memory_share: float = 1.0
@@ -84,7 +85,9 @@ def run(
     another shard left.
     """
     finished: dict[str, Cell] = {}
-    cells, rounds, left = list(plan.cells), _largest_first(plan.cells), settings.max_cells
+    cells, left = list(plan.cells), settings.max_cells
+    rounds = _largest_first(cells) or _asked_for(plan, cells, [], store, settings, listener)
+    found: list[Cell] = []
     while rounds:
         mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
         theirs = {cell.key for cell in rounds} - {cell.key for cell in mine}
@@ -107,21 +110,46 @@ def run(
         if len(found) < len(cells):
             return found, len(cells) - len(found)
         left = None if left is None else left - len(asked)
-        known = {cell.key for cell in cells}
-        rounds = [cell for cell in plan.refine(plan, found) if cell.key not in known]
-        cells += rounds
+        rounds = _asked_for(plan, cells, found, store, settings, listener)
     shutil.rmtree(store.path / "checkpoints", ignore_errors=True)
     return found, 0
 
 
+def _asked_for(
+    plan: Plan,
+    cells: list[CellPlan],
+    found: Sequence[Cell],
+    store: RunStore,
+    settings: RunSettings,
+    listener: Listener,
+) -> list[CellPlan]:
+    """The cells that the finished ones ask for; `cells` grows by them."""
+    known = {cell.key for cell in cells}
+    with stopping(listener.stopping) as signals:
+        try:
+            more = [cell for cell in plan.refine(plan, found, store, settings) if cell.key not in known]
+        except StoppedError:
+            raise signals.error from None
+        if signals.code is not None:
+            raise signals.error
+    cells += more
+    return more
+
+
 def make_bench(
-    spec: BoundarySpec, variant: str, depth: int, device: str, memory_share: float = 1.0, journal: Path | None = None
+    spec: TrainingSpec,
+    variant: str,
+    depth: int,
+    optimizer: str,
+    device: str,
+    memory_share: float = 1.0,
+    journal: Path | None = None,
 ) -> Bench:
-    """What the measurements of one architecture share."""
-    optimizer = parse_choice(spec.optimizer, OPTIMIZERS)
+    """What the measurements of one architecture and optimizer share."""
+    chosen = parse_choice(optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    training = Training(OPTIMIZERS[optimizer.name], optimizer.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    training = Training(OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm)
     return Bench(
         make_model(spec, variant, depth, task),
         training,
@@ -132,7 +160,7 @@ def make_bench(
 
 
 def train_cells(measure: Measure, group: Group) -> list[Measured]:
-    """Train cells of one architecture as populations; a replica that does not fit is `oom`."""
+    """Train cells of one architecture and optimizer as populations; a replica that does not fit is `oom`."""
     started = time.perf_counter()
     first = group.cells[0]
     here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
@@ -140,8 +168,8 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
         raise ConfigError(f"this node is {here}, and the run is of {group.environment}; use nodes of one kind")
     try:
         where = (group.device, group.memory_share, group.checkpoint)
-        bench = make_bench(group.spec, first.variant, first.depth, *where)
-        found = measure(bench, group.spec, [cell.seed for cell in group.cells])
+        bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
+        found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
@@ -206,13 +234,13 @@ def _executor(
 def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:
     """Cells that train at once, the deepest first, so that no long task is left for the end.
 
-    On a GPU, and for thin MLPs, whose cost is in the number of operations, all seeds of an
+    On a GPU, and for thin MLPs, whose cost is in the number of operations, all cells of an
     architecture together, as long as every process has something to do; for transformers on a CPU
     one cell a task.
     """
-    together: dict[tuple[str, int], list[CellPlan]] = {}
+    together: dict[tuple[str, int, str], list[CellPlan]] = {}
     for cell in _largest_first(cells):
-        together.setdefault((cell.variant, cell.depth), []).append(cell)
+        together.setdefault((cell.variant, cell.depth, cell.optimizer(plan.spec)), []).append(cell)
     groups = list(together.values())
     if plan.device != "cpu":
         return groups
@@ -234,4 +262,5 @@ def _failed(cell: CellPlan, status: Status, error: str) -> Cell:
 
 
 def _cell(cell: CellPlan, status: Status, **fields: Any) -> Cell:
-    return Cell(key=cell.key, variant=cell.variant, depth=cell.depth, seed=cell.seed, status=status, **fields)
+    where = {"variant": cell.variant, "depth": cell.depth, "seed": cell.seed, "point": dict(cell.point)}
+    return Cell(key=cell.key, status=status, **where, **fields)

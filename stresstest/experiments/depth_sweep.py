@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from stresstest.engine.signal import Signal
 from stresstest.experiments.boundary import measure_boundary, measure_ramp
 from stresstest.experiments.measure import Bench, Run, initial_signals, recipe
-from stresstest.experiments.plan import CellPlan, Measurement, Phase, Plan, make_plan, no_more
+from stresstest.experiments.plan import CellPlan, Measurement, Phase, Plan, make_plan, no_more, spelled
 from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
 from stresstest.findings.depth_sweep import depth_sweep_findings
 from stresstest.results import Bracket, Cell
+from stresstest.runs.settings import RunSettings
+from stresstest.runs.store import RunStore
+from stresstest.schedules import schedule
 from stresstest.specs import DepthSweepSpec
 
 TARGET_SHARE = 0.9  # of the constant predictor's loss: the target where none is given
@@ -25,7 +28,7 @@ def plan(spec: DepthSweepSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     return make_plan(
         "depth-sweep",
-        spec,
+        spelled(spec),
         spec.depths,
         frozenset({"depths", "bisect"}),
         measure_depth,
@@ -46,29 +49,29 @@ def reduce(spec: DepthSweepSpec, cells: Sequence[Cell]) -> Reduced:
     return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json")))
 
 
-def measure_depth(bench: Bench, spec: DepthSweepSpec, seeds: Sequence[int]) -> list[Measurement]:
+def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
     """What was asked for at one depth: signal propagation always, then recipe, ramp, hold."""
-    noise = spec.jacobian_input == "noise"
+    noise, seeds = spec.jacobian_input == "noise", [cell.seed for cell in cells]
     found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
     if spec.init_only:
         return found
     if "outcome" in spec.measure:
-        for one, run in zip(found, recipe(bench, seeds, recipe_lrs(spec), spec.probe_steps, noise), strict=True):
+        trials = [(seed, recipe_lrs(spec)) for seed in seeds]
+        for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
             one.add(_of_recipe(spec, run, bench.batches.task.baseline_loss))
     if {"ramp", "hold"} & set(spec.measure):
         measure = measure_boundary if "hold" in spec.measure else measure_ramp
-        for one, boundary in zip(found, measure(bench, spec, seeds), strict=True):
+        for one, boundary in zip(found, measure(bench, spec, cells), strict=True):
             one.add(boundary)
     return found
 
 
 def recipe_lrs(spec: DepthSweepSpec) -> NDArray[np.float64]:
     """The fixed recipe's learning rate at each step: linear warm-up, then constant."""
-    steps = np.arange(1, spec.train_steps + 1)
-    return np.asarray(spec.peak_lr * np.minimum(1.0, steps / max(1, spec.warmup_steps)))
+    return spec.peak_lr * schedule("linear", spec.warmup_steps, "constant", spec.train_steps)
 
 
-def bisect(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
+def bisect(plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSettings) -> list[CellPlan]:
     """For each variant and seed, a depth between the last that trained and the first that did not."""
     more: dict[str, CellPlan] = {}
     for variant in plan.spec.variant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresstest.experiments.boundary import measure_boundary
-from stresstest.experiments.plan import Plan, make_plan
+from stresstest.experiments.plan import Plan, make_plan, spelled
 from stresstest.experiments.summary import Reduced, ranked_rows
 from stresstest.findings.lr_range import lr_range_findings
 from stresstest.results import Cell
@@ -14,7 +14,7 @@ from stresstest.specs import LrRangeSpec
 
 def plan(spec: LrRangeSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
-    return make_plan("lr-range", spec, [spec.depth], frozenset({"depth"}), measure_boundary)
+    return make_plan("lr-range", spelled(spec), [spec.depth], frozenset({"depth"}), measure_boundary)
 
 
 def reduce(spec: LrRangeSpec, cells: Sequence[Cell]) -> Reduced:

@@ -129,17 +129,21 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
 
 
 def recipe(
-    bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64], probe_steps: Sequence[int], noise_input: bool
+    bench: Bench,
+    trials: Sequence[tuple[int, NDArray[np.float64]]],
+    probe_steps: Sequence[int] = (),
+    noise_input: bool = False,
 ) -> list[Run]:
-    """Train every seed through the same `lrs` while it is finite; `signals` are taken before `probe_steps`.
+    """Train each (seed, lr of every step) while it is finite; `signals` are taken before `probe_steps`.
 
     Nothing else is final before the end: the learning rate may yet fall.
     """
 
-    def measure(part: Sequence[int]) -> list[Run]:
-        return _train(bench, part, np.repeat(lrs[:, None], len(part), axis=1), math.inf, probe_steps, noise_input)
+    def measure(part: Sequence[tuple[int, NDArray[np.float64]]]) -> list[Run]:
+        lr_TR = np.stack([lrs for _, lrs in part], axis=1)
+        return _train(bench, [seed for seed, _ in part], lr_TR, math.inf, probe_steps, noise_input)
 
-    return in_halves(seeds, bench.capacity, measure)
+    return in_halves(trials, bench.capacity, measure)
 
 
 def _train(

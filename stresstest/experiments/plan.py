@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from itertools import product
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.errors import ConfigError
 from stresstest.experiments.measure import Bench
+from stresstest.model_specs import ModelSpec, ShapeSpec
 from stresstest.models.block import Model
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
@@ -22,19 +25,34 @@ from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
 from stresstest.runs.identity import cell_key, code_fingerprint, environment
-from stresstest.specs import BoundarySpec, ModelSpec, ShapeSpec
+from stresstest.runs.settings import RunSettings
+from stresstest.runs.store import RunStore
+from stresstest.specs import TrainingSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import Task
+
+T = TypeVar("T", bound=TrainingSpec)
+
+NOWHERE: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment that varies no more
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell to train; `key` identifies all that decides its result."""
+    """One cell to train; `key` identifies all that decides its result.
+
+    `point` has what the experiment varies beside these, as the cell stores it; its "optimizer" is that of
+    the spec where it names none.
+    """
 
     key: str
     variant: str
     depth: int
     seed: int
+    point: Mapping[str, Any] = field(default_factory=dict)
+
+    def optimizer(self, spec: TrainingSpec) -> str:
+        """The cell's own optimizer, or the one of the spec."""
+        return str(self.point.get("optimizer", spec.optimizers[0]))
 
 
 @dataclass
@@ -54,8 +72,8 @@ class Measurement:
 
 Phase = Literal["train", "probe", "train and probe"]
 
-# Measures the seeds of one architecture as populations: what each seed's cell gets.
-Measure = Callable[[Bench, Any, Sequence[int]], list[Measurement]]
+# Measures cells of one architecture and optimizer as populations: what each gets.
+Measure = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Plan:
     """A checked spec: every name resolved, the data read, the device there, nothing trained yet."""
 
     command: str
-    spec: BoundarySpec
+    spec: TrainingSpec
     device: str
     cells: list[CellPlan]
     environment: dict[str, Any]
@@ -71,46 +89,54 @@ class Plan:
     rules: dict[str, Any]
     measure: Measure
     phases: tuple[Phase, ...]
-    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]]  # cells that the finished ones ask for
-    settings: dict[str, Any]  # all that decides a cell, but variant, depth and seed
+    refine: Refine
+    settings: dict[str, Any]  # all that decides a cell, but variant, depth, seed and point
+    search: dict[str, Any]  # what else decides which cells there will be
 
     @property
     def identity(self) -> str:
         """The same for two plans that train the same cells."""
-        return cell_key({"cells": sorted(cell.key for cell in self.cells)})
+        return cell_key({"cells": sorted(cell.key for cell in self.cells), "search": self.search})
 
-    def cell(self, variant: str, depth: int, seed: int) -> CellPlan:
+    def cell(self, variant: str, depth: int, seed: int, point: Mapping[str, Any] = NOWHERE) -> CellPlan:
         """The cell of one point for one seed."""
-        key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed})
-        return CellPlan(key, variant, depth, seed)
+        key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed, **point})
+        return CellPlan(key, variant, depth, seed, dict(point))
 
     def need(self, cell: CellPlan) -> Need:
         """Memory of one replica of a cell, by estimate: of the phase that takes most."""
-        needs = [need_of(phase, self.spec, cell.variant, cell.depth) for phase in self.phases]
+        needs = [
+            need_of(phase, self.spec, cell.variant, cell.depth, cell.optimizer(self.spec)) for phase in self.phases
+        ]
         return max(needs, key=lambda need: need.total)
 
 
-def no_more(plan: Plan, cells: Sequence[Cell]) -> list[CellPlan]:
+# Cells that the finished ones ask for; in their run directory, as it is run.
+Refine = Callable[[Plan, Sequence[Cell], RunStore, RunSettings], list[CellPlan]]
+
+
+def no_more(plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSettings) -> list[CellPlan]:
     """The `refine` of an experiment whose cells are all known beforehand."""
     return []
 
 
 def make_plan(
     command: str,
-    spec: BoundarySpec,
+    spec: TrainingSpec,
     depths: Sequence[int],
     not_in_key: frozenset[str],
     measure: Measure,
     phases: Sequence[Phase] = ("train",),
-    refine: Callable[[Plan, Sequence[Cell]], list[CellPlan]] = no_more,
+    refine: Refine = no_more,
+    points: Sequence[Mapping[str, Any]] = (NOWHERE,),
+    search: Mapping[str, Any] = NOWHERE,
 ) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training.
 
-    `not_in_key` names settings that do not decide a cell; `phases` what is done to a replica.
+    `not_in_key` names settings that do not decide a cell; `phases` what is done to a replica; `points` what
+    is varied beside variant, depth and seed.
     """
-    optimizer = parse_choice(spec.optimizer, OPTIMIZERS).label
     device = resolve_device(spec.device)
-    spec = spec.model_copy(update={"variant": tuple(_variants(spec)), "optimizer": optimizer})
     for variant in spec.variant:
         for depth in depths:
             _check_memory(spec, variant, depth, phases, device)
@@ -125,10 +151,17 @@ def make_plan(
         "rules": rules,
     }
     data = {"name": spec.data, **task.description}
-    plan = Plan(command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings)
+    plan = Plan(command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search))
     for seed in spec.seeds:
-        plan.cells.extend(plan.cell(variant, depth, seed) for variant in spec.variant for depth in depths)
+        for variant, depth in product(spec.variant, depths):
+            plan.cells.extend(plan.cell(variant, depth, seed, point) for point in points)
     return plan
+
+
+def spelled(spec: T) -> T:
+    """The spec with variants and optimizers in their canonical spelling; an unknown one is a `ConfigError`."""
+    optimizers = tuple(dict.fromkeys(parse_choice(text, OPTIMIZERS).label for text in spec.optimizers))
+    return spec.with_names(tuple(_variants(spec)), optimizers)
 
 
 def resolve_device(name: str) -> str:
@@ -160,7 +193,7 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
     return Transformer(shape, choice.name, choice.options)
 
 
-def _variants(spec: BoundarySpec) -> list[str]:
+def _variants(spec: TrainingSpec) -> list[str]:
     """The variants asked for, in their canonical spelling; one that the model lacks is a `ConfigError`."""
     there = [name for name, variant in VARIANTS.items() if spec.model not in variant.not_in]
     choices = [parse_choice(text, VARIANTS) for text in (there if spec.variant == ("all",) else spec.variant)]
@@ -170,7 +203,7 @@ def _variants(spec: BoundarySpec) -> list[str]:
     return list(dict.fromkeys(choice.label for choice in choices))
 
 
-def need_of(phase: Phase, spec: BoundarySpec, variant: str, depth: int) -> Need:
+def need_of(phase: Phase, spec: TrainingSpec, variant: str, depth: int, optimizer: str) -> Need:
     """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
@@ -184,15 +217,15 @@ def need_of(phase: Phase, spec: BoundarySpec, variant: str, depth: int) -> Need:
     if phase == "probe":
         return probe
     activations = extrapolated(one.activation_bytes(batch, autocast), two.activation_bytes(batch, autocast))
-    slots = len(OPTIMIZERS[parse_choice(spec.optimizer, OPTIMIZERS).name].slots)
+    slots = len(OPTIMIZERS[parse_choice(optimizer, OPTIMIZERS).name].slots)
     training = training_need(parameters, slots, activations)
     return training if phase == "train" else training + probe
 
 
-def _check_memory(spec: BoundarySpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:
+def _check_memory(spec: TrainingSpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:
     free = free_bytes(torch.device(device))
-    for phase in phases:
-        need = need_of(phase, spec, variant, depth)
+    for phase, optimizer in product(phases, spec.optimizers):
+        need = need_of(phase, spec, variant, depth, optimizer)
         if need.total > free:
             raise ConfigError(
                 f"depth {depth} of {variant} needs about {need} to {phase} one replica, and {gib(free)} are free; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stresstest.results import (
     TRAINED,
@@ -13,6 +13,7 @@ from stresstest.results import (
     Cell,
     Finding,
     MetricSummary,
+    SearchRow,
     SummaryRow,
     TrendRow,
     count,
@@ -32,6 +33,7 @@ class Reduced:
     summary: list[SummaryRow]
     trends: list[TrendRow]
     findings: list[Finding]
+    searches: list[SearchRow] = field(default_factory=list)
 
 
 def ranked_rows(cells: Sequence[Cell], optimizer: str) -> list[SummaryRow]:

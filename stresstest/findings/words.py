@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from stresstest.results import Bracket, Cell, Finding, MetricSummary
 
@@ -67,6 +68,12 @@ def times(ratio: MetricSummary) -> str:
     return f"{middle} ({ratio.low:.3g}x to {high} over seeds)"
 
 
+def cell_name(cell: Any) -> str:
+    """Which cell, planned or ended, this is."""
+    where = f" {cell.point['warmup_steps']} steps to {number(cell.point['peak_lr'])}" if cell.point else ""
+    return f"{cell.variant} depth {cell.depth}{where} seed {cell.seed}"
+
+
 def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Cells that have no result, which says nothing about stability."""
     for status, remedy in (
@@ -74,7 +81,7 @@ def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
         ("crashed", "the end of the error is in the run directory's cells.jsonl"),
         ("timeout", "give it more time"),
     ):
-        hit = [f"{cell.variant} depth {cell.depth} seed {cell.seed}" for cell in cells if cell.status == status]
+        hit = [cell_name(cell) for cell in cells if cell.status == status]
         if hit:
             text = f"{status}: {', '.join(hit)} has no result; {remedy}."
             yield Finding(kind=status, subject="", text=text)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresstest.model_specs import ModelSpec
 from stresstest.models.block import (
     Watch,
     declare_scalar_gate,
@@ -22,7 +23,6 @@ from stresstest.models.block import (
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
-from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
 
 VOCABULARY = 256

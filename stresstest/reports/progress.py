@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from stresstest.findings.words import bracket
+from stresstest.findings.words import bracket, cell_name
 from stresstest.results import Cell
 
 
@@ -93,13 +93,14 @@ def duration(seconds: float) -> str:
 
 def describe(cell: Cell) -> str:
     """One line about a finished cell."""
-    name = f"{cell.variant} depth {cell.depth} seed {cell.seed}"
+    name = cell_name(cell)
     if cell.status != "done":
         last = cell.error.splitlines()[-1] if cell.error else "no message"
         return f"{name}: {cell.status} ({last})"
     parts = []
     if cell.recipe:
-        parts.append(f"fixed recipe {cell.recipe['outcome']}")
+        loss = f", loss {cell.recipe['loss']:.2f}" if cell.point else ""
+        parts.append(f"{'' if cell.point else 'fixed recipe '}{cell.recipe['outcome']}{loss}")
     if cell.ramp:
         onset = cell.metrics.get("onset_lr")
         parts.append("did not learn on the ramp" if onset is None else f"onset_lr {bracket(onset)}")

@@ -11,10 +11,11 @@ from rich.text import Text
 from stresstest.reports.output import Output, console, write_outputs
 from stresstest.reports.terminal_depth_sweep import print_depth_sweep
 from stresstest.reports.terminal_lr_range import print_lr_range
+from stresstest.reports.terminal_warmup import print_warmup
 from stresstest.reports.words import paragraph
 from stresstest.results import Result
 
-_PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep}
+_PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep, "warmup": print_warmup}
 
 
 def show_result(result: Result, where: str, outputs: Sequence[Output], as_json: bool) -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stresstest.model_specs import MODELS
 from stresstest.results import Result
-from stresstest.specs import MODELS
 
 WIDE = 100  # columns of a terminal from which a table has air
 LR_RANGE_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")

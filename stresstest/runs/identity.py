@@ -27,7 +27,8 @@ def code_fingerprint() -> str:
     for folder in ("models", "tasks", "engine", "experiments"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    digest.update((PACKAGE / "optimizers.py").read_bytes())
+    for name in ("optimizers.py", "schedules.py"):
+        digest.update((PACKAGE / name).read_bytes())
     return digest.hexdigest()
 
 

@@ -19,4 +19,6 @@ class RunSettings:
     executor: Literal["local", "ray", "slurm"] = "local"
     ray_address: str | None = None  # None: a cluster of this machine, started for the run
     slurm: tuple[tuple[str, str | int], ...] = ()  # submitit's parameters of a job
+    storage: str | None = None  # of a search that drivers share; None: a journal in the run directory
+    study: str = "warmup"  # the name of the search there
     shard: tuple[int, int] = (1, 1)  # (i, n): every n-th cell from the i-th on

@@ -188,7 +188,7 @@ def open_run(
     store = RunStore(path, manifest, others)
     try:
         if fresh:
-            store.set_aside("cells.jsonl")
+            store.set_aside("cells.jsonl", "study.journal")
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
         if fresh or (theirs is not None and theirs["identity"] != manifest["identity"]):
             store.set_aside("result.json", "report.html")

@@ -27,10 +27,10 @@ from stresstest.engine.memory import PeakMemory
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.plan import resolve_device
+from stresstest.model_specs import ModelSpec
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
-from stresstest.specs import ModelSpec
 from stresstest.tasks import load_task
 
 WIDTH, BATCH, LR = 32, 32, 1e-4

@@ -97,7 +97,7 @@ class OneReplica(nn.Module):
 
 
 def bench_of(spec: LrRangeSpec, variant: str) -> Bench:
-    return make_bench(spec, variant, spec.depth, "cpu")
+    return make_bench(spec, variant, spec.depth, spec.optimizer, "cpu")
 
 
 def peer_setup(spec: LrRangeSpec, variant: str, seed: int) -> tuple[OneReplica, DataLoader[Any]]:

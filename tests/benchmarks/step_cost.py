@@ -26,10 +26,11 @@ from turns import Chunk, ratio, take_turns
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.plan import resolve_device
+from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import VOCABULARY, Transformer
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
-from stresstest.specs import LrRangeSpec, ModelSpec
+from stresstest.specs import LrRangeSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import TRAINING
 

@@ -11,9 +11,9 @@ from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.hold import grid_lr
 from stresstest.experiments.measure import Bench, hold
+from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import ModelSpec
 from stresstest.tasks import load_task
 
 pytestmark = [

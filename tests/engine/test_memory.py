@@ -28,13 +28,13 @@ from stresstest.experiments.cells import make_bench
 from stresstest.experiments.measure import initial_signals, recipe
 from stresstest.specs import DepthSweepSpec, resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
-bench = make_bench(spec, "{variant}", {depth}, "cpu")
+bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)
 size, activations = bench.model.layout.num_parameters, bench.model.activation_bytes(spec.batch_size)
 memory = PeakMemory(torch.device("cpu"))
 initial_signals(bench, [0], False)
 print(memory.read() / probe_need(size, activations).total)
-[run] = recipe(bench, [0], np.full(2, 1e-4), (), False)
+[run] = recipe(bench, [(0, np.full(2, 1e-4))])
 print(run.peak_bytes / training_need(size, 2, activations).total)
 """
 
@@ -62,8 +62,8 @@ def test_the_need_of_a_depth_is_that_of_the_model_itself() -> None:
     spec = resolve(DepthSweepSpec, "quick", {"model": "mlp", "width": 16, "variant": "pre-ln"})
     model = make_model(spec, "pre-ln", 70, load_task("images", "synthetic", 100, 0))
     size, activations = model.layout.num_parameters, model.activation_bytes(100)
-    assert need_of("train", spec, "pre-ln", 70) == training_need(size, 2, activations)
-    assert need_of("probe", spec, "pre-ln", 70) == probe_need(size, activations)
+    assert need_of("train", spec, "pre-ln", 70, "adam") == training_need(size, 2, activations)
+    assert need_of("probe", spec, "pre-ln", 70, "adam") == probe_need(size, activations)
 
 
 @pytest.mark.parametrize("model", ["decoder", "mlp"])

@@ -21,10 +21,10 @@ from stresstest.engine.population import (
     Training,
 )
 from stresstest.engine.train import Batches, initialise, train
+from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import ModelSpec
 from stresstest.tasks.generator import generate_text
 from stresstest.tasks.language import LanguageTask
 

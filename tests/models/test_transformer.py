@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.choices import parse_choice
+from stresstest.model_specs import ModelSpec
 from stresstest.models.block import profile
 from stresstest.models.layout import Layout, Parameters
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS
-from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue
 
 

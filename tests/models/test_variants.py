@@ -9,9 +9,9 @@ import pytest
 
 from stresstest.choices import parse_choice
 from stresstest.errors import ConfigError
+from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS, Norm, Place, Sublayer, Variant, Wiring
-from stresstest.specs import ModelSpec
 from stresstest.tables import OptionValue, Table
 
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")

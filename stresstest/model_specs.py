@@ -1,0 +1,118 @@
+"""What is trained: the built-in architectures, and the settings of their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stresstest.tables import Table
+
+
+class Spec(BaseModel):
+    """Base of all settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """All facts about one built-in architecture that settings depend on."""
+
+    name: str
+    summary: str
+    source: str
+    task: str
+    lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
+    trains: bool = True
+    published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
+
+
+MODELS: Table[ModelKind] = Table(
+    "model",
+    [
+        ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
+        ModelKind(
+            "encoder",
+            "Transformer without a causal mask; for depth-sweep --init-only, as it has no task of its own yet.",
+            "Vaswani et al. 2017",
+            "language",
+            trains=False,
+        ),
+        ModelKind(
+            "mlp",
+            "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
+            "Bachlechner et al. 2020 (ReZero)",
+            "images",
+            lacks=frozenset({"heads", "ffn_width", "seq_len", "activation", "tied", "qk_norm", "qkv_gain"}),
+            defaults={
+                "task": "images",
+                "depth": 32,
+                "width": 32,
+                "batch_size": 100,
+                "variant": ("rezero", "residual", "layernorm", "plain"),
+                "depths": (10, 100, 1000),
+                "measure": ("outcome",),
+                "peak_lr": 3e-4,
+                "train_steps": 300,
+            },
+            published=frozenset({"plain", "residual", "layernorm", "rezero"}),
+        ),
+    ],
+)
+
+
+class ShapeSpec(Spec):
+    """The shape of a built-in model, but for its depth."""
+
+    model: Literal["decoder", "encoder", "mlp"] = Field(
+        "decoder", description="Built-in architecture: decoder, encoder (without training) or mlp."
+    )
+    norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
+        "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
+    )
+    width: int = Field(64, ge=2, description="Model width.")
+    ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
+    heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
+    seq_len: int = Field(64, ge=1, description="Bytes a sequence.")
+    activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
+    tied: bool = Field(False, description="Share the input embedding with the output layer.")
+    qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
+    qkv_gain: float = Field(
+        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq have 0.70710678."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or settings.get("model", "decoder") not in MODELS:
+            return settings  # the field's own check complains
+        defaults = MODELS[settings.get("model", "decoder")].defaults
+        return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
+
+    @model_validator(mode="after")
+    def _settings_mean_something_to_the_model(self) -> Self:
+        for name in sorted(MODELS[self.model].lacks):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no setting of model {self.model}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if "heads" not in MODELS[self.model].lacks and self.width % self.heads:
+            near = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            nearest = min(near, key=lambda h: abs(h - self.heads))
+            raise ValueError(
+                f"width {self.width} is not divisible by heads {self.heads}; use heads {nearest}, "
+                f"or width {max(1, round(self.width / self.heads)) * self.heads}"
+            )
+        return self
+
+
+class ModelSpec(ShapeSpec):
+    """The shape of a built-in model."""
+
+    depth: int = Field(6, ge=1, description="Number of blocks.")
