@@ -25,8 +25,8 @@ def flag(name: str) -> str:
 
 
 _RUN_OPTIONS = (
-    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard storage study "
-    "output json quiet verbose dry-run help"
+    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
+    "storage study output json quiet verbose dry-run help"
 ).split()
 _SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
 

@@ -202,7 +202,7 @@ class Metric:
 
     name: str
     unit: str
-    scale: Literal["log2", "linear"]
+    scale: Literal["log2", "linear", "grid"]  # grid: values between two that were tried mean nothing
     direction: Literal["higher", "lower", ""]  # what is better, if anything
     summary: str
     source: str = "this project"
@@ -262,7 +262,7 @@ METRICS: Table[Metric] = Table(
             "The same over the warm-ups, averaged over the peak LRs that some warm-up trains.",
             "this project, after Wortsman et al. 2023",
         ),
-        Metric("min_warmup", "steps", "linear", "lower", "Fewest steps of warm-up that train at a peak LR."),
+        Metric("min_warmup", "steps", "grid", "lower", "Fewest steps of warm-up that train at a peak LR."),
         Metric(
             "warmup_gain",
             "octaves",
@@ -324,10 +324,10 @@ def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
     """Median over seeds with a distribution-free interval."""
     lows = [_side(b.low, -math.inf) for b in per_seed.values()]
     highs = [_side(b.high, math.inf) for b in per_seed.values()]
-    log = METRICS[metric].scale == "log2"
+    scale = METRICS[metric].scale
     rank, coverage = interval_rank(len(lows))
     return MetricSummary(
-        median=Bracket(low=finite(_median(lows, log)), high=finite(_median(highs, log))),
+        median=Bracket(low=finite(_median(lows, scale)), high=finite(_median(highs, scale))),
         low=finite(sorted(lows)[rank - 1]),
         high=finite(sorted(highs)[-rank]),
         coverage=coverage,
@@ -376,9 +376,11 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _median(values: Sequence[float], log: bool) -> float:
+def _median(values: Sequence[float], scale: str) -> float:
     low, high = statistics.median_low(values), statistics.median_high(values)
-    if log and 0 < low < high < math.inf:
+    if scale == "grid":
+        return high
+    if scale == "log2" and 0 < low < high < math.inf:
         product = low * high
         return math.sqrt(product) if 0.0 < product < math.inf else math.sqrt(low) * math.sqrt(high)
     return statistics.median(values)

@@ -195,14 +195,15 @@ def _shares(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _not_monotone(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
-    """Where a longer warm-up breaks what a shorter one trains, in most seeds."""
+    """Where a longer warm-up breaks what a shorter one trains, in most seeds; one that is merely slow does not."""
     odd = []
+    slowest = {p.warmup_steps: p.peak_lr for p in sorted(trend.map, key=lambda p: -p.peak_lr) if _trains(p)}
     for peak_lr in peak_lrs(trend):
         column = sorted((p for p in trend.map if p.peak_lr == peak_lr), key=lambda place: place.warmup_steps)
         odd += [
             f"{longer.warmup_steps} steps at {lr(peak_lr)}"
             for shorter, longer in pairwise(column)
-            if _trains(shorter) and not _trains(longer)
+            if _trains(shorter) and not _trains(longer) and peak_lr > slowest.get(longer.warmup_steps, math.inf)
         ]
     if odd:
         text = (

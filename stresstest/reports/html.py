@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stresstest.findings.words import interval, lr, middle
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
+from stresstest.reports.warmup_map import warmup_facts
 from stresstest.reports.words import LR_RANGE_COLUMNS
 from stresstest.results import MetricSummary, Result, SummaryRow
 
@@ -19,13 +21,9 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
 def render_html(result: Result) -> str:
     """The page's text."""
     environment = Environment(loader=PackageLoader("stresstest", "reports"), autoescape=True, undefined=StrictUndefined)
-    template, facts = (
-        ("depth_sweep.html.j2", depth_sweep_facts(result))
-        if result.command == "depth-sweep"
-        else ("lr_range.html.j2", _lr_range_facts(result))
-    )
+    template, facts_of = _PAGES[result.command]
     settings = json.dumps({"spec": result.spec, "rules": result.rules}, indent=1)
-    return environment.get_template(template).render(result=result, settings=settings, **facts)
+    return environment.get_template(template).render(result=result, settings=settings, **facts_of(result))
 
 
 def _lr_range_facts(result: Result) -> dict[str, Any]:
@@ -84,3 +82,10 @@ def _held(result: Result, row: SummaryRow) -> list[dict[str, Any]]:
             for trial in cell.hold:
                 outcomes.setdefault(trial["lr"], {})[cell.seed] = trial
     return [{"lr": lr(value), "seeds": seeds} for value, seeds in sorted(outcomes.items())]
+
+
+_PAGES: dict[str, tuple[str, Callable[[Result], dict[str, Any]]]] = {
+    "lr-range": ("lr_range.html.j2", _lr_range_facts),
+    "depth-sweep": ("depth_sweep.html.j2", depth_sweep_facts),
+    "warmup": ("warmup.html.j2", warmup_facts),
+}

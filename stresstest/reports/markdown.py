@@ -6,14 +6,24 @@ from collections.abc import Iterable, Sequence
 
 from stresstest.findings.words import interval, middle
 from stresstest.reports.depth_table import main_columns, signal_columns, training_rows, trend_columns
+from stresstest.reports.warmup_map import (
+    arm_title,
+    best_settings,
+    grid,
+    legend,
+    lr_headers,
+    needs_words,
+    over_lrs_rows,
+    over_warmups_rows,
+    place_words,
+)
 from stresstest.reports.words import LR_RANGE_COLUMNS
 from stresstest.results import MetricSummary, Result
 
 
 def render_markdown(result: Result) -> str:
     """Tables, the findings, and how to run it again."""
-    tables = _depth_sweep(result) if result.command == "depth-sweep" else _lr_range(result)
-    lines = [f"### stresstest {result.command}", "", *tables]
+    lines = [f"### stresstest {result.command}", "", *_TABLES[result.command](result)]
     lines += ["", *(f"- {finding.text}" for finding in result.findings), "", f"`{result.reproduce}`", ""]
     return "\n".join(lines)
 
@@ -40,6 +50,19 @@ def _depth_sweep(result: Result) -> list[str]:
     return lines
 
 
+def _warmup(result: Result) -> list[str]:
+    lines = []
+    for trend in result.trends:
+        lines += [f"**{arm_title(trend)}**", ""]
+        rows = [[str(steps), *(place_words(place) for place in places)] for steps, places in grid(trend).items()]
+        lines += [*_table(["warm-up", *lr_headers(trend)], [*rows, ["needs", *needs_words(trend)]]), ""]
+    sheets = [("variant", over_lrs_rows(result)), ("over warm-ups", over_warmups_rows(result))]
+    for first, named in [*sheets, ("variant", best_settings(result))]:
+        if named:
+            lines += [*_table([first, *named[0][1]], [[name, *values.values()] for name, values in named]), ""]
+    return [*lines, legend(result)]
+
+
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [
         f"| {' | '.join(headers)} |",
@@ -50,3 +73,6 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _value(metric: MetricSummary | None) -> str:
     return "-" if metric is None else f"{middle(metric)} ({interval(metric)})"
+
+
+_TABLES = {"lr-range": _lr_range, "depth-sweep": _depth_sweep, "warmup": _warmup}

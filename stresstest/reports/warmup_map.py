@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from stresstest.findings.warmup import need, peak_lrs, setting_words
+from stresstest.findings.warmup import arm_name, need, peak_lrs, setting_words
 from stresstest.findings.words import bracket, interval, middle, number
+from stresstest.reports.svg import svg_chart
 from stresstest.reports.words import data_words
-from stresstest.results import TRAINED, MapPlace, MetricSummary, Result, SearchRow, SummaryRow, TrendRow
+from stresstest.results import MapPlace, MetricSummary, Result, SearchRow, TrendRow
 
 MARKS = {"spiked": "~", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
 MIXED = "?"
@@ -70,35 +71,115 @@ def needs_words(trend: TrendRow) -> list[str]:
     return ["-" if value is None else bracket(value) for value in found]
 
 
-def over_lrs(row: SummaryRow) -> dict[str, str]:
-    """What one warm-up comes to over the learning rates."""
+def arm_title(trend: TrendRow) -> str:
+    """Which map this is."""
+    return f"{trend.variant}, {trend.optimizer}, {trend.point['warmup']} warm-up"
+
+
+def lr_headers(trend: TrendRow) -> list[str]:
+    """The columns of a map."""
+    return [number(lr) for lr in peak_lrs(trend)]
+
+
+def place_words(place: MapPlace) -> str:
+    """The loss and the mark of one place."""
+    return f"{place.loss:.2f}{mark(place)}"
+
+
+Rows = list[tuple[str, dict[str, str]]]  # of a table: a name, and the text of each column by its header
+
+
+def over_lrs_rows(result: Result) -> Rows:
+    """What each warm-up comes to over the learning rates."""
+    columns = {"max_stable_lr": "max_stable_lr", "lr_sensitivity": "lr_sensitivity", "lowest loss": "validation_loss"}
+    return [
+        (
+            arm_name(row, result.spec),
+            {"warm-up": str(row.point["warmup_steps"])}
+            | {header: _with_interval(row.metrics.get(name)) for header, name in columns.items()},
+        )
+        for row in result.summary
+    ]
+
+
+def over_warmups_rows(result: Result) -> Rows:
+    """What each arm comes to over the warm-ups."""
+    return [
+        (
+            arm_name(row, result.spec),
+            {
+                "warmup_sensitivity": _with_interval(row.metrics.get("warmup_sensitivity")),
+                "octaves a doubling": _with_interval(row.metrics.get("warmup_gain")),
+                "variance: warm-up / LR / both": _shares(row),
+            },
+        )
+        for row in result.trends
+    ]
+
+
+def best_settings(result: Result) -> Rows:
+    """Each variant's best setting, and what the claim rests on."""
+    return [
+        (
+            row.variant,
+            {
+                "best setting": setting_words(row.best, result.spec) if row.trained else "none trains with every seed",
+                "loss": _with_interval(row.loss),
+                "settings": str(row.settings),
+                "of the search": str(row.trials),
+                "that train": str(row.trained),
+            },
+        )
+        for row in result.searches
+    ]
+
+
+def warmup_facts(result: Result) -> dict[str, Any]:
+    """What the template reads beside the result."""
+    arms = [
+        {
+            "name": arm_title(trend),
+            "lrs": lr_headers(trend),
+            "rows": grid(trend),
+            "needs": needs_words(trend),
+            "chart": svg_chart(
+                f"loss against peak LR, {arm_title(trend)}",
+                {f"{steps} steps": [(p.peak_lr, p.loss) for p in places] for steps, places in grid(trend).items()},
+                logarithmic=True,
+            ),
+        }
+        for trend in result.trends
+    ]
     return {
-        "max_stable_lr": _with_interval(row.metrics.get("max_stable_lr")),
-        "lr_sensitivity": _with_interval(row.metrics.get("lr_sensitivity")),
-        "lowest loss": _with_interval(row.metrics.get("validation_loss")),
+        "title": title(result),
+        "setting": setting(result),
+        "arms": arms,
+        "css": css,
+        "mark": mark,
+        "words": outcome_words,
+        "legend": legend(result),
+        "over_lrs": over_lrs_rows(result),
+        "over_warmups": over_warmups_rows(result),
+        "sensitivities": sensitivity_legend(),
+        "searches": best_settings(result),
+        "trials": lambda search: _trials(search, result.spec),
     }
 
 
-def over_warmups(row: TrendRow) -> dict[str, str]:
-    """What an arm comes to over the warm-ups."""
+def _trials(search: SearchRow, spec: Mapping[str, Any]) -> Rows:
+    return [
+        (
+            setting_words(place, spec),
+            {"outcomes": ", ".join(place["outcomes"]), "losses": ", ".join(f"{loss:.2f}" for loss in place["losses"])},
+        )
+        for place in search.places
+    ]
+
+
+def _shares(row: TrendRow) -> str:
     shares = [row.metrics.get(f"{name}_share") for name in ("warmup", "lr", "interaction")]
     known = [f"{100 * (share.median.low or 0.0):.0f}" for share in shares if share is not None]
-    return {
-        "warmup_sensitivity": _with_interval(row.metrics.get("warmup_sensitivity")),
-        "octaves a doubling": _with_interval(row.metrics.get("warmup_gain")),
-        "variance: warm-up / LR / both": " / ".join(known) + " %" if known else "-",
-    }
-
-
-def best_setting(row: SearchRow, spec: Mapping[str, Any]) -> dict[str, str]:
-    """A variant's best setting, and what the claim rests on."""
-    return {
-        "best setting": setting_words(row.best, spec) if row.trained else "none trains with every seed",
-        "loss": _with_interval(row.loss),
-        "settings": str(row.settings),
-        "of the search": str(row.trials),
-        "train": str(row.trained),
-    }
+    return " / ".join(known) + " %" if known else "-"
 
 
 def legend(result: Result) -> str:
@@ -130,13 +211,3 @@ def _with_interval(metric: MetricSummary | None) -> str:
     if metric is None:
         return "-"
     return middle(metric) if metric.n == 1 else f"{middle(metric)} ({interval(metric)})"
-
-
-def lr_words(value: float) -> str:
-    """A peak LR as a column's header."""
-    return number(value)
-
-
-def trains(outcome: str) -> bool:
-    """Whether an outcome is one of a run that trained."""
-    return outcome in TRAINED
