@@ -109,6 +109,33 @@ def lion(beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> 
     return run
 
 
+def gi_adam(weight_decay: float = 0.0, **options: Any) -> Reference:
+    """torch's Adam, whose state is set to v = g^2 (Kalra & Barkeshli 2024) before its first step."""
+
+    def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
+        weights = [nn.Parameter(tensor.clone()) for tensor in tensors_of(row_P)]
+        groups = [
+            {"params": weights[:2], "weight_decay": weight_decay},
+            {"params": weights[2:], "weight_decay": 0.0},
+        ]
+        optimizer, rows = torch.optim.Adam(groups, lr=lr, **options), []
+        for weight, gradient, decays in zip(weights, tensors_of(grad_TP[0]), DECAYS, strict=True):
+            first = gradient + weight_decay * weight.detach() if decays else gradient
+            optimizer.state[weight] = {
+                "step": torch.tensor(0.0, dtype=torch.float64),
+                "exp_avg": torch.zeros_like(gradient),
+                "exp_avg_sq": first**2,
+            }
+        for grad_P in grad_TP:
+            for weight, gradient in zip(weights, tensors_of(grad_P), strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+            rows.append(torch.cat([weight.detach().flatten() for weight in weights]))
+        return torch.stack(rows)
+
+    return run
+
+
 ADAM: dict[str, OptionValue] = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.1}
 TORCH_ADAM: dict[str, Any] = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}
 LAMBS: list[dict[str, OptionValue]] = [
@@ -142,6 +169,8 @@ CASES = [
     Case("adam", torch_optim(torch.optim.Adam, **TORCH_ADAM), ADAM),
     Case("adamw", torch_optim(torch.optim.AdamW, 0.01)),
     Case("adamw", torch_optim(torch.optim.AdamW, **TORCH_ADAM), ADAM),
+    Case("gi-adam", gi_adam()),
+    Case("gi-adam", gi_adam(**TORCH_ADAM), ADAM),
     Case("radam", torch_optim(torch.optim.RAdam)),
     Case("radam", torch_optim(torch.optim.RAdam, **TORCH_ADAM), ADAM),
     *[Case("lamb", lamb(**options), options) for options in LAMBS],  # type: ignore[arg-type]  # of mixed types
@@ -202,6 +231,18 @@ def test_lamb_without_decay_and_adaptation_is_adam() -> None:
     theta_RP, grad_TRP = problem(torch.float64)
     bare = train("lamb", {"weight_decay": 0.0, "adapt_when_no_decay": False}, theta_RP, grad_TRP)
     torch.testing.assert_close(bare, train("adam", {"eps": 1e-6}, theta_RP, grad_TRP), rtol=1e-12, atol=1e-12)
+
+
+def test_gi_adam_takes_adams_direction_at_sqrt_of_one_minus_beta2_to_the_t_of_the_lr() -> None:
+    """Of a gradient that stays the same: v is g^2 at every step, and its correction makes it larger."""
+    theta_RP, grad_TRP = problem(torch.float64)
+    steady_TRP = grad_TRP[:1].expand(NUM_STEPS, -1, -1)
+    options: dict[str, OptionValue] = {"beta2": 0.9, "eps": 0.0}
+    moved = train("gi-adam", options, theta_RP, steady_TRP).diff(dim=0)
+    adam = train("adam", options, theta_RP, steady_TRP).diff(dim=0)
+    share_T = torch.sqrt(1.0 - 0.9 ** torch.arange(2, NUM_STEPS + 1, dtype=torch.float64))
+    moving = steady_TRP[0] != 0
+    torch.testing.assert_close(moved[:, moving], (share_T[:, None, None] * adam)[:, moving], rtol=1e-9, atol=1e-12)
 
 
 def test_lamb_moves_a_tensor_by_the_learning_rate_times_its_norm() -> None:

@@ -6,6 +6,7 @@ is dropped changes nothing. On a CPU with one thread that is bit-equality.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from stresstest.tasks.task import Batch
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_LOSS_SCALE = 2.0**16
 _SCALE_GROWTH_STEPS = 200
+_ALIGNED = 16  # numbers of 4 bytes in 64
 _CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB
 
 FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
@@ -131,8 +133,8 @@ class Population:
         self._attach(state["theta_RP"].to(device))
 
     def _attach(self, theta_RP: Tensor) -> None:
-        self.theta_RP = theta_RP
-        self.grad_RP = torch.empty_like(theta_RP)
+        self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
+        self.grad_RP = _aligned_rows(theta_RP)
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
 
@@ -187,3 +189,13 @@ class Population:
         health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
         health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
         return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
+
+
+def _aligned_rows(like_RP: Tensor) -> Tensor:
+    """An empty matrix of this size whose rows all start as the first does.
+
+    MKL's products depend on where a matrix lies in memory: without this, a replica on its own and one in a
+    population of an odd number of parameters differ in the last bit.
+    """
+    num_replicas, size = like_RP.shape
+    return like_RP.new_empty(num_replicas, math.ceil(size / _ALIGNED) * _ALIGNED)[:, :size]

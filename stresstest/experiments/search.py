@@ -41,6 +41,7 @@ JOURNAL = "study.journal"
 BEAT_SECONDS = 15.0
 LOST_SECONDS = 120.0  # without a beat, by the clock of the driver that looks: its trials are others' to do
 _POLL_SECONDS = 1.0
+_ATTEMPTS = 4
 _SMALL = 200  # trials up to which the Gaussian process answers soon
 _ENOUGH = 10  # trials for an importance
 _LIMIT = "seeds that do not train"
@@ -134,13 +135,12 @@ class _OneStudy:
         while True:
             self._tell()
             self._reclaim()
-            self._take_over()
+            done = self._take_over()
             asked = self._ask() if not self.live else []
             mine = [cell for trial in self.live.values() for cell in self._cells(trial.params)]
             if not asked or any(cell.key not in self.ended for cell in mine):
                 break
-        done = [trial.params for trial in self._trials() if _counts(trial) and trial.state.is_finished()]
-        return [*mine, *(cell for params in done for cell in self._cells(params))]
+        return [*mine, *(cell for trial in done for cell in self._cells(trial.params))]
 
     def _tell(self) -> None:
         """Hand in the trials whose cells have all ended."""
@@ -185,14 +185,16 @@ class _OneStudy:
         self.search.beats[driver] = last, since
         return now - since > LOST_SECONDS
 
-    def _take_over(self) -> None:
-        """Store the cells of other drivers' trials."""
-        for trial in self._trials() if self.shared else ():
-            for line in trial.user_attrs.get("cells", ()) if trial.state.is_finished() else ():
-                cell = Cell.model_validate_json(line)
-                if cell.key not in self.ended:
-                    self.store.append(cell, {})
-                    self.ended[cell.key] = cell
+    def _take_over(self) -> list[FrozenTrial]:
+        """The trials that have ended; the cells of other drivers' are stored."""
+        done = [trial for trial in self._trials() if _counts(trial) and trial.state.is_finished()]
+        others = [trial for trial in done if trial.user_attrs.get("driver") != self.me]
+        for line in (line for trial in others for line in trial.user_attrs.get("cells", ())):
+            cell = Cell.model_validate_json(line)
+            if cell.key not in self.ended:
+                self.store.append(cell, {})
+                self.ended[cell.key] = cell
+        return done
 
     def _ask(self) -> list[optuna.Trial]:
         """The next batch, no more than are left; those that two drivers asked for at once are failed."""
@@ -251,7 +253,10 @@ def search_rows(spec: WarmupSpec, cells: Sequence[Cell]) -> list[SearchRow]:
         for cell in cells:
             if cell.variant == variant and cell.status == "done":
                 places.setdefault(json.dumps(cell.point), []).append(cell)
-        whole = [found for found in places.values() if len(found) == len(spec.seeds)]
+        whole = [
+            sorted(found, key=lambda cell: cell.seed) for found in places.values() if len(found) == len(spec.seeds)
+        ]
+        whole.sort(key=lambda found: (found[0].point["peak_lr"], json.dumps(found[0].point)))
         if not whole:
             continue
         searched = [found for found in whole if found[0].point not in mapped]
@@ -287,26 +292,36 @@ def _importance(spec: WarmupSpec, searched: Sequence[Sequence[Cell]]) -> dict[st
 
 def _study(plan: Plan, settings: RunSettings, variant: str, store: RunStore | None = None) -> optuna.Study:
     """The study of a variant, which is of this search; one of another is a `ConfigError`."""
-    import optuna
-
     name = variant if settings.storage is None else f"{settings.study}/{variant}"
-    try:
-        study = optuna.create_study(study_name=name, storage=_storage(settings, store), load_if_exists=True)
-        theirs = study.user_attrs.get("search")
-        ours = _identity(plan)
-        if theirs is None:
-            study.set_user_attr("search", ours)
-            return study
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever a database or its driver says
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise ConfigError(f"storage {_shown(settings)} cannot be used: {reason}; check --storage") from None
+    study = _opened(name, settings, store)
+    ours, theirs = _identity(plan), study.user_attrs.get("search")
+    if theirs is None:
+        study.set_user_attr("search", ours)
+        return study
     different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if different:
         values = "; ".join(f"{key} {theirs.get(key)} there, {ours.get(key)} here" for key in different)
         raise ConfigError(f"storage {_shown(settings)} holds another search as {name} ({values}); give another --study")
     return study
+
+
+def _opened(name: str, settings: RunSettings, store: RunStore | None) -> optuna.Study:
+    """A study, made where it is not there yet; of two drivers that make the tables at once, one has to look again."""
+    import optuna
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return optuna.create_study(study_name=name, storage=_storage(settings, store), load_if_exists=True)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever a database or its driver says
+            if isinstance(error, IntegrityError | ProgrammingError) and attempt + 1 < _ATTEMPTS:
+                time.sleep(_POLL_SECONDS)
+                continue
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise ConfigError(f"storage {_shown(settings)} cannot be used: {reason}; check --storage") from None
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _fits(plan: Plan, store: RunStore, settings: RunSettings) -> bool:
@@ -328,6 +343,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
 def _storage(settings: RunSettings, store: RunStore | None) -> Any:
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.pool import NullPool
 
     if settings.storage is None:
         assert store is not None, "a journal lies in a run directory"
@@ -337,11 +353,13 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
         raise ConfigError(f"storage '{settings.storage}' is no URL; give postgresql://USER:PASSWORD@HOST/DATABASE")
     if kind.startswith("sqlite"):
         raise ConfigError("sqlite is no storage for several drivers; use postgresql://..., or leave out --storage")
+    url = settings.storage
     if kind in ("postgresql", "postgres"):
         if importlib.util.find_spec("psycopg") is None:
             raise ConfigError("psycopg is not installed; pip install '.[postgres]', or leave out --storage")
-        return optuna.storages.RDBStorage(settings.storage.replace(kind, "postgresql+psycopg", 1))
-    return optuna.storages.RDBStorage(settings.storage)
+        url = url.replace(kind, "postgresql+psycopg", 1)
+    # A connection is closed after use: between two batches it would idle for minutes.
+    return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
 
 
 def _shown(settings: RunSettings) -> str:

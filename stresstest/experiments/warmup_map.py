@@ -75,7 +75,7 @@ class Arm:
 
 def map_points(spec: WarmupSpec) -> list[dict[str, Any]]:
     """The settings of the map; without a warm-up its shapes are one."""
-    lrs = [float(lr) for lr in np.geomspace(spec.start_lr, spec.end_lr, spec.num_lrs)]
+    lrs = [float(f"{lr:.12g}") for lr in np.geomspace(spec.start_lr, spec.end_lr, spec.num_lrs)]
     points = [
         point(optimizer, shape, steps, lr)
         for optimizer, shape, steps, lr in product(spec.optimizer, spec.warmup, spec.warmup_steps, lrs)
