@@ -269,7 +269,7 @@ def search_rows(spec: WarmupSpec, cells: Sequence[Cell]) -> list[SearchRow]:
                 settings=len(whole),
                 trials=len(searched),
                 trained=sum(not _untrained(found) for found in whole),
-                importance=_importance(spec, searched),
+                importance={} if spec.map else _importance(spec, searched),  # a map has exact shares
                 places=[{**found[0].point, **_notes(found)} for found in searched],
             )
         )

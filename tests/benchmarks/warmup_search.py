@@ -93,9 +93,7 @@ def main() -> None:
                 )
             )
     here = environment("cpu", "float32")["device_name"]
-    print(
-        f"\n{len(cells) // 3} settings, {here}; the grid's best: {best['warmup_steps']} steps at {best['peak_lr']:g},"
-    )
+    print(f"\n{len(cells) // 3} settings, {here}; its best: {best['warmup_steps']} steps at {best['peak_lr']:g},")
     print(f"{statistics.fmean(truth):.3f} nats on fresh seeds; noise (standard deviation over seeds) {noise:.3f}")
     headings = ["sampler", "of the grid's steps", "loss above the grid's best, median (min to max)", "within noise"]
     show(headings, rows, markdown=True)
