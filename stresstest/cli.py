@@ -93,7 +93,7 @@ def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
 
 
 @cli.command("warmup")
-@run_options(_FIELDS["warmup"], "warmup")
+@run_options(_FIELDS["warmup"], "warmup", shares=True)
 @_OUTPUT
 @click.pass_context
 def warmup(context: click.RichContext, /, **options: Any) -> int:

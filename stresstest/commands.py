@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.metrics import METRICS
 from stresstest.model_specs import MODELS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.reports.output import console, parse_output
 from stresstest.reports.terminal import show_result
-from stresstest.results import METRICS, load_result
+from stresstest.results import load_result
 from stresstest.scenario import shipped_scenarios
 from stresstest.schedules import DECAYS, WARMUPS
 from stresstest.tables import Table, did_you_mean

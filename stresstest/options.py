@@ -34,8 +34,9 @@ _SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySp
 def option_groups(fields: Fields) -> list[Any]:
     """How `--help` groups the options."""
     model = [name for name in fields if name in ModelSpec.model_fields]
-    question = [name for name in fields if name not in (*model, *_SWEPT)]
-    groups = {"Depth": [name for name in fields if name in _SWEPT], "Question": question, "Model": model}
+    swept = [name for name in fields if name in _SWEPT] if "depths" in fields else []
+    question = [name for name in fields if name not in (*model, *swept)]
+    groups = {"Depth": swept, "Question": question, "Model": model}
     run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
     return [run, *({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options)]
 
@@ -96,6 +97,8 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
 def _shown_default(value: Any) -> str:
     if value is None or value is False or value == ():
         return "off"
+    if value is True:
+        return "on"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -185,8 +188,8 @@ _SHOWN: list[Decorator] = [
 ]
 
 
-def run_options(fields: Fields, directory: str) -> Decorator:
-    """What every command that trains takes: these settings, and how to run and show it."""
+def run_options(fields: Fields, directory: str, shares: bool = False) -> Decorator:
+    """What every command that trains takes: these settings, how to run and show it, and for some, how to share it."""
     options: list[Decorator] = [
         click.option(
             "--profile",
@@ -205,7 +208,7 @@ def run_options(fields: Fields, directory: str) -> Decorator:
             help=f"Where the run is stored. (default: .stresstest/runs/TIME-{directory})",
         ),
         *_WHICH,
-        *(_SHARED if "trials" in fields else []),
+        *(_SHARED if shares else []),
         *_SHOWN,
     ]
 

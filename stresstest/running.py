@@ -15,12 +15,12 @@ from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.findings.words import cell_name
-from stresstest.model_specs import MODELS
+from stresstest.model_specs import MODELS, TrainingSpec
 from stresstest.reports.output import console, parse_output, render
 from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
 from stresstest.runs.settings import RunSettings
-from stresstest.specs import SPECS, TrainingSpec
+from stresstest.specs import SPECS
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import CellPlan, Plan

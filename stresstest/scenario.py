@@ -13,10 +13,11 @@ import yaml
 
 from stresstest.choices import parse_choice, split_choices
 from stresstest.errors import ConfigError
+from stresstest.model_specs import TrainingSpec
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.schedules import DECAYS, WARMUPS
-from stresstest.specs import PROFILES, SPECS, TrainingSpec, violations, with_profile
+from stresstest.specs import PROFILES, SPECS, violations, with_profile
 from stresstest.tables import Table, did_you_mean
 
 SHIPPED = Path(__file__).parent / "scenarios"

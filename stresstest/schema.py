@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_origin
 
+from stresstest.model_specs import TrainingSpec
 from stresstest.scenario import NAME
-from stresstest.specs import PROFILES, SPECS, TrainingSpec
+from stresstest.specs import PROFILES, SPECS
 
 
 def scenario_schema() -> dict[str, Any]:

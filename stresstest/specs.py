@@ -8,73 +8,10 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from stresstest.choices import MANY_DEPTHS, parse_depths, parse_seeds, split_choices
+from stresstest.choices import MANY_DEPTHS, parse_depths, split_choices
 from stresstest.errors import ConfigError
-from stresstest.model_specs import MODELS, ModelSpec, ShapeSpec, Spec
+from stresstest.model_specs import MODELS, OneDepthSpec, Spec, TrainingSpec
 from stresstest.tables import did_you_mean
-
-
-class TrainingSpec(ShapeSpec):
-    """What is trained, on what, for which seeds."""
-
-    variant: tuple[str, ...] = Field(
-        ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm"),
-        min_length=1,
-        description="Norm variants, NAME[:key=value,...]; 'all' for every one.",
-    )
-    clip_norm: float | None = Field(
-        None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
-    )
-    task: Literal["language", "images"] = Field(
-        "language", description="What is learned: language (the next byte) or images (their class)."
-    )
-    data: str = Field(
-        "synthetic",
-        description="Data source: synthetic; of text pydoc or path:FILE; of images digits or cifar10:FOLDER.",
-    )
-    batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
-    )
-
-    @property
-    def optimizers(self) -> tuple[str, ...]:
-        """Every optimizer that is asked for."""
-        raise NotImplementedError
-
-    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
-        """The same of these variants and optimizers."""
-        raise NotImplementedError
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _parse_seeds(cls, value: Any) -> Any:
-        return parse_seeds(value) if isinstance(value, str) else value
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if min(seeds) < 0 or max(seeds) >= 1 << 32:
-            raise ValueError(f"seeds {','.join(map(str, seeds))} must lie between 0 and 2^32 - 1")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds {','.join(map(str, seeds))} repeat; give each seed once")
-        return seeds
-
-    @field_validator("variant", mode="before")
-    @classmethod
-    def _parse_variants(cls, value: Any) -> Any:
-        variants = split_choices(value) if isinstance(value, str) else value
-        if not variants:
-            raise ValueError("name at least one variant, e.g. --variant pre-ln")
-        return variants
-
-    @model_validator(mode="after")
-    def _task_is_the_models(self) -> Self:
-        if self.task != MODELS[self.model].task:
-            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
-        return self
 
 
 class BoundarySpec(TrainingSpec):
@@ -110,16 +47,6 @@ class BoundarySpec(TrainingSpec):
             raise ValueError(f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise")
         if self.ramp == "exponential" and self.start_lr == 0:
             raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
-        return self
-
-
-class OneDepthSpec(ModelSpec):
-    """The depth of an experiment that trains."""
-
-    @model_validator(mode="after")
-    def _model_can_be_trained(self) -> Self:
-        if not MODELS[self.model].trains:
-            raise ValueError(f"model {self.model} has no task to train on yet; use --model decoder")
         return self
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from stresstest.cli import cli, main, run
 from stresstest.engine.population import Population, Readings
+from stresstest.metrics import METRICS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import METRICS
 from stresstest.tables import Table
 from stresstest.tasks.task import Batch
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from stresstest.errors import ConfigError
+from stresstest.metrics import METRICS
 from stresstest.results import (
-    METRICS,
     RESULT_SCHEMA,
     Bracket,
     Cell,

@@ -24,6 +24,7 @@ from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.measure import Bench
 from stresstest.experiments.plan import CellPlan, Measure, Plan, make_model
+from stresstest.model_specs import TrainingSpec
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Cell, Status
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
@@ -33,7 +34,6 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
-from stresstest.specs import TrainingSpec
 from stresstest.tasks import load_task
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs

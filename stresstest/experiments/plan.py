@@ -17,7 +17,7 @@ from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.errors import ConfigError
 from stresstest.experiments.measure import Bench
-from stresstest.model_specs import ModelSpec, ShapeSpec
+from stresstest.model_specs import ModelSpec, ShapeSpec, TrainingSpec
 from stresstest.models.block import Model
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
@@ -27,7 +27,6 @@ from stresstest.results import Bracket, Cell
 from stresstest.runs.identity import cell_key, code_fingerprint, environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
-from stresstest.specs import TrainingSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import Task
 

@@ -12,9 +12,10 @@ from stresstest.choices import parse_choice
 from stresstest.engine.divergence import Reference, Rules
 from stresstest.experiments.measure import Bench, Run, recipe
 from stresstest.experiments.plan import CellPlan, Measurement, Plan, make_plan, no_more, spelled
-from stresstest.experiments.search import Search, search_rows
+from stresstest.experiments.search import Search
 from stresstest.experiments.sensitivity import clipped
 from stresstest.experiments.summary import Reduced
+from stresstest.experiments.warmup_best import search_rows
 from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
 from stresstest.findings.warmup import warmup_findings
 from stresstest.results import Cell, finite

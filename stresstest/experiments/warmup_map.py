@@ -90,6 +90,25 @@ def point(optimizer: str, shape: str, warmup_steps: int, peak_lr: float) -> dict
     return {"optimizer": optimizer, "warmup": shape, "warmup_steps": warmup_steps, "peak_lr": peak_lr}
 
 
+def objective(cells: Sequence[Cell]) -> float:
+    """Mean over seeds of the loss, each at most that of having learned nothing: always finite."""
+    return statistics.fmean(cell.recipe["loss"] for cell in cells)
+
+
+def untrained(cells: Sequence[Cell]) -> float:
+    """The share of seeds that did not train: the constraint, met at 0."""
+    return sum(cell.recipe["outcome"] not in TRAINED for cell in cells) / len(cells)
+
+
+def notes(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What became of each seed, in the order of the seeds."""
+    ordered = sorted(cells, key=lambda cell: cell.seed)
+    return {
+        "outcomes": [cell.recipe.get("outcome", cell.status) for cell in ordered],
+        "losses": [cell.recipe.get("loss") for cell in ordered],
+    }
+
+
 def arms_of(spec: WarmupSpec, cells: Sequence[Cell]) -> list[Arm]:
     """The arms of a map in the order of the spec; one without a warm-up belongs to every shape."""
     arms = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, groupby, pairwise
 from typing import Any
 
 from stresstest.findings.words import bracket, failures, interval, lr, middle, number
@@ -114,26 +114,26 @@ def _steps(value: Bracket | None) -> float | None:
 
 def _needs(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """How much warm-up an arm needs, by peak LR."""
-    lrs = peak_lrs(trend)
-    needs = {peak_lr: need(trend, peak_lr) for peak_lr in lrs}
-    none = [peak_lr for peak_lr, n in needs.items() if _steps(n) == 0]
-    some = [f"{number(steps)} steps at {lr(peak_lr)}" for peak_lr, n in needs.items() if (steps := _steps(n))]
-    never = [peak_lr for peak_lr, n in needs.items() if n is not None and n.high is None]
-    if not none and not some:
+    needs = {peak_lr: need(trend, peak_lr) for peak_lr in peak_lrs(trend)}
+    known = {peak_lr: steps for peak_lr, value in needs.items() if (steps := _steps(value)) is not None}
+    never = [peak_lr for peak_lr, value in needs.items() if value is not None and value.high is None]
+    if not known:
         return
-    parts = [f"needs no warm-up at {_range(none)}" if none else "trains at no LR without a warm-up"]
-    if some:
-        parts.append(f"at least {', '.join(some)}")
+    parts = [
+        f"{f'at least {number(steps)} steps' if steps else 'no warm-up'} at {_range([peak_lr for peak_lr, _ in alike])}"
+        for steps, alike in groupby(known.items(), key=lambda item: item[1])
+    ]
     if never:
         parts.append(f"and at {_range(never)} no warm-up up to {_longest(trend)} steps is enough")
-    elif none and none[-1] == lrs[-1]:
-        parts[0] += ", the top of the range"
+    elif max(known) == max(needs):
+        parts[-1] += ", the top of the range"
     seeds = next(iter(trend.min_warmup.values())).n
-    text = f"{arm_name(trend, spec)} {', '.join(parts)} (median of {seeds} seed{'s' * (seeds > 1)})."
+    text = f"{arm_name(trend, spec)} needs {', '.join(parts)} (median of {seeds} seed{'s' * (seeds > 1)})."
     yield Finding(kind="min-warmup", subject=trend.variant, text=text)
 
 
-def _range(lrs: Sequence[float]) -> str:
+def _range(lrs: Iterable[float]) -> str:
+    lrs = list(lrs)
     return lr(lrs[0]) if len(lrs) == 1 else f"{lr(lrs[0])} to {lr(lrs[-1])}"
 
 
@@ -143,9 +143,10 @@ def _gains(trend: TrendRow, rows: Sequence[SummaryRow], spec: Mapping[str, Any])
     if len(own) < 2 or own[0].point["warmup_steps"] != 0:
         return
     first, last = own[0].metrics["max_stable_lr"], own[-1].metrics["max_stable_lr"]
+    values = [f"{bracket(m.median)} ({interval(m)})" if m.median.low is not None else "none" for m in (first, last)]
     text = (
-        f"{arm_name(trend, spec)}: max_stable_lr is {bracket(first.median)} ({interval(first)}) without a warm-up, "
-        f"{bracket(last.median)} ({interval(last)}) with {own[-1].point['warmup_steps']} steps"
+        f"{arm_name(trend, spec)}: max_stable_lr is {values[0]} without a warm-up, {values[1]} with "
+        f"{own[-1].point['warmup_steps']} steps"
     )
     gain = trend.metrics.get("warmup_gain")
     if gain is not None:

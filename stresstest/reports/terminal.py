@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -35,4 +36,6 @@ def print_result(result: Result, console: Console, where: str) -> None:
         paragraph(console, finding.text, bullet="- ")
     console.print()
     console.print(Text(f"run:   {where}", style="dim"), soft_wrap=True)
+    if (journal := Path(where) / "study.journal").exists():
+        console.print(Text(f"board: optuna-dashboard {journal}", style="dim"), soft_wrap=True)
     console.print(Text(f"again: {result.reproduce}", style="dim"), soft_wrap=True)

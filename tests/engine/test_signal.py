@@ -15,10 +15,10 @@ from stresstest.engine import signal
 from stresstest.engine.signal import GRADIENT_BATCHES, Signal, growth_law, measure_signal
 from stresstest.engine.train import Batches
 from stresstest.experiments.plan import make_model
+from stresstest.metrics import METRICS
 from stresstest.models.block import Model
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
-from stresstest.results import METRICS
 from stresstest.specs import DepthSweepSpec, resolve
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL

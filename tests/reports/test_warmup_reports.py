@@ -1,0 +1,143 @@
+"""Renderings of small hand-made maps and searches."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from stresstest.experiments.warmup import reduce
+from stresstest.experiments.warmup_map import map_points, point
+from stresstest.reports.output import FORMATS, render
+from stresstest.reports.terminal import print_result
+from stresstest.reports.warmup_map import MARKS
+from stresstest.results import RESULT_SCHEMA, Cell, Result
+from stresstest.specs import WarmupSpec, resolve
+
+Outcomes = Sequence[float | str]  # by seed: the loss of a run that trains, or how it fails
+
+
+def cells_at(variant: str, where: Mapping[str, Any], outcomes: Outcomes) -> list[Cell]:
+    found = []
+    for seed, what in enumerate(outcomes):
+        recipe = {"outcome": what, "loss": 3.18} if isinstance(what, str) else {"outcome": "stable", "loss": what}
+        key = f"{variant}{seed}{'/'.join(map(str, where.values()))}"
+        recipe |= {"cap": 5.6, "initial_loss": 5.6}
+        found.append(
+            Cell(key=key, variant=variant, depth=6, seed=seed, status="done", point=dict(where), recipe=recipe)
+        )
+    return found
+
+
+def result_of(searched: bool = True, fails: bool = False, **settings: Any) -> Result:
+    asked = {"warmup_steps": "0,10,100", "num_lrs": 4, "seeds": "3", "trials": 2 if searched else 0}
+    spec = resolve(WarmupSpec, "quick", asked | settings)
+    cells = []
+    for variant in spec.variant:
+        for where in map_points(spec) if spec.map else ():
+            needed = 4e4 * where["peak_lr"] ** 1.5 if variant == "post-ln" else 0.0
+            by_seed: Outcomes = (2.1, 2.2, 2.3) if where["warmup_steps"] > needed else ("relapsed",) * 3
+            if where["peak_lr"] == spec.end_lr:
+                by_seed = (2.5, "spiked", "nonfinite") if where["warmup_steps"] else ("exploded",) * 3
+            cells += cells_at(variant, where, ("failed-to-train",) * 3 if fails else by_seed)
+        if searched:
+            for lr in (1.5e-3, 2.5e-3):
+                cells += cells_at(variant, point(spec.optimizer[0], spec.warmup[0], 37, lr), (2.0, 2.05, 1000 * lr))
+    found = reduce(spec, cells)
+    return Result(
+        schema_=RESULT_SCHEMA,
+        command="warmup",
+        reproduce="stresstest warmup",
+        spec=spec.model_dump(mode="json"),
+        rules={},
+        environment={"key": "torch/cpu", "device_name": "some CPU", "stresstest": "0.1.0"},
+        data={"name": "synthetic", "bytes": 1, "hash": "abc", "baseline_loss": 3.18, "chance_loss": 5.55},
+        cells=cells,
+        summary=found.summary,
+        trends=found.trends,
+        searches=found.searches,
+        findings=found.findings,
+    )
+
+
+EVERY: dict[str, dict[str, Any]] = {
+    "map and search": {},
+    "map": {"searched": False},
+    "search": {"map": False},
+    "many LRs": {"num_lrs": 15},
+    "arms": {"optimizer": "adam,radam", "warmup": "linear,cosine"},
+    "one seed": {"seeds": "0,"},
+    "all fails": {"fails": True, "searched": False},
+}
+
+
+def terminal(result: Result, width: int = 120, encoding: str = "utf-8", color: bool = False) -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    system: Any = "truecolor" if color else None
+    console = Console(file=file, width=width, highlight=False, color_system=system, force_terminal=color)
+    print_result(result, console, "runs/one")
+    file.seek(0)
+    return file.read()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(kind: str, width: int) -> None:
+    out = terminal(result_of(**EVERY[kind]), width)
+    assert [line for line in out.splitlines() if cell_len(line) > width] == []
+    assert "\u2026" not in out
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_format_renders_every_kind(kind: str) -> None:
+    result = result_of(**EVERY[kind])
+    for text in (terminal(result), terminal(result, 80, "ascii"), *(render(result, name) for name in FORMATS)):
+        assert all(variant in text for variant in result.spec["variant"])
+        assert result.reproduce in text
+    assert terminal(result, 80, "ascii").isascii()
+    HTMLParser().feed(render(result, "html"))
+
+
+def test_the_terminal_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
+    assert terminal(result_of(), 100) == snapshot
+
+
+def test_the_markdown_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
+    assert render(result_of(), "md") == snapshot
+
+
+def test_a_map_tells_outcomes_by_marks_and_on_a_terminal_by_colours_too() -> None:
+    result = result_of(searched=False)
+    plain, colored = terminal(result), terminal(result, color=True)
+    outcomes = {outcome for trend in result.trends for place in trend.map for outcome in place.outcomes.values()}
+    assert outcomes >= {"stable", "relapsed", "exploded"}
+    for mark in ("<", "^", "?"):
+        assert f"3.18{mark}" in plain or f"2.50{mark}" in plain
+    assert "\x1b[" not in plain
+    assert len(set(re.findall(r"48;5;(\d+)m", colored))) == 3, "trains, mixed, fails"
+    assert set(MARKS) == {"spiked", "failed-to-train", "relapsed", "exploded", "nonfinite"}
+
+
+def test_a_map_that_is_too_wide_is_printed_in_pieces_and_loses_nothing() -> None:
+    result = result_of(searched=False, num_lrs=29)
+    narrow = terminal(result, 80)
+    assert narrow.count("peak LR ") >= 2 * 3
+    assert sum(line.count("2.20") for line in narrow.splitlines()) == sum(
+        line.count("2.20") for line in terminal(result, 400).splitlines()
+    )
+    assert "0.064" in narrow
+
+
+def test_the_page_shows_every_seed_of_a_place_and_every_trial() -> None:
+    page = render(result_of(), "html")
+    assert "seed 0 stable 2.10, seed 1 stable 2.20, seed 2 stable 2.30" in page
+    assert "37 steps of warm-up at 0.0015" in page
+    assert page.count("<polyline") >= 6, "a line a warm-up"
+    assert "src=" not in page
