@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError
@@ -69,6 +70,7 @@ class Search:
     live: dict[str, dict[int, optuna.Trial]] = field(default_factory=dict)  # asked for in this process, not told
     beats: dict[str, tuple[int, float]] = field(default_factory=dict)  # of other drivers, and since when it is that
     over: threading.Event | None = None
+    path: Path | None = None  # the run directory that the studies are of
 
     def refine(self, plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSettings) -> list[CellPlan]:
         """Tell what has ended, ask for what is left of the trials; the cells of those that have ended or are ours."""
@@ -88,8 +90,9 @@ class Search:
         return asked
 
     def _open(self, plan: Plan, store: RunStore, settings: RunSettings) -> None:
-        if self.studies:
+        if self.path == store.path:
             return
+        self.path = store.path
         if settings.storage is None and not _fits(plan, store, settings):
             store.set_aside(JOURNAL)  # of other ranges: this run directory was used for another search
         self.studies = {variant: open_study(plan, settings, variant, store) for variant in plan.spec.variant}

@@ -77,9 +77,11 @@ def _opened(name: str, settings: RunSettings, store: RunStore | None) -> optuna.
 
 def _identity(plan: Plan) -> dict[str, Any]:
     """All that decides a trial's objective, and the space of the search."""
-    kept = {**plan.settings, **plan.search, "seeds": plan.spec.seeds, "rules": cell_key(plan.rules)}
-    found: dict[str, Any] = json.loads(json.dumps(kept))
-    return {name: value for name, value in found.items() if name not in ("variant", "search_seed")}
+    spec: Any = plan.spec
+    searched = {name: getattr(spec, name) for name in ("seeds", "optimizer", "warmup", "start_lr", "end_lr")}
+    searched |= {"warmup_steps": [spec.warmup_steps[0], spec.warmup_steps[-1]], "rules": cell_key(plan.rules)}
+    found: dict[str, Any] = json.loads(json.dumps({**plan.settings, **searched}))
+    return found
 
 
 def _storage(settings: RunSettings, store: RunStore | None) -> Any:

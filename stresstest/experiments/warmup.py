@@ -27,6 +27,9 @@ _WHICH = frozenset(
     "depth optimizer warmup warmup_steps start_lr end_lr num_lrs map trials trials_at_once sampler search_seed".split()
 )
 
+# What decides which trials a search asks for, but how many: that is a total, which may grow.
+_SEARCHED = "variant optimizer warmup warmup_steps start_lr end_lr trials_at_once sampler search_seed".split()
+
 
 def plan(spec: WarmupSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
@@ -34,8 +37,7 @@ def plan(spec: WarmupSpec) -> Plan:
     decay = parse_choice(spec.decay, DECAYS).label
     spec = spelled(spec).model_copy(update={"warmup": shapes, "decay": decay})
     points = map_points(spec) if spec.map else []
-    names = ("variant", "optimizer", "warmup", "warmup_steps", "start_lr", "end_lr", "search_seed")
-    search = {name: getattr(spec, name) for name in names} if spec.trials else {}
+    search = {name: getattr(spec, name) for name in _SEARCHED} if spec.trials else {}
     more = Search().refine if spec.trials else no_more
     return make_plan("warmup", spec, [spec.depth], _WHICH, measure_warmup, refine=more, points=points, search=search)
 

@@ -23,11 +23,15 @@ SEEDS, LRS = (0, 1, 5), (1e-3, 1e-2, 1e-4)
 NAMES = [name for name, variant in VARIANTS.items() if "mlp" not in variant.not_in]
 
 
-@pytest.fixture(scope="module")
-def batches() -> Batches:
+def batches_of(size: int) -> Batches:
     pixels, classes = generate_images(0, 200)
     small = pixels[:, :, ::4, ::4].reshape(200, -1)
-    return Batches(ImageTask((small, classes), (small[:50], classes[:50]), 7), CPU)
+    return Batches(ImageTask((small, classes), (small[:50], classes[:50]), size), CPU)
+
+
+@pytest.fixture(scope="module")
+def batches() -> Batches:
+    return batches_of(7)
 
 
 def populate(batches: Batches, variant: str, optimizer: str, rows: Sequence[int], depth: int, width: int) -> Population:
@@ -42,6 +46,20 @@ def advance(population: Population, batches: Batches, rows: Sequence[int], steps
     lr_R = torch.tensor([LRS[row] for row in rows])
     seeds = [SEEDS[row] for row in rows]
     return torch.stack([population.step(batches.batch(seeds, step), lr_R).loss_R for step in range(steps)])
+
+
+@pytest.mark.parametrize("size", [8, 20])
+@pytest.mark.parametrize("depth", [1, 3, 70])
+def test_where_a_row_lies_in_memory_changes_no_bit(size: int, depth: int) -> None:
+    """MKL's products depend on the alignment of their matrices, and no row of these is a whole 64 bytes long."""
+    batches = batches_of(size)
+    together = populate(batches, "residual", "adam", range(3), depth, width=8)
+    assert together.theta_RP.shape[1] % 16
+    advance(together, batches, range(3))
+    for row in range(3):
+        alone = populate(batches, "residual", "adam", [row], depth, width=8)
+        advance(alone, batches, [row])
+        assert torch.equal(alone.theta_RP[0], together.theta_RP[row])
 
 
 @pytest.mark.parametrize("name", NAMES)

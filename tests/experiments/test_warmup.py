@@ -111,7 +111,8 @@ def test_a_larger_map_trains_only_what_is_new() -> None:
 
 def test_the_identity_of_a_search_is_its_space_and_not_its_length() -> None:
     search = {"map": False, "trials": 5}
-    assert planned(**search).identity == planned(**search | {"trials": 9, "sampler": "random"}).identity
+    assert planned(**search).identity == planned(**search | {"trials": 9}).identity
+    assert planned(**search).identity != planned(**search, sampler="random").identity
     assert planned(**search).identity != planned(**search, end_lr=0.64).identity
     assert planned(**search).identity != planned(**search, search_seed=1).identity
 
