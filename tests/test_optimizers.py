@@ -43,8 +43,13 @@ def tensors_of(row_P: Tensor) -> list[Tensor]:
     return [part.view(shape) for part, shape in zip(parts, SHAPES, strict=True)]
 
 
-def torch_optim(kind: type[torch.optim.Optimizer], weight_decay: float = 0.0, **options: Any) -> Reference:
-    """A torch optimizer with weight decay on the matrices only."""
+def torch_optim(
+    kind: type[torch.optim.Optimizer],
+    weight_decay: float = 0.0,
+    start: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None,
+    **options: Any,
+) -> Reference:
+    """A torch optimizer with weight decay on the matrices only; `start` is called with its first gradients there."""
 
     def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
         weights = [nn.Parameter(tensor.clone()) for tensor in tensors_of(row_P)]
@@ -54,9 +59,11 @@ def torch_optim(kind: type[torch.optim.Optimizer], weight_decay: float = 0.0, **
         ]
         optimizer = kind(groups, lr=lr, **options)  # type: ignore[call-arg]  # each kind has its own options
         rows = []
-        for grad_P in grad_TP:
+        for step, grad_P in enumerate(grad_TP):
             for weight, gradient in zip(weights, tensors_of(grad_P), strict=True):
                 weight.grad = gradient.clone()
+            if step == 0:
+                start(optimizer)
             optimizer.step()
             rows.append(torch.cat([weight.detach().flatten() for weight in weights]))
         return torch.stack(rows)
@@ -110,30 +117,16 @@ def lion(beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> 
 
 
 def gi_adam(weight_decay: float = 0.0, **options: Any) -> Reference:
-    """torch's Adam, whose state is set to v = g^2 (Kalra & Barkeshli 2024) before its first step."""
+    """torch's Adam, whose v is the first g^2 (Kalra & Barkeshli 2024) before it takes a step."""
 
-    def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
-        weights = [nn.Parameter(tensor.clone()) for tensor in tensors_of(row_P)]
-        groups = [
-            {"params": weights[:2], "weight_decay": weight_decay},
-            {"params": weights[2:], "weight_decay": 0.0},
-        ]
-        optimizer, rows = torch.optim.Adam(groups, lr=lr, **options), []
-        for weight, gradient, decays in zip(weights, tensors_of(grad_TP[0]), DECAYS, strict=True):
-            first = gradient + weight_decay * weight.detach() if decays else gradient
-            optimizer.state[weight] = {
-                "step": torch.tensor(0.0, dtype=torch.float64),
-                "exp_avg": torch.zeros_like(gradient),
-                "exp_avg_sq": first**2,
-            }
-        for grad_P in grad_TP:
-            for weight, gradient in zip(weights, tensors_of(grad_P), strict=True):
-                weight.grad = gradient.clone()
-            optimizer.step()
-            rows.append(torch.cat([weight.detach().flatten() for weight in weights]))
-        return torch.stack(rows)
+    def start(optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                first = weight.grad + group["weight_decay"] * weight.detach()
+                zeros = {"step": torch.tensor(0.0, dtype=torch.float64), "exp_avg": torch.zeros_like(first)}
+                optimizer.state[weight] = {**zeros, "exp_avg_sq": first**2}
 
-    return run
+    return torch_optim(torch.optim.Adam, weight_decay, start, **options)
 
 
 ADAM: dict[str, OptionValue] = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.1}
