@@ -127,7 +127,7 @@ def _needs(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
         parts.append(f"and at {_range(never)} no warm-up up to {_longest(trend)} steps is enough")
     elif max(known) == max(needs):
         parts[-1] += ", the top of the range"
-    seeds = next(iter(trend.min_warmup.values())).n
+    seeds = max(summary.n for summary in trend.min_warmup.values())
     text = f"{arm_name(trend, spec)} needs {', '.join(parts)} (median of {seeds} seed{'s' * (seeds > 1)})."
     yield Finding(kind="min-warmup", subject=trend.variant, text=text)
 
@@ -175,14 +175,20 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any])
         paired = summarise("warmup_sensitivity", differences)
         more, less, sign = (one, other, 1.0) if (paired.median.low or 0.0) >= 0 else (other, one, -1.0)
         values = sorted(sign * value.low for value in differences.values() if value.low is not None)
-        sure = "with every seed" if values[0] > 0 else "not with every seed"
-        sizes = [trend.metrics["warmup_sensitivity"] for trend in (more, less)]
-        text = (
-            f"The loss of {arm_name(more, spec)} depends more on the warm-up than that of {arm_name(less, spec)}, "
-            f"{sure}: warmup_sensitivity {middle(sizes[0])} and {middle(sizes[1])} nats, paired difference "
-            f"{number(statistics.median(values))} ({number(values[0])}..{number(values[-1])} over {len(values)} "
-            f"seed{'s' * (len(values) > 1)})."
+        names = [arm_name(trend, spec) for trend in (more, less)]
+        sizes = [middle(trend.metrics["warmup_sensitivity"]) for trend in (more, less)]
+        numbers = (
+            f"warmup_sensitivity {sizes[0]} and {sizes[1]} nats, paired difference {number(statistics.median(values))} "
+            f"({number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)})."
         )
+        if values[0] > 0:
+            text = (
+                f"With every seed the loss of {names[0]} depends more on the warm-up than that of {names[1]}: {numbers}"
+            )
+        else:
+            text = (
+                f"Whose loss depends more on the warm-up, that of {names[0]} or of {names[1]}, is not told: {numbers}"
+            )
         yield Finding(kind="compared-sensitivity", subject=f"{more.variant},{less.variant}", text=text)
 
 

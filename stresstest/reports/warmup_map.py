@@ -184,7 +184,8 @@ def _shares(row: TrendRow) -> str:
 
 def legend(result: Result) -> str:
     """How to read the maps."""
-    metric = next((m for trend in result.trends for m in trend.min_warmup.values()), None)
+    metrics = [metric for row in result.summary for metric in row.metrics.values()]
+    metric = max(metrics, key=lambda metric: metric.n, default=None)
     seeds = len(result.spec["seeds"])
     sure = (
         f"In brackets intervals over {metric.n} seeds, which cover the median {metric.coverage:.0%} of the time."

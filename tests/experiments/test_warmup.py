@@ -223,9 +223,19 @@ def test_the_findings_say_who_needs_how_much_and_compare_seed_by_seed() -> None:
         == "At 0.2 post-ln needs at least 10 warm-up steps; pre-ln needs none (medians over seeds)."
     )
     assert "needs no warm-up at 0.1, at least 10 steps at 0.2, and at 0.4 no warm-up up to 20" in text["min-warmup"]
-    assert "post-ln depends more on the warm-up than that of pre-ln, with every seed" in text["compared-sensitivity"]
+    compared = text["compared-sensitivity"]
+    assert compared.startswith("With every seed the loss of post-ln depends more on the warm-up than that of pre-ln: ")
     own = [finding.text for finding in findings if finding.subject == "pre-ln"]
     assert any("pre-ln needs no warm-up at 0.1 to 0.4, the top of the range" in text for text in own)
+
+
+def test_a_difference_that_not_every_seed_has_is_not_told() -> None:
+    mixed = {place: [by[0], 3.0, 3.0] for place, by in NEEDS_WARMUP.items()}
+    other = {place: [3.0, by[1], 3.0] for place, by in NEEDS_WARMUP.items()}
+    _, _, findings = reduced(("post-ln", mixed), ("pre-ln", other))
+    [text] = [finding.text for finding in findings if finding.kind == "compared-sensitivity"]
+    assert "is not told: " in text
+    assert "(-" in text
 
 
 def test_a_longer_warm_up_that_breaks_is_a_finding_and_one_that_is_slow_is_none() -> None:
