@@ -182,13 +182,9 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any])
             f"({number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)})."
         )
         if values[0] > 0:
-            text = (
-                f"With every seed the loss of {names[0]} depends more on the warm-up than that of {names[1]}: {numbers}"
-            )
+            text = f"With every seed {names[0]}'s loss depends more on the warm-up than {names[1]}'s: {numbers}"
         else:
-            text = (
-                f"Whose loss depends more on the warm-up, that of {names[0]} or of {names[1]}, is not told: {numbers}"
-            )
+            text = f"Whose loss depends more on the warm-up, {names[0]}'s or {names[1]}'s, is not told: {numbers}"
         yield Finding(kind="compared-sensitivity", subject=f"{more.variant},{less.variant}", text=text)
 
 

@@ -224,7 +224,7 @@ def test_the_findings_say_who_needs_how_much_and_compare_seed_by_seed() -> None:
     )
     assert "needs no warm-up at 0.1, at least 10 steps at 0.2, and at 0.4 no warm-up up to 20" in text["min-warmup"]
     compared = text["compared-sensitivity"]
-    assert compared.startswith("With every seed the loss of post-ln depends more on the warm-up than that of pre-ln: ")
+    assert compared.startswith("With every seed post-ln's loss depends more on the warm-up than pre-ln's: ")
     own = [finding.text for finding in findings if finding.subject == "pre-ln"]
     assert any("pre-ln needs no warm-up at 0.1 to 0.4, the top of the range" in text for text in own)
 
