@@ -10,6 +10,7 @@ every driver reports all trials; the cells in the run directory stay the record.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import threading
@@ -93,8 +94,10 @@ class Search:
         if self.path == store.path:
             return
         self.path = store.path
-        if settings.storage is None and not _fits(plan, store, settings):
-            store.set_aside(JOURNAL)  # of other ranges: this run directory was used for another search
+        if settings.storage is None:
+            _drop_cut_line(store.path / JOURNAL)
+            if not _fits(plan, store, settings):
+                store.set_aside(JOURNAL)  # of other ranges: this run directory was used for another search
         self.studies = {variant: open_study(plan, settings, variant, store) for variant in plan.spec.variant}
         if settings.storage is not None:
             self.over = threading.Event()
@@ -232,6 +235,12 @@ class _OneStudy:
 
     def _at(self, where: Mapping[str, Any]) -> list[CellPlan]:
         return [self.plan.cell(self.variant, self.spec.depth, seed, where) for seed in self.spec.seeds]
+
+
+def _drop_cut_line(journal: Path) -> None:
+    """What a driver was killed in writing: Optuna would go on in the middle of the line."""
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _fits(plan: Plan, store: RunStore, settings: RunSettings) -> bool:

@@ -147,6 +147,19 @@ def test_an_interrupted_batch_is_asked_for_again_and_no_trial_stays_running(tmp_
     assert failed == retried
 
 
+@pytest.mark.parametrize("damage", [1, 10, 60, 200, 400, "garbage"])
+def test_a_journal_that_was_cut_or_spoilt_costs_no_cell_and_the_total_is_right(
+    tmp_path: Path, damage: int | str
+) -> None:
+    cells = searched(tmp_path, planned(trials=4))
+    journal, lines = tmp_path / "study.journal", (tmp_path / "cells.jsonl").read_text()
+    journal.write_bytes(damage.encode() if isinstance(damage, str) else journal.read_bytes()[:-damage])
+    again = searched(tmp_path, planned(trials=4))
+    assert {cell.key for cell in again} == {cell.key for cell in cells}
+    assert (tmp_path / "cells.jsonl").read_text() == lines
+    assert len(complete(trials_of(tmp_path))) == 4
+
+
 COMMAND = (
     "import sys; from stresstest.cli import run; sys.exit(run(sys.argv[1:]))",
     *"warmup --variant post-ln --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 4 --train-steps 20".split(),
