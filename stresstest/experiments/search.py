@@ -33,6 +33,7 @@ from stresstest.experiments.study import (
     quiet,
     sampler,
     space,
+    storage_errors,
 )
 from stresstest.experiments.warmup_map import map_points, notes, objective, untrained
 from stresstest.results import Cell
@@ -69,14 +70,14 @@ class Search:
 
     studies: dict[str, optuna.Study] = field(default_factory=dict)  # by variant
     live: dict[str, dict[int, optuna.Trial]] = field(default_factory=dict)  # asked for in this process, not told
-    beats: dict[str, tuple[int, float]] = field(default_factory=dict)  # of other drivers, and since when it is that
+    beats: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)  # by variant and driver, since when
     over: threading.Event | None = None
     path: Path | None = None  # the run directory that the studies are of
 
     def refine(self, plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSettings) -> list[CellPlan]:
         """Tell what has ended, ask for what is left of the trials; the cells of those that have ended or are ours."""
         ended = {cell.key: cell for cell in cells}
-        with quiet():
+        with quiet(), storage_errors(settings):
             self._open(plan, store, settings)
             shared = settings.storage is not None
             studies = [_OneStudy(self, plan, store, shared, variant, ended) for variant in plan.spec.variant]
@@ -137,23 +138,30 @@ class _OneStudy:
 
     def _tell(self) -> None:
         """Hand in the trials whose cells have all ended."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
         for number, trial in list(self.live.items()):
             cells = [self.ended.get(cell.key) for cell in self._cells(trial.params)]
             found = [cell for cell in cells if cell is not None]
             if len(found) < len(cells):
                 continue
             del self.live[number]
-            failed = any(cell.status != "done" for cell in found)
-            for name, value in notes(found).items():
-                trial.set_user_attr(name, value)
-            if self.shared:
-                trial.set_user_attr("cells", [cell.model_dump_json() for cell in found])
-            if failed:
-                trial.set_user_attr("failed", True)
-            else:
-                trial.set_constraint(LIMIT, untrained(found))
-            with suppress(ValueError):  # another driver took us for lost: what it finds there is the same
-                self.study.tell(number, state=_state("FAIL")) if failed else self.study.tell(number, objective(found))
+            with suppress(
+                ValueError, UpdateFinishedTrialError
+            ):  # another driver took us for lost: it finds the same there
+                self._hand_in(trial, found)
+
+    def _hand_in(self, trial: optuna.Trial, cells: Sequence[Cell]) -> None:
+        for name, value in notes(cells).items():
+            trial.set_user_attr(name, value)
+        if self.shared:
+            trial.set_user_attr("cells", [cell.model_dump_json() for cell in cells])
+        if any(cell.status != "done" for cell in cells):
+            trial.set_user_attr("failed", True)
+            self.study.tell(trial.number, state=_state("FAIL"))
+        else:
+            trial.set_constraint(LIMIT, untrained(cells))
+            self.study.tell(trial.number, objective(cells))
 
     def _reclaim(self) -> None:
         """Fail the running trials that nobody trains, and have their settings asked for again."""
@@ -172,10 +180,10 @@ class _OneStudy:
 
     def _is_lost(self, driver: str) -> bool:
         beat, now = int(self.study.user_attrs.get(f"beat {driver}", 0)), time.monotonic()
-        last, since = self.search.beats.get(driver, (-1, now))
+        last, since = self.search.beats.get((self.variant, driver), (-1, now))
         if beat != last:
             last, since = beat, now
-        self.search.beats[driver] = last, since
+        self.search.beats[self.variant, driver] = last, since
         return now - since > LOST_SECONDS
 
     def _take_over(self) -> list[FrozenTrial]:
@@ -213,8 +221,10 @@ class _OneStudy:
 
     @property
     def waits(self) -> bool:
-        """Whether other drivers' trials are under way, or waiting to be done again."""
-        return self.shared and any(not trial.state.is_finished() for trial in self._trials())
+        """Whether other drivers' trials are under way."""
+        return self.shared and any(
+            trial.state.name == "RUNNING" and trial.number not in self.live for trial in self._trials()
+        )
 
     def _learn_from_the_map(self) -> None:
         """Tell the sampler what the map found, once."""

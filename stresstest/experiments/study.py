@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, StorageError
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup_map import notes, objective, point, untrained
 from stresstest.results import Cell
@@ -39,6 +39,20 @@ def quiet() -> Iterator[Any]:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield optuna
     optuna.logging.set_verbosity(before)
+
+
+@contextmanager
+def storage_errors(settings: RunSettings) -> Iterator[None]:
+    """A storage that fails during a search is a `StorageError`."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise StorageError(
+            f"storage {_shown(settings)} failed during the search ({_reason(error)}); the cells that have ended are saved"
+        ) from None
 
 
 def open_study(plan: Plan, settings: RunSettings, variant: str, store: RunStore | None = None) -> optuna.Study:
@@ -70,9 +84,14 @@ def _opened(name: str, settings: RunSettings, store: RunStore | None) -> optuna.
             if isinstance(error, IntegrityError | ProgrammingError) and attempt + 1 < _ATTEMPTS:
                 time.sleep(1.0)
                 continue
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise ConfigError(f"storage {_shown(settings)} cannot be used: {reason}; check --storage") from None
+            raise ConfigError(f"storage {_shown(settings)} cannot be used: {_reason(error)}; check --storage") from None
     raise AssertionError("the last attempt returns or raises")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what a database or its driver says."""
+    original = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
+    return (str(original).strip().splitlines() or [type(original).__name__])[0]
 
 
 def _identity(plan: Plan) -> dict[str, Any]:

@@ -22,10 +22,13 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from stresstest.cli import run
 from stresstest.experiments import search
+from stresstest.experiments.plan import CellPlan
+from stresstest.results import Cell
 
 SEARCH = (
     "warmup --variant post-ln --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 4 --train-steps 20 "
@@ -216,20 +219,67 @@ def test_a_storage_that_cannot_serve_is_one_line(
     assert not (tmp_path / ".stresstest").exists()
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_a_server_that_goes_away_during_a_search_costs_nothing_that_was_finished(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = search._OneStudy.cells
+
+    def cells(self: search._OneStudy) -> list[CellPlan]:
+        if self.ended:
+            raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly\nmore"))
+        return asked(self)
+
+    monkeypatch.setattr(search._OneStudy, "cells", cells)
+    line = [*SEARCH, "--storage", server, "--study", "gone", "--run-dir", str(Path.cwd() / "here")]
+    assert run(line) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "failed during the search (server closed the connection unexpectedly); the cells" in err
+    assert "to go on once it can: stresstest warmup" in err
+    monkeypatch.undo()
+    assert run(line) == 0
+    assert len(complete(study_of(server, "gone").trials)) == 10
+
+
+def one_study(variant: str, study: optuna.Study, of: search.Search) -> search._OneStudy:
+    """A study of a variant by itself, without a run."""
+    one = object.__new__(search._OneStudy)
+    one.search, one.study, one.variant, one.shared, one.live = of, study, variant, True, {}
+    return one
+
+
 def test_a_driver_is_lost_once_its_beat_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(search.time, "monotonic", lambda: now[0])
-    one = object.__new__(search._OneStudy)
-    one.search, one.study = search.Search(), optuna.create_study()
+    of = search.Search()
+    one, other = (one_study(variant, optuna.create_study(), of) for variant in ("post-ln", "pre-ln"))
     one.study.set_user_attr("beat them", 1)
+    other.study.set_user_attr("beat them", 0)  # it died between the two
     assert not one._is_lost("them")
     now[0] += search.LOST_SECONDS
     one.study.set_user_attr("beat them", 2)
     assert not one._is_lost("them"), "it lives"
+    assert not other._is_lost("them")
     now[0] += search.LOST_SECONDS
     assert not one._is_lost("them")
+    assert not other._is_lost("them")
     now[0] += 1.0
     assert one._is_lost("them")
+    assert other._is_lost("them")
+
+
+def test_what_a_driver_hands_in_that_was_taken_for_lost_is_let_go() -> None:
+    one = one_study("post-ln", optuna.create_study(), search.Search())
+    trial = one.study.ask({"peak_lr": optuna.distributions.FloatDistribution(0.01, 1.0, log=True)})
+    one.study.tell(trial.number, state=TrialState.FAIL)  # by another driver, meanwhile
+    cell = Cell(key="k", variant="post-ln", depth=1, seed=0, status="done", recipe={"outcome": "stable", "loss": 2.0})
+    one.live, one.ended = {trial.number: trial}, {"k": cell}
+    one._cells = lambda params: [CellPlan("k", "post-ln", 1, 0)]  # type: ignore[method-assign]  # of this one trial
+    one._tell()
+    assert one.live == {}
+    assert one.study.trials[0].state == TrialState.FAIL
+    assert not one.waits
 
 
 @pytest.mark.usefixtures("elsewhere")
