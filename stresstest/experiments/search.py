@@ -146,9 +146,8 @@ class _OneStudy:
             if len(found) < len(cells):
                 continue
             del self.live[number]
-            with suppress(
-                ValueError, UpdateFinishedTrialError
-            ):  # another driver took us for lost: it finds the same there
+            # Another driver may have taken us for lost: it finds the same there.
+            with suppress(ValueError, UpdateFinishedTrialError):
                 self._hand_in(trial, found)
 
     def _hand_in(self, trial: optuna.Trial, cells: Sequence[Cell]) -> None:

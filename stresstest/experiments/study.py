@@ -51,7 +51,7 @@ def storage_errors(settings: RunSettings) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         raise StorageError(
-            f"storage {_shown(settings)} failed during the search ({_reason(error)}); the cells that have ended are saved"
+            f"storage {_shown(settings)} failed during the search ({_reason(error)}); the cells that ended are saved"
         ) from None
 
 

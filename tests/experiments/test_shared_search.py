@@ -231,12 +231,15 @@ def test_a_server_that_goes_away_during_a_search_costs_nothing_that_was_finished
         return asked(self)
 
     monkeypatch.setattr(search._OneStudy, "cells", cells)
-    line = [*SEARCH, "--storage", server, "--study", "gone", "--run-dir", str(Path.cwd() / "here")]
+    folder = Path.cwd() / "here"
+    line = [*SEARCH, "--storage", server, "--study", "gone", "--run-dir", str(folder)]
     assert run(line) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "failed during the search (server closed the connection unexpectedly); the cells" in err
     assert "to go on once it can: stresstest warmup" in err
+    assert '--storage "$STRESSTEST_STORAGE" --study gone' in err
+    assert "secret" not in err + (folder / "manifest.json").read_text()
     monkeypatch.undo()
     assert run(line) == 0
     assert len(complete(study_of(server, "gone").trials)) == 10
