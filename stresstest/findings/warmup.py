@@ -124,7 +124,9 @@ def _needs(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
         for steps, alike in groupby(known.items(), key=lambda item: item[1])
     ]
     if never:
-        parts.append(f"and at {_range(never)} no warm-up up to {_longest(trend)} steps is enough")
+        longest = _longest(trend)
+        lacks = f"no warm-up up to {longest} steps is enough" if longest else "does not train without one"
+        parts.append(f"and at {_range(never)} {lacks}")
     elif max(known) == max(needs):
         parts[-1] += ", the top of the range"
     seeds = max(summary.n for summary in trend.min_warmup.values())

@@ -44,7 +44,8 @@ def print_warmup(result: Result, console: Console) -> None:
         paragraph(console, legend(result), style="dim")
         console.print()
         console.print(_table("variant", over_lrs_rows(result), console.width))
-        console.print(_table("over warm-ups", over_warmups_rows(result), console.width))
+        if over_warmups := over_warmups_rows(result):
+            console.print(_table("over warm-ups", over_warmups, console.width))
         paragraph(console, sensitivity_legend(), style="dim")
         console.print()
     if result.searches:

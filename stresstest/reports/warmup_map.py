@@ -103,7 +103,9 @@ def over_lrs_rows(result: Result) -> Rows:
 
 
 def over_warmups_rows(result: Result) -> Rows:
-    """What each arm comes to over the warm-ups."""
+    """What each arm comes to over the warm-ups; nothing where there is one."""
+    if len(result.spec["warmup_steps"]) == 1:
+        return []
     return [
         (
             arm_name(row, result.spec),

@@ -74,6 +74,8 @@ EVERY: dict[str, dict[str, Any]] = {
     "many LRs": {"num_lrs": 15},
     "arms": {"optimizer": "adam,radam", "warmup": "linear,cosine"},
     "one seed": {"seeds": "0,"},
+    "one warm-up": {"warmup_steps": "10", "searched": False},
+    "none": {"warmup_steps": "0", "searched": False, "optimizer": "adam,radam"},
     "all fails": {"fails": True, "searched": False},
 }
 
