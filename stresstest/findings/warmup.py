@@ -178,16 +178,21 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any])
         more, less, sign = (one, other, 1.0) if (paired.median.low or 0.0) >= 0 else (other, one, -1.0)
         values = sorted(sign * value.low for value in differences.values() if value.low is not None)
         names = [arm_name(trend, spec) for trend in (more, less)]
-        sizes = [middle(trend.metrics["warmup_sensitivity"]) for trend in (more, less)]
+        sizes = [f"{middle(t.metrics['warmup_sensitivity'])} over LRs of {_range(_window(t))}" for t in (more, less)]
         numbers = (
-            f"warmup_sensitivity {sizes[0]} and {sizes[1]} nats, paired difference {number(statistics.median(values))} "
-            f"({number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)})."
+            f"warmup_sensitivity is {sizes[0]} and {sizes[1]}; paired difference {number(statistics.median(values))} "
+            f"nats ({number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)})."
         )
         if values[0] > 0:
             text = f"With every seed {names[0]}'s loss depends more on the warm-up than {names[1]}'s: {numbers}"
         else:
             text = f"Whose loss depends more on the warm-up, {names[0]}'s or {names[1]}'s, is not told: {numbers}"
         yield Finding(kind="compared-sensitivity", subject=f"{more.variant},{less.variant}", text=text)
+
+
+def _window(trend: TrendRow) -> list[float]:
+    """The peak LRs that some warm-up trains, in most seeds."""
+    return sorted({place.peak_lr for place in trend.map if _trains(place)})
 
 
 def _shares(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
