@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,40 @@ def _parse_option(what: str, key: str, text: str, default: OptionValue) -> Optio
         below = "below 1" if share else "finite"
         raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
     return value
+
+
+def split_settings(text: str) -> tuple[str, ...]:
+    """Split `a=1,b=x,y` at the commas that start a new KEY=."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and "=" not in piece:
+            parts[-1] += "," + piece
+        elif piece.strip():
+            parts.append(piece.strip())
+    return tuple(parts)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as the arguments of a call: numbers, true, false and none are read as such."""
+    words: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"set '{text}' is no argument; give KEY=VALUE, e.g. n_layer=4")
+        if key in found:
+            raise ValueError(f"set gives '{key}' twice; keep one")
+        found[key] = words[value.lower()] if value.lower() in words else _number_or_text(value)
+    return found
+
+
+def _number_or_text(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def parse_depths(text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from stresstest.choices import exact
 from stresstest.errors import ConfigError
-from stresstest.model_specs import MODELS
+from stresstest.model_specs import kind_of
 from stresstest.options import ALL_FIELDS, flag
 from stresstest.running import Request
 from stresstest.runs.settings import RunSettings
@@ -129,7 +129,7 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
         if name in given and given[name][0] not in (None, ""):
             words += _words(name, given[name][0])
     sources = dict.fromkeys(SPECS[command].model_fields, "built in")
-    sources |= dict.fromkeys(MODELS[spec.model].defaults, f"model {spec.model}")
+    sources |= dict.fromkeys(kind_of(spec.model).defaults, f"model {spec.model}")
     sources |= dict.fromkeys(PROFILES[profile], f"profile {profile}")
     return Request(
         command=command,

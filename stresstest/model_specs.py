@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stresstest.choices import parse_seeds, split_choices
-from stresstest.tables import Table
+from stresstest.choices import parse_seeds, parse_settings, split_choices, split_settings
+from stresstest.tables import Table, did_you_mean
 
 
 class Spec(BaseModel):
@@ -66,12 +66,42 @@ MODELS: Table[ModelKind] = Table(
 )
 
 
-class ShapeSpec(Spec):
-    """The shape of a built-in model, but for its depth."""
+AS_BUILT = "as-built"  # the variant of a factory that takes none
 
-    model: Literal["decoder", "encoder", "mlp"] = Field(
-        "decoder", description="Built-in architecture: decoder, encoder (without training) or mlp."
+_OWN = ModelKind(
+    "own",
+    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+    "",
+    task="",
+    lacks=frozenset({"norm", "heads", "ffn_width", "activation", "tied", "qk_norm", "qkv_gain"}),
+    defaults={"variant": (AS_BUILT,)},
+)
+
+
+def is_own(model: str) -> bool:
+    """Whether a model is the user's, and no built-in one."""
+    return ":" in model
+
+
+def kind_of(model: str) -> ModelKind:
+    """What settings depend on, of a built-in model or the user's own."""
+    return _OWN if is_own(model) else MODELS[model]
+
+
+class ShapeSpec(Spec):
+    """The shape of a model, but for its depth."""
+
+    model: str = Field(
+        "decoder",
+        description="Built-in architecture: decoder, encoder (without training) or mlp; or your own, "
+        "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     )
+    set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
+    batch_fn: str = Field(
+        "", description="Function batch(step, batch_size, generator) of your own model's data, if not in its file."
+    )
+    loss_fn: str = Field("", description="Function loss_fn(model, batch) of your own model, if not in its file.")
+    optimizer_fn: str = Field("", description="Function optimizer(params, lr) of your own model, if not in its file.")
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
         "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
     )
@@ -89,21 +119,41 @@ class ShapeSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
-        if not isinstance(settings, Mapping) or settings.get("model", "decoder") not in MODELS:
+        model = settings.get("model", "decoder") if isinstance(settings, Mapping) else None
+        if not isinstance(model, str) or not (is_own(model) or model in MODELS):
             return settings  # the field's own check complains
-        defaults = MODELS[settings.get("model", "decoder")].defaults
+        defaults = kind_of(model).defaults
         return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, model: str) -> str:
+        if not is_own(model) and model not in MODELS:
+            hint = f"; is it {model}:FUNCTION?" if "." in model else did_you_mean(model, MODELS)
+            raise ValueError(f"no such model{hint}")
+        return model
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _split_settings(cls, value: Any) -> Any:
+        return split_settings(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settings_mean_something_to_the_model(self) -> Self:
-        for name in sorted(MODELS[self.model].lacks):
+        for name in sorted(kind_of(self.model).lacks):
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is no setting of model {self.model}; leave it out")
+                remedy = f"use set {name}=..., if its factory takes it" if is_own(self.model) else "leave it out"
+                raise ValueError(f"{name} is no setting of model {self.model}; {remedy}")
+        if not is_own(self.model):
+            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for a model of your own, FILE.py:FACTORY; {self.model} is built in")
+        parse_settings(self.set)
         return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if "heads" not in MODELS[self.model].lacks and self.width % self.heads:
+        if "heads" not in kind_of(self.model).lacks and self.width % self.heads:
             near = [h for h in range(1, self.width + 1) if self.width % h == 0]
             nearest = min(near, key=lambda h: abs(h - self.heads))
             raise ValueError(
@@ -177,7 +227,7 @@ class TrainingSpec(ShapeSpec):
 
     @model_validator(mode="after")
     def _task_is_the_models(self) -> Self:
-        if self.task != MODELS[self.model].task:
+        if not is_own(self.model) and self.task != MODELS[self.model].task:
             raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
         return self
 
@@ -187,6 +237,6 @@ class OneDepthSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> Self:
-        if not MODELS[self.model].trains:
+        if not kind_of(self.model).trains:
             raise ValueError(f"model {self.model} has no task to train on yet; use --model decoder")
         return self

@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.findings.words import cell_name
-from stresstest.model_specs import MODELS, TrainingSpec
+from stresstest.model_specs import TrainingSpec, kind_of
 from stresstest.reports.output import console, parse_output, render
 from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
@@ -142,6 +142,9 @@ def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]
 def plan_experiment(request: Request) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     plan: Plan = _experiment(request.command).plan(request.spec)
+    if plan.own is not None and not request.quiet:
+        for note in plan.own.notes:
+            console(stderr=True).print(note, markup=False, soft_wrap=True)
     if request.settings.storage and request.command == "warmup":
         from stresstest.experiments.search import check_storage
 
@@ -269,7 +272,7 @@ def print_plan(plan: Plan, request: Request) -> int:
     from stresstest.engine.memory import gib
 
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
-    for name, value in plan.spec.model_dump(exclude=set(MODELS[plan.spec.model].lacks)).items():
+    for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         table.add_row(name, shown, request.sources[name])
     out = console()

@@ -13,7 +13,7 @@ import yaml
 
 from stresstest.choices import parse_choice, split_choices
 from stresstest.errors import ConfigError
-from stresstest.model_specs import TrainingSpec
+from stresstest.model_specs import TrainingSpec, is_own
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.schedules import DECAYS, WARMUPS
@@ -305,7 +305,10 @@ def _unknown_names(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "warmup": WARMUPS,
         "decay": DECAYS,
     }
+    own = is_own(str(given.get("model", "")))
     for setting, table in tables.items():
+        if own and setting in ("variant", "optimizer"):
+            continue  # its factory knows
         texts = given.get(setting, ())
         for text in split_choices(texts) if isinstance(texts, str) else texts:
             if isinstance(text, str) and text != "all":

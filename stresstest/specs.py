@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stresstest.choices import MANY_DEPTHS, parse_depths, split_choices
 from stresstest.errors import ConfigError
-from stresstest.model_specs import MODELS, OneDepthSpec, Spec, TrainingSpec
+from stresstest.model_specs import OneDepthSpec, Spec, TrainingSpec, kind_of
 from stresstest.tables import did_you_mean
 
 
@@ -118,7 +118,7 @@ class DepthSweepSpec(BoundarySpec):
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> Self:
-        if not MODELS[self.model].trains and not self.init_only:
+        if not kind_of(self.model).trains and not self.init_only:
             raise ValueError(f"model {self.model} has no task to train on yet; use --init-only")
         return self
 

@@ -53,17 +53,21 @@ class Readings:
 class Population:
     """The replicas `seeds`, freshly initialised (a seed may stand in several rows)."""
 
+    model: Model
+
     def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
+        rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
+        self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
+
+    def _begin(self, model: Model, theta_RP: Tensor, training: Training) -> None:
         self.model = model
         self.training = training
-        rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
-        theta_RP = torch.stack([rows[seed] for seed in seeds]).to(training.device)
         self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
         decays = {**training.optimizer.options, **training.options}.get("weight_decay", 0.0)
         self._decay_P = model.layout.decay_mask().to(training.device) if decays else theta_RP.new_empty(0)
         self._segments = model.layout.segments()
-        self._step_R1 = torch.zeros(len(seeds), 1, dtype=torch.float64, device=training.device)
-        self._scale_R = torch.full((len(seeds),), FIRST_LOSS_SCALE, device=training.device)
+        self._step_R1 = torch.zeros(len(theta_RP), 1, dtype=torch.float64, device=training.device)
+        self._scale_R = torch.full((len(theta_RP),), FIRST_LOSS_SCALE, device=training.device)
         self._since_skip_R = torch.zeros_like(self._scale_R)
         self._in_parts = training.optimizer.elementwise and training.device.type == "cpu"
         self._attach(theta_RP)
@@ -73,26 +77,24 @@ class Population:
         """R, the rows still in training."""
         return self.theta_RP.shape[0]
 
-    def profile(self, inputs: Tensor) -> None:
+    def profile(self, batch: Batch) -> None:
         """The variant's measurement at initialisation, if it has one (Admin)."""
         if self.model.variant.profiled:
             with torch.no_grad():
-                profile(self.model, self.model.layout.unbind(self._leaves), inputs)
+                profile(self.model, self.model.layout.unbind(self._leaves), batch.inputs)
 
-    def evaluate(self, batch: Batch) -> Tensor:
-        """The loss of each replica on a batch, [R], without training."""
+    def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
+        """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
+
+        The built-in models know no difference.
+        """
         with torch.no_grad(), self._autocast():
             return self.model.loss(self._leaves, batch.inputs, batch.targets)
 
     def step(self, batch: Batch, lr_R: Tensor) -> Readings:
         """One optimizer step of every replica, each at its own learning rate."""
-        with self._autocast():
-            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
         scaled = self.training.dtype == torch.float16
-        total = (loss_R * self._scale_R if scaled else loss_R).sum()
-        gradients = torch.autograd.grad(total, list(self._leaves.values()))
-        self.model.layout.gather(gradients, self._grads)
-        loss_R = loss_R.detach()
+        loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
         grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1)
@@ -132,9 +134,22 @@ class Population:
         self._since_skip_R = state["since_skip_R"].to(device)
         self._attach(state["theta_RP"].to(device))
 
+    def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
+        """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
+        with self._autocast():
+            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
+        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
+        gradients = torch.autograd.grad(total, list(self._leaves.values()))
+        self.model.layout.gather(gradients, self._grads)
+        return loss_R.detach()
+
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = _aligned_rows(theta_RP)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Let the model's parameters and gradients be these matrices."""
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
 
@@ -177,6 +192,9 @@ class Population:
         self._update(lr_R)
         for matrix, old in zip(matrices, before, strict=True):
             matrix.copy_(torch.where(skipped_R[:, None], old, matrix))
+        self._adapt_scale(skipped_R)
+
+    def _adapt_scale(self, skipped_R: Tensor) -> None:
         self._since_skip_R = torch.where(skipped_R, 0.0, self._since_skip_R + 1.0)
         grows_R = self._since_skip_R == _SCALE_GROWTH_STEPS
         self._since_skip_R = torch.where(grows_R, 0.0, self._since_skip_R)

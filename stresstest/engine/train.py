@@ -44,6 +44,16 @@ class Batches:
         self._arrays = {stream: _to_device(task.arrays(stream), device) for stream in (TRAINING, VALIDATION)}
         self._log_prior = torch.from_numpy(task.log_prior).float().to(device)
 
+    @property
+    def baseline_loss(self) -> float:
+        """Loss of the best constant predictor; NaN where none is known."""
+        return self.task.baseline_loss
+
+    @property
+    def chance_loss(self) -> float:
+        """Loss of a uniform guess; NaN where nothing is known of it."""
+        return self.task.chance_loss
+
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Batch:
         """Each replica's batch, [R, B, ...]."""
         places = torch.from_numpy(self.task.places(seeds, step, stream))
@@ -67,17 +77,18 @@ def initial_parameters(model: Model, seed: int, batches: Batches) -> Tensor:
 
 def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
     """Run the variant's profiling pass; return losses at initialisation, [batches, R], as judged."""
-    population.profile(batches.batch(seeds, 0, INITIAL).inputs)
+    population.profile(batches.batch(seeds, 0, INITIAL))
     loss, constant = _evaluate(population, batches, seeds, INITIAL, INITIAL_BATCHES)
-    return judged_loss(loss, constant, batches.task)
+    return judged_loss(loss, constant, batches.baseline_loss)
 
 
-def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
+def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], baseline_loss: float) -> NDArray[np.float64]:
     """The loss without the luck of the batch: relative to the constant predictor on the same batch.
 
-    Near a collapse to the constant predictor this is some ten times less noisy than the loss.
+    Near a collapse to the constant predictor this is some ten times less noisy than the loss. Where no
+    constant predictor is known, the loss itself.
     """
-    return loss - constant + task.baseline_loss
+    return loss if np.isnan(baseline_loss) else loss - constant + baseline_loss
 
 
 def validation_loss(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
@@ -120,7 +131,7 @@ def _evaluate(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(loss, the constant predictor's loss) on `count` batches, each [count, R]."""
     drawn = [batches.batch(seeds, i, stream) for i in range(count)]
-    losses = torch.stack([population.evaluate(batch) for batch in drawn])
+    losses = torch.stack([population.evaluate(batch, stream != VALIDATION) for batch in drawn])
     constants = torch.stack([batches.constant_loss(batch) for batch in drawn])
     return losses.double().cpu().numpy(), constants.double().cpu().numpy()
 

@@ -23,8 +23,9 @@ from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.measure import Bench
+from stresstest.experiments.own import own_bench
 from stresstest.experiments.plan import CellPlan, Measure, Plan, make_model
-from stresstest.model_specs import TrainingSpec
+from stresstest.model_specs import TrainingSpec, is_own
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Cell, Status
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
@@ -35,6 +36,7 @@ from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
 from stresstest.tasks import load_task
+from stresstest.user_code import UserCodeError
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 
@@ -146,6 +148,8 @@ def make_bench(
     journal: Path | None = None,
 ) -> Bench:
     """What the measurements of one architecture and optimizer share."""
+    if is_own(spec.model):
+        return own_bench(spec, variant, depth, optimizer, device, journal)
     chosen = parse_choice(optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
@@ -174,6 +178,10 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
         return [Measured(_failed(first, "oom", str(error)), {})]
+    except UserCodeError as error:
+        if len(group.cells) > 1:
+            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
+        return [Measured(_failed(first, "crashed", str(error)), {})]
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     return [
         Measured(_cell(cell, "done", metrics=one.metrics, seconds=seconds, **one.records), one.curves)

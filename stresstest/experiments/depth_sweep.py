@@ -28,7 +28,7 @@ def plan(spec: DepthSweepSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     return make_plan(
         "depth-sweep",
-        spelled(spec),
+        spelled(spec, sweeps_depth=True),
         spec.depths,
         frozenset({"depths", "bisect"}),
         measure_depth,
@@ -58,7 +58,7 @@ def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan])
     if "outcome" in spec.measure:
         trials = [(seed, recipe_lrs(spec)) for seed in seeds]
         for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
-            one.add(_of_recipe(spec, run, bench.batches.task.baseline_loss))
+            one.add(_of_recipe(spec, run, run.detector.reference.baseline_loss))
     if {"ramp", "hold"} & set(spec.measure):
         measure = measure_boundary if "hold" in spec.measure else measure_ramp
         for one, boundary in zip(found, measure(bench, spec, cells), strict=True):
@@ -86,7 +86,9 @@ def bisect(plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSett
     return list(more.values())
 
 
-def _of_signal(signal: Signal) -> Measurement:
+def _of_signal(signal: Signal | None) -> Measurement:
+    if signal is None:
+        return Measurement()
     return Measurement(
         metrics=signal.metrics(),
         records={"signal": signal.record()},

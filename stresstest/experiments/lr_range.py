@@ -14,7 +14,8 @@ from stresstest.specs import LrRangeSpec
 
 def plan(spec: LrRangeSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
-    return make_plan("lr-range", spelled(spec), [spec.depth], frozenset({"depth"}), measure_boundary)
+    spec = spelled(spec)
+    return make_plan("lr-range", spec, [spec.depth], frozenset({"depth"}), measure_boundary)
 
 
 def reduce(spec: LrRangeSpec, cells: Sequence[Cell]) -> Reduced:

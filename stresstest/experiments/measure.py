@@ -36,6 +36,7 @@ from stresstest.engine.train import (
 from stresstest.experiments.journal import Journal
 from stresstest.models.block import Model
 
+_MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
 
 
@@ -54,6 +55,15 @@ class Bench:
     def capacity(self) -> int:
         """How many replicas our share of the device's memory holds at once, by estimate."""
         return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
+
+    def populate(self, seeds: Sequence[int]) -> Population:
+        """A freshly initialised population."""
+        return Population(self.model, seeds, self.training)
+
+    def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
+        """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""
+        theta_P = initial_parameters(self.model, seed, self.batches)
+        return measure_signal(self.model, theta_P, self.batches, seed, noise_input)
 
 
 @dataclass
@@ -171,13 +181,12 @@ def _train(
     return training.runs
 
 
-def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> list[Signal]:
+def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> list[Signal | None]:
     """The signal of each seed at initialisation, one replica at a time."""
 
-    def measure(part: Sequence[int]) -> list[Signal]:
+    def measure(part: Sequence[int]) -> list[Signal | None]:
         (seed,) = part
-        theta_P = initial_parameters(bench.model, seed, bench.batches)
-        return [measure_signal(bench.model, theta_P, bench.batches, seed, noise_input)]
+        return [bench.initial_signal(seed, noise_input)]
 
     return in_halves(seeds, 1, measure)
 
@@ -197,7 +206,7 @@ class _Course:
         self._lr_TR = lr_TR
         bench.model.release()
         self._memory = PeakMemory(bench.training.device)
-        self._population = Population(bench.model, seeds, bench.training)
+        self._population = bench.populate(seeds)
         self._held = list(range(len(seeds)))  # the rows that the population still holds
         self._step = 0
         self._seconds = 0.0
@@ -268,7 +277,7 @@ class _Course:
 
     def _take(self, block: Block, held: Sequence[int]) -> list[int]:
         """Hand a block's steps to the runs; returns which of `held` are done with."""
-        judged = judged_loss(block.loss, block.constant, self._bench.batches.task)
+        judged = judged_loss(block.loss, block.constant, self._bench.batches.baseline_loss)
         for column, i in enumerate(block.rows):
             run = self.runs[held[i]]
             for t in range(len(block.loss)):
@@ -288,21 +297,21 @@ class _Course:
 
 
 def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64], patience: float | None) -> list[Run]:
-    task = bench.batches.task
     with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
         return [
-            Run(
-                seed,
-                Detector(
-                    Reference(
-                        initial_loss=float(losses.mean()),
-                        initial_std=float(losses.std(ddof=1)),
-                        baseline_loss=task.baseline_loss,
-                        chance_loss=task.chance_loss,
-                    ),
-                    bench.rules,
-                    patience,
-                ),
-            )
+            Run(seed, Detector(_reference(bench, losses), bench.rules, patience))
             for seed, losses in zip(seeds, initial.T, strict=True)
         ]
+
+
+def _reference(bench: Bench, initial: NDArray[np.float64]) -> Reference:
+    """What a curve is judged against; where no constant predictor is known, what it started with, and its noise."""
+    mean, std = float(initial.mean()), float(initial.std(ddof=1))
+    known = not math.isnan(bench.batches.baseline_loss)
+    return Reference(
+        initial_loss=mean,
+        initial_std=std,
+        baseline_loss=bench.batches.baseline_loss if known else mean,
+        chance_loss=bench.batches.chance_loss if known else mean,
+        noise=0.0 if known else _MEDIAN_OF_FIVE * std,
+    )

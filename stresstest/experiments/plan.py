@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from types import MappingProxyType
@@ -17,7 +17,9 @@ from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.errors import ConfigError
 from stresstest.experiments.measure import Bench
-from stresstest.model_specs import ModelSpec, ShapeSpec, TrainingSpec
+from stresstest.experiments.own import resolved
+from stresstest.experiments.preflight import Preflight, preflight
+from stresstest.model_specs import ModelSpec, ShapeSpec, TrainingSpec, is_own
 from stresstest.models.block import Model
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
@@ -91,6 +93,7 @@ class Plan:
     refine: Refine
     settings: dict[str, Any]  # all that decides a cell, but variant, depth, seed and point
     search: dict[str, Any]  # what else decides which cells there will be
+    own: Preflight | None = None  # what was seen of the user's own model
 
     @property
     def identity(self) -> str:
@@ -104,6 +107,8 @@ class Plan:
 
     def need(self, cell: CellPlan) -> Need:
         """Memory of one replica of a cell, by estimate: of the phase that takes most."""
+        if self.own is not None:
+            return self.own.need_at(cell.depth)
         needs = [
             need_of(phase, self.spec, cell.variant, cell.depth, cell.optimizer(self.spec)) for phase in self.phases
         ]
@@ -136,29 +141,40 @@ def make_plan(
     is varied beside variant, depth and seed.
     """
     device = resolve_device(spec.device)
-    for variant in spec.variant:
-        for depth in depths:
-            _check_memory(spec, variant, depth, phases, device)
+    own = preflight(spec, depths, device) if is_own(spec.model) else None
+    for variant, depth in product(spec.variant, depths):
+        _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     env = environment(device, spec.dtype)
     rules = asdict(Rules())
-    settings = spec.model_dump(exclude={"variant", "seeds", "device"} | not_in_key) | {
-        "experiment": command,
-        "code": code_fingerprint(),
-        "data": task.description["hash"],
-        "environment": env["key"],
-        "rules": rules,
-    }
-    data = {"name": spec.data, **task.description}
-    plan = Plan(command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search))
+    settings = (
+        spec.model_dump(exclude={"variant", "seeds", "device"} | not_in_key)
+        | {
+            "experiment": command,
+            "code": code_fingerprint(),
+            "data": task.description["hash"] if own is None else own.data["hash"],
+            "environment": env["key"],
+            "rules": rules,
+        }
+        | ({} if own is None else {"own": own.fingerprint})
+    )
+    data = {"name": spec.data, **task.description} if own is None else own.data
+    plan = Plan(
+        command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search), own
+    )
     for seed in spec.seeds:
         for variant, depth in product(spec.variant, depths):
             plan.cells.extend(plan.cell(variant, depth, seed, point) for point in points)
     return plan
 
 
-def spelled(spec: T) -> T:
-    """The spec with variants and optimizers in their canonical spelling; an unknown one is a `ConfigError`."""
+def spelled(spec: T, sweeps_depth: bool = False) -> T:
+    """The spec with variants and optimizers in their canonical spelling; an unknown one is a `ConfigError`.
+
+    Of the user's own model it also has what the factory says where the user says nothing.
+    """
+    if is_own(spec.model):
+        return resolved(spec, sweeps_depth)
     optimizers = tuple(dict.fromkeys(parse_choice(text, OPTIMIZERS).label for text in spec.optimizers))
     return spec.with_names(tuple(_variants(spec)), optimizers)
 
@@ -221,10 +237,19 @@ def need_of(phase: Phase, spec: TrainingSpec, variant: str, depth: int, optimize
     return training if phase == "train" else training + probe
 
 
-def _check_memory(spec: TrainingSpec, variant: str, depth: int, phases: Sequence[Phase], device: str) -> None:
-    free = free_bytes(torch.device(device))
+def _needs(
+    spec: TrainingSpec, variant: str, depth: int, phases: Sequence[Phase], own: Preflight | None
+) -> Iterator[tuple[Phase, Need]]:
+    if own is not None:
+        yield "train", own.need_at(depth)
+        return
     for phase, optimizer in product(phases, spec.optimizers):
-        need = need_of(phase, spec, variant, depth, optimizer)
+        yield phase, need_of(phase, spec, variant, depth, optimizer)
+
+
+def _check_memory(needs: Iterator[tuple[Phase, Need]], variant: str, depth: int, device: str) -> None:
+    free = free_bytes(torch.device(device))
+    for phase, need in needs:
         if need.total > free:
             raise ConfigError(
                 f"depth {depth} of {variant} needs about {need} to {phase} one replica, and {gib(free)} are free; "

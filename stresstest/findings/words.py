@@ -78,10 +78,11 @@ def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Cells that have no result, which says nothing about stability."""
     for status, remedy in (
         ("oom", "use a smaller --batch-size or --width, or fewer blocks; this says nothing about stability"),
-        ("crashed", "the end of the error is in the run directory's cells.jsonl"),
+        ("crashed", "its traceback is under errors in the run directory"),
         ("timeout", "give it more time"),
     ):
-        hit = [cell_name(cell) for cell in cells if cell.status == status]
+        hit = [cell for cell in cells if cell.status == status]
         if hit:
-            text = f"{status}: {', '.join(hit)} has no result; {remedy}."
+            why = hit[0].error.splitlines()[-1] if status == "crashed" and hit[0].error else ""
+            text = f"{status}: {', '.join(map(cell_name, hit))} has no result; {why}{'; ' * bool(why)}{remedy}."
             yield Finding(kind=status, subject="", text=text)

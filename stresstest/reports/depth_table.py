@@ -61,11 +61,11 @@ def main_columns(result: Result) -> list[Column]:
         columns.append(Column("ms a\nstep", lambda row: _scaled(row, "seconds_per_step", 1e3)))
     if "peak_bytes" in metrics:
         columns.append(Column("peak\nMiB", lambda row: _scaled(row, "peak_bytes", 2.0**-20), wide=True))
-    return [
-        *columns,
-        Column("gradient\n1st/last", _value("grad_ratio")),
-        Column("stream\ngrowth", _value("stream_growth"), wide=True),
-    ]
+    if "grad_ratio" in metrics:
+        columns.append(Column("gradient\n1st/last", _value("grad_ratio")))
+    if "stream_growth" in metrics:
+        columns.append(Column("stream\ngrowth", _value("stream_growth"), wide=True))
+    return columns
 
 
 def signal_columns() -> list[Column]:
@@ -99,10 +99,11 @@ def legend(result: Result) -> str:
             f"max_stable_lr: from the last constant LR that trained to the first that did not, one "
             f"{spec['hold_resolution']} apart, in brackets {_interval_words(result)}."
         )
-    sentences.append(
-        "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block over "
-        "last. Stream growth: its RMS after the last block over that before the first."
-    )
+    if "grad_ratio" in metrics:
+        sentences.append(
+            "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block "
+            "over last. Stream growth: its RMS after the last block over that before the first."
+        )
     if spec["init_only"]:
         sentences.append(
             "Similarity: mean cosine between "

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stresstest.findings.words import interval, lr, middle
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
 from stresstest.reports.warmup_map import warmup_facts
-from stresstest.reports.words import LR_RANGE_COLUMNS
+from stresstest.reports.words import LR_RANGE_COLUMNS, model_words
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
@@ -22,8 +22,9 @@ def render_html(result: Result) -> str:
     """The page's text."""
     environment = Environment(loader=PackageLoader("stresstest", "reports"), autoescape=True, undefined=StrictUndefined)
     template, facts_of = _PAGES[result.command]
+    model = model_words(result.spec, result.data)
     settings = json.dumps({"spec": result.spec, "rules": result.rules}, indent=1)
-    return environment.get_template(template).render(result=result, settings=settings, **facts_of(result))
+    return environment.get_template(template).render(result=result, settings=settings, model=model, **facts_of(result))
 
 
 def _lr_range_facts(result: Result) -> dict[str, Any]:

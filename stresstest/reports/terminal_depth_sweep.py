@@ -29,7 +29,7 @@ from stresstest.reports.depth_table import (
     trend_columns,
     trend_legend,
 )
-from stresstest.reports.words import paragraph, plain_table, sweep_words
+from stresstest.reports.words import model_words, paragraph, plain_table, sweep_words
 from stresstest.results import Cell, Result, SummaryRow
 
 _LABEL = 20
@@ -64,7 +64,7 @@ def _title(result: Result) -> str:
     spec = result.spec
     seeds = len(spec["seeds"])
     what = "Signal propagation at initialisation" if spec["init_only"] else "Depth sweep"
-    return f"{what}: {spec['model']}, width {spec['width']}, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{what}: {model_words(spec, result.data)}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _table(result: Result, console: Console) -> Table:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from stresstest.findings.words import interval, middle
 from stresstest.reports.chart import line_chart, place
-from stresstest.reports.words import WIDE, data_words, paragraph, plain_table
+from stresstest.reports.words import WIDE, data_words, model_words, paragraph, plain_table
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _CHART_HEIGHT = 3
@@ -35,7 +35,7 @@ def _title(result: Result) -> str:
     spec = result.spec
     seeds = len(spec["seeds"])
     return (
-        f"Learning-rate range test: {spec['model']}, depth {spec['depth']}, width {spec['width']}, "
+        f"Learning-rate range test: {model_words(spec, result.data)}, "
         f"{spec['optimizer']}, {seeds} seed{'s' * (seeds > 1)}"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from stresstest.findings.warmup import arm_name, need, peak_lrs, setting_words
 from stresstest.findings.words import bracket, interval, middle, number
 from stresstest.reports.svg import svg_chart
-from stresstest.reports.words import data_words
+from stresstest.reports.words import data_words, model_words
 from stresstest.results import MapPlace, MetricSummary, Result, SearchRow, TrendRow
 
 MARKS = {"spiked": "~", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
@@ -25,7 +25,7 @@ def title(result: Result) -> str:
     spec = result.spec
     seeds = len(spec["seeds"])
     return (
-        f"Warm-up x peak LR: {spec['model']}, depth {spec['depth']}, width {spec['width']}, "
+        f"Warm-up x peak LR: {model_words(spec, result.data)}, "
         f"{','.join(spec['optimizer'])}, {seeds} seed{'s' * (seeds > 1)}"
     )
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.model_specs import MODELS
+from stresstest.model_specs import is_own, kind_of
 from stresstest.results import Result
 
 WIDE = 100  # columns of a terminal from which a table has air
@@ -33,15 +33,26 @@ def plain_table(width: int) -> Table:
     return Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
 
 
+def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The model and its shape; of the user's own, what its factory takes."""
+    names = [name for name in ("depth", "width") if name in spec and name in data.get("takes", ("depth", "width"))]
+    shape = [f"{name} {spec[name]}" for name in names]
+    return ", ".join([spec["model"], *spec.get("set", ()), *shape])
+
+
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
+    if is_own(spec["model"]):
+        return (
+            f"{spec['batch_size']} examples a step of {data['name']} (constant predictor: {data['baseline_loss']:.4g})"
+        )
     examples = (
         f"{spec['batch_size']} images a step"
         if spec["task"] == "images"
         else f"{spec['heads']} heads, {spec['batch_size']} x {spec['seq_len']} bytes a step"
     )
     words = f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
-    published = MODELS[spec["model"]].published
+    published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
 

@@ -83,6 +83,9 @@ class RunStore:
                 with (folder / f"{cell.key}.npz").open("wb") as file:
                     np.savez_compressed(file, **curves)
                     _sync(file)
+            if "\n" in cell.error:
+                (self.path / "errors").mkdir(exist_ok=True)
+                (self.path / "errors" / f"{cell.key}.txt").write_text(cell.error + "\n")
             with (self.path / "cells.jsonl").open("a") as lines:
                 lines.write(cell.model_dump_json() + "\n")
                 _sync(lines)

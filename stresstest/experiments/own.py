@@ -1,0 +1,130 @@
+"""The user's own model as an experiment sees it: settings resolved from its factory, the bench, the preflight."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from stresstest.choices import parse_choice
+from stresstest.engine.own_batches import OwnBatches, has_convolutions
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.engine.population import DTYPES, Population, Training
+from stresstest.engine.signal import Signal
+from stresstest.errors import ConfigError
+from stresstest.experiments.journal import Journal
+from stresstest.experiments.measure import Bench
+from stresstest.model_specs import AS_BUILT, TrainingSpec
+from stresstest.models.contract import contract
+from stresstest.models.own import Factory, factory_of, required
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.tasks import load_task
+from stresstest.tasks.task import INITIAL
+
+T = TypeVar("T", bound=TrainingSpec)
+
+OWN = OWN_OPTIMIZER.name
+_AT_ONCE = 8  # replicas of one population: they are stepped one after the other
+
+
+@dataclass
+class OwnBench(Bench):
+    """What the measurements of the user's model share."""
+
+    model: OwnModel  # type: ignore[assignment]  # all that a bench itself does with it is below
+    batches: OwnBatches  # type: ignore[assignment]  # with the face of the built-in ones, but for the batch itself
+
+    @property
+    def capacity(self) -> int:
+        """How many replicas are held at once."""
+        return _AT_ONCE
+
+    def populate(self, seeds: Sequence[int]) -> Population:
+        """A freshly initialised population."""
+        return OwnPopulation(self.model, seeds, self.training)
+
+    def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
+        """Nothing: what a foreign model's blocks are is not known."""
+        return None
+
+
+def own_bench(
+    spec: TrainingSpec, variant: str, depth: int, optimizer: str, device: str, journal: Path | None = None
+) -> OwnBench:
+    """The bench of the user's model at one variant and depth; what the user's code raises is a `UserCodeError`."""
+    where = torch.device(device)
+    factory = factory_of(spec)
+    module = factory.make(0, variant, depth, spec.width).to(where)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    batches = OwnBatches(factory, task, where, has_convolutions(module), spec.batch_size)
+    found = contract(factory, module, batches.batch([0], 0, INITIAL)[0].data)
+    batches.fit(found)
+    if optimizer == OWN:
+        training = Training(OWN_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
+    else:
+        choice = parse_choice(optimizer, OPTIMIZERS)
+        training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    model = OwnModel(factory, found, variant, depth, spec.width)
+    return OwnBench(model, training, batches, journal=Journal(journal))
+
+
+def resolved(spec: T, sweeps_depth: bool) -> T:
+    """The spec with what its factory says where the user says nothing; a setting that it does not take is an error.
+
+    A sweep over depth needs a factory that takes `depth`.
+    """
+    factory = factory_of(spec)
+    takes, update = factory.takes, dict[str, Any]()
+    anything = "**" in takes
+    for name in ("depth", "width"):
+        if name not in type(spec).model_fields:
+            continue
+        if name in takes or anything:
+            default = takes.get(name)
+            if name not in spec.model_fields_set and isinstance(default, int) and not isinstance(default, bool):
+                update[name] = default
+        elif name in spec.model_fields_set:
+            raise ConfigError(f"{name}: {_does_not_take(factory, name)}")
+        elif name == "depth":
+            update[name] = 1
+    if sweeps_depth and "depth" not in takes and not anything:
+        raise ConfigError(f"depths: {_does_not_take(factory, 'depth')}; a sweep over depth needs it")
+    for name in ("init_only", "probe_steps"):
+        if getattr(spec, name, None):
+            raise ConfigError(f"{name} needs a built-in model, whose blocks are known; leave it out for {spec.model}")
+    variants = [variant for variant in spec.variant if variant != AS_BUILT]
+    if variants and "variant" not in takes and not anything:
+        raise ConfigError(f"variant {variants[0]}: {_does_not_take(factory, 'variant')}")
+    if not variants and "variant" in takes:
+        if required(takes["variant"]):
+            raise ConfigError(f"{factory.name} needs a variant; give --variant NAME,...")
+        if isinstance(takes["variant"], str):
+            update["variant"] = (takes["variant"],)
+    if OWN in spec.optimizers and factory.optimizer is None and not hasattr(factory.build, "configure_optimizers"):
+        raise ConfigError(f"optimizer own: there is no optimizer(params, lr) beside {factory.name}; write one")
+    missing = [name for name, default in takes.items() if name != "**" and required(default)]
+    missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
+    if missing:
+        raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
+    return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+def _does_not_take(factory: Factory, name: str) -> str:
+    return f"{factory.name} takes no '{name}', only ({', '.join(factory.takes)}); leave it out or let it take one"
+
+
+def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
+    """The optimizer beside the model where the user names none; another by its canonical spelling."""
+    many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
+    theirs = factory.optimizer is not None or (
+        inspect.isclass(factory.build) and hasattr(factory.build, "configure_optimizers")
+    )
+    if "optimizer" not in spec.model_fields_set and theirs:
+        names: tuple[str, ...] = (OWN,)
+    else:
+        names = tuple(text if text == OWN else parse_choice(text, OPTIMIZERS).label for text in spec.optimizers)
+    return {"optimizer": names if many else names[0]}

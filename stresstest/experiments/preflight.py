@@ -1,0 +1,206 @@
+"""What is checked of the user's own model before any long work: a line each, with a remedy."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stresstest.engine.memory import Need, training_need
+from stresstest.engine.own_batches import OwnBatch, tensors
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.errors import ConfigError
+from stresstest.experiments.own import OwnBench, own_bench
+from stresstest.model_specs import AS_BUILT, TrainingSpec
+from stresstest.models.contract import shape_words
+from stresstest.models.own import factory_of, seeded
+from stresstest.tasks.task import INITIAL
+from stresstest.user_code import UserCodeError
+
+TRACEBACK = Path(".stresstest") / "traceback.txt"
+_FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
+_STEPS = 5  # in which a leak shows
+_TRIAL_LR = 1e-6
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was seen: lines to print, what a result stores of the data, memory of one replica, hash of the code."""
+
+    notes: tuple[str, ...]
+    data: dict[str, Any]
+    need: Need
+    depth: int  # of which that is
+    fingerprint: str
+
+    def need_at(self, depth: int) -> Need:
+        """Memory of a replica at another depth, in proportion."""
+        factor = depth / self.depth
+        return Need(*(int(factor * part) for part in vars(self.need).values()))
+
+
+def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflight:
+    """Build and try the model at its smallest depth, in every variant.
+
+    Raises `ConfigError` where results would mean nothing.
+    """
+    found: list[tuple[OwnBench, float, int]] = []
+    notes: list[str] = []
+    for variant in spec.variant:
+        name = spec.model if variant == AS_BUILT else f"{spec.model}, {variant}"
+        try:
+            bench = own_bench(spec, variant, depths[0], spec.optimizers[0], device)
+            loss, activations = _checked(bench, name, notes)
+        except UserCodeError as error:
+            raise ConfigError(_kept(f"{name}: {error.line}", error.text)) from None
+        found.append((bench, loss, activations))
+    bench, loss, _ = found[0]
+    factory = factory_of(spec)
+    parameters = max(b.model.layout.num_parameters for b, _, _ in found)
+    slots = len(bench.training.optimizer.slots) if bench.training.optimizer is not OWN_OPTIMIZER else 2
+    activation_bytes = max(activations for _, _, activations in found)
+    known = not math.isnan(bench.batches.baseline_loss)
+    return Preflight(
+        notes=(*_contract(spec, bench, parameters, loss), *dict.fromkeys(notes)),
+        data={
+            "name": spec.data if factory.batch is None else "own batches",
+            **bench.batches.description(),
+            "takes": [name for name in ("depth", "width", "variant") if name in factory.takes],
+            "baseline_loss": bench.batches.baseline_loss if known else loss,
+            "chance_loss": bench.batches.chance_loss if known else loss,
+        },
+        need=training_need(parameters, slots, activation_bytes),
+        depth=depths[0],
+        fingerprint=factory.fingerprint,
+    )
+
+
+def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float) -> Iterator[str]:
+    """What was inferred, in three lines."""
+    model = bench.model
+    batches = bench.batches
+    takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
+    taken = ", ".join(takes) or "none of depth, width, variant"
+    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; takes {taken}"
+    shown = shape_words(batches.batch([0], 0)[0].data)
+    drawn = "batch() beside it" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
+    held_out = "" if model.factory.batch is None or batches.splits else "; none held out (no argument split)"
+    yield f"  batch {shown} from {drawn}{held_out}"
+    chance = (
+        f"{batches.baseline_loss:.4g} for the best constant predictor"
+        if not math.isnan(batches.baseline_loss)
+        else "no constant predictor is known (baseline_loss), so it must fall below that"
+    )
+    yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {chance}"
+    own = bench.training.optimizer is OWN_OPTIMIZER
+    yield f"  optimizer: {'the one beside it, its LRs in proportion' if own else ', '.join(spec.optimizers)}"
+
+
+def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
+    """The loss at initialisation and the bytes that a forward pass keeps; complains, and adds warnings to `notes`."""
+    model = bench.model
+    batches = bench.batches
+    _same_seed_same_model(model, name, notes)
+    one, again = (batches.batch([0], 0, INITIAL)[0] for _ in range(2))
+    if any(not torch.equal(a, b) for a, b in zip(tensors(one.data), tensors(again.data), strict=True)):
+        raise ConfigError(
+            f"{name}: batch() gives another batch for the same step and generator; draw from its arguments alone, "
+            "e.g. torch.randint(..., generator=generator)"
+        )
+    losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
+    if not math.isfinite(losses[0]):
+        raise ConfigError(
+            f"{name}: the loss at initialisation is {losses[0]}; check the initialisation and the data, or --dtype"
+        )
+    if losses[0] != losses[1]:
+        raise ConfigError(
+            f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; let all that is random come from "
+            "torch's, numpy's or Python's global generator, which are seeded"
+        )
+    if unused[0]:
+        more = f" and {len(unused[0]) - 1} more" if len(unused[0]) > 1 else ""
+        if len(unused[0]) == len(model.layout.parameters):
+            raise ConfigError(f"{name}: no parameter gets a gradient from the loss; is it detached?")
+        notes.append(f"  warning: {name}: {unused[0][0]}{more} never gets a gradient; freeze it or use it in the loss")
+    chance = batches.chance_loss
+    if losses[0] > _FAR * chance:
+        notes.append(
+            f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above that of a uniform guess, "
+            f"{chance:.4g}; make the output layer's initialisation smaller"
+        )
+    _nothing_piles_up(bench, name, notes)
+    return losses[0], max(activations)
+
+
+def _same_seed_same_model(model: OwnModel, name: str, notes: list[str]) -> None:
+    first, second, other = (dict(model.make(seed).state_dict()) for seed in (0, 0, 1))
+    differs = [key for key, value in first.items() if isinstance(value, Tensor) and not _same(value, second.get(key))]
+    if differs:
+        raise ConfigError(
+            f"{name}: one seed builds two models, {differs[0]} differs; draw from torch's, numpy's or Python's "
+            "global generator, which are seeded"
+        )
+    if all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor)):
+        notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ by their batches alone")
+
+
+def _same(a: Tensor, b: Any) -> bool:
+    return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[float, int, list[str]]:
+    """(loss, bytes kept for the backward pass, trainable parameters without a gradient) of a fresh model."""
+    module = model.make(0).to(device)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with seeded(one.seed):
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = model.contract.loss(module, one.data)
+        if not loss.requires_grad:
+            raise UserCodeError("the loss has no gradient; is it detached, or taken under no_grad()?")
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    for parameter in module.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    unused = [key for key, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    return float(loss.detach()), sum(kept.values()), unused
+
+
+def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
+    """A few steps of training: the number of tensors alive must not grow at every one."""
+    population = OwnPopulation(bench.model, [0], bench.training)
+    lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
+    alive = []
+    for step in range(_STEPS):
+        population.step(bench.batches.batch([0], step), lr_R)
+        gc.collect()
+        alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+    grown = [after - before for before, after in itertools.pairwise(alive[1:])]
+    if min(grown) > 0:
+        notes.append(
+            f"  warning: {name}: {min(grown)} more tensors are alive after every step; something keeps them (a list of "
+            "outputs or losses?), and memory will run out: keep numbers, .item(), or .detach() what is kept"
+        )
+
+
+def _kept(line: str, text: str) -> str:
+    """The line, with its traceback in a file."""
+    if not text:
+        return line
+    try:
+        TRACEBACK.parent.mkdir(exist_ok=True)
+        TRACEBACK.write_text(text)
+    except OSError:
+        return line
+    return f"{line}; the traceback is in {TRACEBACK}"

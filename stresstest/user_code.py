@@ -1,0 +1,59 @@
+"""Running the user's code: what it raises becomes one line that says where, with the traceback kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).resolve().parent)
+_LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")})
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+
+
+class UserCodeError(Exception):
+    """The user's code raised, or returned what cannot be used; `text` is its traceback, or empty."""
+
+    def __init__(self, line: str, text: str = "") -> None:
+        super().__init__(line, text)
+        self.line = line
+        self.text = text
+
+    def __str__(self) -> str:
+        """The traceback with the one line at its end."""
+        return f"{self.text}{self.line}"
+
+
+@contextlib.contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Give an error of what is called here, `what`, the place in the user's code where it happened.
+
+    Running out of memory stays what it is: it says nothing about the code.
+    """
+    try:
+        yield
+    except UserCodeError as error:
+        raise UserCodeError(f"{what} {error.line}" if not error.text else error.line, error.text) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        if any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        raise UserCodeError(f"{what} raised {described(error)}", traceback.format_exc()) from None
+
+
+def described(error: BaseException) -> str:
+    """Type, message and the innermost place in the user's own code."""
+    message = " ".join(str(error).split())
+    name = type(error).__name__ + (f": {message[:300]}" if message else "")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+    if not frames:
+        return name
+    last = frames[-1]
+    return f"{name} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
+
+
+def _is_theirs(file: str) -> bool:
+    return not file.startswith((_PACKAGE, "<", *_LIBRARIES))
