@@ -202,6 +202,15 @@ def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...],
 
 
 @cli.command()
+@click.argument("folder", default=".", type=str)
+def init(folder: str) -> int:
+    """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default)."""
+    from stresstest.commands import write_start
+
+    return write_start(folder)
+
+
+@cli.command()
 def doctor() -> int:
     """Check this machine: versions, devices, processes, determinism."""
     from stresstest.commands import print_diagnosis

@@ -23,6 +23,8 @@ from stresstest.scenario import shipped_scenarios
 from stresstest.schedules import DECAYS, WARMUPS
 from stresstest.tables import Table, did_you_mean
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 if TYPE_CHECKING:
     from stresstest.runs.status import RunStatus
 
@@ -145,6 +147,26 @@ def print_entry(name: str) -> int:
         for option, default in getattr(entry, "options", {}).items():
             shown = str(default).lower() if isinstance(default, bool) else default
             out.print(f"option: {name}:{option}={shown}", markup=False)
+    return ExitCode.OK
+
+
+def write_start(folder: str) -> int:
+    """Write a model and a scenario for it; a file that is there is a `ConfigError`, and nothing is written."""
+    texts = {name: (TEMPLATES / f"{name}.txt").read_text() for name in ("model.py", "stresstest.yaml")}
+    there = [name for name in texts if (Path(folder) / name).exists()]
+    if there:
+        raise ConfigError(f"{Path(folder) / there[0]} is there already and was left as it is; give another folder")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (Path(folder) / name).write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    out, here = console(), "" if folder == "." else f"cd {folder} && "
+    out.print(f"wrote {Path(folder) / 'model.py'} and {Path(folder) / 'stresstest.yaml'}; next:", markup=False)
+    out.print(
+        f"  {here}stresstest lr-range --model model.py:build --variant pre-ln,post-ln", markup=False, soft_wrap=True
+    )
     return ExitCode.OK
 
 

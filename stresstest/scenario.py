@@ -210,6 +210,8 @@ class _Reader:
             return None
         kind = SPECS[command]
         own = self._mapping(node, path, {"command", "profile", *kind.model_fields})
+        own = self._factory(own, path)
+        shared = self._factory(shared, "defaults")
         entries = {n: entry for n, entry in shared.items() if n in {"profile", *kind.model_fields}} | own
         places = {n: f"{path if n in own else 'defaults'}.{entry[0].value}" for n, entry in entries.items()}
         values = {}
@@ -232,6 +234,26 @@ class _Reader:
             self._complain(at, place, text)
         where = f"{self.path}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
         return None if len(self.wrong) > before else Experiment(name, command, profile, given, where)
+
+    def _factory(self, entries: Located, path: str) -> Located:
+        """`model: {factory: NAME, args: {KEY: VALUE}}` as the settings `model` and `set`."""
+        key, node = entries.get("model", (None, None))
+        if key is None or not isinstance(node, yaml.MappingNode):
+            return entries
+        inner = self._mapping(node, f"{path}.model", ("factory", "args"))
+        if "factory" not in inner:
+            self._complain(node, f"{path}.model", "has no factory; write {factory: FILE.py:NAME, args: {KEY: VALUE}}")
+            return {name: entry for name, entry in entries.items() if name != "model"}
+        found = entries | {"model": (key, inner["factory"][1])}
+        if "args" in inner:
+            args = self._mapping(inner["args"][1], f"{path}.model.args", None)
+            texts = [(name, value) for name, (_, value) in args.items()]
+            wrong = [value for _, value in texts if not isinstance(value, yaml.ScalarNode)]
+            for value in wrong:
+                self._complain(value, f"{path}.model.args", "is no plain value; build lists in the factory")
+            items = [_text_node(value, f"{name}={value.value}") for name, value in texts if value not in wrong]
+            found["set"] = inner["args"][0], yaml.SequenceNode("tag:yaml.org,2002:seq", items, node.start_mark)
+        return found
 
     def _command(self, node: yaml.Node, path: str, key: yaml.Node) -> str | None:
         if not isinstance(node, yaml.MappingNode):
@@ -291,6 +313,10 @@ class _Reader:
         one_line = " ".join(f"{path}: {text}".removeprefix(": ").split())
         if (line, column, one_line) not in self.wrong:
             self.wrong.append((line, column, one_line))
+
+
+def _text_node(like: yaml.Node, text: str) -> yaml.Node:
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, like.start_mark)
 
 
 def _may_be_off(kind: type[TrainingSpec], name: str) -> bool:

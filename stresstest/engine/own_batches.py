@@ -136,7 +136,8 @@ class OwnBatches:
             return torch.tensor(constant.baseline_loss, device=self.device)
         targets = self._targets(data)
         if constant.log_prior is not None:
-            return -constant.log_prior[targets[targets != _IGNORED]].mean()
+            last = len(constant.log_prior) - 1  # for a class that was not there when the prior was fitted
+            return -constant.log_prior[targets[targets != _IGNORED].clamp(max=last)].mean()
         assert constant.mean is not None, "checked above"
         loss: Tensor = (targets.float() - constant.mean).square().mean()
         return loss

@@ -83,7 +83,11 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
     for name in ("depth", "width"):
         if name not in type(spec).model_fields:
             continue
-        if name in takes or anything:
+        if name in factory.args:
+            if name in spec.model_fields_set and getattr(spec, name) != factory.args[name]:
+                raise ConfigError(f"{name} {getattr(spec, name)}, but set says {name}={factory.args[name]}; keep one")
+            update[name] = factory.args[name]
+        elif name in takes or anything:
             default = takes.get(name)
             if name not in spec.model_fields_set and isinstance(default, int) and not isinstance(default, bool):
                 update[name] = default

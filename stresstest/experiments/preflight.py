@@ -75,6 +75,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "takes": [name for name in ("depth", "width", "variant") if name in factory.takes],
             "baseline_loss": bench.batches.baseline_loss if known else loss,
             "chance_loss": bench.batches.chance_loss if known else loss,
+            "constant_predictor_known": known,
         },
         need=training_need(parameters, slots, activation_bytes),
         depth=depths[0],
@@ -96,7 +97,7 @@ def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float)
     chance = (
         f"{batches.baseline_loss:.4g} for the best constant predictor"
         if not math.isnan(batches.baseline_loss)
-        else "no constant predictor is known (baseline_loss), so it must fall below that"
+        else "and no constant predictor is known: write baseline_loss = ... beside it, or a collapse to it goes unseen"
     )
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {chance}"
     own = bench.training.optimizer is OWN_OPTIMIZER

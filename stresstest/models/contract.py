@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,31 @@ class Contract:
     targets: Callable[[Any], Tensor] | None = None
 
 
+_NEAR_CHANCE = 0.25  # a first loss within this share of ln C is taken for a cross-entropy over C classes
+
+
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     """Infer how the loss is taken, by one forward pass; a `UserCodeError` says why it cannot be."""
+    found = _said_or_inferred(factory, module, batch)
+    return found if found.targets is not None else _taken_for_cross_entropy(found, module, batch)
+
+
+def _taken_for_cross_entropy(found: Contract, module: nn.Module, batch: Any) -> Contract:
+    """A loss of the user's own that starts near that of a uniform guess among the batch's classes is one of them."""
+    targets = _second if isinstance(batch, Sequence) and len(batch) == 2 else _labels
+    labels = targets(batch) if targets is _second or isinstance(batch, Mapping) else None
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or not labels.numel() or labels.max() < 1:
+        return found
+    classes = int(labels.max()) + 1
+    with torch.no_grad():
+        share = float(found.loss(module, batch)) / math.log(classes)
+    if abs(share - 1.0) > _NEAR_CHANCE:
+        return found
+    text = f"{found.text}, taken for a cross-entropy over the classes of its targets, as it starts near ln {classes}"
+    return Contract(found.loss, text, classes, targets)
+
+
+def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     if factory.loss_fn is not None:
         function, call = factory.loss_fn, "loss_fn(model, batch)"
         return Contract(lambda model, data: _scalar(call, function, model, data), call)
@@ -114,9 +138,14 @@ def _of_output(output: Tensor, batch: Sequence[Any]) -> Contract:
     return Contract(loss, f"cross-entropy of model(x) {list(output.shape)}", classes, _second)
 
 
-def _second(batch: Sequence[Any]) -> Tensor:
+def _second(batch: Any) -> Tensor:
     target: Tensor = batch[1]
     return target
+
+
+def _labels(batch: Any) -> Tensor:
+    labels: Tensor = batch.get("labels")
+    return labels
 
 
 def _class_axis(output: Tensor, target: Tensor) -> int:

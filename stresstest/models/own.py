@@ -73,12 +73,18 @@ def factory_of(spec: TrainingSpec) -> Factory:
     return _load(spec.model, spec.set, companions, str(Path.cwd()))
 
 
-_given: dict[str, Factory] = {}  # of this process, by the name under which settings speak of them
+_given: dict[str, Factory] = {}
 
 
-def give(name: str, build: Callable[..., nn.Module], args: Mapping[str, Any], **beside: Any) -> None:
-    """Let settings of this process name a factory that is an object: `stresstest.lr_range(build)`."""
+@contextlib.contextmanager
+def given(build: Callable[..., nn.Module], args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
+    """A name under which settings of this process may speak of a factory that is an object."""
+    name = f"{getattr(build, '__module__', '')}:{getattr(build, '__qualname__', type(build).__name__)}"
     _given[name] = Factory(name, build, _parameters(build), args, "given", **beside)
+    try:
+        yield name
+    finally:
+        del _given[name]
 
 
 @contextlib.contextmanager

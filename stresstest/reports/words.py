@@ -37,15 +37,17 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """The model and its shape; of the user's own, what its factory takes."""
     names = [name for name in ("depth", "width") if name in spec and name in data.get("takes", ("depth", "width"))]
     shape = [f"{name} {spec[name]}" for name in names]
-    return ", ".join([spec["model"], *spec.get("set", ()), *shape])
+    others = [text for text in spec.get("set", ()) if text.partition("=")[0] not in names]
+    return ", ".join([spec["model"], *others, *shape])
 
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
     if is_own(spec["model"]):
-        return (
-            f"{spec['batch_size']} examples a step of {data['name']} (constant predictor: {data['baseline_loss']:.4g})"
-        )
+        examples = f"{spec['batch_size']} examples a step of {data['name']}"
+        if not data["constant_predictor_known"]:
+            return f"{examples} (no constant predictor known, so a collapse to it goes unseen; give a baseline_loss)"
+        return f"{examples} (constant predictor: {data['baseline_loss']:.4g})"
     examples = (
         f"{spec['batch_size']} images a step"
         if spec["task"] == "images"
