@@ -54,6 +54,7 @@ class Cell(Record):
     metrics: dict[str, Bracket] = {}
     ramp: dict[str, Any] = {}
     hold: list[dict[str, Any]] = []
+    theory: dict[str, Any] = {}  # what critical and predicted LR rest on, and what they took
     point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and seed
     recipe: dict[str, Any] = {}  # the run of the fixed recipe
     signal: dict[str, Any] = {}  # signal propagation at initialisation

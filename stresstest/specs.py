@@ -28,6 +28,9 @@ class BoundarySpec(TrainingSpec):
     hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
         "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
     )
+    theory: bool = Field(
+        True, description="Also compute critical_lr and predicted_lr at initialisation, beside the hold."
+    )
     lr_window: bool = Field(
         False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
     )

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatch
 from stresstest.engine.population import Population, Readings, Training
 from stresstest.models.contract import Contract
@@ -205,6 +207,36 @@ class OwnPopulation(Population):
                 group["lr"] = base_lr * lr / FIRST_LR
         with user_code("the optimizer's step()"):
             optimizer.step()
+
+
+class Forward(nn.Module):
+    """The user's loss as a module's forward, so that its parameters can be replaced in a call."""
+
+    def __init__(self, inner: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.inner = inner
+        self._contract = contract
+
+    def forward(self, data: Any) -> Tensor:
+        return self._contract.loss(self.inner, data)
+
+
+def own_objective(model: OwnModel, one: OwnBatch, seed: int, device: torch.device) -> tuple[Tensor, Loss]:
+    """A fresh replica's parameters, [P], and its loss on a batch as a function of them, in training mode."""
+    module = model.make(seed).to(device)
+    theta_P = torch.cat([p.detach().flatten() for p in _trainable(module, model.layout)])
+    forward = Forward(module, model.contract)
+    buffers = {f"inner.{name}": buffer for name, buffer in module.named_buffers()}
+
+    def loss(at_P: Tensor) -> Tensor:
+        state = {name: buffer.clone() for name, buffer in buffers.items()}
+        for place in model.layout.parameters:
+            state[f"inner.{place.name}"] = at_P[place.start : place.stop].view(place.shape)
+        with seeded(one.seed):
+            found: Tensor = functional_call(forward, state, (one.data,))
+        return found
+
+    return theta_P, loss
 
 
 def users_optimizer(factory: Factory, module: nn.Module) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.experiments.measure import Bench, Run, hold, ramp
 from stresstest.experiments.plan import CellPlan, Measurement
+from stresstest.experiments.theory import measure_theory
 from stresstest.results import TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 
@@ -43,6 +44,9 @@ def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]
     for one, search, held in zip(found, searches, trials, strict=True):
         one.records["ramp"] |= {"hold_monotone": search.monotone}
         one.add(_hold_measurement(search, [held[k] for k in sorted(held)]))
+    if spec.theory:
+        for one, said in zip(found, measure_theory(bench, seeds), strict=True):
+            one.add(said)
     return found
 
 

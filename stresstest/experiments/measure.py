@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from stresstest.engine.curvature import Loss
 from stresstest.engine.divergence import Detector, Reason, Reference, Rules
 from stresstest.engine.memory import PeakMemory, in_halves, replicas_that_fit
 from stresstest.engine.population import (
@@ -35,6 +37,7 @@ from stresstest.engine.train import (
 )
 from stresstest.experiments.journal import Journal
 from stresstest.models.block import Model
+from stresstest.tasks.task import INITIAL
 
 _MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
@@ -59,6 +62,17 @@ class Bench:
     def populate(self, seeds: Sequence[int]) -> Population:
         """A freshly initialised population."""
         return Population(self.model, seeds, self.training)
+
+    def objective(self, seed: int) -> tuple[Tensor, Loss]:
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float64."""
+        layout = self.model.layout
+        theta_P = initial_parameters(self.model, seed, self.batches).double()
+        batch = self.batches.batch([seed], 0, INITIAL)
+
+        def loss(at_P: Tensor) -> Tensor:
+            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets)[0]
+
+        return theta_P, loss
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""

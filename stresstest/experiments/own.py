@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from stresstest.choices import parse_choice
+from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatches, has_convolutions
-from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
+from stresstest.engine.own_stacked import StackedOwnPopulation, stacks
 from stresstest.engine.population import DTYPES, Population, Training
 from stresstest.engine.signal import Signal
 from stresstest.errors import ConfigError
@@ -43,9 +46,17 @@ class OwnBench(Bench):
         """How many replicas are held at once."""
         return _AT_ONCE
 
+    stacked: bool = False  # train several replicas as one computation
+
     def populate(self, seeds: Sequence[int]) -> Population:
         """A freshly initialised population."""
+        if self.stacked and len(seeds) > 1:
+            return StackedOwnPopulation(self.model, seeds, self.training)
         return OwnPopulation(self.model, seeds, self.training)
+
+    def objective(self, seed: int) -> tuple[Tensor, Loss]:
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
+        return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Nothing: what a foreign model's blocks are is not known."""
@@ -69,7 +80,8 @@ def own_bench(
         choice = parse_choice(optimizer, OPTIMIZERS)
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
     model = OwnModel(factory, found, variant, depth, spec.width)
-    return OwnBench(model, training, batches, journal=Journal(journal))
+    stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
+    return OwnBench(model, training, batches, journal=Journal(journal), stacked=stacked)
 
 
 def resolved(spec: T, sweeps_depth: bool) -> T:

@@ -8,6 +8,8 @@ from typing import Any
 from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
 from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
+_FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence
+_NOT_ADAPTIVE = frozenset({"sgd", "momentum", "nesterov"})
 _FLATTERED = 4.0  # ramp onset above the hold's boundary by this factor: worth a sentence
 
 
@@ -17,6 +19,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
     findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in broken)]
     findings += _flattering_ramps(ranked)
+    findings += _beside_theory(ranked, spec)
     findings += _plateaus(broken, cells, spec)
     for row in rows:
         findings += _about(row, cells, spec)
@@ -114,6 +117,33 @@ def _flattering_ramps(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
             "a warm-up, so a warm-up is likely to help there."
         )
         yield Finding(kind="ramp-flatters", subject=",".join(flattered), text=text)
+
+
+def _beside_theory(ranked: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator[Finding]:
+    """Where the curvature's prediction and the hold are far apart, with the usual cause."""
+    factors: dict[str, float] = {}
+    for row in ranked:
+        predicted, stable = row.metrics.get("predicted_lr"), _stable(row)
+        if predicted is not None and predicted.median.low and stable.median.low:
+            factors[row.variant] = stable.median.low / predicted.median.low
+    above = {variant: factor for variant, factor in factors.items() if factor >= _FAR_FROM_THEORY}
+    below = {variant: 1.0 / factor for variant, factor in factors.items() if factor <= 1.0 / _FAR_FROM_THEORY}
+    if above:
+        cause = (
+            "at initialisation the optimizer divides by one batch's gradients, tiny for many parameters; within the "
+            "first steps that changes, and the prediction with it"
+            if spec["optimizer"].partition(":")[0] not in _NOT_ADAPTIVE
+            else "training survives a start above the threshold: the sharpness falls as the loss jumps (a catapult)"
+        )
+        yield Finding(kind="above-theory", subject=",".join(above), text=_apart(above, "above", cause))
+    if below:
+        cause = "the sharpness grows in training (progressive sharpening), or the noise of small batches breaks it"
+        yield Finding(kind="below-theory", subject=",".join(below), text=_apart(below, "below", cause))
+
+
+def _apart(factors: Mapping[str, float], side: str, cause: str) -> str:
+    each = ", ".join(f"{variant} {factor:.2g} times" for variant, factor in factors.items())
+    return f"The hold lies {side} what the curvature at initialisation predicts: {each}. The usual cause: {cause}."
 
 
 def _oddities(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:

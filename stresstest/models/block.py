@@ -40,6 +40,10 @@ class Model(Protocol):
         """
         ...
 
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The same by operations that can be differentiated twice."""
+        ...
+
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block."""
         ...

@@ -68,6 +68,12 @@ class ResidualMlp:
         logits_RBC = self._read_out(ends, x_RBD)
         return mean_cross_entropy(logits_RBC, targets)
 
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The same by plain operations, which can be differentiated twice."""
+        parameters = self.layout.unbind(leaves)
+        logits_RBC = self._read_out(parameters, self.walk(parameters, self.embed(parameters, inputs)))
+        return mean_cross_entropy(logits_RBC, targets)
+
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, D], of inputs [R, B, I]."""
         weight_RDI = parameters["input.weight", 0]

@@ -71,6 +71,10 @@ class Transformer:
         """Mean next-byte cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
         return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs), targets)
 
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The same, which can be differentiated twice where attention can."""
+        return self.loss(leaves, inputs, targets)
+
     def release(self) -> None:
         """Nothing is kept."""
 

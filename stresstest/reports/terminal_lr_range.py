@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.findings.words import interval, middle
+from stresstest.findings.words import interval, middle, theory_formula
 from stresstest.reports.chart import line_chart, place
 from stresstest.reports.words import WIDE, data_words, model_words, paragraph, plain_table
 from stresstest.results import MetricSummary, Result, SummaryRow
@@ -27,6 +28,10 @@ def print_lr_range(result: Result, console: Console) -> None:
         console.print(_table(result, console.width))
         paragraph(console, _legend(result), style="dim")
         console.print()
+        if any("critical_lr" in row.metrics for row in result.summary):
+            console.print(_theory(result, console.width))
+            paragraph(console, _theory_legend(result), style="dim")
+            console.print()
         for line in _charts(result, console):
             console.print(line)
 
@@ -92,6 +97,31 @@ def _legend(result: Result) -> str:
         f"that did not, one {result.spec['hold_resolution']} apart. onset_lr, where the ramp began to lose what it "
         "had learned (- where it had learned nothing), is its cheap bracket: the early part of a ramp works as a "
         "warm-up. x weakest is paired by seed."
+    )
+
+
+def _theory(result: Result, width: int) -> Table:
+    """Three learning rates side by side: the ramp's, the hold's, and what theory says at initialisation."""
+    table = plain_table(width)
+    table.add_column("beside theory", overflow="fold")
+    columns = ["onset_lr", "max_stable_lr", "critical_lr", "predicted_lr"]
+    for name in columns:
+        table.add_column(name if width >= WIDE else _in_two(name), justify="right", no_wrap=True)
+    for row in result.summary:
+        seeds = sum(row.outcomes.values())
+        table.add_row(Text(row.variant, style="bold"), *(_cell(row.metrics.get(name), seeds) for name in columns))
+    return table
+
+
+def _theory_legend(result: Result) -> str:
+    said = [cell for cell in result.cells if cell.theory]
+    cost = sum(cell.theory["seconds"] for cell in said) / max(1e-9, sum(cell.seconds for cell in said))
+    forwards = statistics.median(cell.theory.get("forwards", 0) for cell in said)
+    products = statistics.median(cell.theory.get("products", 0) for cell in said)
+    return (
+        "At initialisation, on one batch: critical_lr is where the optimizer's first step begins to raise the loss, "
+        f"predicted_lr what the sharpness allows ({theory_formula(result.spec['optimizer'])}). They took "
+        f"{cost:.0%} of the time: {forwards:.0f} forward passes and {products:.0f} Hessian products a seed."
     )
 
 

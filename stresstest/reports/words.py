@@ -15,7 +15,9 @@ from stresstest.model_specs import is_own, kind_of
 from stresstest.results import Result
 
 WIDE = 100  # columns of a terminal from which a table has air
-LR_RANGE_COLUMNS = ("max_stable_lr", "onset_lr", "explosion_lr", "steps_survived", "lr_window", "validation_loss")
+LR_RANGE_COLUMNS = tuple(
+    "max_stable_lr onset_lr explosion_lr steps_survived lr_window validation_loss critical_lr predicted_lr".split()
+)
 
 
 def paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
