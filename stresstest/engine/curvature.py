@@ -113,7 +113,7 @@ def largest_eigenvalue(
         values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         value, error = float(values[-1]), norm * abs(float(vectors[-1, -1]))
         scale = float(np.abs(values).max())
-        exact = len(basis_KP) == size or norm <= torch.finfo(like_P.dtype).eps * max(scale, math.sqrt(size)) * 1e-2
+        exact = len(basis_KP) == size or norm <= 10.0 * torch.finfo(like_P.dtype).eps * scale
         close = error <= tolerance * abs(value) and len(basis_KP) >= _LEAST_PRODUCTS
         if exact or close or len(basis_KP) >= max_products:
             return Eigenvalue(value, 0.0 if exact else error, len(basis_KP), converged=exact or close)

@@ -28,6 +28,7 @@ from stresstest.experiments.plan import Measurement
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, finite
 
+_TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square
 _BASIS_BYTES = 1 << 30  # of the vectors that Lanczos keeps
 _DECOUPLED = frozenset({"adamw", "lamb", "lion"})  # whose weight decay is no part of the gradient
 
@@ -87,7 +88,9 @@ def _sharpness(
     scale_P = None if rule.preconditioner is None else rule.preconditioner(options, step.state, 1).rsqrt()
     most = max(2, min(100, _BASIS_BYTES // (theta_P.numel() * theta_P.element_size())))
     try:
-        return largest_eigenvalue(hessian_product(loss, theta_P, scale_P), theta_P, max_products=most)
+        return largest_eigenvalue(
+            hessian_product(loss, theta_P, scale_P), theta_P, max_products=most, tolerance=_TOLERANCE
+        )
     except NoSecondDerivativeError as error:
         return str(error)
 
