@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from stresstest.engine.own_batches import OwnBatch, OwnBatches
@@ -27,9 +27,9 @@ class StackedOwnPopulation(OwnPopulation):
     def __init__(self, model: OwnModel, seeds: Sequence[int], training: Training) -> None:
         super().__init__(model, seeds, training)
         self._forward = Forward(copy.deepcopy(self._modules[0]), model.contract)
-        named = [dict(module.named_buffers()) for module in self._modules]
+        named = [_untrained(module) for module in self._modules]
         self._buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
-        self._modules = []
+        self._modules, self._parameters = [], []
 
     def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # the user's batches
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
@@ -101,6 +101,12 @@ def stacks(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
     difference = (one_by_one.grad_RP - together.grad_RP).norm(dim=1)
     close = difference <= _CLOSE * one_by_one.grad_RP.norm(dim=1)
     return bool(close.all()) and torch.allclose(losses[0], losses[1], rtol=_CLOSE)
+
+
+def _untrained(module: nn.Module) -> dict[str, Tensor]:
+    """Buffers and frozen parameters: each replica has its own."""
+    frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+    return {**frozen, **dict(module.named_buffers())}
 
 
 def _draws(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
