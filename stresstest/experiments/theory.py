@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +40,6 @@ def measure_theory(bench: Bench, seeds: Sequence[int]) -> list[Measurement]:
 
 
 def _of_one(bench: Bench, seed: int) -> Measurement:
-    started = time.perf_counter()
     theta_P, data_loss = bench.objective(seed)
     optimizer, layout = bench.training.optimizer, bench.model.layout
     options = {**optimizer.options, **bench.training.options}
@@ -68,7 +66,6 @@ def _of_one(bench: Bench, seed: int) -> Measurement:
             if math.isfinite(found.value):
                 metrics["sharpness"] = Bracket.exactly(found.value)
                 metrics["predicted_lr"] = _predicted(rule.factor(options), found)
-    record["seconds"] = round(time.perf_counter() - started, 3)
     return Measurement(metrics=metrics, records={"theory": record})
 
 

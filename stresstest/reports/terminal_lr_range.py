@@ -115,13 +115,12 @@ def _theory(result: Result, width: int) -> Table:
 
 def _theory_legend(result: Result) -> str:
     said = [cell for cell in result.cells if cell.theory]
-    cost = sum(cell.theory["seconds"] for cell in said) / max(1e-9, sum(cell.seconds for cell in said))
     forwards = statistics.median(cell.theory.get("forwards", 0) for cell in said)
     products = statistics.median(cell.theory.get("products", 0) for cell in said)
     return (
         "At initialisation, on one batch: critical_lr is where the optimizer's first step begins to raise the loss, "
-        f"predicted_lr what the sharpness allows ({theory_formula(result.spec['optimizer'])}). They took "
-        f"{cost:.0%} of the time: {forwards:.0f} forward passes and {products:.0f} Hessian products a seed."
+        f"predicted_lr what the sharpness allows ({theory_formula(result.spec['optimizer'])}). A seed's cost: "
+        f"{forwards:.0f} forward passes and {products:.0f} Hessian products."
     )
 
 
