@@ -220,6 +220,18 @@ def test_the_same_command_trains_nothing_again_and_other_code_everything(capsys:
     assert len({json.loads(text)["key"] for text in cells}) == 2
 
 
+def test_a_function_or_setting_beside_the_model_decides_its_cells() -> None:
+    loss = "def loss_fn(model, batch):\n    return (model(batch[0]) ** 2).mean()\n"
+    Path("beside.py").write_text(RESNET + loss)
+    runs = [[], ["--loss-fn", "beside.py:loss_fn"], ["--optimizer-fn", "beside.py:optimizer"], ["--set", "width=8"]]
+    keys = set()
+    for index, more in enumerate(runs):
+        folder = f"run{index}"
+        assert run(["lr-range", "--model", "enc.py:build", *TINY, *more, "--no-theory", "--run-dir", folder]) in (0, 3)
+        keys |= {cell["key"] for cell in json.loads(Path(folder, "result.json").read_text())["cells"]}
+    assert len(keys) == len(runs)
+
+
 def test_two_processes_find_what_one_finds() -> None:
     words = "lr-range --model enc.py:build --variant post-ln,pre-ln --seeds 2 --num-steps 20 --hold-steps 20 -q".split()
     for jobs in ("1", "2"):

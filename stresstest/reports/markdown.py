@@ -29,8 +29,9 @@ def render_markdown(result: Result) -> str:
 
 
 def _lr_range(result: Result) -> list[str]:
-    rows = [[row.variant, *(_value(row.metrics.get(name)) for name in LR_RANGE_COLUMNS)] for row in result.summary]
-    return _table(["variant", *LR_RANGE_COLUMNS], rows)
+    measured = [name for name in LR_RANGE_COLUMNS if any(name in row.metrics for row in result.summary)]
+    rows = [[row.variant, *(_value(row.metrics.get(name)) for name in measured)] for row in result.summary]
+    return _table(["variant", *measured], rows)
 
 
 def _depth_sweep(result: Result) -> list[str]:

@@ -146,10 +146,12 @@ def another(name: str) -> Any:
     return not value if isinstance(value, bool) else value * 2
 
 
+OF_OWN_MODELS = ("set", "batch_fn", "loss_fn", "optimizer_fn")
 DECIDES = [
     name
     for name, field in LrRangeSpec.model_fields.items()
-    if name not in ("variant", "seeds", "device", "model", "task") and len(get_args(field.annotation)) != 1
+    if name not in ("variant", "seeds", "device", "model", "task", *OF_OWN_MODELS)
+    and len(get_args(field.annotation)) != 1
 ]
 
 
