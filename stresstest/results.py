@@ -51,10 +51,12 @@ class Cell(Record):
     status: Status
     error: str = ""
     seconds: float = 0.0
+    probe_seconds: float = 0.0  # of these, what reading the replica while it trained took
     metrics: dict[str, Bracket] = {}
     ramp: dict[str, Any] = {}
     hold: list[dict[str, Any]] = []
     theory: dict[str, Any] = {}  # what critical and predicted LR rest on, and what they took
+    why: dict[str, Any] = {}  # why the run that broke did: suspects, what moved first, how often it does anyway
     point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and seed
     recipe: dict[str, Any] = {}  # the run of the fixed recipe
     signal: dict[str, Any] = {}  # signal propagation at initialisation

@@ -31,6 +31,11 @@ class BoundarySpec(TrainingSpec):
     theory: bool = Field(
         True, description="Also compute critical_lr and predicted_lr at initialisation, beside the hold."
     )
+    probes: Literal["off", "economy", "standard", "full"] = Field(
+        "economy",
+        description="What is read while it trains, to say why it broke: off; economy: sizes of weights, gradients and "
+        "updates; standard or full: also activations and attention logits, every 10 steps or at each.",
+    )
     lr_window: bool = Field(
         False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,8 +19,11 @@ from torch.func import functional_call
 from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatch
 from stresstest.engine.population import Population, Readings, Training
+from stresstest.engine.probes import Look, look_at, together
 from stresstest.models.contract import Contract
+from stresstest.models.layout import TensorName
 from stresstest.models.own import Factory, seeded
+from stresstest.models.peers import tensor_name
 from stresstest.optimizers import Optimizer, Step
 from stresstest.user_code import UserCodeError, user_code
 
@@ -85,6 +88,14 @@ class OwnLayout:
     def _matrices(self) -> list[tuple[int, int, bool]]:
         return [(p.start, p.stop, len(p.shape) > 1) for p in self.parameters]
 
+    def names(self) -> list[TensorName]:
+        """The tensors that `parts` has, in its order; the first number in a name is its block's."""
+        return [tensor_name(parameter.name, len(parameter.shape) > 1) for parameter in self.parameters]
+
+    def parts(self, matrix_RP: Tensor) -> list[Tensor]:
+        """A [R, P] matrix's tensors, each [R, 1, its size]."""
+        return [matrix_RP[:, p.start : p.stop].unsqueeze(1) for p in self.parameters]
+
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""
         return torch.cat([torch.full((stop - start,), float(decays)) for start, stop, decays in self._matrices])
@@ -133,6 +144,18 @@ class OwnPopulation(Population):
                     buffer.copy_(value)
             module.train()
         return torch.stack(losses)
+
+    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+        """A forward pass of each replica, looked at; buffers stay."""
+        looks = []
+        for module, one in zip(self._modules, batch, strict=True):
+            kept = [buffer.clone() for buffer in module.buffers()]
+            with seeded(one.seed), self._autocast():
+                looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
+            with torch.no_grad():
+                for buffer, value in zip(module.buffers(), kept, strict=True):
+                    buffer.copy_(value)
+        return together(looks)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""

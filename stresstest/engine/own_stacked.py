@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.func import functional_call, vmap
 from stresstest.engine.own_batches import OwnBatch, OwnBatches
 from stresstest.engine.own_population import OWN_OPTIMIZER, Forward, OwnModel, OwnPopulation
 from stresstest.engine.population import Training
+from stresstest.engine.probes import Look, look_at, together
 from stresstest.models.own import seeded
 
 _CLOSE = 1e-3  # relative: what the order of sums may change of a gradient in float32
@@ -38,6 +40,16 @@ class StackedOwnPopulation(OwnPopulation):
             loss_R = self._losses(batch, {name: buffer.clone() for name, buffer in self._buffers.items()})
         self._forward.train()
         return loss_R
+
+    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+        """A forward pass of each replica, looked at, one after the other."""
+        looks = []
+        for row, one in enumerate(batch):
+            state = {f"inner.{name}": bank[row].detach() for name, bank in self._banks.items()}
+            state |= {f"inner.{name}": buffer[row].clone() for name, buffer in self._buffers.items()}
+            with seeded(one.seed), self._autocast():
+                looks.append(look_at(self._forward.inner, partial(functional_call, self._forward, state, (one.data,))))
+        return together(looks)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stresstest.engine.probes import Blocks, Look, looking
 from stresstest.models.block import Model, profile
 from stresstest.optimizers import Optimizer, Step
 from stresstest.tables import OptionValue
@@ -106,6 +107,15 @@ class Population:
             self._update(lr_R)
         health_R = self._health(loss_R, grad_norm_R, skipped_R)
         return Readings(loss_R, grad_norm_R, health_R, clipped_R, skipped_R)
+
+    def look(self, batch: Batch) -> Look:
+        """A forward pass on a batch, looked at; nothing of the replicas changes."""
+        look = Look(self.num_replicas)
+        places = Blocks(look, self.model.spec.depth)
+        leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
+        with looking(look, places.attention), self._autocast():
+            self.model.plain_loss(leaves, batch.inputs, batch.targets, places.watch)
+        return look
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.population import Population, Readings
+from stresstest.engine.probes import Frames, Look, Probing
 from stresstest.models.block import Model, profile
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
 
@@ -23,7 +25,8 @@ VALIDATION_BATCHES = 8
 class Block:
     """Some consecutive steps of the rows still in training; arrays are [steps, rows].
 
-    `constant` is the loss of the best constant predictor on the same batch.
+    `constant` is the loss of the best constant predictor on the same batch. Of what was asked for of `Probing`:
+    `frames`, [steps, rows, 3, N], and `looks`: of each row, by place in the block; and the time that they took.
     """
 
     rows: tuple[int, ...]
@@ -33,6 +36,9 @@ class Block:
     health: NDArray[np.int64]
     clipped: NDArray[np.bool_]
     skipped: NDArray[np.bool_]
+    frames: NDArray[np.float32] | None
+    looks: dict[int, list[dict[tuple[str, str], float]]]
+    probe_seconds: float
 
 
 class Batches:
@@ -97,7 +103,12 @@ def validation_loss(population: Population, batches: Batches, seeds: Sequence[in
 
 
 def train(
-    population: Population, batches: Batches, seeds: Sequence[int], lr_TR: NDArray[np.float64], first_step: int = 0
+    population: Population,
+    batches: Batches,
+    seeds: Sequence[int],
+    lr_TR: NDArray[np.float64],
+    first_step: int = 0,
+    probing: Probing = Probing(),
 ) -> Generator[Block, Sequence[int] | None, tuple[int, ...]]:
     """Train the rows `seeds` at the learning rates `lr_TR` from `first_step` on; the host looks at every block.
 
@@ -108,14 +119,17 @@ def train(
     rows = tuple(range(len(seeds)))
     lrs = torch.from_numpy(lr_TR).float().to(batches.device)
     pending: list[tuple[Readings, Tensor]] = []
+    probe = _Probe(population, probing)
     for step in range(len(lr_TR)):
         batch = batches.batch([seeds[row] for row in rows], first_step + step)
+        probe.before(batch, first_step + step, len(pending))
         readings = population.step(batch, lrs[step])
+        probe.after()
         pending.append((readings, batches.constant_loss(batch)))
         if len(pending) < LOOK_EVERY[batches.device.type] and step + 1 < len(lr_TR):
             continue
-        dead = set((yield _block(rows, pending)) or ())
-        pending = []
+        dead = set((yield _block(rows, pending, probe)) or ())
+        pending, probe = [], _Probe(population, probing)
         if len(dead) == len(rows):
             return ()
         if dead and (batches.device.type == "cpu" or 2 * len(dead) >= len(rows)):
@@ -124,6 +138,32 @@ def train(
             lrs = lrs[:, kept]
             population.keep(kept)
     return rows
+
+
+class _Probe:
+    """What is read of the steps of a block, and how long that takes."""
+
+    def __init__(self, population: Population, probing: Probing) -> None:
+        self._population = population
+        self._probing = probing
+        self._sizes = Frames(population.model.layout) if probing.frames else None
+        self.frames: list[Tensor] = []
+        self.looks: dict[int, Look] = {}
+        self.seconds = 0.0
+
+    def before(self, batch: Batch, step: int, place: int) -> None:
+        started = time.perf_counter()
+        if self._probing.looks_before(step):
+            self.looks[place] = self._population.look(batch)
+        if self._sizes is not None:
+            self._sizes.before(self._population.theta_RP)
+        self.seconds += time.perf_counter() - started
+
+    def after(self) -> None:
+        if self._sizes is not None:
+            started = time.perf_counter()
+            self.frames.append(self._sizes.after(self._population.theta_RP, self._population.grad_RP))
+            self.seconds += time.perf_counter() - started
 
 
 def _evaluate(
@@ -136,7 +176,7 @@ def _evaluate(
     return losses.double().cpu().numpy(), constants.double().cpu().numpy()
 
 
-def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]]) -> Block:
+def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]], probe: _Probe) -> Block:
     def stack(name: str) -> NDArray[np.generic]:
         return torch.stack([getattr(readings, name) for readings, _ in pending]).cpu().numpy()
 
@@ -148,6 +188,9 @@ def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]]) -> Blo
         health=stack("health_R").astype(np.int64),
         clipped=stack("clipped_R").astype(np.bool_),
         skipped=stack("skipped_R").astype(np.bool_),
+        frames=torch.stack(probe.frames).cpu().numpy() if probe.frames else None,
+        looks={place: look.numbers() for place, look in probe.looks.items()},
+        probe_seconds=probe.seconds,
     )
 
 

@@ -13,6 +13,7 @@ from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, gri
 from stresstest.experiments.measure import Bench, Run, hold, ramp
 from stresstest.experiments.plan import CellPlan, Measurement
 from stresstest.experiments.theory import measure_theory
+from stresstest.experiments.why import explain
 from stresstest.results import TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 
@@ -26,7 +27,11 @@ def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
 
 def measure_ramp(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) -> list[Measurement]:
     """Ramp every cell's seed."""
-    return _of_ramps(spec, ramp(bench, [cell.seed for cell in cells], ramp_lrs(spec)))
+    runs = ramp(bench, [cell.seed for cell in cells], ramp_lrs(spec))
+    found = _of_ramps(spec, runs)
+    for one, run in zip(found, runs, strict=True):
+        one.add(explain(bench, run, ()))
+    return found
 
 
 def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) -> list[Measurement]:
@@ -44,6 +49,8 @@ def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]
     for one, search, held in zip(found, searches, trials, strict=True):
         one.records["ramp"] |= {"hold_monotone": search.monotone}
         one.add(_hold_measurement(search, [held[k] for k in sorted(held)]))
+    for one, run, held in zip(found, ramps, trials, strict=True):
+        one.add(explain(bench, run, list(held.values())))
     if spec.theory:
         for one, said in zip(found, measure_theory(bench, seeds), strict=True):
             one.add(said)

@@ -22,9 +22,9 @@ from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments.journal import Journal
-from stresstest.experiments.measure import Bench
+from stresstest.experiments.measure import Bench, probing
 from stresstest.experiments.own import own_bench
-from stresstest.experiments.plan import CellPlan, Measure, Plan, make_model
+from stresstest.experiments.plan import CellPlan, Measure, Measurement, Plan, make_model
 from stresstest.model_specs import TrainingSpec, is_own
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Cell, Status
@@ -160,6 +160,7 @@ def make_bench(
         Batches(task, where),
         memory_share=memory_share,
         journal=Journal(journal),
+        probing=probing(spec),
     )
 
 
@@ -184,9 +185,13 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
         return [Measured(_failed(first, "crashed", str(error)), {})]
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     return [
-        Measured(_cell(cell, "done", metrics=one.metrics, seconds=seconds, **one.records), one.curves)
+        Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one), **one.records), one.curves)
         for cell, one in zip(group.cells, found, strict=True)
     ]
+
+
+def _costs(seconds: float, measured: Measurement) -> dict[str, float]:
+    return {"seconds": seconds, "probe_seconds": round(measured.probe_seconds, 3)}
 
 
 def _train(

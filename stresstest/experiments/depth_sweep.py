@@ -13,8 +13,9 @@ from stresstest.experiments.boundary import measure_boundary, measure_ramp
 from stresstest.experiments.measure import Bench, Run, initial_signals, recipe
 from stresstest.experiments.plan import CellPlan, Measurement, Phase, Plan, make_plan, no_more, spelled
 from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
+from stresstest.experiments.why import explain
 from stresstest.findings.depth_sweep import depth_sweep_findings
-from stresstest.results import Bracket, Cell
+from stresstest.results import TRAINED, Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
 from stresstest.schedules import schedule
@@ -55,14 +56,16 @@ def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan])
     found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
     if spec.init_only:
         return found
-    if "outcome" in spec.measure:
-        trials = [(seed, recipe_lrs(spec)) for seed in seeds]
-        for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
-            one.add(_of_recipe(spec, run, run.detector.reference.baseline_loss))
     if {"ramp", "hold"} & set(spec.measure):
         measure = measure_boundary if "hold" in spec.measure else measure_ramp
         for one, boundary in zip(found, measure(bench, spec, cells), strict=True):
             one.add(boundary)
+    if "outcome" in spec.measure:
+        trials = [(seed, recipe_lrs(spec)) for seed in seeds]
+        for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
+            one.add(_of_recipe(spec, run, run.detector.reference.baseline_loss))
+            if run.detector.judgement().outcome not in TRAINED or "why" not in one.records:
+                one.add(explain(bench, run, ()))
     return found
 
 

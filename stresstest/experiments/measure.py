@@ -7,13 +7,13 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.divergence import Detector, Reason, Reference, Rules
@@ -25,6 +25,7 @@ from stresstest.engine.population import (
     Population,
     Training,
 )
+from stresstest.engine.probes import Probing
 from stresstest.engine.signal import Signal, measure_signal
 from stresstest.engine.train import (
     Batches,
@@ -36,7 +37,10 @@ from stresstest.engine.train import (
     validation_loss,
 )
 from stresstest.experiments.journal import Journal
+from stresstest.model_specs import TrainingSpec
 from stresstest.models.block import Model
+from stresstest.results import TRAINED
+from stresstest.specs import BoundarySpec
 from stresstest.tasks.task import INITIAL
 
 _MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
@@ -53,11 +57,22 @@ class Bench:
     rules: Rules = field(default_factory=Rules)
     memory_share: float = 1.0
     journal: Journal = field(default_factory=Journal)
+    probing: Probing = Probing()
 
     @property
     def capacity(self) -> int:
         """How many replicas our share of the device's memory holds at once, by estimate."""
         return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
+
+    @property
+    def eps(self) -> float | None:
+        """The optimizer's eps, if it has one."""
+        found = {**self.training.optimizer.options, **self.training.options}.get("eps")
+        return None if found is None else float(found)
+
+    def module(self) -> nn.Module | None:
+        """One replica as a module; `None` of a built-in model, whose blocks are wired as its variant says."""
+        return None
 
     def populate(self, seeds: Sequence[int]) -> Population:
         """A freshly initialised population."""
@@ -96,6 +111,9 @@ class Run:
     seconds_per_step: float = math.nan  # of one replica in its population
     peak_bytes: float = math.nan  # of one replica, beyond what was in use
     signals: dict[int, Signal] = field(default_factory=dict)  # by step
+    frames: list[NDArray[np.float32]] = field(default_factory=list)  # one a step, [3, N]
+    looks: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)  # by the step that followed
+    probe_seconds: float = 0.0
 
     def take(self, lr: float, judged: float, block: Block, step: int, column: int) -> None:
         """Append one step of a block."""
@@ -105,6 +123,10 @@ class Run:
         self.grad_norms.append(float(block.grad_norm[step, column]))
         self.clipped += int(block.clipped[step, column])
         self.skipped += int(block.skipped[step, column])
+        if block.frames is not None:
+            self.frames.append(block.frames[step, column])
+        if step in block.looks:
+            self.looks[len(self.losses) - 1] = block.looks[step][column]
         self.detector.update(judged, _REASONS.get(int(block.health[step, column]), ""))
 
     def record(self) -> dict[str, Any]:
@@ -131,6 +153,11 @@ class Run:
     def lr_before(self, step: int | None) -> float | None:
         """The LR of the step before, which caused the loss of `step`."""
         return None if step is None else self.lrs[max(0, step - 1)]
+
+
+def probing(spec: TrainingSpec) -> Probing:
+    """What is read in training, of a command that has the setting."""
+    return Probing(spec.probes if isinstance(spec, BoundarySpec) else "off")
 
 
 def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[Run]:
@@ -189,6 +216,7 @@ def _train(
         training.go(step)
         if step in probe_steps:
             training.probe(step, noise_input)
+    training.look()
     if patience is not None:
         training.validate()
     bench.journal.finish(key, training.runs)
@@ -218,6 +246,8 @@ class _Course:
         self._key = key
         self._seeds = seeds
         self._lr_TR = lr_TR
+        held = patience is not None and math.isfinite(patience)  # the ramp before it has looked at the start
+        self._probing = replace(bench.probing, at_start=not held)
         bench.model.release()
         self._memory = PeakMemory(bench.training.device)
         self._population = bench.populate(seeds)
@@ -237,7 +267,8 @@ class _Course:
         first, held = self._step, self._held
         lr_TR = self._lr_TR[first:stop, held]
         if held and len(lr_TR):
-            blocks = train(self._population, self._bench.batches, [self._seeds[row] for row in held], lr_TR, first)
+            seeds = [self._seeds[row] for row in held]
+            blocks = train(self._population, self._bench.batches, seeds, lr_TR, first, self._probing)
             dropped = None
             while True:
                 try:
@@ -260,6 +291,24 @@ class _Course:
             for row, loss in zip(self._held, losses, strict=True):
                 if not self.runs[row].detector.settled:
                     self.runs[row].validation_loss = float(loss)
+
+    def look(self, rows: Sequence[int] | None = None, only_settled: bool = False) -> None:
+        """A last look at the runs that broke, of these rows of the population (all it holds), for good or at the end."""
+        rows = self._held if rows is None else rows
+        runs = [self.runs[row] for row in rows]
+        asked = [i for i, run in enumerate(runs) if run.detector.settled or not only_settled]
+        asked = [i for i in asked if runs[i].detector.judgement().outcome not in TRAINED]
+        asked = [i for i in asked if len(runs[i].losses) not in runs[i].looks]
+        if not self._probing.frames:
+            return
+        for last in sorted({len(runs[i].losses) for i in asked}):
+            started = time.perf_counter()
+            batch = self._bench.batches.batch([self._seeds[row] for row in rows], last - 1)  # on which it broke
+            seen = self._population.look(batch).numbers()
+            mine = [i for i in asked if len(runs[i].losses) == last]
+            for i in mine:
+                runs[i].looks[last] = seen[i]
+                runs[i].probe_seconds += (time.perf_counter() - started) / len(mine)
 
     def probe(self, step: int, noise_input: bool) -> None:
         """Signal propagation of every run that is still in training, unless that was before an interruption."""
@@ -298,14 +347,17 @@ class _Course:
                 if not run.detector.settled:
                     lr = float(self._lr_TR[self._step + t, held[i]])
                     run.take(lr, float(judged[t, column]), block, t, column)
+            run.probe_seconds += block.probe_seconds / len(block.rows)
         self._step += len(block.loss)
+        self.look([held[i] for i in block.rows], only_settled=True)
         self._replica_steps += len(block.loss) * len(block.rows)
         return [i for i in block.rows if self.runs[held[i]].detector.settled]
 
     def _note_cost(self) -> None:
         peak = self._memory.read()
+        seconds = self._seconds - sum(run.probe_seconds for run in self.runs)
         for run in self.runs:
-            run.seconds_per_step = self._seconds / max(1, self._replica_steps)
+            run.seconds_per_step = seconds / max(1, self._replica_steps)
             if math.isnan(run.peak_bytes) and peak is not None:  # once: a probe in float64 needs more
                 run.peak_bytes = peak / len(self.runs)
 

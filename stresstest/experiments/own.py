@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stresstest.choices import parse_choice
 from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatches, has_convolutions
-from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective, users_optimizer
 from stresstest.engine.own_stacked import StackedOwnPopulation, stacks
 from stresstest.engine.population import DTYPES, Population, Training
 from stresstest.engine.signal import Signal
 from stresstest.errors import ConfigError
 from stresstest.experiments.journal import Journal
-from stresstest.experiments.measure import Bench
+from stresstest.experiments.measure import Bench, probing
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.models.contract import contract
 from stresstest.models.own import Factory, factory_of, required
@@ -47,6 +47,18 @@ class OwnBench(Bench):
         return _AT_ONCE
 
     stacked: bool = False  # train several replicas as one computation
+
+    @property
+    def eps(self) -> float | None:
+        """The optimizer's eps, if it has one: that of the first group of the user's own."""
+        if self.training.optimizer is not OWN_OPTIMIZER:
+            return super().eps
+        found = users_optimizer(self.model.factory, self.model.make(0)).param_groups[0].get("eps")
+        return None if found is None else float(found)
+
+    def module(self) -> nn.Module:
+        """A fresh replica."""
+        return self.model.make(0)
 
     def populate(self, seeds: Sequence[int]) -> Population:
         """A freshly initialised population."""
@@ -81,7 +93,7 @@ def own_bench(
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
     model = OwnModel(factory, found, variant, depth, spec.width)
     stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
-    return OwnBench(model, training, batches, journal=Journal(journal), stacked=stacked)
+    return OwnBench(model, training, batches, journal=Journal(journal), probing=probing(spec), stacked=stacked)
 
 
 def resolved(spec: T, sweeps_depth: bool) -> T:

@@ -58,17 +58,19 @@ class CellPlan:
 
 @dataclass
 class Measurement:
-    """What a measurement adds to a cell: metrics, records by the cell's field, curves."""
+    """What a measurement adds to a cell: metrics, records by the cell's field, curves, seconds spent on probes."""
 
     metrics: dict[str, Bracket] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    probe_seconds: float = 0.0
 
     def add(self, other: Measurement) -> None:
         """Take over what another measurement found."""
         self.metrics |= other.metrics
         self.records |= other.records
         self.curves |= other.curves
+        self.probe_seconds += other.probe_seconds
 
 
 Phase = Literal["train", "probe", "train and probe"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
+from stresstest.findings.why import why
 from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
 _FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence
@@ -23,6 +24,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     findings += _plateaus(broken, cells, spec)
     for row in rows:
         findings += _about(row, cells, spec)
+        findings += why(row.variant, [cell for cell in cells if cell.variant == row.variant], cells)
     findings += failures(cells)
     return findings
 

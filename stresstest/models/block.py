@@ -40,7 +40,7 @@ class Model(Protocol):
         """
         ...
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same by operations that can be differentiated twice."""
         ...
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+SAMPLED_BLOCKS = 16  # of a deep model, of whose tensors statistics are kept
+
 Leaves = dict[str, Tensor]  # banks by kind, each [R, layers, *shape]
 Parameters = dict[tuple[str, int], Tensor]  # tensors by (kind, layer), each [R, *shape]
 
@@ -44,9 +46,25 @@ def xavier(fan_in: int, fan_out: int, gain: float = 1.0, gains: tuple[float, ...
     return Init(std=gain * math.sqrt(2.0 / (fan_in + fan_out)), gains=gains)
 
 
+def sampled(count: int, most: int = SAMPLED_BLOCKS) -> slice:
+    """At most `most` of so many places, evenly spread, the last among them."""
+    stride = -(-count // most)
+    return slice((count - 1) % stride, None, stride)
+
+
 def _seed_of(seed: int, name: str) -> int:
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class TensorName:
+    """Which parameter tensor this is: of a kind, which several blocks may have one of."""
+
+    kind: str
+    block: int | None
+    text: str
+    matrix: bool
 
 
 @dataclass
@@ -125,6 +143,27 @@ class Layout:
             for kind, bank in self.banks.items()
             for layer, tensor in zip(bank.layers, leaves[kind].unbind(1), strict=True)
         }
+
+    def names(self) -> list[TensorName]:
+        """The tensors that `parts` has, in its order."""
+        return [
+            TensorName(
+                bank.kind,
+                bank.layers[i] or None,
+                f"{bank.kind} of block {bank.layers[i]}" if bank.layers[i] else bank.kind,
+                len(bank.shape) > 1 and bank.kind not in _VECTORS,
+            )
+            for bank in self.banks.values()
+            for i in range(len(bank.layers))[sampled(len(bank.layers))]
+        ]
+
+    def parts(self, matrix_RP: Tensor) -> list[Tensor]:
+        """A [R, P] matrix's tensors, each part [R, some of one size, that size]; of a deep model, of sampled blocks."""
+        parts = []
+        for bank in self.banks.values():
+            part = matrix_RP[:, bank.start : bank.stop].view(len(matrix_RP), len(bank.layers), bank.numel)
+            parts.append(part[:, sampled(len(bank.layers))])
+        return parts
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""

@@ -68,10 +68,10 @@ class ResidualMlp:
         logits_RBC = self._read_out(ends, x_RBD)
         return mean_cross_entropy(logits_RBC, targets)
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same by plain operations, which can be differentiated twice."""
         parameters = self.layout.unbind(leaves)
-        logits_RBC = self._read_out(parameters, self.walk(parameters, self.embed(parameters, inputs)))
+        logits_RBC = self._read_out(parameters, self.walk(parameters, self.embed(parameters, inputs), watch))
         return mean_cross_entropy(logits_RBC, targets)
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:

@@ -59,9 +59,9 @@ class Transformer:
         """The initial parameters of the replica `seed`: [P], float64."""
         return self.layout.draw_row(seed)
 
-    def logits(self, parameters: Parameters, tokens_RBT: Tensor) -> Tensor:
+    def logits(self, parameters: Parameters, tokens_RBT: Tensor, watch: Watch | None = None) -> Tensor:
         """Next-byte logits, [R, N, V]."""
-        x_RND = self.walk(parameters, self.embed(parameters, tokens_RBT)).flatten(1, 2)
+        x_RND = self.walk(parameters, self.embed(parameters, tokens_RBT), watch).flatten(1, 2)
         if self.variant.final_norm:
             x_RND = self._norm(parameters, "final.norm", 0, x_RND)
         output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
@@ -71,9 +71,9 @@ class Transformer:
         """Mean next-byte cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
         return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs), targets)
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor) -> Tensor:
+    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same, which can be differentiated twice where attention can."""
-        return self.loss(leaves, inputs, targets)
+        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
 
     def release(self) -> None:
         """Nothing is kept."""

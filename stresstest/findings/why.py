@@ -1,0 +1,111 @@
+"""Why a variant broke, in words, with the remedy of each cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stresstest.findings.words import number
+from stresstest.results import Cell, Finding
+
+_OFTEN_ANYWAY = 0.2  # of the runs that trained: a signal that moves in more of them says nothing
+
+_CAUSES = {
+    "init": ("starts {times} as large as in its peers", "give it their initialisation"),
+    "missing-norm": ("is missing, where the other blocks have it", "add it"),
+    "frozen": ("is frozen, where its peers are trained", "let it want a gradient (requires_grad)"),
+    "no-gradient": ("gets no gradient, where its peers do", "look for a detach() or no_grad() on its way to the loss"),
+    "attention-scale": (
+        "attention logits at initialisation are large: {value}",
+        "divide them by the square root of the head's width, or normalise queries and keys",
+    ),
+    "eps": (
+        "is larger than the gradients of {share} of the matrices, so the optimizer hardly adapts",
+        "use a smaller eps",
+    ),
+    "overflow": ("puts out values that float16 cannot hold", "use --dtype bfloat16, or keep its outputs smaller"),
+}
+
+_SIGNALS = {
+    "gradient": ("the gradient of {place}", "clip gradients (--clip-norm), or warm up longer"),
+    "update": ("the update of {place}, as a share of the weight and the LR,", "warm up longer, or try a smaller beta2"),
+    "activation_rms": ("the output of {place}", "add a norm behind it, or make its last matrix smaller at the start"),
+    "activation_max": ("the largest output of {place}", "add a norm behind it, or clip gradients"),
+    "logit_rms": ("the attention logits in the {place}", "normalise queries and keys (--qk-norm)"),
+    "logit_max": ("the largest attention logit in the {place}", "normalise queries and keys (--qk-norm)"),
+    "attention_entropy": ("the entropy of the {place}", "normalise queries and keys (--qk-norm)"),
+    "log_z": ("log Z of the {place}", "add a z-loss, or give the output layer a smaller LR"),
+}
+
+
+def why(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[Finding]:
+    """What is suspect in most of the cells of one name, or else what moved first in them.
+
+    `everyone` has all cells of the study: on their runs that trained, a signal's moves are false alarms.
+    """
+    said = [cell for cell in cells if cell.why]
+    suspects: dict[tuple[str, str], list[float | None]] = {}
+    for cell in said:
+        for suspect in cell.why["suspects"]:
+            suspects.setdefault((suspect["cause"], suspect["place"]), []).append(suspect["value"])
+    found = [(key, values) for key, values in suspects.items() if 2 * len(values) > len(said)]
+    for (cause, place), values in found:
+        yield _suspect(name, cause, place, values, len(said))
+    if not found:
+        yield from _moved(name, said, everyone)
+    dead = [place for cell in said for place in cell.why["dead"]]
+    often = [place for place in dict.fromkeys(dead) if 2 * dead.count(place) > len(said)]
+    if often:
+        more = f" and {len(often) - 1} more" if len(often) > 1 else ""
+        text = f"{name}: after the break, {often[0]}{more} put out zeros, which no gradient brings back."
+        yield Finding(kind="dead", subject=name, text=text)
+
+
+def false_alarms(signal: str, cells: Sequence[Cell]) -> tuple[int, int]:
+    """(in how many of the runs that trained the signal moved, of how many)."""
+    return sum(cell.why["alarms"].get(signal, 0) for cell in cells if cell.why), sum(
+        cell.why["calm_runs"] for cell in cells if cell.why
+    )
+
+
+def _suspect(name: str, cause: str, place: str, values: Sequence[float | None], n: int) -> Finding:
+    what, remedy = _CAUSES[cause]
+    known = sorted(value for value in values if value is not None)
+    middle = known[len(known) // 2] if known else 0.0
+    times = f"{number(middle)} times" if middle >= 1.0 else f"1/{number(1.0 / middle) if middle else 'inf'}"
+    what = what.format(times=times, value=f"root mean square {number(middle)}", share=f"{middle:.0%}")
+    if cause == "attention-scale":
+        what = f"in {place}, {what}" if middle and place == "every block" else f"{place}: {what}"
+        place = ""
+    text = f"{name}: {place} {what}".replace(":  ", ": ")
+    return Finding(kind="suspect", subject=name, text=f"{text} ({len(values)} of {n} seeds). To try first: {remedy}.")
+
+
+def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[Finding]:
+    first = [move for cell in cells if (move := _first_move(cell, everyone)) is not None]
+    if not first:
+        return
+    signals = [move["signal"] for move in first]
+    signal = max(dict.fromkeys(signals), key=signals.count)
+    mine = [move for move in first if move["signal"] == signal]
+    places = [move["place"] for move in mine]
+    place = max(dict.fromkeys(places), key=places.count)
+    leads = sorted(move["lead"] for move in mine)
+    lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
+    what, remedy = _SIGNALS[signal]
+    alarms, calm = false_alarms(signal, everyone)
+    anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
+    elsewhere = "" if places.count(place) == len(places) else " (in other seeds elsewhere)"
+    text = (
+        f"{name}: before the break, {what.format(place=place)}{elsewhere} moved first, {lead} steps ahead "
+        f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
+    )
+    yield Finding(kind="moved-first", subject=name, text=text)
+
+
+def _first_move(cell: Cell, everyone: Sequence[Cell]) -> dict[str, Any] | None:
+    for move in cell.why["moved"]:
+        alarms, calm = false_alarms(move["signal"], everyone)
+        if move["lead"] > 0 and alarms <= _OFTEN_ANYWAY * calm:
+            return dict(move)
+    return None
