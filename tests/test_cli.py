@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def without_seconds(text: str) -> Any:
     result = json.loads(text)
     for cell in result["cells"]:
-        del cell["seconds"]
+        del cell["seconds"], cell["probe_seconds"]
     return result
 
 

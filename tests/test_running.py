@@ -33,7 +33,7 @@ def result(capsys: Capture, *args: str, code: int = 0) -> dict[str, Any]:
     assert run([*args, "--json"]) == code
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     for cell in found["cells"]:
-        del cell["seconds"]
+        del cell["seconds"], cell["probe_seconds"]
     return found
 
 

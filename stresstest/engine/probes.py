@@ -27,6 +27,7 @@ _LOOK_EVERY = {"economy": math.inf, "standard": 10, "full": 1}  # steps
 _FLOAT16_MAX = 65504.0
 _MODULES = 64  # of a foreign model, whose outputs are looked at
 _MASKED = -1e30  # logits below are masked ones
+_ATTENTION = F.scaled_dot_product_attention
 _SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 
 
@@ -153,7 +154,7 @@ class _Softmaxes(TorchFunctionMode):
     def _heard(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         if func in _SOFTMAXES and self._whole(args[0]) and args[0].dim() >= 3 and args[0].shape[-1] > 1:
             self._attention(args[0])
-        elif func is F.scaled_dot_product_attention:
+        elif func is _ATTENTION:
             self._attention(_logits(*args, **kwargs))
         elif func is F.cross_entropy and self._whole(args[0]) and args[0].dim() >= 2:
             self._look.output(args[0].movedim(1, -1))
@@ -221,7 +222,9 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> Look:
     """A forward pass of a foreign module: its places are its modules that have no parts, some 64 of them."""
     look = Look(1)
     inside: list[str] = []
-    leaves = [name for name, part in module.named_modules() if not any(part.children())]
+    whole = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
+    leaves = [name for name, part in module.named_modules() if not any(part.children()) or name in whole]
+    leaves = [name for name in leaves if name.rpartition(".")[0] not in whole]
     heard = set(leaves[sampled(len(leaves), _MODULES)])
 
     def enter(name: str) -> Callable[..., None]:

@@ -28,6 +28,7 @@ from stresstest.engine.population import (
 from stresstest.engine.probes import Probing
 from stresstest.engine.signal import Signal, measure_signal
 from stresstest.engine.train import (
+    INITIAL_BATCHES,
     Batches,
     Block,
     initial_parameters,
@@ -43,6 +44,7 @@ from stresstest.results import TRAINED
 from stresstest.specs import BoundarySpec
 from stresstest.tasks.task import INITIAL
 
+BEFORE = -1  # all training: of the batches at initialisation
 _MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}
 
@@ -112,7 +114,7 @@ class Run:
     peak_bytes: float = math.nan  # of one replica, beyond what was in use
     signals: dict[int, Signal] = field(default_factory=dict)  # by step
     frames: list[NDArray[np.float32]] = field(default_factory=list)  # one a step, [3, N]
-    looks: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)  # by the step that followed
+    looks: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)  # by the step that follows, or BEFORE
     probe_seconds: float = 0.0
 
     def take(self, lr: float, judged: float, block: Block, step: int, column: int) -> None:
@@ -258,6 +260,7 @@ class _Course:
         state = bench.journal.under_way(key)
         if state is None:
             self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds), patience)
+            self._look_at_the_start()
         else:
             self._restore(state)
 
@@ -293,7 +296,7 @@ class _Course:
                     self.runs[row].validation_loss = float(loss)
 
     def look(self, rows: Sequence[int] | None = None, only_settled: bool = False) -> None:
-        """A last look at the runs that broke, of these rows of the population (all it holds), for good or at the end."""
+        """A last look at the runs that broke, for good or at the end, of these rows of the population: all it holds."""
         rows = self._held if rows is None else rows
         runs = [self.runs[row] for row in rows]
         asked = [i for i, run in enumerate(runs) if run.detector.settled or not only_settled]
@@ -303,12 +306,22 @@ class _Course:
             return
         for last in sorted({len(runs[i].losses) for i in asked}):
             started = time.perf_counter()
-            batch = self._bench.batches.batch([self._seeds[row] for row in rows], last - 1)  # on which it broke
-            seen = self._population.look(batch).numbers()
+            seeds = [self._seeds[row] for row in rows]
             mine = [i for i in asked if len(runs[i].losses) == last]
+            batch = self._bench.batches.batch(seeds, last - 1)  # on which it broke
+            seen = self._population.look(batch).numbers()
             for i in mine:
                 runs[i].looks[last] = seen[i]
                 runs[i].probe_seconds += (time.perf_counter() - started) / len(mine)
+
+    def _look_at_the_start(self) -> None:
+        """Where a loss at initialisation is not finite, a look at what it was taken of: the largest of each value."""
+        broken = [i for i, run in enumerate(self.runs) if not math.isfinite(run.detector.reference.initial_loss)]
+        if broken and self._probing.frames:
+            batches = [self._bench.batches.batch(self._seeds, k, INITIAL) for k in range(INITIAL_BATCHES)]
+            seen = [self._population.look(batch).numbers() for batch in batches]
+            for i in broken:
+                self.runs[i].looks[BEFORE] = {place: max(look[i][place] for look in seen) for place in seen[0][i]}
 
     def probe(self, step: int, noise_input: bool) -> None:
         """Signal propagation of every run that is still in training, unless that was before an interruption."""

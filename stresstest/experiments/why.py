@@ -22,12 +22,13 @@ from stresstest.experiments.measure import Bench, Run
 from stresstest.experiments.plan import Measurement
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import FEWEST, ODD_SHARE, frozen_alone, missing_norms
-from stresstest.results import count
+from stresstest.results import count, finite
 
 LAST_FRAMES = 20
 INIT_RATIO = 10.0  # of a matrix to its peers
 LOGIT_RATIO = 3.0  # of attention logits to those of other blocks
 LARGE_LOGITS = 3.0  # root mean square at initialisation, where the scale keeps it near 1
+GROWN = 2.0  # times: beyond, an overflow is the learning rate's doing
 DEAD_SHARE = 0.999  # zeros of what a block puts out
 
 FEWEST_BEFORE = 8  # values that make a range
@@ -50,11 +51,12 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Move:
-    """A signal that left its range `lead` steps before the run began to break."""
+    """A signal that left its range `lead` steps before the run began to break, to `factor` times its level."""
 
     signal: str
     place: str
     lead: int
+    factor: float | None
 
 
 def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
@@ -92,7 +94,9 @@ def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
     for signal, place, steps, values in _signals(names, run):
         at = _moved_at(values)
         if at is not None and steps[at] <= stop:
-            move = Move(signal, place, int(stop - steps[at]))
+            before, ahead = values[max(0, at - MOST_BEFORE) : at], values[at : at + IN_A_ROW]
+            factor = math.exp(min(float(np.nanmedian(ahead) - np.median(before[np.isfinite(before)])), 700.0))
+            move = Move(signal, place, int(stop - steps[at]), finite(factor))
             if signal not in found or found[signal].lead < move.lead:
                 found[signal] = move
     return sorted(found.values(), key=lambda move: -move.lead)
@@ -115,7 +119,7 @@ def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, 
             if name.matrix:
                 yield "gradient", name.text, every, gradient[:, i]
                 yield "update", name.text, every, relative[:, i]
-        steps = [step for step in sorted(run.looks) if step < len(run.losses)]
+        steps = [step for step in sorted(run.looks) if 0 <= step < len(run.losses)]
         if len(steps) <= FEWEST_BEFORE:
             return
         for signal, place in run.looks[steps[0]]:
@@ -154,8 +158,9 @@ def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[S
     yield from _without_gradient(names, gradient_N)
     yield from _below_eps(bench, names, gradient_N)
     first = run.looks.get(0, {})
-    yield from _unscaled_attention({place: value for (signal, place), value in first.items() if signal == "logit_rms"})
-    if bench.training.dtype == torch.float16:
+    rms = {place: value for (signal, place), value in first.items() if signal == "logit_rms"}
+    yield from _large_logits(rms, of_peers=bench.module() is not None)  # the built-in wirings differ by design
+    if bench.training.dtype == torch.float16 and not _has_grown(names, run):
         yield from _overflows(run)
 
 
@@ -184,13 +189,14 @@ def _below_eps(bench: Bench, names: Sequence[TensorName], gradient_N: NDArray[np
             yield Suspect("eps", f"eps {eps:g}", float(below))
 
 
-def _unscaled_attention(rms: dict[str, float]) -> Iterator[Suspect]:
+def _large_logits(rms: dict[str, float], of_peers: bool) -> Iterator[Suspect]:
+    """Attention logits that are large at initialisation: in all blocks, or in a few where blocks should be alike."""
     if not rms:
         return
     middle = statistics.median(rms.values())
     if middle > LARGE_LOGITS:
         yield Suspect("attention-scale", "every block" if len(rms) > 1 else next(iter(rms)), middle)
-    elif len(rms) >= FEWEST:
+    elif of_peers and len(rms) > FEWEST:
         odd = {place: value / middle for place, value in rms.items() if value > max(LOGIT_RATIO * middle, 1.0)}
         if len(odd) <= ODD_SHARE * len(rms):
             yield from (Suspect("attention-scale", place, ratio) for place, ratio in odd.items())
@@ -206,6 +212,16 @@ def _overflows(run: Run) -> Iterator[Suspect]:
             if signal == "overflow_share" and value > 0.0:
                 yield Suspect("overflow", place, value)
                 return
+
+
+def _has_grown(names: Sequence[TensorName], run: Run) -> bool:
+    """Whether the learning rate alone explains large values: the matrices are several times as large as at first."""
+    matrices = [i for i, name in enumerate(names) if name.matrix]
+    first, last = (
+        frame[SIZES.index("weight")][matrices].astype(np.float64) for frame in (run.frames[0], run.frames[-1])
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return not float(np.nanmedian(last / first)) < GROWN
 
 
 def _dead(run: Run) -> list[str]:

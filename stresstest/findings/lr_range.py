@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
 from stresstest.findings.why import why
+from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
 from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
 _FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence

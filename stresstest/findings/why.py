@@ -17,7 +17,8 @@ _CAUSES = {
     "no-gradient": ("gets no gradient, where its peers do", "look for a detach() or no_grad() on its way to the loss"),
     "attention-scale": (
         "attention logits at initialisation are large: {value}",
-        "divide them by the square root of the head's width, or normalise queries and keys",
+        "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
+        "(--qk-norm) bounds both",
     ),
     "eps": (
         "is larger than the gradients of {share} of the matrices, so the optimizer hardly adapts",
@@ -28,13 +29,13 @@ _CAUSES = {
 
 _SIGNALS = {
     "gradient": ("the gradient of {place}", "clip gradients (--clip-norm), or warm up longer"),
-    "update": ("the update of {place}, as a share of the weight and the LR,", "warm up longer, or try a smaller beta2"),
-    "activation_rms": ("the output of {place}", "add a norm behind it, or make its last matrix smaller at the start"),
-    "activation_max": ("the largest output of {place}", "add a norm behind it, or clip gradients"),
-    "logit_rms": ("the attention logits in the {place}", "normalise queries and keys (--qk-norm)"),
-    "logit_max": ("the largest attention logit in the {place}", "normalise queries and keys (--qk-norm)"),
-    "attention_entropy": ("the entropy of the {place}", "normalise queries and keys (--qk-norm)"),
-    "log_z": ("log Z of the {place}", "add a z-loss, or give the output layer a smaller LR"),
+    "update": ("the update of {place} (as a share of weight and LR)", "warm up longer, or take a smaller beta2"),
+    "activation_rms": ("the output of {place}", "a norm behind it, or a smaller last matrix at the start"),
+    "activation_max": ("the largest output of {place}", "a norm behind it, or clip gradients (--clip-norm)"),
+    "logit_rms": ("the attention logits in {place}", "normalise queries and keys (--qk-norm)"),
+    "logit_max": ("the largest attention logit in {place}", "normalise queries and keys (--qk-norm)"),
+    "attention_entropy": ("the attention entropy in {place}", "normalise queries and keys (--qk-norm)"),
+    "log_z": ("log Z of the {place}", "a z-loss, or a smaller LR for the output layer"),
 }
 
 
@@ -96,8 +97,10 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     alarms, calm = false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
     elsewhere = "" if places.count(place) == len(places) else " (in other seeds elsewhere)"
+    factor = sorted(move["factor"] or 0.0 for move in mine)[len(mine) // 2]
+    moved = f"grew {number(factor)} times" if factor > 1.0 else f"fell to {number(factor)} of its level"
     text = (
-        f"{name}: before the break, {what.format(place=place)}{elsewhere} moved first, {lead} steps ahead "
+        f"{name}: what moved first is {what.format(place=place)}{elsewhere}; it {moved}, {lead} steps before the break "
         f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
     )
     yield Finding(kind="moved-first", subject=name, text=text)

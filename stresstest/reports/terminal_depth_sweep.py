@@ -29,7 +29,7 @@ from stresstest.reports.depth_table import (
     trend_columns,
     trend_legend,
 )
-from stresstest.reports.words import model_words, paragraph, plain_table, sweep_words
+from stresstest.reports.words import model_words, paragraph, plain_table, probes_words, sweep_words
 from stresstest.results import Cell, Result, SummaryRow
 
 _LABEL = 20
@@ -46,7 +46,7 @@ def print_depth_sweep(result: Result, console: Console) -> None:
     if not result.summary:
         return
     console.print(_table(result, console))
-    paragraph(console, legend(result), style="dim")
+    paragraph(console, legend(result) + probes_words(result), style="dim")
     console.print()
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         console.print(_trends(result, console.width))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stresstest.findings.words import interval, middle, theory_formula
 from stresstest.reports.chart import line_chart, place
-from stresstest.reports.words import WIDE, data_words, model_words, paragraph, plain_table
+from stresstest.reports.words import WIDE, data_words, model_words, paragraph, plain_table, probes_words
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _CHART_HEIGHT = 3
@@ -26,7 +26,7 @@ def print_lr_range(result: Result, console: Console) -> None:
     console.print()
     if result.summary:
         console.print(_table(result, console.width))
-        paragraph(console, _legend(result), style="dim")
+        paragraph(console, _legend(result) + probes_words(result), style="dim")
         console.print()
         if any("critical_lr" in row.metrics for row in result.summary):
             console.print(_theory(result, console.width))

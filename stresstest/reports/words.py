@@ -61,6 +61,15 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
 
 
+def probes_words(result: Result) -> str:
+    """What reading the replicas cost, measured; nothing where nothing was read."""
+    spent = sum(cell.probe_seconds for cell in result.cells)
+    total = sum(cell.seconds for cell in result.cells)
+    if not spent or not total:
+        return ""
+    return f" What is read of them in training (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
+
+
 def sweep_words(result: Result) -> str:
     """What a depth sweep trained, or looked at, and on which machine."""
     spec, env = result.spec, result.environment

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/planted_faults.py [--runs 10] [--clean 20]
 
-Each run plants the fault in another block and takes another seed; clean runs have none, half of them in float16. Named means that a suspect
-of the planted kind at the planted place is found in the cell, and no other.
+Each run plants the fault in another block and takes another seed; clean runs have none, half of them in float16.
+Named means that a suspect of the planted kind at the planted place is found in the cell, and no other.
 """
 
 from __future__ import annotations

@@ -61,7 +61,11 @@ def records(cells: Sequence[Cell]) -> list[str]:
     costs = ("seconds_per_step", "peak_bytes")
     return [
         cell.model_copy(
-            update={"seconds": 0.0, "metrics": {k: v for k, v in cell.metrics.items() if k not in costs}}
+            update={
+                "seconds": 0.0,
+                "probe_seconds": 0.0,
+                "metrics": {k: v for k, v in cell.metrics.items() if k not in costs},
+            }
         ).model_dump_json()
         for cell in cells
     ]

@@ -71,7 +71,7 @@ def train(path: Path, listener: Listener = Listener(), **settings: Any) -> list[
 
 def records(cells: Sequence[Cell]) -> list[str]:
     """All of the cells but how long they took."""
-    return [cell.model_copy(update={"seconds": 0.0}).model_dump_json() for cell in cells]
+    return [cell.model_copy(update={"seconds": 0.0, "probe_seconds": 0.0}).model_dump_json() for cell in cells]
 
 
 def done_lines(path: Path) -> Counter[str]:

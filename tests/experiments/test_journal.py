@@ -65,7 +65,7 @@ def same(found: list[Measured], wanted: list[Measured]) -> bool:
     for one, other in zip(found, wanted, strict=True):
         metrics = [{k: v for k, v in each.cell.metrics.items() if k not in COSTS} for each in (one, other)]
         cells = [
-            each.cell.model_copy(update={"seconds": 0.0, "metrics": kept}).model_dump_json()
+            each.cell.model_copy(update={"seconds": 0.0, "probe_seconds": 0.0, "metrics": kept}).model_dump_json()
             for each, kept in zip((one, other), metrics, strict=True)
         ]
         if cells[0] != cells[1] or one.curves.keys() != other.curves.keys():

@@ -60,7 +60,7 @@ def run_all(plan: Plan, path: Path, on_cell: Callable[[Cell], None] = lambda cel
 
 def records(cells: Sequence[Cell]) -> list[str]:
     """All of the cells but how long they took."""
-    return [cell.model_copy(update={"seconds": 0.0}).model_dump_json() for cell in cells]
+    return [cell.model_copy(update={"seconds": 0.0, "probe_seconds": 0.0}).model_dump_json() for cell in cells]
 
 
 def keys(plan: Plan) -> dict[tuple[str, int], str]:

@@ -47,7 +47,7 @@ def trained(path: Path, sweep: Plan) -> list[Cell]:
 
 
 def records(cells: Sequence[Cell]) -> list[str]:
-    return sorted(cell.model_copy(update={"seconds": 0.0}).model_dump_json() for cell in cells)
+    return sorted(cell.model_copy(update={"seconds": 0.0, "probe_seconds": 0.0}).model_dump_json() for cell in cells)
 
 
 OF_MODEL: dict[str, dict[str, Any]] = {
