@@ -282,7 +282,7 @@ def test_a_scenarios_factory_that_is_wrong_is_said_with_its_place(
         ("build", "raised RuntimeError: no such corpus (bad.py:"),
         ("text", "returned str; return a torch.nn.Module"),
         ("raises", "raised ValueError: the tables have turned (bad.py:"),
-        ("nan", "the loss at initialisation is nan"),
+        ("nan", "the loss at initialisation is nan, and the output of output is the first that is not finite"),
         ("shape", "model(x) is float32 [8, 63, 256] and y is int64 [8, 64]"),
         ("unseeded", "one seed builds two models, output.weight differs"),
         ("random", "the loss of one batch is"),

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from stresstest.engine.memory import Need, training_need
 from stresstest.engine.own_batches import OwnBatch, tensors
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.engine.probes import look_at
 from stresstest.errors import ConfigError
 from stresstest.experiments.own import OwnBench, own_bench
 from stresstest.model_specs import AS_BUILT, TrainingSpec
@@ -118,7 +120,8 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
     if not math.isfinite(losses[0]):
         raise ConfigError(
-            f"{name}: the loss at initialisation is {losses[0]}; check the initialisation and the data, or --dtype"
+            f"{name}: the loss at initialisation is {losses[0]}{_first_not_finite(model, one, bench.training.device)}; "
+            "check the initialisation and the data"
         )
     if losses[0] != losses[1]:
         raise ConfigError(
@@ -176,6 +179,17 @@ def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[flo
         kept.pop(parameter.untyped_storage().data_ptr(), None)
     unused = [key for key, p in module.named_parameters() if p.requires_grad and p.grad is None]
     return float(loss.detach()), sum(kept.values()), unused
+
+
+def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> str:
+    """Which module's output is the first that is not finite, in words."""
+    module = model.make(0).to(device)
+    with seeded(one.seed):
+        look = look_at(module, partial(model.contract.loss, module, one.data))
+    places = [
+        place for (signal, place), rms in look.values.items() if signal == "activation_rms" and not rms.isfinite()
+    ]
+    return f", and the output of {places[0]} is the first that is not finite" if places else ""
 
 
 def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:

@@ -1,16 +1,17 @@
 """Why a run broke: what is odd from its start on, which of its signals moved first, and how often they do anyway.
 
 A suspect is something that a block has and its peers have not, or an order of magnitude that explains a failure
-by itself. A signal moves when three values in a row leave the range of those before; what that is worth, the runs
-of the same study that trained show.
+by itself. A signal moves when it leaves the range of its values before: three in a row, and most of those from
+there to the break. What that is worth, the runs of the same study that trained show.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,15 +35,19 @@ DEAD_SHARE = 0.999  # zeros of what a block puts out
 FEWEST_BEFORE = 8  # values that make a range
 MOST_BEFORE = 40
 SPREADS = 8.0  # robust standard deviations from the median
-FACTOR = 2.0  # and this many times more or less
+FACTOR = 3.0  # and this many times more or less
 IN_A_ROW = 3
 
-Cause = Literal["init", "missing-norm", "attention-scale", "frozen", "no-gradient", "eps", "overflow"]
+Cause = Literal["init", "missing-norm", "attention-scale", "large-logits", "frozen", "no-gradient", "eps", "overflow"]
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One thing that explains a failure: where, and by how much (times its peers; of eps, the share below it)."""
+    """One thing that explains a failure: where, and by how much.
+
+    value: times its peers (init, attention-scale), root mean square (large-logits), the share of the matrices whose
+    gradient is smaller (eps), or of the values (overflow).
+    """
 
     cause: Cause
     place: str
@@ -51,7 +56,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Move:
-    """A signal that left its range `lead` steps before the run began to break, to `factor` times its level."""
+    """A signal that left its range, `lead` steps before the run began to break, to `factor` times its level."""
 
     signal: str
     place: str
@@ -71,7 +76,7 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
     places = list(dict.fromkeys(place for step in looks for place in broken.looks[step]))
     record = {
         "suspects": [asdict(suspect) for suspect in (*_of_the_module(bench), *_suspects(bench, names, broken))],
-        "moved": [] if stop is None else [asdict(move) for move in moves(names, broken, stop)],
+        "moved": [] if stop is None else [asdict(move) for move in _first_moves(names, broken, stop)],
         "dead": _dead(broken),
         "calm_runs": len(calm),
         "alarms": count(sorted(alarms)),
@@ -88,12 +93,19 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
     return Measurement(records={"why": record}, curves=curves, probe_seconds=seconds)
 
 
+def _first_moves(names: Sequence[TensorName], run: Run, onset: int) -> list[Move]:
+    """What moved before the onset; where nothing did, what moved after it: with a lead of zero or less."""
+    early = moves(names, run, onset)
+    late = moves(names, run, len(run.losses))
+    return early or [replace(move, lead=move.lead + onset - len(run.losses)) for move in late]
+
+
 def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
     """The first place at which each signal moved up to step `stop`, the earliest signal first."""
     found: dict[str, Move] = {}
     for signal, place, steps, values in _signals(names, run):
-        at = _moved_at(values)
-        if at is not None and steps[at] <= stop:
+        at = _moved_at(values, bisect(steps, stop))
+        if at is not None:
             before, ahead = values[max(0, at - MOST_BEFORE) : at], values[at : at + IN_A_ROW]
             factor = math.exp(min(float(np.nanmedian(ahead) - np.median(before[np.isfinite(before)])), 700.0))
             move = Move(signal, place, int(stop - steps[at]), finite(factor))
@@ -128,17 +140,17 @@ def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, 
                 yield signal, place, steps, np.log(np.abs(np.array(values)))
 
 
-def _moved_at(values: NDArray[np.float64]) -> int | None:
-    """The first of the values from which on some in a row lie outside the range of those before."""
-    for i in range(FEWEST_BEFORE, len(values) - IN_A_ROW + 1):
+def _moved_at(values: NDArray[np.float64], stop: int) -> int | None:
+    """The first of the values from which on some in a row, and most of those up to `stop`, lie outside the range."""
+    for i in range(FEWEST_BEFORE, min(stop, len(values) - IN_A_ROW + 1)):
         before = values[max(0, i - MOST_BEFORE) : i]
         before = before[np.isfinite(before)]
         if len(before) < FEWEST_BEFORE:
             continue
         middle = float(np.median(before))
         spread = 1.4826 * float(np.median(np.abs(before - middle)))  # as a standard deviation
-        ahead = values[i : i + IN_A_ROW]
-        if not np.any(np.abs(ahead - middle) <= max(SPREADS * spread, math.log(FACTOR))):
+        outside = ~(np.abs(values[i : max(stop, i + IN_A_ROW)] - middle) <= max(SPREADS * spread, math.log(FACTOR)))
+        if outside[:IN_A_ROW].all() and 2 * outside.sum() > len(outside):
             return i
     return None
 
@@ -195,7 +207,7 @@ def _large_logits(rms: dict[str, float], of_peers: bool) -> Iterator[Suspect]:
         return
     middle = statistics.median(rms.values())
     if middle > LARGE_LOGITS:
-        yield Suspect("attention-scale", "every block" if len(rms) > 1 else next(iter(rms)), middle)
+        yield Suspect("large-logits", "every block" if len(rms) > 1 else next(iter(rms)), middle)
     elif of_peers and len(rms) > FEWEST:
         odd = {place: value / middle for place, value in rms.items() if value > max(LOGIT_RATIO * middle, 1.0)}
         if len(odd) <= ODD_SHARE * len(rms):

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from stresstest.findings.words import number
 from stresstest.results import Cell, Finding
 
 _OFTEN_ANYWAY = 0.2  # of the runs that trained: a signal that moves in more of them says nothing
 
+_SCALE = (
+    "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
+    "(--qk-norm) bounds both"
+)
 _CAUSES = {
-    "init": ("starts {times} as large as in its peers", "give it their initialisation"),
-    "missing-norm": ("is missing, where the other blocks have it", "add it"),
-    "frozen": ("is frozen, where its peers are trained", "let it want a gradient (requires_grad)"),
-    "no-gradient": ("gets no gradient, where its peers do", "look for a detach() or no_grad() on its way to the loss"),
-    "attention-scale": (
-        "attention logits at initialisation are large: {value}",
-        "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
-        "(--qk-norm) bounds both",
+    "init": ("{place} starts {times} as large as in its peers", "give it their initialisation"),
+    "missing-norm": ("{place} is missing, where the other blocks have it", "add it"),
+    "frozen": ("{place} is frozen, where its peers are trained", "let it want a gradient (requires_grad)"),
+    "no-gradient": (
+        "{place} gets no gradient, where its peers do",
+        "look for a detach() or no_grad() on its way to the loss",
     ),
+    "attention-scale": ("the attention logits of {place} start {times} as large as those of its peers", _SCALE),
+    "large-logits": ("the attention logits of {place} start large, with a root mean square of {value}", _SCALE),
     "eps": (
-        "is larger than the gradients of {share} of the matrices, so the optimizer hardly adapts",
+        "{place} is larger than the gradients of {share} of the matrices, so the optimizer hardly adapts",
         "use a smaller eps",
     ),
-    "overflow": ("puts out values that float16 cannot hold", "use --dtype bfloat16, or keep its outputs smaller"),
+    "overflow": (
+        "{place} puts out values that float16 cannot hold",
+        "use --dtype bfloat16, or keep its outputs smaller",
+    ),
 }
 
 _SIGNALS = {
@@ -71,44 +79,46 @@ def false_alarms(signal: str, cells: Sequence[Cell]) -> tuple[int, int]:
 
 def _suspect(name: str, cause: str, place: str, values: Sequence[float | None], n: int) -> Finding:
     what, remedy = _CAUSES[cause]
-    known = sorted(value for value in values if value is not None)
-    middle = known[len(known) // 2] if known else 0.0
-    times = f"{number(middle)} times" if middle >= 1.0 else f"1/{number(1.0 / middle) if middle else 'inf'}"
-    what = what.format(times=times, value=f"root mean square {number(middle)}", share=f"{middle:.0%}")
-    if cause == "attention-scale":
-        what = f"in {place}, {what}" if middle and place == "every block" else f"{place}: {what}"
-        place = ""
-    text = f"{name}: {place} {what}".replace(":  ", ": ")
-    return Finding(kind="suspect", subject=name, text=f"{text} ({len(values)} of {n} seeds). To try first: {remedy}.")
+    middle = statistics.median([value for value in values if value is not None] or [0.0])
+    what = what.format(place=place, times=f"{number(middle)} times", value=number(middle), share=f"{middle:.0%}")
+    text = f"{name}: {what} ({len(values)} of {n} seeds). To try first: {remedy}."
+    return Finding(kind="suspect", subject=name, text=text)
 
 
 def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[Finding]:
-    first = [move for cell in cells if (move := _first_move(cell, everyone)) is not None]
-    if not first:
-        return
-    signals = [move["signal"] for move in first]
-    signal = max(dict.fromkeys(signals), key=signals.count)
+    """The signal that in most cells is the first to leave its range, before the break, or else after its onset."""
+    credible = [[move for move in cell.why["moved"] if _says_something(move["signal"], everyone)] for cell in cells]
+    first = [moves[0] for moves in credible if moves]
+    early = [move for move in first if move["lead"] > 0]
+    first = early if 2 * len(early) > len(cells) else [move for move in first if move["lead"] <= 0]
+    signal = _commonest([move["signal"] for move in first])
     mine = [move for move in first if move["signal"] == signal]
+    if 2 * len(mine) <= len(cells):
+        return
     places = [move["place"] for move in mine]
-    place = max(dict.fromkeys(places), key=places.count)
-    leads = sorted(move["lead"] for move in mine)
+    elsewhere = "" if len(set(places)) == 1 else " (in other seeds elsewhere)"
+    leads = sorted(abs(move["lead"]) for move in mine)
     lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
-    what, remedy = _SIGNALS[signal]
+    when = "steps before the break" if first is early else "steps after the onset, and nothing gave a sign before it"
     alarms, calm = false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
-    elsewhere = "" if places.count(place) == len(places) else " (in other seeds elsewhere)"
-    factor = sorted(move["factor"] or 0.0 for move in mine)[len(mine) // 2]
-    moved = f"grew {number(factor)} times" if factor > 1.0 else f"fell to {number(factor)} of its level"
+    factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
+    what, remedy = _SIGNALS[signal]
+    if factor > 1.0:
+        moved = f"grew {number(factor)} times"
+    else:
+        moved, remedy = f"fell to {number(factor)} of its level", "warm up longer: it is on its way to a plateau"
     text = (
-        f"{name}: what moved first is {what.format(place=place)}{elsewhere}; it {moved}, {lead} steps before the break "
+        f"{name}: what moved first is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, {lead} {when} "
         f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
     )
     yield Finding(kind="moved-first", subject=name, text=text)
 
 
-def _first_move(cell: Cell, everyone: Sequence[Cell]) -> dict[str, Any] | None:
-    for move in cell.why["moved"]:
-        alarms, calm = false_alarms(move["signal"], everyone)
-        if move["lead"] > 0 and alarms <= _OFTEN_ANYWAY * calm:
-            return dict(move)
-    return None
+def _commonest(values: Sequence[str]) -> str:
+    return max(dict.fromkeys(values), key=values.count, default="")
+
+
+def _says_something(signal: str, everyone: Sequence[Cell]) -> bool:
+    alarms, calm = false_alarms(signal, everyone)
+    return alarms <= _OFTEN_ANYWAY * calm
