@@ -34,6 +34,7 @@ DEAD_SHARE = 0.999  # zeros of what a block puts out
 
 FEWEST_BEFORE = 8  # values that make a range
 MOST_BEFORE = 40
+MOST_AHEAD = 40  # values before the break: what moved earlier is the course of training
 SPREADS = 8.0  # robust standard deviations from the median
 FACTOR = 3.0  # and this many times more or less
 IN_A_ROW = 3
@@ -78,6 +79,7 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
         "suspects": [asdict(suspect) for suspect in (*_of_the_module(bench), *_suspects(bench, names, broken))],
         "moved": [] if stop is None else [asdict(move) for move in _first_moves(names, broken, stop)],
         "dead": _dead(broken),
+        "probes": bench.probing.level,
         "calm_runs": len(calm),
         "alarms": count(sorted(alarms)),
         "tensors": [name.text for name in names],
@@ -142,7 +144,7 @@ def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, 
 
 def _moved_at(values: NDArray[np.float64], stop: int) -> int | None:
     """The first of the values from which on some in a row, and most of those up to `stop`, lie outside the range."""
-    for i in range(FEWEST_BEFORE, min(stop, len(values) - IN_A_ROW + 1)):
+    for i in range(max(FEWEST_BEFORE, stop - MOST_AHEAD), min(stop, len(values) - IN_A_ROW + 1)):
         before = values[max(0, i - MOST_BEFORE) : i]
         before = before[np.isfinite(before)]
         if len(before) < FEWEST_BEFORE:
@@ -170,8 +172,8 @@ def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[S
     yield from _without_gradient(names, gradient_N)
     yield from _below_eps(bench, names, gradient_N)
     first = run.looks.get(0, {})
-    rms = {place: value for (signal, place), value in first.items() if signal == "logit_rms"}
-    yield from _large_logits(rms, of_peers=bench.module() is not None)  # the built-in wirings differ by design
+    if bench.module() is not None:  # in a built-in wiring they are by design
+        yield from _large_logits({place: value for (signal, place), value in first.items() if signal == "logit_rms"})
     if bench.training.dtype == torch.float16 and not _has_grown(names, run):
         yield from _overflows(run)
 
@@ -201,14 +203,14 @@ def _below_eps(bench: Bench, names: Sequence[TensorName], gradient_N: NDArray[np
             yield Suspect("eps", f"eps {eps:g}", float(below))
 
 
-def _large_logits(rms: dict[str, float], of_peers: bool) -> Iterator[Suspect]:
+def _large_logits(rms: dict[str, float]) -> Iterator[Suspect]:
     """Attention logits that are large at initialisation: in all blocks, or in a few where blocks should be alike."""
     if not rms:
         return
     middle = statistics.median(rms.values())
     if middle > LARGE_LOGITS:
         yield Suspect("large-logits", "every block" if len(rms) > 1 else next(iter(rms)), middle)
-    elif of_peers and len(rms) > FEWEST:
+    elif len(rms) > FEWEST:
         odd = {place: value / middle for place, value in rms.items() if value > max(LOGIT_RATIO * middle, 1.0)}
         if len(odd) <= ODD_SHARE * len(rms):
             yield from (Suspect("attention-scale", place, ratio) for place, ratio in odd.items())

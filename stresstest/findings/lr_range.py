@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.findings.why import why
-from stresstest.findings.words import HOW_IT_BROKE, failures, lr, seeds, times
+from stresstest.findings.words import HOW_IT_BROKE, failures, lr, number, seeds, times
 from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
 _FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence
@@ -22,6 +22,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     findings += _flattering_ramps(ranked)
     findings += _beside_theory(ranked, spec)
     findings += _plateaus(broken, cells, spec)
+    findings += _without_onset(rows, cells)
     for row in rows:
         findings += _about(row, cells, spec)
         findings += why(row.variant, [cell for cell in cells if cell.variant == row.variant], cells)
@@ -96,13 +97,22 @@ def _never_trained(row: SummaryRow, done: Sequence[Cell], spec: Mapping[str, Any
             "or too few steps; try a norm variant, fewer layers or a larger --hold-steps."
         )
         yield Finding(kind="never-trained", subject=row.variant, text=text)
-    unlearned = [cell for cell in done if not cell.ramp["learned"]]
-    if unlearned and not silent:
+
+
+def _without_onset(rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Variants that trained at a held LR, and learned nothing on the ramp in some seeds."""
+    found: dict[str, str] = {}
+    for row in rows:
+        done = [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
+        unlearned = [cell for cell in done if not cell.ramp["learned"]]
+        if unlearned and all(cell.metrics["max_stable_lr"].low is not None for cell in done):
+            found[row.variant] = f"{row.variant} (in {len(unlearned)} of {len(done)} seeds)"
+    if found:
         text = (
-            f"{row.variant} learned nothing on the ramp in {len(unlearned)} of {len(done)} seeds, so it has "
-            "no onset there; its boundary is the hold's. A slower ramp (--num-steps) may show one."
+            f"Learned nothing on the ramp, and so without an onset there: {', '.join(found.values())}. The boundary is "
+            "the hold's all the same; a slower ramp (--num-steps) may show an onset."
         )
-        yield Finding(kind="no-onset", subject=row.variant, text=text)
+        yield Finding(kind="no-onset", subject=",".join(found), text=text)
 
 
 def _flattering_ramps(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
@@ -144,7 +154,7 @@ def _beside_theory(ranked: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Ite
 
 
 def _apart(factors: Mapping[str, float], side: str, cause: str) -> str:
-    each = ", ".join(f"{variant} {factor:.2g} times" for variant, factor in factors.items())
+    each = ", ".join(f"{variant} {number(factor)} times" for variant, factor in factors.items())
     return f"The hold lies {side} what the curvature at initialisation predicts: {each}. The usual cause: {cause}."
 
 

@@ -37,7 +37,7 @@ _CAUSES = {
 
 _SIGNALS = {
     "gradient": ("the gradient of {place}", "clip gradients (--clip-norm), or warm up longer"),
-    "update": ("the update of {place} (as a share of weight and LR)", "warm up longer, or take a smaller beta2"),
+    "update": ("the update of {place}, per weight and LR", "warm up longer, or take a smaller beta2"),
     "activation_rms": ("the output of {place}", "a norm behind it, or a smaller last matrix at the start"),
     "activation_max": ("the largest output of {place}", "a norm behind it, or clip gradients (--clip-norm)"),
     "logit_rms": ("the attention logits in {place}", "normalise queries and keys (--qk-norm)"),
@@ -96,10 +96,10 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     if 2 * len(mine) <= len(cells):
         return
     places = [move["place"] for move in mine]
-    elsewhere = "" if len(set(places)) == 1 else " (in other seeds elsewhere)"
+    elsewhere = "" if len(set(places)) == 1 else " (elsewhere in other seeds)"
     leads = sorted(abs(move["lead"]) for move in mine)
     lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
-    when = "steps before the break" if first is early else "steps after the onset, and nothing gave a sign before it"
+    when = "steps before the break" if first is early else "steps after the onset, without a sign before it"
     alarms, calm = false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
     factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
@@ -112,6 +112,8 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
         f"{name}: what moved first is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, {lead} {when} "
         f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
     )
+    if first is not early and any(cell.why["probes"] != "full" for cell in cells):
+        text += " --probes full watches activations and attention too."
     yield Finding(kind="moved-first", subject=name, text=text)
 
 

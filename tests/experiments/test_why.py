@@ -76,7 +76,14 @@ def test_a_vanishing_gradient_has_a_factor_that_json_can_hold() -> None:
 
 
 def said(seed: int, **why: Any) -> Cell:
-    nothing: dict[str, Any] = {"suspects": [], "moved": [], "dead": [], "calm_runs": 3, "alarms": {}}
+    nothing: dict[str, Any] = {
+        "suspects": [],
+        "moved": [],
+        "dead": [],
+        "probes": "economy",
+        "calm_runs": 3,
+        "alarms": {},
+    }
     return Cell(key=str(seed), variant="v", depth=6, seed=seed, status="done", why=nothing | why)
 
 
@@ -95,6 +102,15 @@ def test_a_signal_that_moves_in_stable_runs_too_is_passed_over() -> None:
     assert "moves in 0 of the 9 runs that train" in text
     assert "--clip-norm" in text
     assert texts(*(said(seed, moved=[moved("update", 30)], alarms={"update": 2}) for seed in range(3))) == []
+
+
+def test_where_nothing_gave_a_sign_the_first_to_move_after_the_onset_is_said() -> None:
+    late = [said(seed, moved=[moved("gradient", -3 - seed)], probes="full") for seed in range(3)]
+    (text,) = texts(*late)
+    assert "it grew 4 times, 3 to 5 steps after the onset, without a sign before it (3 of 3 seeds" in text
+    assert "--probes full" not in text
+    (text,) = texts(*late[:2], said(2, moved=[moved("gradient", -4)]))
+    assert text.endswith("--probes full watches activations and attention too.")
 
 
 def test_a_suspect_of_most_seeds_silences_what_moved_and_one_of_few_is_not_said() -> None:
