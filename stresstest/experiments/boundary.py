@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.experiments.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
-from stresstest.experiments.measure import Bench, Run, hold, ramp
+from stresstest.experiments.measure import Bench, hold, ramp
 from stresstest.experiments.plan import CellPlan, Measurement
+from stresstest.experiments.run import Run
 from stresstest.experiments.theory import measure_theory
 from stresstest.experiments.why import explain
 from stresstest.results import TRAINED, Bracket, finite

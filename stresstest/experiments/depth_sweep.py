@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from stresstest.engine.signal import Signal
 from stresstest.experiments.boundary import measure_boundary, measure_ramp
-from stresstest.experiments.measure import Bench, Run, initial_signals, recipe
+from stresstest.experiments.measure import Bench, initial_signals, recipe
 from stresstest.experiments.plan import CellPlan, Measurement, Phase, Plan, make_plan, no_more, spelled
+from stresstest.experiments.run import Run
 from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
 from stresstest.experiments.why import explain
 from stresstest.findings.depth_sweep import depth_sweep_findings

@@ -10,8 +10,9 @@ import numpy as np
 
 from stresstest.choices import parse_choice
 from stresstest.engine.divergence import Reference, Rules
-from stresstest.experiments.measure import Bench, Run, recipe
+from stresstest.experiments.measure import Bench, recipe
 from stresstest.experiments.plan import CellPlan, Measurement, Plan, make_plan, no_more, spelled
+from stresstest.experiments.run import Run
 from stresstest.experiments.search import Search
 from stresstest.experiments.sensitivity import clipped
 from stresstest.experiments.summary import Reduced

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from stresstest.engine.probes import SIZES
-from stresstest.experiments.measure import Bench, Run
+from stresstest.experiments.measure import Bench
 from stresstest.experiments.plan import Measurement
+from stresstest.experiments.run import Run
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import FEWEST, ODD_SHARE, frozen_alone, missing_norms
 from stresstest.results import count, finite

@@ -12,7 +12,7 @@ import pytest
 
 from stresstest.cli import run as command
 from stresstest.engine.divergence import Detector, Reference
-from stresstest.experiments.measure import Run
+from stresstest.experiments.run import Run
 from stresstest.experiments.why import moves
 from stresstest.findings.why import why
 from stresstest.models.layout import TensorName
