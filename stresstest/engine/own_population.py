@@ -89,12 +89,16 @@ class OwnLayout:
         return [(p.start, p.stop, len(p.shape) > 1) for p in self.parameters]
 
     def names(self) -> list[TensorName]:
-        """The tensors that `parts` has, in its order; the first number in a name is its block's."""
-        return [tensor_name(parameter.name, len(parameter.shape) > 1) for parameter in self.parameters]
+        """The matrices that `parts` has, in its order; the first number in a name is its block's."""
+        return [tensor_name(parameter.name) for parameter in self._read]
 
     def parts(self, matrix_RP: Tensor) -> list[Tensor]:
-        """A [R, P] matrix's tensors, each [R, 1, its size]."""
-        return [matrix_RP[:, p.start : p.stop].unsqueeze(1) for p in self.parameters]
+        """The rows' matrices (where there are none, all parameters), each [R, 1, its size]."""
+        return [matrix_RP[:, p.start : p.stop].unsqueeze(1) for p in self._read]
+
+    @cached_property
+    def _read(self) -> list[OwnParameter]:
+        return [p for p in self.parameters if len(p.shape) > 1] or self.parameters
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""

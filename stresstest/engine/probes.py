@@ -1,8 +1,8 @@
 """What is read of a population while it trains, without changing anything of it.
 
-Frames are the sizes of every parameter tensor, its gradient and its update, at each step. A look is a forward
+Frames are the sizes of every weight matrix, its gradient and its update, at each step. A look is a forward
 pass without a gradient, of which the sizes of activations, attention logits and log Z are kept.
-Dimension key: R replica, N tensor or place.
+Dimension key: R replica, N matrix or place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from stresstest.models.layout import sampled
 from stresstest.models.variants import Sublayer
 
-SIZES = ("weight", "gradient", "update")  # of a frame: root mean squares of a tensor's elements
+SIZES = ("weight", "gradient", "update")  # of a frame: root mean squares of a matrix's elements
 _LOOK_EVERY = {"economy": math.inf, "standard": 10, "full": 1}  # steps
 _FLOAT16_MAX = 65504.0
 _MODULES = 64  # of a foreign model, whose outputs are looked at
@@ -58,24 +58,27 @@ class Frames:
 
     def __init__(self, layout: Any) -> None:
         self._layout = layout
+        self._of: tuple[Tensor, Tensor] | None = None
+        self._parts: list[Tensor] = []
+        self._gradients: list[Tensor] = []
         self._before: list[Tensor] = []
-        self._counts_N = torch.empty(0)
+        self._roots_N = torch.empty(0)
 
-    def before(self, theta_RP: Tensor) -> None:
+    def before(self, theta_RP: Tensor, grad_RP: Tensor) -> None:
         """Keep the parameters that the step starts from."""
-        parts = self._layout.parts(theta_RP)
-        if [part.shape for part in parts] != [part.shape for part in self._before]:
-            self._before = [torch.empty_like(part) for part in parts]
-            self._counts_N = torch.cat([part.new_full((part.shape[1],), part.shape[2]) for part in parts])
-        torch._foreach_copy_(self._before, parts)
+        if self._of is None or self._of[0] is not theta_RP or self._of[1] is not grad_RP:
+            self._of = theta_RP, grad_RP
+            self._parts, self._gradients = self._layout.parts(theta_RP), self._layout.parts(grad_RP)
+            self._before = [torch.empty_like(part) for part in self._parts]
+            self._roots_N = torch.cat([part.new_full((part.shape[1],), part.shape[2]) for part in self._parts]).sqrt()
+        torch._foreach_copy_(self._before, self._parts)
 
-    def after(self, theta_RP: Tensor, grad_RP: Tensor) -> Tensor:
+    def after(self) -> Tensor:
         """The frame [R, 3, N] of `SIZES`."""
-        parts, gradients = self._layout.parts(theta_RP), self._layout.parts(grad_RP)
-        torch._foreach_sub_(self._before, parts)
-        norms = [torch.linalg.vector_norm(part, dim=2) for part in (*parts, *gradients, *self._before)]
-        sizes_R3N = torch.cat(norms, dim=1).view(len(theta_RP), 3, -1)
-        return sizes_R3N / self._counts_N.sqrt()
+        torch._foreach_sub_(self._before, self._parts)
+        matrices = (*self._parts, *self._gradients, *self._before)
+        norms = torch.cat([torch.linalg.vector_norm(part, dim=2) for part in matrices], dim=1)
+        return norms.view(len(norms), 3, -1) / self._roots_N
 
 
 @dataclass

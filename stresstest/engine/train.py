@@ -119,7 +119,8 @@ def train(
     rows = tuple(range(len(seeds)))
     lrs = torch.from_numpy(lr_TR).float().to(batches.device)
     pending: list[tuple[Readings, Tensor]] = []
-    probe = _Probe(population, probing)
+    sizes = Frames(population.model.layout) if probing.frames else None
+    probe = _Probe(population, probing, sizes)
     for step in range(len(lr_TR)):
         batch = batches.batch([seeds[row] for row in rows], first_step + step)
         probe.before(batch, first_step + step, len(pending))
@@ -129,7 +130,7 @@ def train(
         if len(pending) < LOOK_EVERY[batches.device.type] and step + 1 < len(lr_TR):
             continue
         dead = set((yield _block(rows, pending, probe)) or ())
-        pending, probe = [], _Probe(population, probing)
+        pending, probe = [], _Probe(population, probing, sizes)
         if len(dead) == len(rows):
             return ()
         if dead and (batches.device.type == "cpu" or 2 * len(dead) >= len(rows)):
@@ -143,10 +144,10 @@ def train(
 class _Probe:
     """What is read of the steps of a block, and how long that takes."""
 
-    def __init__(self, population: Population, probing: Probing) -> None:
+    def __init__(self, population: Population, probing: Probing, sizes: Frames | None) -> None:
         self._population = population
         self._probing = probing
-        self._sizes = Frames(population.model.layout) if probing.frames else None
+        self._sizes = sizes
         self.frames: list[Tensor] = []
         self.looks: dict[int, Look] = {}
         self.seconds = 0.0
@@ -156,13 +157,13 @@ class _Probe:
         if self._probing.looks_before(step):
             self.looks[place] = self._population.look(batch)
         if self._sizes is not None:
-            self._sizes.before(self._population.theta_RP)
+            self._sizes.before(self._population.theta_RP, self._population.grad_RP)
         self.seconds += time.perf_counter() - started
 
     def after(self) -> None:
         if self._sizes is not None:
             started = time.perf_counter()
-            self.frames.append(self._sizes.after(self._population.theta_RP, self._population.grad_RP))
+            self.frames.append(self._sizes.after())
             self.seconds += time.perf_counter() - started
 
 

@@ -124,16 +124,15 @@ def _broke_at(run: Run) -> int | None:
 
 
 def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, list[int], NDArray[np.float64]]]:
-    """(signal, place, steps, log values): of matrices their gradient and update, of what was looked at its size."""
+    """(signal, place, steps, log values): of each matrix its gradient and update, of what was looked at its size."""
     with np.errstate(divide="ignore", invalid="ignore"):
         frames_T3N = np.log(np.array(run.frames, np.float64))
         weight, gradient, update = (frames_T3N[:, SIZES.index(size)] for size in SIZES)
         relative = update - weight - np.log(np.array(run.lrs))[:, None]
         every = list(range(len(frames_T3N)))
         for i, name in enumerate(names):
-            if name.matrix:
-                yield "gradient", name.text, every, gradient[:, i]
-                yield "update", name.text, every, relative[:, i]
+            yield "gradient", name.text, every, gradient[:, i]
+            yield "update", name.text, every, relative[:, i]
         steps = [step for step in sorted(run.looks) if 0 <= step < len(run.losses)]
         if len(steps) <= FEWEST_BEFORE:
             return
@@ -171,18 +170,18 @@ def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[S
     yield from _odd_weights(names, frames_T3N[0, SIZES.index("weight")])
     gradient_N = np.median(frames_T3N[:, SIZES.index("gradient")], axis=0)
     yield from _without_gradient(names, gradient_N)
-    yield from _below_eps(bench, names, gradient_N)
+    yield from _below_eps(bench, gradient_N)
     first = run.looks.get(0, {})
     if bench.module() is not None:  # in a built-in wiring they are by design
         yield from _large_logits({place: value for (signal, place), value in first.items() if signal == "logit_rms"})
-    if bench.training.dtype == torch.float16 and not _has_grown(names, run):
+    if bench.training.dtype == torch.float16 and not _has_grown(run):
         yield from _overflows(run)
 
 
 def _odd_weights(names: Sequence[TensorName], weight_N: NDArray[np.float64]) -> Iterator[Suspect]:
     for places in _peers(names):
         middle = statistics.median(weight_N[i] for i in places)
-        odd = {i: weight_N[i] / middle for i in places if middle > 0.0 and names[i].matrix}
+        odd = {i: weight_N[i] / middle for i in places if middle > 0.0}
         odd = {i: ratio for i, ratio in odd.items() if not 1.0 / INIT_RATIO < ratio < INIT_RATIO}
         if len(odd) <= ODD_SHARE * len(places):
             yield from (Suspect("init", names[i].text, float(ratio)) for i, ratio in odd.items())
@@ -195,13 +194,13 @@ def _without_gradient(names: Sequence[TensorName], gradient_N: NDArray[np.float6
             yield from (Suspect("no-gradient", names[i].text) for i in still)
 
 
-def _below_eps(bench: Bench, names: Sequence[TensorName], gradient_N: NDArray[np.float64]) -> Iterator[Suspect]:
+def _below_eps(bench: Bench, gradient_N: NDArray[np.float64]) -> Iterator[Suspect]:
     eps = bench.eps
-    matrices = [i for i, name in enumerate(names) if name.matrix and gradient_N[i] > 0.0]
-    if eps is not None and matrices:
-        below = sum(gradient_N[i] < eps for i in matrices) / len(matrices)
+    trained_N = gradient_N[gradient_N > 0.0]
+    if eps is not None and len(trained_N):
+        below = float((trained_N < eps).mean())
         if below > 0.5:
-            yield Suspect("eps", f"eps {eps:g}", float(below))
+            yield Suspect("eps", f"eps {eps:g}", below)
 
 
 def _large_logits(rms: dict[str, float]) -> Iterator[Suspect]:
@@ -229,12 +228,9 @@ def _overflows(run: Run) -> Iterator[Suspect]:
                 return
 
 
-def _has_grown(names: Sequence[TensorName], run: Run) -> bool:
+def _has_grown(run: Run) -> bool:
     """Whether the learning rate alone explains large values: the matrices are several times as large as at first."""
-    matrices = [i for i, name in enumerate(names) if name.matrix]
-    first, last = (
-        frame[SIZES.index("weight")][matrices].astype(np.float64) for frame in (run.frames[0], run.frames[-1])
-    )
+    first, last = (frame[SIZES.index("weight")].astype(np.float64) for frame in (run.frames[0], run.frames[-1]))
     with np.errstate(divide="ignore", invalid="ignore"):
         return not float(np.nanmedian(last / first)) < GROWN
 

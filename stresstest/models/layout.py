@@ -64,7 +64,6 @@ class TensorName:
     kind: str
     block: int | None
     text: str
-    matrix: bool
 
 
 @dataclass
@@ -145,25 +144,22 @@ class Layout:
         }
 
     def names(self) -> list[TensorName]:
-        """The tensors that `parts` has, in its order."""
+        """The matrices that `parts` has, in its order."""
         return [
-            TensorName(
-                bank.kind,
-                bank.layers[i] or None,
-                f"{bank.kind} of block {bank.layers[i]}" if bank.layers[i] else bank.kind,
-                len(bank.shape) > 1 and bank.kind not in _VECTORS,
-            )
-            for bank in self.banks.values()
-            for i in range(len(bank.layers))[sampled(len(bank.layers))]
+            TensorName(bank.kind, layer or None, f"{bank.kind} of block {layer}" if layer else bank.kind)
+            for bank in self._matrices()
+            for layer in bank.layers[sampled(len(bank.layers))]
         ]
 
     def parts(self, matrix_RP: Tensor) -> list[Tensor]:
-        """A [R, P] matrix's tensors, each part [R, some of one size, that size]; of a deep model, of sampled blocks."""
-        parts = []
-        for bank in self.banks.values():
-            part = matrix_RP[:, bank.start : bank.stop].view(len(matrix_RP), len(bank.layers), bank.numel)
-            parts.append(part[:, sampled(len(bank.layers))])
-        return parts
+        """The rows' matrices, each part [R, some of one size, that size]; of a deep model, those of sampled blocks."""
+        return [
+            bank.view(matrix_RP).view(len(matrix_RP), len(bank.layers), bank.numel)[:, sampled(len(bank.layers))]
+            for bank in self._matrices()
+        ]
+
+    def _matrices(self) -> list[Bank]:
+        return [bank for bank in self.banks.values() if len(bank.shape) > 1 and bank.kind not in _VECTORS]
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""

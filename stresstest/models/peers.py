@@ -14,12 +14,12 @@ FEWEST = 3  # blocks that are peers
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def tensor_name(name: str, matrix: bool = False) -> TensorName:
+def tensor_name(name: str) -> TensorName:
     """`layers.3.linear.weight` is of the kind `layers.*.linear.weight`, and of block 3."""
     number = _NUMBER.search(name)
     if number is None:
-        return TensorName(name, None, name, matrix)
-    return TensorName(f"{name[: number.start()]}*{name[number.end() :]}", int(number.group()), name, matrix)
+        return TensorName(name, None, name)
+    return TensorName(f"{name[: number.start()]}*{name[number.end() :]}", int(number.group()), name)
 
 
 def missing_norms(module: nn.Module) -> Iterator[str]:

@@ -124,6 +124,7 @@ def test_a_frame_has_the_root_mean_square_of_each_tensor_its_gradient_and_its_up
     names = layout.names()
     assert len(names) == found_R3N.shape[2]
     assert len({name.text for name in names}) == len(names)
+    assert not any("bias" in name.text or "norm" in name.text for name in names), "matrices alone"
     if kind == "decoder":
         leaves = layout.unbind(layout.views(population.theta_RP))
         for i, name in enumerate(names):

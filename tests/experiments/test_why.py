@@ -19,7 +19,7 @@ from stresstest.models.layout import TensorName
 from stresstest.results import Cell
 from tests.benchmarks.planted_faults import DEPTH, FAULTS, run
 
-NAMES = [TensorName("w", 1, "w of block 1", True), TensorName("w", 2, "w of block 2", True)]
+NAMES = [TensorName("w", 1, "w of block 1"), TensorName("w", 2, "w of block 2")]
 STEPS = 60
 
 
