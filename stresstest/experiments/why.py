@@ -109,9 +109,7 @@ def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
     for signal, place, steps, values in _signals(names, run):
         at = _moved_at(values, bisect(steps, stop))
         if at is not None:
-            before, ahead = values[max(0, at - MOST_BEFORE) : at], values[at : at + IN_A_ROW]
-            factor = math.exp(min(float(np.nanmedian(ahead) - np.median(before[np.isfinite(before)])), 700.0))
-            move = Move(signal, place, int(stop - steps[at]), finite(factor))
+            move = Move(signal, place, int(stop - steps[at]), finite(_factor(values, at)))
             if signal not in found or found[signal].lead < move.lead:
                 found[signal] = move
     return sorted(found.values(), key=lambda move: -move.lead)
@@ -155,6 +153,15 @@ def _moved_at(values: NDArray[np.float64], stop: int) -> int | None:
         if outside[:IN_A_ROW].all() and 2 * outside.sum() > len(outside):
             return i
     return None
+
+
+def _factor(values: NDArray[np.float64], at: int) -> float:
+    """How many times the level of before the next values are; infinite where they are not numbers any more."""
+    before, ahead = values[max(0, at - MOST_BEFORE) : at], values[at : at + IN_A_ROW]
+    ahead = ahead[~np.isnan(ahead)]
+    if not len(ahead):
+        return math.inf
+    return math.exp(min(float(np.median(ahead) - np.median(before[np.isfinite(before)])), 700.0))
 
 
 def _of_the_module(bench: Bench) -> Iterator[Suspect]:

@@ -29,26 +29,24 @@ def depth_sweep_findings(
         findings += _exponent(trend, mine)
         findings += _never_trained(trend, mine)
         findings += _not_monotone(trend, done)
-        findings += _why(trend, done, cells)
+        findings += explained(trend, done, cells)
         if spec["init_only"]:
             findings += _signal(trend, mine[-1], spec)
     findings += failures(cells)
     return findings
 
 
-def _why(trend: TrendRow, done: Sequence[Cell], cells: Sequence[Cell]) -> Iterator[Finding]:
-    """Of the shallowest depth at which the fixed recipe does not train; without one, of the deepest."""
-    depths = sorted({cell.depth for cell in done if cell.why})
-    failing = {cell.depth for cell in done if _failed(cell)}
-    recipes = any(cell.recipe for cell in done)
-    asked = [depth for depth in depths if depth in failing][:1] if recipes else depths[-1:]
-    for depth in asked:
-        mine = [cell for cell in done if cell.depth == depth and (cell.depth not in failing or _failed(cell))]
+def explained(trend: TrendRow, done: Sequence[Cell], cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Why a variant broke: where its recipe first fails to train, or without a recipe at the deepest."""
+    said = [cell for cell in done if cell.why]
+    if any(cell.recipe for cell in done):
+        said = [cell for cell in said if not _trained(cell)]
+        depth = min((cell.depth for cell in said), default=0)
+    else:
+        depth = max((cell.depth for cell in said), default=0)
+    mine = [cell for cell in said if cell.depth == depth]
+    if mine:
         yield from why(f"{trend.variant} ({depth} blocks)", mine, cells)
-
-
-def _failed(cell: Cell) -> bool:
-    return bool(cell.recipe) and cell.recipe["outcome"] not in TRAINED
 
 
 def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:

@@ -105,7 +105,7 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
     what, remedy = _SIGNALS[signal]
     if factor > 1.0:
-        moved = f"grew {number(factor)} times"
+        moved = f"grew {number(factor)} times" if math.isfinite(factor) else "stopped being a number"
     else:
         moved, remedy = f"fell to {number(factor)} of its level", "warm up longer: it is on its way to a plateau"
     text = (

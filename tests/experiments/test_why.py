@@ -14,9 +14,10 @@ from stresstest.cli import run as command
 from stresstest.engine.divergence import Detector, Reference
 from stresstest.experiments.run import Run
 from stresstest.experiments.why import moves
+from stresstest.findings.depth_sweep import explained
 from stresstest.findings.why import why
 from stresstest.models.layout import TensorName
-from stresstest.results import Cell
+from stresstest.results import Cell, TrendRow
 from tests.benchmarks.planted_faults import DEPTH, FAULTS, run
 
 NAMES = [TensorName("w", 1, "w of block 1"), TensorName("w", 2, "w of block 2")]
@@ -73,6 +74,14 @@ def test_a_vanishing_gradient_has_a_factor_that_json_can_hold() -> None:
     assert move.factor == 0.0
     assert json.dumps(move.factor, allow_nan=False)
     assert math.isfinite(move.factor)
+
+
+def test_a_gradient_that_is_no_number_any_more_has_no_factor() -> None:
+    (move,) = moves(NAMES, curve({40: math.nan}), stop=50)
+    assert move.lead == 10
+    assert move.factor is None
+    (text,) = texts(*(said(seed, moved=[vars(move)]) for seed in range(3)))
+    assert "stopped being a number" in text
 
 
 def said(seed: int, **why: Any) -> Cell:
@@ -148,3 +157,17 @@ def test_the_last_frames_are_kept_and_the_levels_of_probes_agree(
     steps = min(20, found["full"]["ramp"]["steps"])
     assert one["last_frames"].shape == (steps, 3, len(record["tensors"]))
     assert one["looks"].shape == (len(one["look_steps"]), len(record["places"]))
+
+
+def test_a_sweep_explains_the_shallowest_depth_at_which_its_recipe_fails() -> None:
+    suspect = {"cause": "init", "place": "w", "value": 100.0}
+    outcomes = {2: "stable", 4: "exploded", 8: "exploded"}
+    cells = [
+        said(seed, suspects=[suspect]).model_copy(update={"depth": depth, "recipe": {"outcome": outcome}})
+        for depth, outcome in outcomes.items()
+        for seed in range(3)
+    ]
+    trend = TrendRow(variant="v", optimizer="adam", metrics={})
+    (finding,) = explained(trend, cells, cells)
+    assert finding.text.startswith("v (4 blocks): w starts 100 times as large as in its peers (3 of 3 seeds).")
+    assert not list(explained(trend, cells[:3], cells[:3])), "all of them train"
