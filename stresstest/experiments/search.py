@@ -122,6 +122,7 @@ class _OneStudy:
         self.study = self.search.studies[self.variant]
         self.me = _me(self.store)
         self.live = self.search.live.setdefault(self.variant, {})
+        self.seen: set[int] = set()  # trials that had ended when they were last taken over
 
     def cells(self) -> list[CellPlan]:
         """The cells of the trials that have ended or are ours."""
@@ -188,6 +189,7 @@ class _OneStudy:
     def _take_over(self) -> list[FrozenTrial]:
         """The trials that have ended; the cells of other drivers' are stored."""
         done = [trial for trial in self._trials() if _counts(trial) and trial.state.is_finished()]
+        self.seen = {trial.number for trial in done}
         others = [trial for trial in done if trial.user_attrs.get("driver") != self.me]
         for line in (line for trial in others for line in trial.user_attrs.get("cells", ())):
             cell = Cell.model_validate_json(line)
@@ -220,10 +222,15 @@ class _OneStudy:
 
     @property
     def waits(self) -> bool:
-        """Whether other drivers' trials are under way."""
-        return self.shared and any(
-            trial.state.name == "RUNNING" and trial.number not in self.live for trial in self._trials()
+        """Whether other drivers' trials are under way, have ended since we looked, or are still to be asked for."""
+        if not self.shared:
+            return False
+        trials = self._trials()
+        known = self.seen | self.live.keys()
+        under_way = any(
+            trial.state.name == "RUNNING" or _counts(trial) for trial in trials if trial.number not in known
         )
+        return under_way or sum(map(_counts, trials)) < self.spec.trials
 
     def _learn_from_the_map(self) -> None:
         """Tell the sampler what the map found, once."""

@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -248,7 +249,7 @@ def test_a_server_that_goes_away_during_a_search_costs_nothing_that_was_finished
 def one_study(variant: str, study: optuna.Study, of: search.Search) -> search._OneStudy:
     """A study of a variant by itself, without a run."""
     one = object.__new__(search._OneStudy)
-    one.search, one.study, one.variant, one.shared, one.live = of, study, variant, True, {}
+    one.search, one.study, one.variant, one.shared, one.live, one.seen = of, study, variant, True, {}, set()
     return one
 
 
@@ -272,6 +273,20 @@ def test_a_driver_is_lost_once_its_beat_stands_still(monkeypatch: pytest.MonkeyP
     assert other._is_lost("them")
 
 
+def test_a_trial_that_another_driver_ends_after_we_looked_is_waited_for() -> None:
+    study = optuna.create_study()
+    one = one_study("post-ln", study, search.Search())
+    one.spec, one.seen = SimpleNamespace(trials=1), set()
+    theirs = study.ask()
+    assert one.waits, "it is under way"
+    study.tell(theirs, 1.0)
+    assert one.waits, "it has ended, and we have not seen it"
+    one.seen = {theirs.number}
+    assert not one.waits
+    one.spec = SimpleNamespace(trials=2)
+    assert one.waits, "somebody has yet to ask for the second"
+
+
 def test_what_a_driver_hands_in_that_was_taken_for_lost_is_let_go() -> None:
     one = one_study("post-ln", optuna.create_study(), search.Search())
     trial = one.study.ask({"peak_lr": optuna.distributions.FloatDistribution(0.01, 1.0, log=True)})
@@ -282,6 +297,7 @@ def test_what_a_driver_hands_in_that_was_taken_for_lost_is_let_go() -> None:
     one._tell()
     assert one.live == {}
     assert one.study.trials[0].state == TrialState.FAIL
+    one.spec = SimpleNamespace(trials=0)
     assert not one.waits
 
 
