@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.choices import exact
-from stresstest.findings.why import why
+from stresstest.findings.why import look_closer, why
 from stresstest.findings.words import HOW_IT_BROKE, bracket, failures, number
 from stresstest.models.variants import VARIANTS
 from stresstest.results import TRAINED, Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
@@ -32,6 +32,7 @@ def depth_sweep_findings(
         findings += explained(trend, done, cells)
         if spec["init_only"]:
             findings += _signal(trend, mine[-1], spec)
+    findings += look_closer(findings, cells)
     findings += failures(cells)
     return findings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stresstest.findings.why import why
+from stresstest.findings.why import look_closer, why
 from stresstest.findings.words import HOW_IT_BROKE, failures, lr, number, seeds, times
 from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
 
@@ -26,6 +26,7 @@ def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: M
     for row in rows:
         findings += _about(row, cells, spec)
         findings += why(row.variant, [cell for cell in cells if cell.variant == row.variant], cells)
+    findings += look_closer(findings, cells)
     findings += failures(cells)
     return findings
 

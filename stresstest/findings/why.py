@@ -11,6 +11,7 @@ from stresstest.results import Cell, Finding
 
 _OFTEN_ANYWAY = 0.2  # of the runs that trained: a signal that moves in more of them says nothing
 
+_NO_SIGN = "without a sign before it"
 _SCALE = (
     "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
     "(--qk-norm) bounds both"
@@ -77,6 +78,14 @@ def false_alarms(signal: str, cells: Sequence[Cell]) -> tuple[int, int]:
     )
 
 
+def look_closer(findings: Sequence[Finding], cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Where nothing gave a sign of a break: what else could be read."""
+    unseen = [finding.subject for finding in findings if finding.kind == "moved-first" and _NO_SIGN in finding.text]
+    if unseen and any(cell.why and cell.why["probes"] != "full" for cell in cells):
+        text = "Where nothing gave a sign, activations and attention may: --probes full watches them at every step."
+        yield Finding(kind="look-closer", subject=",".join(unseen), text=text)
+
+
 def _suspect(name: str, cause: str, place: str, values: Sequence[float | None], n: int) -> Finding:
     what, remedy = _CAUSES[cause]
     middle = statistics.median([value for value in values if value is not None] or [0.0])
@@ -99,7 +108,7 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     elsewhere = "" if len(set(places)) == 1 else " (elsewhere in other seeds)"
     leads = sorted(abs(move["lead"]) for move in mine)
     lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
-    when = "steps before the break" if first is early else "steps after the onset, without a sign before it"
+    when = "steps before the break" if first is early else f"steps after the onset, {_NO_SIGN}"
     alarms, calm = false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
     factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
@@ -112,8 +121,6 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
         f"{name}: what moved first is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, {lead} {when} "
         f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
     )
-    if first is not early and any(cell.why["probes"] != "full" for cell in cells):
-        text += " --probes full watches activations and attention too."
     yield Finding(kind="moved-first", subject=name, text=text)
 
 

@@ -15,7 +15,7 @@ from stresstest.engine.divergence import Detector, Reference
 from stresstest.experiments.run import Run
 from stresstest.experiments.why import moves
 from stresstest.findings.depth_sweep import explained
-from stresstest.findings.why import why
+from stresstest.findings.why import look_closer, why
 from stresstest.models.layout import TensorName
 from stresstest.results import Cell, TrendRow
 from tests.benchmarks.planted_faults import DEPTH, FAULTS, run
@@ -114,12 +114,14 @@ def test_a_signal_that_moves_in_stable_runs_too_is_passed_over() -> None:
 
 
 def test_where_nothing_gave_a_sign_the_first_to_move_after_the_onset_is_said() -> None:
-    late = [said(seed, moved=[moved("gradient", -3 - seed)], probes="full") for seed in range(3)]
-    (text,) = texts(*late)
-    assert "it grew 4 times, 3 to 5 steps after the onset, without a sign before it (3 of 3 seeds" in text
-    assert "--probes full" not in text
-    (text,) = texts(*late[:2], said(2, moved=[moved("gradient", -4)]))
-    assert text.endswith("--probes full watches activations and attention too.")
+    late = [said(seed, moved=[moved("gradient", -3 - seed)]) for seed in range(3)]
+    found = list(why("v", late, late))
+    assert "it grew 4 times, 3 to 5 steps after the onset, without a sign before it (3 of 3 seeds" in found[0].text
+    (hint,) = look_closer(found, late)
+    assert "--probes full" in hint.text
+    assert not list(look_closer(found, [said(0, probes="full")])), "nothing more can be read"
+    early = [said(seed, moved=[moved("gradient", 3)]) for seed in range(3)]
+    assert not list(look_closer(list(why("v", early, early)), early))
 
 
 def test_a_suspect_of_most_seeds_silences_what_moved_and_one_of_few_is_not_said() -> None:
