@@ -137,6 +137,26 @@ def array(model, batch):
 """
 
 
+EATS = """
+from torch import nn
+
+class M(nn.Module):
+    def __init__(self, eats):
+        super().__init__()
+        self.eats, self.calls = eats, 0
+        self.embedding, self.output = nn.Embedding(256, 8), nn.Linear(8, 256)
+
+    def forward(self, x):
+        self.calls += 1
+        if self.eats and self.calls > 13:
+            raise MemoryError("can't allocate memory")
+        return self.output(self.embedding(x))
+
+def build(variant="ok"):
+    return M(variant == "eats")
+"""
+
+
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the models' files, and no settings from outside."""
@@ -388,3 +408,18 @@ def test_init_writes_a_model_that_runs_and_overwrites_nothing(capsys: pytest.Cap
     assert run(["init"]) == 2
     assert "was left as it is" in capsys.readouterr().err
     shutil.rmtree(".stresstest")
+
+
+def test_a_model_that_eats_the_memory_costs_its_own_cells_only_and_says_where(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("eats.py").write_text(EATS)
+    words = ["lr-range", "--model", "eats.py:build", "--variant", "eats,ok", *TINY, "--run-dir", "run"]
+    assert run(words) == 4
+    assert "oom: eats depth 1 seed 0 has no result" in " ".join(capsys.readouterr().out.split())
+    cells = json.loads(Path("run/result.json").read_text())["cells"]
+    assert {cell["variant"]: cell["status"] for cell in cells} == {"eats": "oom", "ok": "done"}
+    key = next(cell["key"] for cell in cells if cell["status"] == "oom")
+    kept = Path("run/errors", f"{key}.txt").read_text()
+    assert "eats.py" in kept
+    assert "raise MemoryError" in kept

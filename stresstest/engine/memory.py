@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,7 +23,11 @@ _GIB = 1 << 30
 
 
 class OutOfMemoryError(Exception):
-    """A single replica does not fit: never an instability."""
+    """A single replica does not fit: never an instability. `text` is the traceback."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,11 @@ def in_halves(rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]]
         if not _is_out_of_memory(error):
             raise
         message = str(error).splitlines()[0] if str(error) else "out of memory"
+        text = traceback.format_exc()  # not the error, which would keep what the frames hold
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if len(rows) == 1:
-        raise OutOfMemoryError(message)
+        raise OutOfMemoryError(message, text)
     half = len(rows) // 2
     return in_halves(rows[:half], half, work) + in_halves(rows[half:], len(rows) - half, work)
 

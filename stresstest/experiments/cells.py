@@ -178,7 +178,8 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
-        return [Measured(_failed(first, "oom", str(error)), {})]
+        traced = f"{error.text}{error}" if is_own(group.spec.model) else str(error)
+        return [Measured(_failed(first, "oom", traced), {})]
     except UserCodeError as error:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
