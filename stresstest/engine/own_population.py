@@ -159,7 +159,9 @@ class OwnPopulation(Population):
             with torch.no_grad():
                 for buffer, value in zip(module.buffers(), kept, strict=True):
                     buffer.copy_(value)
-        return together(looks)
+        look = together(looks)
+        self._look_at_moments(look)
+        return look
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""
@@ -206,6 +208,23 @@ class OwnPopulation(Population):
                     (loss if scale_R is None else loss * scale_R[row]).backward()  # type: ignore[no-untyped-call]  # torch's
             losses.append(loss.detach().float())
         return torch.stack(losses)
+
+    def _second_moment(self) -> tuple[Tensor, float] | None:
+        if not self._optimizers:
+            return super()._second_moment()
+        rows: list[Tensor] = []
+        eps = 0.0
+        for optimizer, parameters in zip(self._optimizers, self._parameters, strict=True):
+            groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+            row = []
+            for parameter in parameters:
+                state, group = optimizer.state.get(parameter, {}), groups.get(parameter, {})
+                if "exp_avg_sq" not in state or "step" not in state or "betas" not in group:
+                    return None
+                row.append((state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))).flatten())
+                eps = float(group["eps"])
+            rows.append(torch.cat(row))
+        return torch.stack(rows), eps
 
     def _update(self, lr_R: Tensor) -> None:
         if not self._optimizers:

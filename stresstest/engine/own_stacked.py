@@ -49,7 +49,9 @@ class StackedOwnPopulation(OwnPopulation):
             state |= {f"inner.{name}": buffer[row].clone() for name, buffer in self._buffers.items()}
             with seeded(one.seed), self._autocast():
                 looks.append(look_at(self._forward.inner, partial(functional_call, self._forward, state, (one.data,))))
-        return together(looks)
+        look = together(looks)
+        self._look_at_moments(look)
+        return look
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""

@@ -115,6 +115,7 @@ class Population:
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():
             self.model.plain_loss(leaves, batch.inputs, batch.targets, places.watch)
+        self._look_at_moments(look)
         return look
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -143,6 +144,22 @@ class Population:
         self._scale_R = state["scale_R"].to(device)
         self._since_skip_R = state["since_skip_R"].to(device)
         self._attach(state["theta_RP"].to(device))
+
+    def _look_at_moments(self, look: Look) -> None:
+        """How far the last gradients are from what Adam expects of them, matrix by matrix; nothing before a step."""
+        expected = self._second_moment()
+        if expected is not None:
+            square_RP, eps = expected
+            layout = self.model.layout
+            look.moments(layout.names(), layout.parts(self.grad_RP), layout.parts(square_RP), eps)
+
+    def _second_moment(self) -> tuple[Tensor, float] | None:
+        """Adam's bias-corrected mean of squared gradients, [R, P], and its eps; `None` where there is none."""
+        options = {**self.training.optimizer.options, **self.training.options}
+        if "beta2" not in options or "square" not in self._state or not bool((self._step_R1 > 0).all()):
+            return None
+        correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
+        return self._state["square"] / correction_R1.to(self.theta_RP.dtype), float(options["eps"])
 
     def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""

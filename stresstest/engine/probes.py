@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from stresstest.models.layout import sampled
+from stresstest.models.layout import TensorName, sampled
 from stresstest.models.variants import Sublayer
 
 SIZES = ("weight", "gradient", "update")  # of a frame: root mean squares of a matrix's elements
@@ -88,6 +88,8 @@ class Look:
     activation_rms, activation_max: of what a place puts out. zero_share: of it, what is exactly zero. overflow_share:
     what does not fit into float16. logit_rms, logit_max: attention logits, before the softmax. attention_entropy: of
     the attention weights, as a share of that of even weights. log_z: mean log partition function of the output.
+    rms_t: root mean square of a matrix's last gradient over the root of Adam's second moment, or eps where that is
+    larger (Wortsman et al. 2023, StableAdamW). eps_share: where eps is.
     """
 
     replicas: int
@@ -121,6 +123,19 @@ class Look:
     def output(self, logits: Tensor) -> None:
         """Take the logits of the loss."""
         self._note("log_z", "output", logits.detach().float().logsumexp(-1).reshape(self.replicas, -1).mean(1))
+
+    def moments(
+        self, names: Sequence[TensorName], gradients: Sequence[Tensor], squares: Sequence[Tensor], eps: float
+    ) -> None:
+        """Take matrices' gradients and their second moments, parts [R, some, size] of the named ones."""
+        places = iter(names)
+        for gradient, square in zip(gradients, squares, strict=True):
+            rms = (gradient.square() / square.clamp(min=eps**2)).mean(2).sqrt()
+            below = (square < eps**2).float().mean(2)
+            for one, share in zip(rms.unbind(1), below.unbind(1), strict=True):
+                place = next(places).text
+                self._note("rms_t", place, one)
+                self._note("eps_share", place, share)
 
     def numbers(self) -> list[dict[tuple[str, str], float]]:
         """The values of each replica, on the host."""

@@ -134,8 +134,8 @@ def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, 
         steps = [step for step in sorted(run.looks) if 0 <= step < len(run.losses)]
         if len(steps) <= FEWEST_BEFORE:
             return
-        for signal, place in run.looks[steps[0]]:
-            if signal not in ("zero_share", "overflow_share"):
+        for signal, place in run.looks[steps[-1]]:
+            if not signal.endswith("_share"):
                 values = [run.looks[step].get((signal, place), math.nan) for step in steps]
                 yield signal, place, steps, np.log(np.abs(np.array(values)))
 

@@ -44,6 +44,7 @@ _SIGNALS = {
     "logit_rms": ("the attention logits in {place}", "normalise queries and keys (--qk-norm)"),
     "logit_max": ("the largest attention logit in {place}", "normalise queries and keys (--qk-norm)"),
     "attention_entropy": ("the attention entropy in {place}", "normalise queries and keys (--qk-norm)"),
+    "rms_t": ("RMS_t of {place}, its gradient over what Adam expects", "take a smaller beta2, or clip (--clip-norm)"),
     "log_z": ("log Z of the {place}", "a z-loss, or a smaller LR for the output layer"),
 }
 

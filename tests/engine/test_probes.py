@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.engine.own_batches import OwnBatches
-from stresstest.engine.own_population import OwnModel, OwnPopulation
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
 from stresstest.engine.own_stacked import StackedOwnPopulation
 from stresstest.engine.population import Population, Training
 from stresstest.engine.probes import Look, Probing, look_at
@@ -60,13 +61,18 @@ def built_in(kind: str, depth: int = 3, dtype: torch.dtype = torch.float32) -> t
     return Population(model, SEEDS, training), Batches(task, CPU)
 
 
-def own(kind: type[OwnPopulation] = OwnPopulation, build: Callable[[], nn.Module] = Mixed) -> tuple[Any, OwnBatches]:
-    factory = Factory("mixed", build, {}, {}, "")
+def own(
+    kind: type[OwnPopulation] = OwnPopulation,
+    build: Callable[[], nn.Module] = Mixed,
+    optimizer: Callable[..., Any] | None = None,
+) -> tuple[Any, OwnBatches]:
+    factory = Factory("mixed", build, {}, {}, "", optimizer=optimizer)
     batches = OwnBatches(factory, load_task("language", "synthetic", 4, 12), CPU, as_images=False, batch_size=4)
     found = contract(factory, factory.make(0, "as-built", 1, 1), batches.batch([0], 0)[0].data)
     batches.fit(found)
     model = OwnModel(factory, found, "as-built", 1, 1)
-    return kind(model, SEEDS, Training(OPTIMIZERS["adam"], {}, CPU)), batches
+    chosen = OPTIMIZERS["adam"] if optimizer is None else OWN_OPTIMIZER
+    return kind(model, SEEDS, Training(chosen, {}, CPU)), batches
 
 
 def trained(population: Population, batches: Any, level: str) -> tuple[list[Any], Tensor]:
@@ -181,6 +187,31 @@ def test_log_z_and_the_streams_are_those_of_the_same_pass() -> None:
     for block, stream in enumerate(streams, 1):
         rms = values["activation_rms", f"stream after the mlp of block {block}"]
         torch.testing.assert_close(rms, stream.square().mean((1, 2)).sqrt())
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_rms_t_is_the_last_gradient_over_the_root_of_torchs_second_moment(users: bool) -> None:
+    eps = 1e-4
+    population, batches = own(optimizer=(lambda params, lr: torch.optim.Adam(params, lr, eps=eps)) if users else None)
+    assert not [place for place in population.look(batches.batch(SEEDS, 0)).values if place[0] == "rms_t"]
+    reference = [copy.deepcopy(module) for module in population.modules]
+    theirs = [torch.optim.Adam(module.parameters(), 1e-2, eps=eps if users else 1e-8) for module in reference]
+    for step in range(3):
+        population.step(batches.batch(SEEDS, step), torch.full((len(SEEDS),), 1e-2))
+        for row, (module, optimizer) in enumerate(zip(reference, theirs, strict=True)):
+            for mine, place in zip(module.parameters(), population.model.layout.parameters, strict=True):
+                mine.grad = population.grad_RP[row, place.start : place.stop].view(place.shape).clone()
+            optimizer.step()
+    values = population.look(batches.batch(SEEDS, 3)).values
+    for row, (module, optimizer) in enumerate(zip(reference, theirs, strict=True)):
+        for name, parameter in module.named_parameters():
+            if parameter.dim() > 1:
+                assert parameter.grad is not None
+                root = (optimizer.state[parameter]["exp_avg_sq"] / (1.0 - 0.999**3)).sqrt()
+                least = optimizer.param_groups[0]["eps"]
+                rms = (parameter.grad / root.clamp(min=least)).square().mean().sqrt()
+                assert float(values["rms_t", name][row]) == pytest.approx(float(rms), rel=1e-3)
+                assert float(values["eps_share", name][row]) == pytest.approx(float((root < least).float().mean()))
 
 
 class Attends(nn.Module):
