@@ -182,7 +182,7 @@ def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[S
     if bench.module() is not None:  # in a built-in wiring they are by design
         yield from _large_logits({place: value for (signal, place), value in first.items() if signal == "logit_rms"})
     if bench.training.dtype == torch.float16 and not _has_grown(run):
-        yield from _overflows(run)
+        yield from overflows(run)
 
 
 def _odd_weights(names: Sequence[TensorName], weight_N: NDArray[np.float64]) -> Iterator[Suspect]:
@@ -223,7 +223,7 @@ def _large_logits(rms: dict[str, float]) -> Iterator[Suspect]:
             yield from (Suspect("attention-scale", place, ratio) for place, ratio in odd.items())
 
 
-def _overflows(run: Run) -> Iterator[Suspect]:
+def overflows(run: Run) -> Iterator[Suspect]:
     """The first place of the earliest look whose values do not fit into float16, unless the loss blew up before."""
     explosion = run.detector.judgement().explosion_step
     for step in sorted(run.looks):

@@ -13,7 +13,7 @@ import pytest
 from stresstest.cli import run as command
 from stresstest.engine.divergence import Detector, Reference
 from stresstest.experiments.run import Run
-from stresstest.experiments.why import moves
+from stresstest.experiments.why import moves, overflows
 from stresstest.findings.depth_sweep import explained
 from stresstest.findings.why import look_closer, why
 from stresstest.models.layout import TensorName
@@ -37,9 +37,9 @@ def test_a_planted_fault_is_named_with_its_place_and_nothing_else(name: str) -> 
     assert "To try first: " in finding.text
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_healthy_model_has_no_suspect_though_the_ramp_breaks_it(dtype: str) -> None:
-    (cell,) = run("", 0, seed=3, dtype=dtype).cells
+@pytest.mark.parametrize(("dtype", "seed"), [("float32", 3), ("float16", 3), ("float16", 109)])
+def test_a_healthy_model_has_no_suspect_though_the_ramp_breaks_it(dtype: str, seed: int) -> None:
+    (cell,) = run("", 0, seed, dtype=dtype).cells
     assert cell.ramp["outcome"] in ("exploded", "nonfinite")
     assert cell.why["suspects"] == []
 
@@ -66,6 +66,8 @@ def test_a_level_that_changes_is_dated_with_its_place_and_factor(level: float) -
 def test_a_spike_of_two_steps_noise_and_what_comes_after_the_break_are_no_moves() -> None:
     assert moves(NAMES, curve({40: 10.0, 42: 0.1}), stop=STEPS) == []
     assert moves(NAMES, curve({40: 10.0}), stop=39) == []
+    assert moves(NAMES, curve({12: 10.0}), stop=58) == [], "so far ahead it is the course of training"
+    assert moves(NAMES, curve({20: 10.0}), stop=58) != []
     assert [seed for seed in range(20) if moves(NAMES, curve({}, seed), STEPS)] == []
 
 
@@ -74,6 +76,17 @@ def test_a_vanishing_gradient_has_a_factor_that_json_can_hold() -> None:
     assert move.factor == 0.0
     assert json.dumps(move.factor, allow_nan=False)
     assert math.isfinite(move.factor)
+
+
+@pytest.mark.parametrize(("explosion", "named"), [(59, True), (30, False)])
+def test_an_overflow_is_a_cause_only_where_the_loss_had_not_blown_up_before(explosion: int, named: bool) -> None:
+    broke = curve({})
+    for step in range(STEPS - 1):
+        broke.detector.update(9.0 if step >= explosion else 4.0)
+    broke.detector.update(math.nan)
+    assert broke.detector.judgement().explosion_step == explosion
+    broke.looks = {0: {("overflow_share", "x"): 0.0}, STEPS: {("overflow_share", "x"): 0.1}}
+    assert [suspect.place for suspect in overflows(broke)] == ["x"] * named
 
 
 def test_a_gradient_that_is_no_number_any_more_has_no_factor() -> None:
