@@ -127,9 +127,10 @@ class Population:
         self._attach(self.theta_RP[index])
 
     def state(self) -> dict[str, Any]:
-        """Everything that training changes, from which `restore` goes on bit for bit."""
+        """Everything that training changes, from which `restore` goes on bit for bit, and the last gradient."""
         return {
             "theta_RP": self.theta_RP,
+            "grad_RP": self.grad_RP,
             "optimizer": self._state,
             "step_R1": self._step_R1,
             "scale_R": self._scale_R,
@@ -144,6 +145,7 @@ class Population:
         self._scale_R = state["scale_R"].to(device)
         self._since_skip_R = state["since_skip_R"].to(device)
         self._attach(state["theta_RP"].to(device))
+        self.grad_RP.copy_(state["grad_RP"])
 
     def _look_at_moments(self, look: Look) -> None:
         """How far the last gradients are from what Adam expects of them, matrix by matrix; nothing before a step."""
