@@ -79,7 +79,7 @@ def hessian_product(loss: Loss, theta_P: Tensor, scale_P: Tensor | None = None) 
         along = vector_P if scale_P is None else scale_P * vector_P
         try:
             (image_P,) = torch.autograd.grad(grad_P, leaf, along, retain_graph=True)
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, NotImplementedError) as error:  # torch has no type of its own for this
             if "derivative" in str(error) or "double backward" in str(error):
                 raise NoSecondDerivativeError(str(error).splitlines()[0]) from None
             raise

@@ -7,7 +7,8 @@ that follows the gradient is a population's: optimizers, clipping, loss scaling,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -140,12 +141,9 @@ class OwnPopulation(Population):
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         losses = []
         for module, one in zip(self._modules, batch, strict=True):
-            kept = [buffer.clone() for buffer in module.buffers()]
             module.train(as_trained)
-            with torch.no_grad(), seeded(one.seed), self._autocast():
+            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.data).detach().float())
-                for buffer, value in zip(module.buffers(), kept, strict=True):
-                    buffer.copy_(value)
             module.train()
         return torch.stack(losses)
 
@@ -153,12 +151,8 @@ class OwnPopulation(Population):
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
-            kept = [buffer.clone() for buffer in module.buffers()]
-            with seeded(one.seed), self._autocast():
+            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
                 looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
-            with torch.no_grad():
-                for buffer, value in zip(module.buffers(), kept, strict=True):
-                    buffer.copy_(value)
         look = together(looks)
         self._look_at_moments(look)
         return look
@@ -307,6 +301,15 @@ def users_optimizer(factory: Factory, module: nn.Module) -> torch.optim.Optimize
         for group in built.param_groups:
             group["lr"] = float(group["lr"]) * scale
     return built
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Afterwards the buffers are as they were before."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    yield
+    for buffer, value in zip(module.buffers(), before, strict=True):
+        buffer.copy_(value)
 
 
 def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:

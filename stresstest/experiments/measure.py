@@ -232,13 +232,13 @@ class _Course:
 
     def look(self, rows: Sequence[int] | None = None, only_settled: bool = False) -> None:
         """A last look at the runs that broke, for good or at the end, of these rows of the population: all it holds."""
+        if not self._probing.frames:
+            return
         rows = self._held if rows is None else rows
         runs = [self.runs[row] for row in rows]
         asked = [i for i, run in enumerate(runs) if run.detector.settled or not only_settled]
         asked = [i for i in asked if runs[i].detector.judgement().outcome not in TRAINED]
         asked = [i for i in asked if len(runs[i].losses) not in runs[i].looks]
-        if not self._probing.frames:
-            return
         for last in sorted({len(runs[i].losses) for i in asked}):
             started = time.perf_counter()
             seeds = [self._seeds[row] for row in rows]

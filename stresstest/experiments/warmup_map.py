@@ -205,7 +205,7 @@ def _trend_metrics(arm: Arm) -> dict[str, MetricSummary]:
         found["warmup_sensitivity"] = lambda seed: _warmup_sensitivity(arm, seed)
     if len(arm.warmups) > 1 and len(arm.lrs) > 1:
         for name, axes in (("warmup_share", (0,)), ("lr_share", (1,)), ("interaction_share", (0, 1))):
-            found[name] = lambda seed, axes=axes: variance_shares(_grid(arm, seed)).get(axes)  # type: ignore[misc]
+            found[name] = lambda seed, axes=axes: variance_shares(_grid(arm, seed)).get(axes)  # type: ignore[misc]  # its default
     return _over_seeds(arm, found)
 
 

@@ -77,7 +77,7 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
     looks = sorted(broken.looks)
     places = list(dict.fromkeys(place for step in looks for place in broken.looks[step]))
     record = {
-        "suspects": [asdict(suspect) for suspect in (*_of_the_module(bench), *_suspects(bench, names, broken))],
+        "suspects": [asdict(suspect) for suspect in _suspects(bench, names, broken)],
         "moved": [] if stop is None else [asdict(move) for move in _first_moves(names, broken, stop)],
         "dead": _dead(broken),
         "probes": bench.probing.level,
@@ -98,9 +98,8 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
 
 def _first_moves(names: Sequence[TensorName], run: Run, onset: int) -> list[Move]:
     """What moved before the onset; where nothing did, what moved after it: with a lead of zero or less."""
-    early = moves(names, run, onset)
-    late = moves(names, run, len(run.losses))
-    return early or [replace(move, lead=move.lead + onset - len(run.losses)) for move in late]
+    end = len(run.losses)
+    return moves(names, run, onset) or [replace(m, lead=m.lead + onset - end) for m in moves(names, run, end)]
 
 
 def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
@@ -164,14 +163,11 @@ def _factor(values: NDArray[np.float64], at: int) -> float:
     return math.exp(min(float(np.median(ahead) - np.median(before[np.isfinite(before)])), 700.0))
 
 
-def _of_the_module(bench: Bench) -> Iterator[Suspect]:
+def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[Suspect]:
     module = bench.module()
     if module is not None:
         yield from (Suspect("missing-norm", name) for name in missing_norms(module))
         yield from (Suspect("frozen", name) for name in frozen_alone(module))
-
-
-def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[Suspect]:
     stop = _broke_at(run)
     frames_T3N = np.array(run.frames[: stop or None], np.float64)
     yield from _odd_weights(names, frames_T3N[0, SIZES.index("weight")])
@@ -179,7 +175,7 @@ def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[S
     yield from _without_gradient(names, gradient_N)
     yield from _below_eps(bench, gradient_N)
     first = run.looks.get(0, {})
-    if bench.module() is not None:  # in a built-in wiring they are by design
+    if module is not None:  # in a built-in wiring they are by design
         yield from _large_logits({place: value for (signal, place), value in first.items() if signal == "logit_rms"})
     if bench.training.dtype == torch.float16 and not _has_grown(run):
         yield from overflows(run)

@@ -11,7 +11,6 @@ from stresstest.results import Cell, Finding
 
 _OFTEN_ANYWAY = 0.2  # of the runs that trained: a signal that moves in more of them says nothing
 
-_NO_SIGN = "without a sign before it"
 _SCALE = (
     "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
     "(--qk-norm) bounds both"
@@ -72,16 +71,9 @@ def why(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[
         yield Finding(kind="dead", subject=name, text=text)
 
 
-def false_alarms(signal: str, cells: Sequence[Cell]) -> tuple[int, int]:
-    """(in how many of the runs that trained the signal moved, of how many)."""
-    return sum(cell.why["alarms"].get(signal, 0) for cell in cells if cell.why), sum(
-        cell.why["calm_runs"] for cell in cells if cell.why
-    )
-
-
 def look_closer(findings: Sequence[Finding], cells: Sequence[Cell]) -> Iterator[Finding]:
     """Where nothing gave a sign of a break: what else could be read."""
-    unseen = [finding.subject for finding in findings if finding.kind == "moved-first" and _NO_SIGN in finding.text]
+    unseen = [finding.subject for finding in findings if finding.kind == "moved-late"]
     if unseen and any(cell.why and cell.why["probes"] != "full" for cell in cells):
         text = "Where nothing gave a sign, activations and attention may: --probes full watches them at every step."
         yield Finding(kind="look-closer", subject=",".join(unseen), text=text)
@@ -109,8 +101,8 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     elsewhere = "" if len(set(places)) == 1 else " (elsewhere in other seeds)"
     leads = sorted(abs(move["lead"]) for move in mine)
     lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
-    when = "steps before the break" if first is early else f"steps after the onset, {_NO_SIGN}"
-    alarms, calm = false_alarms(signal, everyone)
+    when = "steps before the break" if first is early else "steps after the onset, without a sign before it"
+    alarms, calm = _false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
     factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
     what, remedy = _SIGNALS[signal]
@@ -122,7 +114,7 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
         f"{name}: what moved first is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, {lead} {when} "
         f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
     )
-    yield Finding(kind="moved-first", subject=name, text=text)
+    yield Finding(kind="moved-first" if first is early else "moved-late", subject=name, text=text)
 
 
 def _commonest(values: Sequence[str]) -> str:
@@ -130,5 +122,11 @@ def _commonest(values: Sequence[str]) -> str:
 
 
 def _says_something(signal: str, everyone: Sequence[Cell]) -> bool:
-    alarms, calm = false_alarms(signal, everyone)
+    alarms, calm = _false_alarms(signal, everyone)
     return alarms <= _OFTEN_ANYWAY * calm
+
+
+def _false_alarms(signal: str, cells: Sequence[Cell]) -> tuple[int, int]:
+    """(in how many of the runs that trained the signal moved, of how many)."""
+    said = [cell.why for cell in cells if cell.why]
+    return sum(why["alarms"].get(signal, 0) for why in said), sum(why["calm_runs"] for why in said)

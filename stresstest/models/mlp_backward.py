@@ -3,7 +3,8 @@
 Autograd would pay for some ten small operations and as many graph nodes a layer; here a layer costs
 three operations forward and two backward (more with norms), and all that need not go layer by layer
 is done for a stretch of layers at once, while it is in the cache. The equation is that of
-`block.run_blocks`; the tests hold one against the other.
+`block.run_blocks`; the tests hold one against the other. Long for one file, since each forward operation stands
+beside the backward that undoes it.
 
 Dimension key: R replica, B batch, D width, N layers of a stretch. Tensors with a layer axis have it
 first, [N, R, B, D], but for the banks, [R, layers, *shape].
