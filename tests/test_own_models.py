@@ -89,6 +89,8 @@ class M(nn.Module):
             self.extra = nn.Linear(3, 3)
         if kind == "large":
             self.output.weight.data.mul_(1000.0)
+        if kind == "lazy":
+            self.output = nn.LazyLinear(256)
         if kind == "unseeded":
             self.output.weight.data.add_(int.from_bytes(os.urandom(2), "big") / 1e6)
         if kind == "same":
@@ -301,6 +303,7 @@ def test_a_scenarios_factory_that_is_wrong_is_said_with_its_place(
     [
         ("build", "raised RuntimeError: no such corpus (bad.py:"),
         ("text", "returned str; return a torch.nn.Module"),
+        ("lazy", "parameter output.weight has no shape yet; call its lazy module before it is returned"),
         ("raises", "raised ValueError: the tables have turned (bad.py:"),
         ("nan", "the loss at initialisation is nan, and the output of output is the first that is not finite"),
         ("shape", "model(x) is float32 [8, 63, 256] and y is int64 [8, 64]"),

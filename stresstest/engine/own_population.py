@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatch
@@ -77,6 +78,8 @@ class OwnLayout:
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
+            if is_lazy(parameter):
+                raise UserCodeError(f"parameter {name} has no shape yet; call its lazy module before it is returned")
             if parameter.is_complex():
                 raise UserCodeError(f"parameter {name} is complex; only real ones can be trained here")
             self.parameters.append(OwnParameter(name, parameter.shape, start))
