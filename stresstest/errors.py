@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     NO_VERDICT = 3
     MODEL_FAILED = 4
     NOTHING_TO_RUN = 5
+    GATE_CROSSED = 99
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -28,6 +29,10 @@ class ConfigError(StresstestError, ValueError):
     """A wrong setting, found before the first training step: what, where, and what to do."""
 
     exit_code = ExitCode.USAGE
+
+
+class ModelError(ConfigError):
+    """The user's model cannot be built or tried: found before the first training step."""
 
 
 class StorageError(StresstestError):

@@ -21,6 +21,7 @@ from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
 from stresstest.runs.settings import RunSettings
 from stresstest.specs import SPECS
+from stresstest.user_code import loaded_sources
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import CellPlan, Plan
@@ -170,6 +171,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         "spec": plan.spec.model_dump(mode="json"),
         "sources": dict(request.sources),
         "code": plan.settings["code"],
+        "modules": loaded_sources(),
         "rules": plan.rules,
         "environment": plan.environment,
         "data": plan.data,

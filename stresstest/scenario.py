@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -19,9 +18,10 @@ from stresstest.optimizers import OPTIMIZERS
 from stresstest.schedules import DECAYS, WARMUPS
 from stresstest.specs import PROFILES, SPECS, violations, with_profile
 from stresstest.tables import Table, did_you_mean
+from stresstest.thresholds import Threshold, parse_threshold
+from stresstest.yaml_reader import Located, YamlReader
 
 SHIPPED = Path(__file__).parent / "scenarios"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FORMAT = (
     "experiments: {NAME: {command: lr-range, SETTING: VALUE, ...}}, with defaults: {SETTING: VALUE, ...} or without"
 )
@@ -39,12 +39,22 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """How a scenario is compared with a base: the error rate over all lines and looks, and the most seeds."""
+
+    alpha: float = 0.05
+    max_seeds: int | None = None  # None: half as many again as the scenario has
+
+
+@dataclass(frozen=True)
 class Scenario:
-    """A checked file; `name` is the file's, without its suffix."""
+    """A checked file; `name` is the file's, without its suffix. Each threshold comes with its file:line:col."""
 
     name: str
     source: str
     experiments: tuple[Experiment, ...]
+    thresholds: tuple[tuple[str, Threshold], ...] = ()
+    gate: Gate = Gate()
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,13 @@ def load_scenario(path: Path) -> Scenario:
 
     All that is wrong with it comes as one `ConfigError`, a line each: file:line:col: path: what.
     """
-    reader = _Reader(path)
+    reader = _Reader(path, _FORMAT)
     experiments = reader.read()
     if reader.wrong:
         number = len(reader.wrong)
         lines = [f"{path}:{line}:{column}: {text}" for line, column, text in sorted(reader.wrong)]
         raise ConfigError("\n".join([*lines, f"{number} error{'s' * (number > 1)} in {path}; nothing was trained"]))
-    return Scenario(path.stem, str(path), tuple(experiments))
+    return Scenario(path.stem, str(path), tuple(experiments), tuple(reader.thresholds), reader.gate)
 
 
 def _opening(text: str) -> str:
@@ -98,110 +108,80 @@ def _opening(text: str) -> str:
     return " ".join(lines)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers and words: 1e-3 is a number, `no`, `on` and 12:30 are words."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _starts in (
-    ("bool", r"true|false", "tf"),
-    ("null", r"null|~|", "n~\0"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
-):
-    _starting = [start.replace("\0", "") for start in _starts]
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _starting)
-
-_SCALARS: Mapping[str, Callable[[str], Any]] = {
-    "tag:yaml.org,2002:str": str,
-    "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": lambda text: float(text.replace(".inf", "inf").replace(".nan", "nan")),
-    "tag:yaml.org,2002:bool": lambda text: text == "true",
-    "tag:yaml.org,2002:null": lambda text: None,
-}
-
-Located = dict[str, tuple[yaml.Node, yaml.Node]]  # the key and the value of each entry of a mapping, by its name
-
-
 @dataclass
-class _Reader:
+class _Reader(YamlReader):
     """Reads one file and collects what is wrong with it: line, column, text."""
 
-    path: Path
-    text: str = ""
-    wrong: list[tuple[int, int, str]] = field(default_factory=list)
+    thresholds: list[tuple[str, Threshold]] = field(default_factory=list)
+    gate: Gate = Gate()
 
     def read(self) -> list[Experiment]:
-        root = self._compose()
+        root = self.compose()
         if root is None:
             return []
-        top = self._mapping(root, "", ("defaults", "experiments"))
+        top = self.mapping(root, "", ("defaults", "experiments", "thresholds", "gate"))
+        if "gate" in top:
+            self._gate(top["gate"][1])
+        if "thresholds" in top:
+            self._thresholds(top["thresholds"][1])
         everywhere = {name for kind in SPECS.values() for name in kind.model_fields} | {"profile"}
         shared: Located = {}
         if "defaults" in top:
-            shared = self._mapping(top["defaults"][1], "defaults", everywhere)
+            shared = self.mapping(top["defaults"][1], "defaults", everywhere)
         if "experiments" not in top:
             if not self.wrong:
-                self._complain(root, "", f"has no experiments; write {_FORMAT}")
+                self.complain(root, "", f"has no experiments; write {_FORMAT}")
             return []
-        experiments = self._mapping(top["experiments"][1], "experiments", None)
+        experiments = self.mapping(top["experiments"][1], "experiments", None)
         if not experiments and not self.wrong:
-            self._complain(top["experiments"][1], "experiments", f"is empty; write {_FORMAT}")
+            self.complain(top["experiments"][1], "experiments", f"is empty; write {_FORMAT}")
         found = [self._experiment(name, key, value, shared) for name, (key, value) in experiments.items()]
         return [experiment for experiment in found if experiment is not None]
 
-    def _compose(self) -> yaml.Node | None:
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be read ({error.strerror}); give another file") from None
-        try:
-            self.text = content.decode("utf-8-sig")
-            for token in yaml.scan(self.text, Loader=_Loader):
-                if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
-                    self._complain(token, "", "anchors and aliases are not read; share settings under defaults")
-                    return None
-            root = yaml.compose(self.text, Loader=_Loader)
-        except UnicodeDecodeError as error:
-            self._complain_at(content[: error.start].decode(errors="replace"), "", "is no UTF-8 text")
-            return None
-        except yaml.MarkedYAMLError as error:
-            self._complain(error, "", " ".join(filter(None, (error.context, error.problem))))
-            return None
-        except yaml.reader.ReaderError as error:
-            self._complain_at(
-                self.text[: error.position], "", f"has a character that YAML forbids, #x{error.character:04x}"
-            )
-            return None
-        except RecursionError:
-            self._complain_at("", "", "is nested too deeply")
-            return None
-        if root is None:
-            self._complain_at("", "", f"is empty; write {_FORMAT}")
-        return root
-
-    def _mapping(self, node: yaml.Node, path: str, known: Iterable[str] | None) -> Located:
-        """The entries of a mapping by name; hyphens in settings are read as underscores."""
+    def _thresholds(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.MappingNode):
-            self._complain(node, path, "is no mapping; write NAME: VALUE lines")
-            return {}
-        entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+            self.complain(node, "thresholds", "is no mapping; write METRIC: [EXPRESSION, ...] lines")
+            return
+        written: set[str] = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not key.value:
-                self._complain(key, path, "has a key that is no word")
-                continue
-            name = key.value if known is None else key.value.replace("-", "_")
-            here = f"{path}.{key.value}".lstrip(".")
-            if name in entries:
-                line = entries[name][0].start_mark.line + 1
-                self._complain(key, here, f"is there twice, first on line {line}; keep one")
-            elif known is not None and name not in known:
-                self._complain(key, here, f"unknown key{did_you_mean(name, sorted(known))}")
-            elif known is None and not NAME.fullmatch(name):
-                self._complain(key, here, "is no name; use letters, digits, - and _")
-            else:
-                entries[name] = key, value
-        return entries
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            path = f"thresholds.{name}"
+            if name in written:
+                self.complain(key, path, "is there twice; put its thresholds into one list")
+            written.add(name)
+            for item in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                self._threshold(name, key, item, path)
+
+    def _threshold(self, name: str, key: yaml.Node, node: yaml.Node, path: str) -> None:
+        level = "error"
+        if isinstance(node, yaml.MappingNode):
+            inner = self.mapping(node, path, ("expr", "level"))
+            if "expr" not in inner:
+                self.complain(node, path, "has no expr; write {expr: 'med >= 0.003', level: warn}")
+                return
+            level = str(self.scalar(inner["level"][1], path)) if "level" in inner else level
+            node = inner["expr"][1]
+        if not isinstance(node, yaml.ScalarNode):
+            self.complain(node, path, "is no expression; write e.g. 'med >= 0.003'")
+            return
+        try:
+            threshold = parse_threshold(name, node.value, level)
+        except ConfigError as error:
+            self.complain(node, path, str(error))
+            return
+        if threshold.level != "off":
+            self.thresholds.append((f"{self.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}", threshold))
+
+    def _gate(self, node: yaml.Node) -> None:
+        entries = self.mapping(node, "gate", ("alpha", "max_seeds"))
+        values = {name: self.scalar(value, f"gate.{name}") for name, (_, value) in entries.items()}
+        alpha, most = values.get("alpha", self.gate.alpha), values.get("max_seeds")
+        if not isinstance(alpha, float) or not 0.0 < alpha < 0.5:
+            self.complain(entries["alpha"][1], "gate.alpha", "is no error rate; give a number between 0 and 0.5")
+        elif "max_seeds" in values and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            self.complain(entries["max_seeds"][1], "gate.max_seeds", "is no number of seeds; give 1 or more")
+        else:
+            self.gate = Gate(alpha, most)
 
     def _experiment(self, name: str, key: yaml.Node, node: yaml.Node, shared: Located) -> Experiment | None:
         path, before = f"experiments.{name}", len(self.wrong)
@@ -209,7 +189,7 @@ class _Reader:
         if command is None:
             return None
         kind = SPECS[command]
-        own = self._mapping(node, path, {"command", "profile", *kind.model_fields})
+        own = self.mapping(node, path, {"command", "profile", *kind.model_fields})
         own = self._factory(own, path)
         shared = self._factory(shared, "defaults")
         entries = {n: entry for n, entry in shared.items() if n in {"profile", *kind.model_fields}} | own
@@ -222,16 +202,16 @@ class _Reader:
                 values[n] = found
         profile = values.pop("profile", None)
         if profile is not None and profile not in PROFILES:
-            self._complain(
+            self.complain(
                 entries["profile"][1], places["profile"], f"unknown profile{did_you_mean(str(profile), PROFILES)}"
             )
             profile = None
         given = {n: value for n, value in values.items() if value is not None or _may_be_off(kind, n)}
         for n in values.keys() - given.keys():
-            self._complain(entries[n][1], places[n], "has no value; give one or leave it out")
+            self.complain(entries[n][1], places[n], "has no value; give one or leave it out")
         for setting, text in (*violations(kind, with_profile(kind, profile or "quick", given)), *_unknown_names(given)):
             at, place = (entries[setting][1], places[setting]) if setting in entries else (key, path)
-            self._complain(at, place, text)
+            self.complain(at, place, text)
         where = f"{self.path}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
         return None if len(self.wrong) > before else Experiment(name, command, profile, given, where)
 
@@ -240,31 +220,31 @@ class _Reader:
         key, node = entries.get("model", (None, None))
         if key is None or not isinstance(node, yaml.MappingNode):
             return entries
-        inner = self._mapping(node, f"{path}.model", ("factory", "args"))
+        inner = self.mapping(node, f"{path}.model", ("factory", "args"))
         if "factory" not in inner:
-            self._complain(node, f"{path}.model", "has no factory; write {factory: FILE.py:NAME, args: {KEY: VALUE}}")
+            self.complain(node, f"{path}.model", "has no factory; write {factory: FILE.py:NAME, args: {KEY: VALUE}}")
             return {name: entry for name, entry in entries.items() if name != "model"}
         found = entries | {"model": (key, inner["factory"][1])}
         if "args" in inner:
-            args = self._mapping(inner["args"][1], f"{path}.model.args", None)
+            args = self.mapping(inner["args"][1], f"{path}.model.args", None)
             texts = [(name, value) for name, (_, value) in args.items()]
             wrong = [value for _, value in texts if not isinstance(value, yaml.ScalarNode)]
             for value in wrong:
-                self._complain(value, f"{path}.model.args", "is no plain value; build lists in the factory")
+                self.complain(value, f"{path}.model.args", "is no plain value; build lists in the factory")
             items = [_text_node(value, f"{name}={value.value}") for name, value in texts if value not in wrong]
             found["set"] = inner["args"][0], yaml.SequenceNode("tag:yaml.org,2002:seq", items, node.start_mark)
         return found
 
     def _command(self, node: yaml.Node, path: str, key: yaml.Node) -> str | None:
         if not isinstance(node, yaml.MappingNode):
-            self._complain(key, path, f"is no mapping; write {_FORMAT}")
+            self.complain(key, path, f"is no mapping; write {_FORMAT}")
             return None
         found = [v for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value == "command"]
         if not found:
-            self._complain(key, path, f"has no command; give command: {' or '.join(SPECS)}")
+            self.complain(key, path, f"has no command; give command: {' or '.join(SPECS)}")
         elif not isinstance(found[0], yaml.ScalarNode) or found[0].value not in SPECS:
             asked = found[0].value if isinstance(found[0], yaml.ScalarNode) else ""
-            self._complain(found[0], f"{path}.command", f"unknown command '{asked}'{did_you_mean(asked, SPECS)}")
+            self.complain(found[0], f"{path}.command", f"unknown command '{asked}'{did_you_mean(asked, SPECS)}")
         else:
             return str(found[0].value)
         return None
@@ -275,44 +255,17 @@ class _Reader:
         many = get_origin(annotation) is tuple
         if isinstance(node, yaml.SequenceNode):
             if many:
-                return tuple(self._scalar(item, path) for item in node.value)
-            self._complain(node, path, "is a list; give one value")
+                return tuple(self.scalar(item, path) for item in node.value)
+            self.complain(node, path, "is a list; give one value")
             return None
-        value = self._scalar(node, path)
+        value = self.scalar(node, path)
         if isinstance(value, bool) != (annotation is bool) and value is not None:
-            self._complain(
+            self.complain(
                 node,
                 path,
                 "is no switch; give a value" if isinstance(value, bool) else "is a switch; give true or false",
             )
         return str(value) if many and value is not None else value
-
-    def _scalar(self, node: yaml.Node, path: str) -> Any:
-        if not isinstance(node, yaml.ScalarNode):
-            self._complain(node, path, "is a mapping or a list within one; give a value or a plain list")
-            return None
-        if node.tag not in _SCALARS:
-            self._complain(node, path, f"has a tag, {node.tag}, that is not read; leave it out")
-            return None
-        try:
-            return _SCALARS[node.tag](node.value)
-        except ValueError:
-            self._complain(node, path, "is no number that fits")
-            return None
-
-    def _complain(self, at: Any, path: str, text: str) -> None:
-        mark = getattr(at, "start_mark", None) or getattr(at, "problem_mark", None) or getattr(at, "context_mark", None)
-        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-        self._say(line, column, path, text)
-
-    def _complain_at(self, before: str, path: str, text: str) -> None:
-        lines = f"{before}|".splitlines()
-        self._say(len(lines), len(lines[-1]), path, text)
-
-    def _say(self, line: int, column: int, path: str, text: str) -> None:
-        one_line = " ".join(f"{path}: {text}".removeprefix(": ").split())
-        if (line, column, one_line) not in self.wrong:
-            self.wrong.append((line, column, one_line))
 
 
 def _text_node(like: yaml.Node, text: str) -> yaml.Node:

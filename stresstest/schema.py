@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from typing import Any, get_origin
 
 from stresstest.model_specs import TrainingSpec
-from stresstest.scenario import NAME
 from stresstest.specs import PROFILES, SPECS
+from stresstest.thresholds import LEVELS
+from stresstest.yaml_reader import NAME
+
+_EXPRESSION = {"type": "string", "description": "med >= 0.003, or med vs base >= -0.5oct"}
+_WITH_LEVEL = {"expr": _EXPRESSION, "level": {"enum": list(LEVELS)}}
+_ONE = {"oneOf": [_EXPRESSION, {"type": "object", "properties": _WITH_LEVEL, "additionalProperties": False}]}
+_THRESHOLDS = {
+    "type": "object",
+    "description": "By [EXPERIMENT.]METRIC[{KEY=VALUE}], what must hold: for stresstest check.",
+    "additionalProperties": {"anyOf": [_ONE, {"type": "array", "items": _ONE}]},
+}
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -33,6 +43,9 @@ def scenario_schema() -> dict[str, Any]:
                     "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                     "additionalProperties": {"oneOf": experiments},
                 },
+                "thresholds": _THRESHOLDS,
+                "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
+                | {"description": "Error rate over all lines and looks, and the most seeds."},
             }
         ),
         "required": ["experiments"],

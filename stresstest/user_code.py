@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -57,3 +59,19 @@ def described(error: BaseException) -> str:
 
 def _is_theirs(file: str) -> bool:
     return not file.startswith((_PACKAGE, "<", *_LIBRARIES))
+
+
+def meaning(path: Path) -> str:
+    """What a Python source says: the same for two that differ in comments or layout alone, or else its bytes."""
+    content = path.read_bytes()
+    try:
+        return ast.dump(ast.parse(content))
+    except (SyntaxError, ValueError):
+        return repr(content)
+
+
+def loaded_sources() -> dict[str, str]:
+    """File of each module that this process has loaded and that is no library's: the user's, and this package's own."""
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    theirs = {name: str(Path(file).resolve()) for name, file in files.items() if file and _is_theirs(file)}
+    return {**theirs, "stresstest": _PACKAGE}

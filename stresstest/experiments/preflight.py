@@ -18,7 +18,7 @@ from stresstest.engine.memory import Need, training_need
 from stresstest.engine.own_batches import OwnBatch, tensors
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
 from stresstest.engine.probes import look_at
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, ModelError
 from stresstest.experiments.own import OwnBench, own_bench
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.models.contract import shape_words
@@ -61,7 +61,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             bench = own_bench(spec, variant, depths[0], spec.optimizers[0], device)
             loss, activations = _checked(bench, name, notes)
         except UserCodeError as error:
-            raise ConfigError(_kept(f"{name}: {error.line}", error.text)) from None
+            raise ModelError(_kept(f"{name}: {error.line}", error.text)) from None
         found.append((bench, loss, activations))
     bench, loss, _ = found[0]
     factory = factory_of(spec)

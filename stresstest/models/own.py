@@ -27,7 +27,7 @@ from stresstest.choices import parse_settings
 from stresstest.errors import ConfigError
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.tables import did_you_mean
-from stresstest.user_code import UserCodeError, described, user_code
+from stresstest.user_code import UserCodeError, described, meaning, user_code
 
 COMPANIONS = ("batch", "loss_fn", "optimizer")
 _REQUIRED = inspect.Parameter.empty
@@ -196,7 +196,7 @@ def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
         paths = {Path(other).resolve() for other in others if other}
         beside = {path for path in paths if own.parent in path.parents and "site-packages" not in path.parts}
         for path in sorted({own, *beside}):
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.name.encode() + meaning(path).encode())
     return module, digest.hexdigest()
 
 

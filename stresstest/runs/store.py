@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from stresstest.errors import ConfigError, StorageError
 from stresstest.results import Cell
 
-DEFAULT_ROOT = Path(".stresstest/runs")
+DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
 _LOCK_ATTEMPTS = 5
 _START = re.compile(rb'\{"key":"([^"\\]+)",.*?"seed":\d+,"status":"(\w+)"')  # of a cell's line, as it is written
 

@@ -1,0 +1,1 @@
+"""Gates: what must hold of a result, alone or beside another's, and the one verdict that everything renders."""

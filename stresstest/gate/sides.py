@@ -1,0 +1,173 @@
+"""Running one side: `stresstest run` in a process of its own, inside its own tree, with proof of whose code it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stresstest.errors import ExitCode, StresstestError
+from stresstest.gate.git import Tree
+from stresstest.results import Result, load_result
+
+CHECKS = Path(".stresstest/checks")
+_CELL_ENDED = re.compile(r"\[\d+/\d+\] ")
+
+
+class SideError(StresstestError):
+    """A side could not run the scenario; the message says why."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a side came to: its results by experiment, where they lie, how many cells there are and were trained."""
+
+    results: dict[str, Result]
+    paths: dict[str, Path]
+    cells: int
+    trained: int
+
+    def stored(self, experiment: str) -> tuple[Result, Path]:
+        """A result and its run directory."""
+        return self.results[experiment], self.paths[experiment]
+
+    @property
+    def reproduce(self) -> dict[str, str]:
+        """By experiment, the line that gives its result again."""
+        return {name: result.reproduce for name, result in self.results.items()}
+
+
+@dataclass
+class Side:
+    """One of the two trees. Its runs are kept by the tree's content: those of a base serve until it changes.
+
+    `take_from` is a tree whose cells may be taken over.
+    """
+
+    name: str  # head or base
+    tree: Tree | None  # None: a folder that is no repository
+    other: Tree | None  # the one that it must not run
+    scenario: str
+    words: Sequence[str]
+    loud: bool
+    take_from: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs are kept, beside those of other scenarios."""
+        return (CHECKS / (self.tree.tree[:16] if self.tree else "untracked")).resolve()
+
+    def run(self, experiments: dict[str, dict[str, object]], code: Callable[[], ExitCode | None], keep: bool) -> Ran:
+        """Train what is missing of these experiments; a `SideError` where that cannot be.
+
+        `code` tells whether somebody asked to stop; with `keep`, --fresh is for what is not there.
+        """
+        path = self.folder / self.scenario
+        path.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{self.scenario}.yaml"
+        file.write_text(json.dumps({"experiments": experiments}, indent=1) + "\n")  # JSON is YAML
+        asked = [word for word in self.words if word != "--fresh" or not keep]
+        trained, last = self._train([str(file), "--run-dir", str(path), *asked])
+        status = self.process.returncode if self.process is not None else 0
+        if code() is None and status not in (ExitCode.OK, ExitCode.MODEL_FAILED):
+            raise SideError(last or f"stresstest run ended with {status}")
+        if code() is not None:
+            return Ran({}, {}, 0, trained)
+        paths = {name: path / name for name in experiments}
+        for where in paths.values():
+            self._check_modules(where)
+        results = {name: load_result(where / "result.json") for name, where in paths.items()}
+        return Ran(results, paths, sum(len(result.cells) for result in results.values()), trained)
+
+    def _train(self, words: Sequence[str]) -> tuple[int, str]:
+        """Cells that were trained, and the last line that was said."""
+        trained, last = 0, ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stresstest", "run", *words],
+            cwd=self._here(),
+            env=self._env(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches it through us alone: the second one would end it at once
+        )
+        assert self.process.stderr is not None, "it is a pipe"
+        try:
+            for line in self.process.stderr:
+                if line.strip():
+                    last = line.strip().removeprefix("stresstest: ")
+                    trained += bool(_CELL_ENDED.match(line))
+                    if self.loud:
+                        sys.stderr.write(f"{self.name}: {line.rstrip()}\n")
+            self.process.wait()
+        finally:
+            self.kill()
+        return trained, last
+
+    def stop(self, number: int) -> None:
+        """Pass a signal on."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and its workers, where it goes on."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def _here(self) -> Path:
+        """The folder that the check was started in, in this side's tree."""
+        here = Path.cwd().resolve()
+        if self.name == "head" or self.tree is None or self.other is None:
+            return here
+        there = self.tree.root / here.relative_to(self.other.root)
+        if not there.is_dir():
+            raise SideError(f"{here.relative_to(self.other.root)} is no folder of it")
+        return there
+
+    def _env(self) -> dict[str, str]:
+        """Ours, with this side's tree first on the path, and every path within the other's tree as one within it."""
+        taken = CHECKS / self.take_from[:16] if self.take_from else self.folder
+        env = {**os.environ, "STRESSTEST_RUNS": str(taken.resolve())}
+        if self.tree is None:
+            return env
+        asked = [Path(part).resolve() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+        first = [self._here(), self.tree.root, self.tree.root / "src"] if self.name == "base" else [Path.cwd()]
+        paths = [*first, *map(self._mine, asked)]
+        return {**env, "PYTHONPATH": os.pathsep.join(str(path) for path in paths if path.exists())}
+
+    def _mine(self, path: Path) -> Path:
+        inside = self.tree and self.other and path.is_relative_to(self.other.root)
+        return self.tree.root / path.relative_to(self.other.root) if inside and self.tree and self.other else path
+
+    def _check_modules(self, path: Path) -> None:
+        """That no module came from the other tree, and that something came from this one."""
+        if self.tree is None:
+            return
+        modules = json.loads((path / "manifest.json").read_text()).get("modules")
+        if modules is None:
+            raise SideError("its stresstest is too old to say whose code it ran")
+        own, theirs = self.tree.root, self.other.root if self.other is not None else None
+        for name, file in modules.items():
+            foreign = theirs is not None and Path(file).is_relative_to(theirs) and not Path(file).is_relative_to(own)
+            if foreign:
+                raise SideError(
+                    f"module {name} was imported from {file}, the other side's tree: it is installed from there; "
+                    "run the check where it is not, or install it without -e"
+                )
+        if not any(Path(file).is_relative_to(own) for file in modules.values()):
+            raise SideError(
+                "no module of this repository was imported: the scenario's models are stresstest's own; name yours "
+                "(model: FILE.py:FUNCTION)"
+            )
