@@ -97,14 +97,18 @@ class _Check:
         """What each look may spend."""
         return self.asked.scenario.gate.alpha / max(1, len(self.looks))
 
-    def look(self, ran: Ran, lines: int) -> judge.Look:
+    @property
+    def reproduce(self) -> dict[str, str]:
+        """By experiment, the line that gives its result again."""
+        requests = zip(self.asked.scenario.experiments, self.asked.requests, strict=True)
+        return {experiment.name: request.reproduce for experiment, request in requests}
+
+    def look(self, lines: int) -> judge.Look:
         """One look at what was run."""
         resolutions = {
             (name, metric): finest for name, spec in self.specs.items() for metric, finest in metrics_of(spec).items()
         }
-        return judge.Look(
-            lines, self.alpha, resolutions, {name: result.reproduce for name, result in ran.results.items()}
-        )
+        return judge.Look(lines, self.alpha, resolutions, self.reproduce)
 
 
 def extended(seeds: Sequence[int], number: int) -> tuple[int, ...]:
@@ -281,7 +285,7 @@ def _look(
             place, (ran.results[name], ran.paths[name]), (base.results[name], base.paths[name])
         )
 
-    lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(ran, number))
+    lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(number))
     return [
         line.model_copy(update={"reason": why}) if why and line.verdict == "no-baseline" else line for line in lines
     ]
@@ -313,7 +317,7 @@ def _against_baseline(check: _Check, baseline: Baseline | None, ran: Ran, key: s
     differs = "" if baseline is None else baseline.differs(ran.results, key)
     base = {} if baseline is None or differs else baseline_results(baseline, ran.results)
     asked = [(threshold, place) for threshold in check.relative for place in judge.places(threshold, ran.results)]
-    lines = judge.judge(asked, ran.results, base, lambda place: False, check.look(ran, len(asked)))
+    lines = judge.judge(asked, ran.results, base, lambda place: False, check.look(len(asked)))
     reason = differs or ("" if baseline else f"no baseline of {check.asked.scenario.name}; stresstest baseline update")
     if reason:
         told = {"verdict": "incomparable" if differs else "no-baseline", "reason": reason}
@@ -345,12 +349,29 @@ def _verdict(
         looks=check.looks,
         seeds=max((line.n for line in lines), default=0),
         lines=sorted(lines, key=lambda line: names.index(line.place.experiment)),
-        limits=judge.limits(check.absolute, head.results, head.reproduce) if head and not failures else [],
+        limits=judge.limits(check.absolute, head.results, check.reproduce) if head and not failures else [],
         failures=list(failures),
         warnings=check.warnings,
         lenient=asked.lenient,
         reproduce=asked.reproduce,
     )
+
+
+def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
+    """What a scenario asks for, in words, without training; what is wrong with it is a `ConfigError`."""
+    plans = plan_scenario(scenario.experiments, requests)
+    cells, number = sum(len(plan.cells) for plan in plans), len(plans)
+    words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; nothing is wrong with it"]
+    if scenario.thresholds:
+        specs = {each.name: plan.spec for each, plan in zip(scenario.experiments, plans, strict=True)}
+        absolute, relative, lines = gate_thresholds(scenario, specs)
+        looks, alpha = planned_looks(scenario, specs, relative, lines), scenario.gate.alpha
+        words.append(
+            f"gate: {lines} line{'s' * (lines > 1)} against a base, {len(absolute)} limits; looks at "
+            f"{' and '.join(map(str, looks))} seeds, error rate {alpha:g} over all: a look can call a loss from "
+            f"{statistics.seeds_needed(lines, alpha / len(looks))} seeds on"
+        )
+    return words
 
 
 def run_for_baseline(asked: CheckRequest) -> tuple[Tree | None, dict[str, TrainingSpec], Ran]:

@@ -16,7 +16,7 @@ from click.shell_completion import get_completion_class
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.given import line_request, project_defaults, scenario_requests
 from stresstest.options import ALL_FIELDS, option_groups, run_options
-from stresstest.running import check_scenario, run_experiment, run_scenario
+from stresstest.running import run_experiment, run_scenario
 from stresstest.scenario import find_scenario, load_scenario
 from stresstest.schema import scenario_schema
 from stresstest.specs import PROFILES, SPECS
@@ -132,14 +132,14 @@ def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
 @click.pass_context
 def validate(context: click.RichContext, files: tuple[str, ...]) -> int:
-    """Check scenario files as a run would, without training: settings, names, data, memory."""
+    """Check scenario files as a run would, without training: settings, names, data, memory, and what a gate needs."""
+    from stresstest.checking import validate as validate_scenario
+
     for file in files:
         loaded = load_scenario(find_scenario(file))
         as_run = run_.make_context("run", [file], parent=context)  # with what the environment says
         requests = scenario_requests(file, loaded.experiments, loaded.source, as_run, as_run.params)
-        cells = check_scenario(loaded.experiments, requests)
-        number = len(loaded.experiments)
-        click.echo(f"{file}: {cells} cells in {number} experiment{'s' * (number > 1)}; nothing is wrong with it")
+        click.echo("\n".join(f"{file}: {text}" for text in validate_scenario(loaded, requests)))
     return ExitCode.OK
 
 
@@ -322,11 +322,12 @@ def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...],
 
 @cli.command()
 @click.argument("folder", default=".", type=str)
-def init(folder: str) -> int:
+@click.option("--ci", type=click.Choice(["github", "gitlab"]), help="A gate for pull requests and its workflow.")
+def init(folder: str, ci: str | None) -> int:
     """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default)."""
     from stresstest.commands import write_start
 
-    return write_start(folder)
+    return write_start(folder, ci)
 
 
 @cli.command()

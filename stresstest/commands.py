@@ -150,23 +150,34 @@ def print_entry(name: str) -> int:
     return ExitCode.OK
 
 
-def write_start(folder: str) -> int:
-    """Write a model and a scenario for it; a file that is there is a `ConfigError`, and nothing is written."""
-    texts = {name: (TEMPLATES / f"{name}.txt").read_text() for name in ("model.py", "stresstest.yaml")}
-    there = [name for name in texts if (Path(folder) / name).exists()]
+_WORKFLOWS = {"github": ".github/workflows/stresstest.yml", "gitlab": "stresstest.gitlab-ci.yml"}
+
+
+def write_start(folder: str, ci: str | None) -> int:
+    """Write a model and a scenario for it, or for CI a gate and a workflow; with a model only where there is none.
+
+    A file that is there is a `ConfigError`, and nothing is written.
+    """
+    files = {"model.py": "model.py", "stresstest.yaml": "stresstest.yaml"}
+    if ci is not None:
+        model = {} if (Path(folder) / "model.py").exists() else {"model.py": "model.py"}
+        files = {**model, "gate.yaml": "gate.yaml", _WORKFLOWS[ci]: f"{ci}.yml"}
+    there = [name for name in files if (Path(folder) / name).exists()]
     if there:
         raise ConfigError(f"{Path(folder) / there[0]} is there already and was left as it is; give another folder")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (Path(folder) / name).write_text(text)
+        for name, template in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text((TEMPLATES / f"{template}.txt").read_text())
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
     out, here = console(), "" if folder == "." else f"cd {folder} && "
-    out.print(f"wrote {Path(folder) / 'model.py'} and {Path(folder) / 'stresstest.yaml'}; next:", markup=False)
-    out.print(
-        f"  {here}stresstest lr-range --model model.py:build --variant pre-ln,post-ln", markup=False, soft_wrap=True
-    )
+    out.print(f"wrote {', '.join(str(Path(folder) / name) for name in files)}; next:", markup=False, soft_wrap=True)
+    line = "lr-range --model model.py:build --variant pre-ln,post-ln" if ci is None else "validate gate.yaml"
+    out.print(f"  {here}stresstest {line}", markup=False, soft_wrap=True)
+    if ci is not None:
+        out.print(f"  commit them, and {here}stresstest check gate.yaml --base main", markup=False, soft_wrap=True)
     return ExitCode.OK
 
 

@@ -124,11 +124,6 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
     return code
 
 
-def check_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
-    """How many cells a scenario asks for; what is wrong with it is a `ConfigError`."""
-    return sum(len(plan.cells) for plan in plan_scenario(experiments, requests))
-
-
 def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> list[Plan]:
     """The plans of a scenario; raises `ConfigError` with the experiment's place in the file before any training."""
     plans = []

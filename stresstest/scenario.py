@@ -43,7 +43,7 @@ class Gate:
     """How a scenario is compared with a base: the error rate over all lines and looks, and the most seeds."""
 
     alpha: float = 0.05
-    max_seeds: int | None = None  # None: half as many again as the scenario has
+    max_seeds: int | None = None  # None: twice as many as the scenario has
 
 
 @dataclass(frozen=True)

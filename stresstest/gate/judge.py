@@ -11,7 +11,6 @@ from typing import Any
 from stresstest.gate import statistics
 from stresstest.gate.measured import matches, over_all
 from stresstest.gate.records import GateLine, LimitLine, Place
-from stresstest.gate.statistics import Verdict
 from stresstest.metrics import METRICS
 from stresstest.results import Bracket, MetricSummary, Result
 from stresstest.thresholds import OPERATORS, Threshold, octaves
@@ -79,18 +78,10 @@ def judge(
         elif line.verdict == "inconclusive":
             tested.append((len(lines), bounds))
         lines.append(line)
-    open_lines = max(look.lines, len(tested))
-    worse = statistics.holm([statistics.p_worse(bounds) for _, bounds in tested], open_lines)
-    better = statistics.holm([statistics.p_better(bounds) for _, bounds in tested], open_lines)
-    for (number, bounds), p, q in zip(tested, worse, better, strict=True):
-        verdict: Verdict = statistics.call(bounds, lines[number].tolerance, p, q, look.alpha)
-        reason = ""
-        needed = statistics.seeds_needed(open_lines, look.alpha)
-        if verdict == "inconclusive" and len(bounds) < needed:
-            verdict, reason = (
-                "insufficient-seeds",
-                f"{len(bounds)} seeds; {needed} are needed before anything can be told",
-            )
+    decided = statistics.decide([(bounds, lines[k].tolerance) for k, bounds in tested], look.alpha, look.lines)
+    for (number, _), (verdict, p) in zip(tested, decided, strict=True):
+        needed = statistics.seeds_needed(max(look.lines, len(tested)), look.alpha)
+        reason = f"{needed} seeds are needed before anything can be told" * (verdict == "insufficient-seeds")
         lines[number] = lines[number].model_copy(update={"verdict": verdict, "p": p, "reason": reason})
     return lines
 

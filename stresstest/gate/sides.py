@@ -40,11 +40,6 @@ class Ran:
         """A result and its run directory."""
         return self.results[experiment], self.paths[experiment]
 
-    @property
-    def reproduce(self) -> dict[str, str]:
-        """By experiment, the line that gives its result again."""
-        return {name: result.reproduce for name, result in self.results.items()}
-
 
 @dataclass
 class Side:

@@ -67,8 +67,8 @@ def seeds_needed(lines: int, alpha: float) -> int:
 
 
 def looks(seeds: int, most: int) -> list[int]:
-    """Seeds at each look: the scenario's own, and if that decides nothing, once more with half as many again."""
-    more = min(most, math.ceil(1.5 * seeds))
+    """Seeds at each look: the scenario's own, and if that decides nothing, once more with twice as many."""
+    more = min(most, 2 * seeds)
     return [seeds, more] if more > seeds else [seeds]
 
 
@@ -103,6 +103,24 @@ def call(bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, 
     if p_out_of_tolerance(bounds, tolerance) <= alpha:
         return "no-change"
     return "inconclusive"
+
+
+def decide(
+    lines: Sequence[tuple[Sequence[tuple[float, float]], float]], alpha: float, number: int = 0
+) -> list[tuple[Verdict, float]]:
+    """The verdict of each line, (bounds by seed, tolerance), at one look that spends `alpha`, with its adjusted p.
+
+    `number` counts the lines that an earlier look has settled too, where they are more.
+    """
+    worse = holm([p_worse(bounds) for bounds, _ in lines], number)
+    better = holm([p_better(bounds) for bounds, _ in lines], number)
+    needed = seeds_needed(max(number, len(lines), 1), alpha)
+    found: list[tuple[Verdict, float]] = []
+    for (bounds, tolerance), p, q in zip(lines, worse, better, strict=True):
+        verdict = call(bounds, tolerance, p, q, alpha)
+        too_few = verdict == "inconclusive" and len(bounds) < needed
+        found.append(("insufficient-seeds" if too_few else verdict, p))
+    return found
 
 
 def middle(bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
