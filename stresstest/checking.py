@@ -19,9 +19,10 @@ from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_commen
 from stresstest.gate.measured import check_threshold, default_thresholds, metrics_of
 from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
-from stresstest.model_specs import TrainingSpec, kind_of
+from stresstest.model_specs import TrainingSpec, is_own, kind_of
 from stresstest.reports.verdict import parse_verdict_output, show_verdict
 from stresstest.running import Request, plan_scenario
+from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
 from stresstest.scenario import Scenario
 from stresstest.thresholds import Threshold, parse_threshold
@@ -229,6 +230,11 @@ def _against_base(check: _Check, number: int) -> CheckVerdict:
     asked = check.asked
     assert asked.base is not None, "there is a base"
     head = head_tree(Path.cwd())
+    if not any(is_own(spec.model) for spec in check.specs.values()) and not PACKAGE.is_relative_to(head.root):
+        raise ConfigError(
+            f"{asked.scenario.source}: its models are stresstest's own, and no code of this repository would be "
+            "trained; name yours, model: FILE.py:FUNCTION"
+        )
     with worktree(head, merge_base(head, asked.base)) as base:
         same = head.tree == base.tree
         comments = not same and same_but_for_comments(head, base)

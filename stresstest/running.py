@@ -131,7 +131,7 @@ def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]
         try:
             plans.append(plan_experiment(request))
         except ConfigError as error:
-            raise ConfigError(f"{experiment.where}: experiments.{experiment.name}: {error}") from None
+            raise type(error)(f"{experiment.where}: experiments.{experiment.name}: {error}") from None
     return plans
 
 

@@ -15,6 +15,8 @@ from stresstest.metrics import METRICS
 from stresstest.results import Bracket, MetricSummary, Result
 from stresstest.thresholds import OPERATORS, Threshold, octaves
 
+NOWHERE = 100.0  # octaves: what trains at no learning rate is worse than what does by at least as much
+
 Results = Mapping[str, Result]  # by experiment
 Same = Callable[[Place], bool]  # whether both sides' cells of a row are equal to the last bit, curves too
 
@@ -145,11 +147,11 @@ def difference(threshold: Threshold, head: Bracket, base: Bracket) -> tuple[floa
     """The least and largest change that fits two values, negative where the head is worse.
 
     Of a bracket the known end counts (both sides search one grid); two values beyond the same end of the
-    range are equal within it.
+    range are equal within it. To train at no learning rate is worse than any of them.
     """
     if _beyond(head) and _beyond(head) == _beyond(base):
         return 0.0, 0.0
-    (h0, h1), (b0, b1) = _range(head), _range(base)
+    (h0, h1), (b0, b1) = _range(head, threshold.metric), _range(base, threshold.metric)
     if threshold.in_octaves:
         low, high = _octaves(h0) - _octaves(b1), _octaves(h1) - _octaves(b0)
     elif threshold.unit == "%":
@@ -157,10 +159,19 @@ def difference(threshold: Threshold, head: Bracket, base: Bracket) -> tuple[floa
     else:
         low, high = h0 - b1, h1 - b0
     low, high = -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high
+    if low == high and math.isinf(low):
+        low, high = (low, -NOWHERE) if low < 0 else (NOWHERE, high)
     return (low, high) if threshold.falls else (-high, -low)
 
 
-def _range(value: Bracket) -> tuple[float, float]:
+def nowhere(value: Bracket, metric: str) -> bool:
+    """Whether no learning rate that was held trained, and it is not known whether they were too large or too small."""
+    return metric == "max_stable_lr" and value.low is None and value.high is None
+
+
+def _range(value: Bracket, metric: str) -> tuple[float, float]:
+    if nowhere(value, metric):
+        return 0.0, 0.0
     if value.low is None:
         return -math.inf, math.inf if value.high is None else value.high
     return value.low, math.inf if value.high is None else value.low
@@ -207,9 +218,14 @@ def _limit(threshold: Threshold, place: Place, summary: MetricSummary | None, re
     ends = {holds(low, threshold.limit), holds(high, threshold.limit)}
     between = threshold.operator in ("==", "!=") and low != high
     passed = ends == {True} and not between
-    value = f"{low:.4g}" if low == high else f"> {low:.4g}" if high == math.inf else f"< {high:.4g}"
     reason = "" if passed or (ends == {False} and not between) else "it is only known to lie beyond the range"
-    return LimitLine(**common, passed=passed, value=value, reason=reason)
+    return LimitLine(**common, passed=passed, value=_shown(threshold.metric, low, high), reason=reason)
+
+
+def _shown(metric: str, low: float, high: float) -> str:
+    if low == high:
+        return "none" if metric == "max_stable_lr" and high == 0.0 else f"{low:.4g}"
+    return f"> {low:.4g}" if high == math.inf else f"< {high:.4g}"
 
 
 def aggregate(threshold: Threshold, summary: MetricSummary) -> tuple[float, float]:
@@ -218,7 +234,7 @@ def aggregate(threshold: Threshold, summary: MetricSummary) -> tuple[float, floa
     avg of a learning rate is the geometric mean; p(N) interpolates between order statistics.
     """
     log = METRICS[threshold.metric].scale == "log2"
-    ranges = [_range(value) for value in summary.per_seed.values()]
+    ranges = [_range(value, threshold.metric) for value in summary.per_seed.values()]
     low, high = (_aggregate(threshold, sorted(values), log) for values in zip(*ranges, strict=True))
     return low, high
 
@@ -230,13 +246,20 @@ def _aggregate(threshold: Threshold, values: list[float], log: bool) -> float:
         return values[-1]
     if log:
         values = [_octaves(value) for value in values]
-    found = st.fmean(values) if threshold.aggregation == "avg" else _quantile(values, threshold.rank / 100.0)
+    found = _mean(values) if threshold.aggregation == "avg" else _quantile(values, threshold.rank / 100.0)
     if log:
         return 2.0**found if math.isfinite(found) else 0.0 if found < 0 else math.inf
     return found
 
 
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if math.isinf(values[0]) else st.fmean(values)
+
+
 def _quantile(values: Sequence[float], q: float) -> float:
+    """Between order statistics; between a value and an unbounded one, the unbounded one."""
     place = q * (len(values) - 1)
     low, high = values[math.floor(place)], values[math.ceil(place)]
-    return low if low == high else low + (place - math.floor(place)) * (high - low)
+    if low == high or math.isinf(low):
+        return low
+    return low + (place - math.floor(place)) * (high - low)

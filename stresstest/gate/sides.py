@@ -97,7 +97,8 @@ class Side:
             start_new_session=True,  # Ctrl-C reaches it through us alone: the second one would end it at once
         )
         assert self.process.stderr is not None, "it is a pipe"
-        try:
+        with self.process, contextlib.ExitStack() as ending:
+            ending.callback(self.kill)
             for line in self.process.stderr:
                 if line.strip():
                     last = line.strip().removeprefix("stresstest: ")
@@ -105,8 +106,6 @@ class Side:
                     if self.loud:
                         sys.stderr.write(f"{self.name}: {line.rstrip()}\n")
             self.process.wait()
-        finally:
-            self.kill()
         return trained, last
 
     def stop(self, number: int) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.findings.words import interval, middle
+from stresstest.gate.judge import NOWHERE
 from stresstest.gate.records import PASSES, CheckVerdict, GateLine, LimitLine, Place
 from stresstest.reports.junit import render_junit
 from stresstest.reports.output import console
@@ -21,6 +22,7 @@ from stresstest.tables import did_you_mean
 FORMATS = {"json": (".json",), "junit": (".xml",), "md": (".md", ".markdown")}
 SUMMARY_BYTES = 1_000_000  # GitHub drops a step summary above 1 MiB
 COMMENT_CHARACTERS = 65_000  # and a comment above 65,536
+_NAMED = 5  # lines in the last line of a report
 ANNOTATIONS = 10  # and shows no more of a step
 _MARKS = {"regressed": ("x", "red"), "errored": ("x", "red")} | dict.fromkeys(PASSES, ("+", "green"))
 _EXIT_WORDS = {
@@ -78,6 +80,10 @@ def place_name(place: Place, metric: str) -> str:
 def difference_words(line: GateLine) -> str:
     """The median difference, with a sign that says which way the value went."""
     low, high = line.median
+    if high is not None and high <= -NOWHERE:
+        return "trains nowhere now"
+    if low is not None and low >= NOWHERE:
+        return "trained nowhere before"
     if low is None and high is None:
         return "?"
     shown = (low if low is not None else high) or 0.0
@@ -147,7 +153,9 @@ def conclusion(verdict: CheckVerdict) -> str:
     lines: list[GateLine | LimitLine] = [*verdict.lines, *verdict.limits]
     crossed = [place_name(line.place, line.metric) for line in lines if counts_against(line, verdict)]
     why = _EXIT_WORDS.get(code, "")
-    more = f": {', '.join(dict.fromkeys(crossed))}" if crossed and code != ExitCode.OK else ""
+    names = list(dict.fromkeys(crossed))
+    left = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    more = f": {', '.join(names[:_NAMED])}{left}" if names and code != ExitCode.OK else ""
     lenient = " (no verdict, --lenient)" if code == ExitCode.OK and verdict.verdict not in (*PASSES, "passed") else ""
     return f"{verdict.verdict}, exit {int(code)}: {why}{more}{lenient}"
 
@@ -183,7 +191,7 @@ def print_verdict(verdict: CheckVerdict, out: Console) -> None:
     for limit in verdict.limits:
         mark, style = ("+", "green") if limit.passed else ("x", "red")
         value = f"  {limit.threshold.partition(' ')[0]} = {limit.value}" if limit.value else ""
-        level = " (warn)" if limit.level == "warn" else ""
+        level = " (warn)" if limit.level == "warn" and not limit.passed else ""
         reason = f"  ({limit.reason})" if limit.reason else ""
         said = f"{limit.threshold}{value}{reason}{'' if limit.passed else '  FAILED'}{level}"
         out.print(Text(f"  {mark} {place_name(limit.place, limit.metric)}  {said}", style=style), soft_wrap=True)
@@ -201,7 +209,9 @@ def render_markdown(verdict: CheckVerdict, most: int = COMMENT_CHARACTERS) -> st
         text = _markdown(verdict, detail)
         if len(text.encode()) <= most:
             return text
-    return text.encode()[:most].decode(errors="ignore") + "\n"
+    end = f"\n\n(cut: it would be too long here)\n\n{conclusion(verdict)}\n"
+    whole_lines = text.encode()[: most - len(end.encode())].decode(errors="ignore").rpartition("\n")[0]
+    return whole_lines + end
 
 
 def _markdown(verdict: CheckVerdict, detail: str) -> str:

@@ -270,6 +270,13 @@ def _runs(command: str) -> list[Path]:
     return [path for path in sorted(paths, reverse=True) if (read_manifest(path) or {}).get("command") == command]
 
 
+def _ignored_by_git(path: Path) -> None:
+    """Runs are no part of the repository that they lie in."""
+    for folder in path.absolute().parents:
+        if folder.name == ".stresstest" and not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n")
+
+
 def _unused(path: Path) -> Path:
     free, number = path, 1
     while free.exists():
@@ -281,6 +288,7 @@ def _unused(path: Path) -> Path:
 def _claim(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _ignored_by_git(path)
         lock = (path / "lock").open("a+")
     except OSError as error:
         raise ConfigError(
