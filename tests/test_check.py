@@ -183,6 +183,20 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
     assert "no-baseline, exit 0" in capsys.readouterr().out
 
 
+def test_a_base_that_imports_the_heads_code_gives_no_verdict(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an editable installation would make it."""
+    Path("lib").mkdir()
+    Path("lib/norms.py").write_text("from torch.nn import LayerNorm\n")
+    ours = f"import sys\nsys.path.insert(0, {str(repository / 'lib')!r})\nimport norms\n"
+    commit("installed", "main", model_py=ours + MODEL)
+    commit("onwards", "installed", model_py=ours + NO_NORM)
+    assert check("--base", "installed") == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"module norms was imported from {repository / 'lib' / 'norms.py'}, the other side's tree" in said
+
+
 def test_a_model_that_raises_is_no_regression(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commit("raises", "main", model_py=MODEL.replace("return x +", "raise ValueError('oh')\n        return x +"))
     assert check(*BASE) == 4
