@@ -169,14 +169,15 @@ def gate_thresholds(
 
 
 def planned_looks(
-    scenario: Scenario, specs: Mapping[str, TrainingSpec], relative: Sequence[Threshold], lines: int
+    scenario: Scenario, specs: Mapping[str, TrainingSpec], relative: Sequence[Threshold], lines: int, once: bool = False
 ) -> list[int]:
-    """Seeds at each look; a `ConfigError` where even the last one could call nothing."""
+    """Seeds at each look, or at the only one; a `ConfigError` where even the last one could call nothing."""
     gated = [spec for name, spec in specs.items() if any(_answers(threshold, name, spec) for threshold in relative)]
     if not gated:
         return []
     seeds, gate = min(len(spec.seeds) for spec in gated), scenario.gate
-    looks = statistics.looks(seeds, min(statistics.MOST_SEEDS, gate.max_seeds or statistics.MOST_SEEDS))
+    most = seeds if once else min(statistics.MOST_SEEDS, gate.max_seeds or statistics.MOST_SEEDS)
+    looks = statistics.looks(seeds, most)
     needed = statistics.seeds_needed(lines, gate.alpha / len(looks))
     if looks[-1] < needed:
         what = f"{lines} line{'s' * (lines > 1)} at alpha {gate.alpha:g} over {len(looks)} look{'s' * (len(looks) > 1)}"
@@ -207,10 +208,10 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
                 "--baseline auto, or thresholds: {max_stable_lr: 'med >= 0.003'}"
             )
         return _verdict(check, {}, [], check.run(_side(check, "head", _tree(), None), list(check.specs)))
-    check.relative, check.looks = relative, planned_looks(scenario, check.specs, relative, lines)
+    check.relative = relative
+    check.looks = planned_looks(scenario, check.specs, relative, lines, once=asked.base is None)
     if asked.base is not None:
         return _against_base(check, lines)
-    check.looks = check.looks[:1]
     key = plans[0].environment["key"]
     baseline = _baseline(asked, key)  # before anything is trained
     return _against_baseline(check, baseline, check.run(_side(check, "head", _tree(), None), list(check.specs)), key)

@@ -92,6 +92,7 @@ def call(bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, 
 
     Significance first, then size: what is significant and within the tolerance passes. Where nothing is
     significant, it passes only if a loss beyond the tolerance can be excluded; else nothing is known yet.
+    The losses that can be excluded are tested line by line, as their error is that of the line.
     """
     least, largest = middle(bounds)
     if worse <= alpha and largest < -tolerance - _ROUNDING:
@@ -101,7 +102,7 @@ def call(bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, 
     if min(worse, better) <= alpha and least >= -tolerance - _ROUNDING:
         return "within-noise"
     if p_out_of_tolerance(bounds, tolerance) <= alpha:
-        return "no-change"
+        return "no-change" if least <= tolerance + _ROUNDING else "within-noise"  # a gain, which may be chance
     return "inconclusive"
 
 

@@ -167,6 +167,12 @@ def counts_against(line: GateLine | LimitLine, verdict: CheckVerdict) -> bool:
     return not line.passed if isinstance(line, LimitLine) else line.verdict == verdict.verdict
 
 
+def alone(verdict: CheckVerdict) -> dict[str, str]:
+    """By experiment, the command that runs one side of its lines again and shows them in full."""
+    lines: list[GateLine | LimitLine] = [*verdict.lines, *verdict.limits]
+    return {line.place.experiment: line.reproduce for line in lines if line.reproduce}
+
+
 def print_verdict(verdict: CheckVerdict, out: Console) -> None:
     """The verdict first, then what it rests on."""
     out.print()
@@ -186,8 +192,6 @@ def print_verdict(verdict: CheckVerdict, out: Console) -> None:
         if line.n:
             reason = f"{values_words(line)}  {difference_words(line)}  ({evidence_words(line)}){reason}"
         paragraph(out, reason.strip(), bullet="      ")
-        if line.verdict not in PASSES and line.reproduce:
-            out.print(Text(f"      again: {line.reproduce}", style="dim"), soft_wrap=True)
     for limit in verdict.limits:
         mark, style = ("+", "green") if limit.passed else ("x", "red")
         value = f"  {limit.threshold.partition(' ')[0]} = {limit.value}" if limit.value else ""
@@ -195,12 +199,12 @@ def print_verdict(verdict: CheckVerdict, out: Console) -> None:
         reason = f"  ({limit.reason})" if limit.reason else ""
         said = f"{limit.threshold}{value}{reason}{'' if limit.passed else '  FAILED'}{level}"
         out.print(Text(f"  {mark} {place_name(limit.place, limit.metric)}  {said}", style=style), soft_wrap=True)
-        if not limit.passed and limit.reproduce:
-            out.print(Text(f"      again: {limit.reproduce}", style="dim"), soft_wrap=True)
     out.print()
     if verdict.mode != "compare":
         out.print(Text(conclusion(verdict), style="bold"), soft_wrap=True)
         out.print(Text(f"again: {verdict.reproduce}", style="dim"), soft_wrap=True)
+    for name, command in alone(verdict).items():
+        out.print(Text(f"{name} alone: {command}", style="dim"), soft_wrap=True)
 
 
 def render_markdown(verdict: CheckVerdict, most: int = COMMENT_CHARACTERS) -> str:
@@ -241,7 +245,8 @@ def _markdown(verdict: CheckVerdict, detail: str) -> str:
         ]
     if detail == "seeds" and shown:
         lines += ["", "<details><summary>by seed</summary>", "", *_by_seed(shown), "", "</details>"]
-    return "\n".join([*lines, "", conclusion(verdict), "", f"`{verdict.reproduce}`", ""])
+    again = [f"- {name} alone: `{command}`" for name, command in alone(verdict).items()]
+    return "\n".join([*lines, "", conclusion(verdict), "", f"- again: `{verdict.reproduce}`", *again, ""])
 
 
 def _by_seed(shown: Sequence[GateLine]) -> list[str]:

@@ -78,6 +78,7 @@ def test_as_few_seeds_as_can_call_anything(lines: int, seeds: int) -> None:
         ([0.25, -0.25, 0.0, 0.25, -0.25, 0.0], "no-change"),
         ([1.0] * 6, "improved"),
         ([0.25] * 6, "within-noise"),
+        ([1.0] * 5 + [-0.25], "within-noise"),  # no loss, and the gain is not shown
         ([-1.0, 1.0, -0.75, 0.5, -1.0, 0.25], "inconclusive"),
         ([-1.0] * 5 + [0.25], "inconclusive"),  # p = 2 / 64 is above the look's share, 0.025
         ([-1.0] * 4, "insufficient-seeds"),

@@ -163,14 +163,14 @@ def test_each_line_has_its_numbers_and_how_to_see_it_again() -> None:
     text = " ".join(terminal(verdict_of([gate_line("regressed")])).split())
     assert "e.max_stable_lr{variant=pre-ln,depth=4} REGRESSED" in text
     assert "0.1 -> 0.1 -1 oct (p=0.016 n=6, limit >= -0.5oct)" in text
-    assert "again: stresstest lr-range --seeds 6" in text
+    assert "e alone: stresstest lr-range --seeds 6" in text
     assert "again: stresstest check gate.yaml --base origin/main" in text
 
 
 def test_nothing_but_commands_is_wider_than_the_terminal() -> None:
     for width in (80, 120):
         for line in terminal(verdict_of([gate_line("regressed")], [limit_line(False)]), width).splitlines():
-            assert len(line) <= width or "again:" in line or "exit " in line
+            assert len(line) <= width or ": stresstest " in line or "exit " in line
 
 
 def test_github_takes_no_more_than_ten_annotations_and_a_mebibyte() -> None:
