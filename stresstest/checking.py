@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from stresstest.gate import judge, statistics
 from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
 from stresstest.gate.equality import same_cells
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
-from stresstest.gate.measured import check_threshold, default_thresholds, metrics_of
+from stresstest.gate.measured import metrics_of
+from stresstest.gate.planning import extended, gate_thresholds, planned_looks
 from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.model_specs import TrainingSpec, is_own, kind_of
@@ -25,7 +25,7 @@ from stresstest.running import Request, plan_scenario
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
 from stresstest.scenario import Scenario
-from stresstest.thresholds import Threshold, parse_threshold
+from stresstest.thresholds import Threshold
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
@@ -112,12 +112,6 @@ class _Check:
         return judge.Look(lines, self.alpha, resolutions, self.reproduce)
 
 
-def extended(seeds: Sequence[int], number: int) -> tuple[int, ...]:
-    """These seeds, and as many more as make `number`: the smallest that are not there."""
-    more = (seed for seed in range(number + len(seeds)) if seed not in seeds)
-    return (*seeds, *(next(more) for _ in range(number - len(seeds))))
-
-
 def check(asked: CheckRequest) -> int:
     """Check, print the verdict, and return its exit code."""
     outputs = [parse_verdict_output(text) for text in asked.outputs]
@@ -145,51 +139,6 @@ def _taken_signals(sides: Sequence[Side]) -> Iterator[Stopping]:
 
     with stopping(pass_on) as stop:
         yield stop
-
-
-def gate_thresholds(
-    scenario: Scenario, specs: Mapping[str, TrainingSpec]
-) -> tuple[list[Threshold], list[Threshold], int]:
-    """Absolute and relative thresholds, and how many lines the relative ones have.
-
-    Where none is relative, the boundaries are. What cannot be answered is a `ConfigError` with its place.
-    """
-    written = list(scenario.thresholds)
-    if not any(threshold.relative for _, threshold in written):
-        written += [(scenario.source, parse_threshold(key, text)) for key, text in default_thresholds(specs)]
-    number = 0
-    for where, threshold in written:
-        try:
-            lines = check_threshold(threshold, specs)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: thresholds.{threshold.name}: {error}") from None
-        number += lines if threshold.relative else 0
-    thresholds = [threshold for _, threshold in written]
-    return [t for t in thresholds if not t.relative], [t for t in thresholds if t.relative], number
-
-
-def planned_looks(
-    scenario: Scenario, specs: Mapping[str, TrainingSpec], relative: Sequence[Threshold], lines: int, once: bool = False
-) -> list[int]:
-    """Seeds at each look, or at the only one; a `ConfigError` where even the last one could call nothing."""
-    gated = [spec for name, spec in specs.items() if any(_answers(threshold, name, spec) for threshold in relative)]
-    if not gated:
-        return []
-    seeds, gate = min(len(spec.seeds) for spec in gated), scenario.gate
-    most = seeds if once else min(statistics.MOST_SEEDS, gate.max_seeds or statistics.MOST_SEEDS)
-    looks = statistics.looks(seeds, most)
-    needed = statistics.seeds_needed(lines, gate.alpha / len(looks))
-    if looks[-1] < needed:
-        what = f"{lines} line{'s' * (lines > 1)} at alpha {gate.alpha:g} over {len(looks)} look{'s' * (len(looks) > 1)}"
-        raise ConfigError(
-            f"{scenario.source}: a gate of {what} needs {needed} seeds before it can call anything, and this one has "
-            f"{looks[0]}, at most {looks[-1]}; give seeds: {needed}, or gate fewer lines"
-        )
-    return looks
-
-
-def _answers(threshold: Threshold, name: str, spec: TrainingSpec) -> bool:
-    return threshold.experiment in ("", name) and threshold.metric in metrics_of(spec)
 
 
 def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdict:
@@ -388,21 +337,3 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree | None, dict[str, Traini
         check, head = _Check(asked, {}, {}, [], [], [], stop, sides, []), _tree()
         check.take(plan_scenario(asked.scenario.experiments, asked.requests))
         return head, check.specs, check.run(_side(check, "head", head, None), list(check.specs))
-
-
-def run_words(options: Mapping[str, Any]) -> list[str]:
-    """The options of `check` that `run` has too."""
-    words = []
-    for name in ("jobs", "per_gpu", "cell_timeout", "device"):
-        if options.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(options[name])]
-    return words + ["--fresh"] * bool(options.get("fresh")) + ["--retry-errors"]
-
-
-def reproduce_line(file: str, options: Mapping[str, Any]) -> str:
-    """The line that gives this check again."""
-    words = ["stresstest", "check", shlex.quote(file)]
-    for name in ("base", "baseline", "seeds", "profile", "device"):
-        if options.get(name) is not None:
-            words += [f"--{name}", shlex.quote(str(options[name]))]
-    return " ".join([*words, *(["--lenient"] if options.get("lenient") else [])])

@@ -6,23 +6,20 @@ import json
 import os
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 from click.shell_completion import get_completion_class
 
+from stresstest.cli_gate import GATE_COMMANDS
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.given import line_request, project_defaults, scenario_requests
 from stresstest.options import ALL_FIELDS, option_groups, run_options
 from stresstest.running import run_experiment, run_scenario
 from stresstest.scenario import find_scenario, load_scenario
 from stresstest.schema import scenario_schema
-from stresstest.specs import PROFILES, SPECS
-
-if TYPE_CHECKING:
-    from stresstest.checking import CheckRequest
+from stresstest.specs import SPECS
 
 _FIELDS = {command: spec.model_fields for command, spec in SPECS.items()} | {"run": ALL_FIELDS}
 _OUTPUT = click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
@@ -143,121 +140,6 @@ def validate(context: click.RichContext, files: tuple[str, ...]) -> int:
     return ExitCode.OK
 
 
-def _check_options(command: Any) -> Any:
-    """Those of `run` that a gate has too."""
-    for option in reversed(_CHECK_OPTIONS):
-        command = option(command)
-    return command
-
-
-_CHECK_OPTIONS = [
-    click.option("--seeds", metavar="TEXT", envvar="STRESSTEST_SEEDS", help="Number of seeds, or a list: 8 or 0,1,2."),
-    click.option("--profile", metavar="NAME", type=click.Choice(list(PROFILES)), help="quick, standard or full."),
-    click.option("--device", metavar="TEXT", envvar="STRESSTEST_DEVICE", help="auto, cpu, cuda or cuda:N."),
-    click.option("-j", "--jobs", metavar="N", envvar="STRESSTEST_JOBS", help="Worker processes of each side in turn."),
-    click.option("--per-gpu", type=click.IntRange(min=1), metavar="K", help="Worker processes on each GPU."),
-    click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one cell."),
-    click.option("--fresh", is_flag=True, help="Train every cell of both sides again."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress."),
-]  # fmt: skip
-
-
-def _check_request(context: click.Context, scenario: str, options: dict[str, Any]) -> CheckRequest:
-    """What a gate's line asks for; both sides are a `stresstest run` with its words."""
-    from stresstest.checking import CheckRequest, reproduce_line, run_words
-
-    loaded = load_scenario(find_scenario(scenario))
-    typed = [
-        word for name in ("seeds", "profile") if options[name] is not None for word in (f"--{name}", options[name])
-    ]
-    as_run = run_.make_context("run", [scenario, *typed, *run_words(options)], parent=context)
-    return CheckRequest(
-        scenario=loaded,
-        requests=scenario_requests(scenario, loaded.experiments, loaded.source, as_run, as_run.params),
-        words=run_words(options),
-        reproduce=reproduce_line(scenario, options),
-        outputs=options.get("output", ()),
-        base=options.get("base"),
-        baseline=options.get("baseline"),
-        lenient=options.get("lenient", False),
-        as_json=options.get("as_json", False),
-        quiet=options["quiet"],
-    )
-
-
-@cli.command("check")
-@click.argument("scenario", metavar="FILE|NAME")
-@click.option("--base", metavar="REV", help="Compare with the commit at which this branch left REV, e.g. origin/main.")
-@click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
-@click.option("--lenient", is_flag=True, help="Where there is no verdict, warn and exit with 0 instead of 3.")
-@_check_options
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (json, junit, md).")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
-@click.pass_context
-def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
-    """The gate for CI: run a scenario, hold its thresholds, compare it with a base; exit 99 where one is crossed.
-
-    Both sides run the same settings and seeds, each in a process of its own. Without thresholds `vs base` the
-    boundaries are compared (max_stable_lr, half an octave). Exit codes: 0 passed, 3 no verdict, 4 the model's code
-    failed, 99 crossed.
-    """
-    from stresstest.checking import check
-
-    if options["base"] is not None and options["baseline"] is not None:
-        raise click.UsageError("--base and --baseline are two ways to compare; give one")
-    return check(_check_request(context, scenario, options))
-
-
-@cli.command("compare")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else, on stdout.")
-def compare_(a: str, b: str, as_json: bool) -> int:
-    """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""
-    from stresstest.comparing import compare
-    from stresstest.gate.sides import CHECKS
-
-    return compare(a, b, as_json, CHECKS)
-
-
-@cli.group("baseline")
-def baseline_() -> None:
-    """Values that are kept in the repository, for `check --baseline`."""
-
-
-@baseline_.command("update")
-@click.argument("scenario", metavar="FILE|NAME")
-@click.option("--reason", required=True, metavar="TEXT", help="Why it changes, for those who review it.")
-@_check_options
-@click.pass_context
-def baseline_update(context: click.RichContext, /, scenario: str, reason: str, **options: Any) -> int:
-    """Run a scenario on a clean commit and write its values under stresstest-baselines/."""
-    from stresstest.comparing import update_baseline
-
-    return update_baseline(_check_request(context, scenario, options), reason, datetime.now(UTC).date())
-
-
-@baseline_.command("show")
-@click.argument("scenario", metavar="[NAME]", required=False)
-def baseline_show(scenario: str | None) -> int:
-    """Print the values of each seed."""
-    from stresstest.comparing import show_baselines
-
-    return show_baselines(scenario)
-
-
-@baseline_.command("status")
-@click.argument("scenario", metavar="[NAME]", required=False)
-def baseline_status_(scenario: str | None) -> int:
-    """Print age, environment, coverage and slack of each baseline."""
-    from stresstest.comparing import baseline_status
-    from stresstest.experiments.plan import resolve_device
-    from stresstest.gate.sides import CHECKS
-    from stresstest.runs.identity import environment
-
-    return baseline_status(scenario, environment(resolve_device("auto"), "float32")["key"], CHECKS)
-
-
 @cli.command()
 @click.argument("kind", type=click.Choice(["scenario", "result"]), default="scenario")
 def schema(kind: str) -> int:
@@ -346,6 +228,10 @@ def completion(shell: str) -> int:
     assert completer is not None, "click knows these shells"
     click.echo(completer(cli, {}, "stresstest", "_STRESSTEST_COMPLETE").source())
     return ExitCode.OK
+
+
+for command in GATE_COMMANDS:
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

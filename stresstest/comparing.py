@@ -7,12 +7,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from stresstest.checking import CheckRequest, failures_of, gate_thresholds, run_for_baseline
+from stresstest.checking import CheckRequest, failures_of, run_for_baseline
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
 from stresstest.gate.equality import same_cells
 from stresstest.gate.measured import metrics_of
+from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.metrics import METRICS
 from stresstest.reports.output import console

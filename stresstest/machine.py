@@ -1,4 +1,4 @@
-"""Memory of this machine and this process, as far as the system tells (Linux, in part elsewhere)."""
+"""What a run meets on its machine: memory, as far as the system tells (Linux, in part elsewhere), and git."""
 
 from __future__ import annotations
 
@@ -87,3 +87,10 @@ def _status(name: str) -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith(name + ":")).split()[1])
     return None
+
+
+def keep_out_of_git(path: Path) -> None:
+    """Tell git to leave alone what lies under .stresstest: runs are no part of a repository."""
+    for folder in path.absolute().parents:
+        if folder.name == ".stresstest" and not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from stresstest.model_specs import ModelSpec
@@ -13,6 +15,12 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_terminal() -> None:
+    """Reports have the width that they have in a pipe, whatever started pytest."""
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture

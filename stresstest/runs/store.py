@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, TextIO
 from pydantic import ValidationError
 
 from stresstest.errors import ConfigError, StorageError
+from stresstest.machine import keep_out_of_git
 from stresstest.results import Cell
 
 DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
@@ -211,9 +212,7 @@ def write_scenario(folder: Path, name: str, experiments: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "scenario.json").write_text(json.dumps({"scenario": name, "experiments": list(experiments)}) + "\n")
     except OSError as error:
-        raise ConfigError(
-            f"run directory {folder} cannot be written ({error.strerror}); give another --run-dir"
-        ) from None
+        raise ConfigError(f"run directory {folder} cannot be written: {error.strerror}; give another") from None
 
 
 def scenario_runs(folder: Path) -> list[str]:
@@ -270,13 +269,6 @@ def _runs(command: str) -> list[Path]:
     return [path for path in sorted(paths, reverse=True) if (read_manifest(path) or {}).get("command") == command]
 
 
-def _ignored_by_git(path: Path) -> None:
-    """Runs are no part of the repository that they lie in."""
-    for folder in path.absolute().parents:
-        if folder.name == ".stresstest" and not (folder / ".gitignore").exists():
-            (folder / ".gitignore").write_text("*\n")
-
-
 def _unused(path: Path) -> Path:
     free, number = path, 1
     while free.exists():
@@ -288,7 +280,7 @@ def _unused(path: Path) -> Path:
 def _claim(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _ignored_by_git(path)
+        keep_out_of_git(path)
         lock = (path / "lock").open("a+")
     except OSError as error:
         raise ConfigError(
