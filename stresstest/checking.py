@@ -73,7 +73,7 @@ class _Check:
             spec = self.specs[name]
             given = spec.model_dump(mode="json", exclude=set(kind_of(spec.model).lacks))
             given["seeds"] = list(spec.seeds if seeds is None else extended(spec.seeds, seeds))
-            found[name] = {"command": self.commands[name]} | {k: v for k, v in given.items() if v is not None}
+            found[name] = {"command": self.commands[name], **given}
         return found
 
     def run(self, side: Side, names: Sequence[str], look: int = 0, seeds: int = 0) -> Ran:

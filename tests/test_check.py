@@ -69,7 +69,7 @@ def commit(branch: str, since: str, **files: str) -> None:
     """A commit on a branch of its own, with the working tree at it."""
     git("checkout", "-q", "-B", branch, since)
     for name, text in files.items():
-        Path(name.replace("_py", ".py").replace("_yaml", ".yaml")).write_text(text)
+        Path(name.replace("_py", ".py").replace("_yaml", ".yaml").replace("_toml", ".toml")).write_text(text)
     git("add", "-A")
     git("commit", "-q", "--allow-empty", "-m", branch)
 
@@ -142,6 +142,19 @@ def test_code_beside_the_model_is_trained_anew_and_identical(repository: Path) -
     assert (head["trained"], base["trained"]) == (7, 0)
 
 
+def test_both_sides_have_the_settings_of_the_head(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the base's pyproject.toml says, and the environment, which each side would read again."""
+    commit("clipped", "main", pyproject_toml="[tool.stresstest]\nclip_norm = 0.001\n")
+    git("checkout", "-q", "-B", "free", "clipped")
+    git("rm", "-q", "pyproject.toml")
+    git("commit", "-q", "-m", "free")
+    monkeypatch.setenv("STRESSTEST_SEEDS", "8")
+    assert check("--base", "clipped") == 0
+    assert set(lines().values()) == {"identical"}
+    assert verdict()["seeds"] == 8
+    monkeypatch.delenv("STRESSTEST_SEEDS")
+
+
 @pytest.mark.parametrize(("branch", "model"), [("no-norm", NO_NORM), ("large-init", LARGE_INIT)])
 def test_a_change_that_breaks_it_has_regressed(
     repository: Path, capsys: pytest.CaptureFixture[str], branch: str, model: str
@@ -181,6 +194,19 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
     assert "there is no function 'build'" in said
     assert check("--base", "before", "--lenient") == 0
     assert "no-baseline, exit 0" in capsys.readouterr().out
+
+
+def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "src"))  # as an editable installation has it
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    Path("src/pkg").mkdir(parents=True)
+    Path("src/pkg/models.py").write_text(LARGE_INIT)
+    gate = GATE.replace("model.py:build", "pkg.models:build") + "gate: {max_seeds: 7}\n"
+    commit("package", "main", gate_yaml=gate)
+    Path("src/pkg/models.py").write_text(MODEL)
+    commit("mended-package", "package")
+    assert check("--base", "package") == 0
+    assert lines()["max_stable_lr"] == "improved"
 
 
 def test_a_base_that_imports_the_heads_code_gives_no_verdict(

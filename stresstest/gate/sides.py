@@ -133,12 +133,13 @@ class Side:
     def _env(self) -> dict[str, str]:
         """Ours, with this side's tree first on the path, and every path within the other's tree as one within it."""
         taken = CHECKS / self.take_from[:16] if self.take_from else self.folder
-        env = {**os.environ, "STRESSTEST_RUNS": str(taken.resolve())}
+        settings = [name for name in os.environ if name.startswith("STRESSTEST_")]  # the scenario holds them all
+        env = {name: value for name, value in os.environ.items() if name not in settings}
+        env["STRESSTEST_RUNS"] = str(taken.resolve())
         if self.tree is None:
             return env
         asked = [Path(part).resolve() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-        first = [self._here(), self.tree.root, self.tree.root / "src"] if self.name == "base" else [Path.cwd()]
-        paths = [*first, *map(self._mine, asked)]
+        paths = [self._here(), self.tree.root, self.tree.root / "src", *map(self._mine, asked)]
         return {**env, "PYTHONPATH": os.pathsep.join(str(path) for path in paths if path.exists())}
 
     def _mine(self, path: Path) -> Path:
@@ -162,6 +163,6 @@ class Side:
                 )
         if not any(Path(file).is_relative_to(own) for file in modules.values()):
             raise SideError(
-                "no module of this repository was imported: the scenario's models are stresstest's own; name yours "
-                "(model: FILE.py:FUNCTION)"
+                "no module came from this repository: its models are stresstest's own, or of a package that is "
+                "installed elsewhere"
             )
