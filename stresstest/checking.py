@@ -21,6 +21,7 @@ from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.model_specs import TrainingSpec, is_own, kind_of
 from stresstest.reports.verdict import parse_verdict_output, show_verdict
+from stresstest.results import Result
 from stresstest.running import Request, plan_scenario
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
@@ -201,7 +202,7 @@ def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str
     """Look at both sides, with more seeds as long as a line that counts is open."""
     names, why = list(check.specs), ""
     settled: list[GateLine] = []
-    first: tuple[Ran, Ran | None] | None = None
+    all_head, all_base = Ran({}, {}, 0), Ran({}, {}, 0)
     for look, seeds in enumerate(check.looks or [0]):
         base = None
         if not why:
@@ -210,9 +211,9 @@ def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str
             except SideError as error:
                 why = f"the base cannot run it: {error}"
         head = check.run(ours, names, look, seeds)
-        first = first or (head, base)
+        all_head, all_base = all_head.and_then(head), all_base.and_then(base) if base else all_base
         if failures := failures_of(head):
-            return _verdict(check, facts, [], *first, failures=failures)
+            return _verdict(check, facts, [], all_head, all_base, failures=failures)
         lines = _look(check, head, base, why, settled, number)
         undecided = [line for line in lines if line.verdict in ("inconclusive", "insufficient-seeds")]
         names = list(dict.fromkeys(line.place.experiment for line in undecided if line.level == "error"))
@@ -220,8 +221,7 @@ def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str
         settled += [line for line in lines if last or line not in undecided or line.place.experiment not in names]
         if last:
             break
-    assert first is not None, "there was a look"
-    return _verdict(check, facts, settled, *first)
+    return _verdict(check, facts, settled, all_head, all_base)
 
 
 def _look(
@@ -236,15 +236,25 @@ def _look(
     ]
 
     def same(place: Place) -> bool:
-        name = place.experiment
-        return base is not None and same_cells(
-            place, (ran.results[name], ran.paths[name]), (base.results[name], base.paths[name])
-        )
+        return base is not None and same_cells(place, ran.stored(place.experiment), base.stored(place.experiment))
 
     lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(number))
+    if base is None:
+        return [line.model_copy(update={"reason": why}) if line.verdict == "no-baseline" else line for line in lines]
+    differ = {name: reason for name in ran.results if (reason := _differ(ran.results[name], base.results[name]))}
     return [
-        line.model_copy(update={"reason": why}) if why and line.verdict == "no-baseline" else line for line in lines
+        line.model_copy(update={"verdict": "incomparable", "p": None, "reason": differ[line.place.experiment]})
+        if line.place.experiment in differ
+        else line
+        for line in lines
     ]
+
+
+def _differ(head: Result, base: Result) -> str:
+    """Why two results under the same settings are not comparable, or nothing."""
+    if head.environment["key"] != base.environment["key"]:
+        return f"the environments differ: {base.environment['key']} and {head.environment['key']}"
+    return "the data differ" if head.data.get("hash") != base.data.get("hash") else ""
 
 
 def failures_of(ran: Ran) -> list[str]:
@@ -294,7 +304,7 @@ def _verdict(
     if head is not None:
         facts |= {"cells": head.cells, "trained": head.trained}
         facts["environment"] = next(iter(head.results.values())).environment["key"]
-    if ran_base is not None:
+    if ran_base is not None and ran_base.results:
         base = base | {"cells": ran_base.cells, "trained": ran_base.trained}
     return CheckVerdict(
         scenario=asked.scenario.name,

@@ -77,7 +77,7 @@ def commit(branch: str, since: str, **files: str) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository whose main has a pre-norm model and a gate; what one test trained, the next finds cached."""
-    before, path = Path.cwd(), tmp_path_factory.mktemp("repository")
+    before, path = Path.cwd(), tmp_path_factory.mktemp(f"repository-{os.getpid()}")
     os.chdir(path)
     git("init", "-q", "-b", "main", ".")
     git("config", "user.email", "somebody@example.org")
@@ -194,6 +194,19 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
     assert "there is no function 'build'" in said
     assert check("--base", "before", "--lenient") == 0
     assert "no-baseline, exit 0" in capsys.readouterr().out
+
+
+def test_other_data_are_incomparable(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = """
+
+def batch(step, batch_size, generator):
+    x = torch.randint(0, 50, (batch_size, 9), generator=generator).cumsum(1) % 256
+    return x[:, :-1], x[:, 1:]
+"""
+    commit("other-data", "main", model_py=MODEL + batch)
+    assert check(*BASE) == 3
+    assert set(lines().values()) == {"incomparable"}
+    assert "the data differ" in capsys.readouterr().out
 
 
 def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,20 @@ class SideError(StresstestError):
 
 @dataclass(frozen=True)
 class Ran:
-    """What a side came to: its results by experiment, where they lie, how many cells there are and were trained."""
+    """What a side came to: its results by experiment, where they lie, how many cells were trained for them."""
 
     results: dict[str, Result]
     paths: dict[str, Path]
-    cells: int
     trained: int
+
+    @property
+    def cells(self) -> int:
+        """How many cells the results rest on."""
+        return sum(len(result.cells) for result in self.results.values())
+
+    def and_then(self, later: Ran) -> Ran:
+        """With the results of a later look in the place of earlier ones."""
+        return Ran(self.results | later.results, self.paths | later.paths, self.trained + later.trained)
 
     def stored(self, experiment: str) -> tuple[Result, Path]:
         """A result and its run directory."""
@@ -77,12 +85,12 @@ class Side:
         if code() is None and status not in (ExitCode.OK, ExitCode.MODEL_FAILED):
             raise SideError(last or f"stresstest run ended with {status}")
         if code() is not None:
-            return Ran({}, {}, 0, trained)
+            return Ran({}, {}, trained)
         paths = {name: path / name for name in experiments}
         for where in paths.values():
             self._check_modules(where)
         results = {name: load_result(where / "result.json") for name, where in paths.items()}
-        return Ran(results, paths, sum(len(result.cells) for result in results.values()), trained)
+        return Ran(results, paths, trained)
 
     def _train(self, words: Sequence[str]) -> tuple[int, str]:
         """Cells that were trained, and the last line that was said."""
