@@ -28,7 +28,6 @@ class ModelKind:
     task: str
     lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
-    trains: bool = True
     published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
 
 
@@ -38,10 +37,17 @@ MODELS: Table[ModelKind] = Table(
         ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
         ModelKind(
             "encoder",
-            "Transformer without a causal mask; for depth-sweep --init-only, as it has no task of its own yet.",
-            "Vaswani et al. 2017",
-            "language",
-            trains=False,
+            "Transformer without a causal mask; it learns masked language, 15 % of the bytes from both sides.",
+            "Vaswani et al. 2017; Devlin et al. 2019 (BERT)",
+            "masked-language",
+            defaults={  # a seventh of the places is asked for, so that a step tells it less
+                "task": "masked-language",
+                "seq_len": 32,
+                "batch_size": 32,
+                "num_steps": 400,
+                "hold_steps": 400,
+                "train_steps": 500,
+            },
         ),
         ModelKind(
             "mlp",
@@ -93,7 +99,7 @@ class ShapeSpec(Spec):
 
     model: str = Field(
         "decoder",
-        description="Built-in architecture: decoder, encoder (without training) or mlp; or your own, "
+        description="Built-in architecture: decoder, encoder or mlp; or your own, "
         "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     )
     set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
@@ -180,8 +186,9 @@ class TrainingSpec(ShapeSpec):
     clip_norm: float | None = Field(
         None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
     )
-    task: Literal["language", "images"] = Field(
-        "language", description="What is learned: language (the next byte) or images (their class)."
+    task: Literal["language", "masked-language", "images"] = Field(
+        "language",
+        description="What is learned: language (the next byte), masked-language (hidden bytes), images (their class).",
     )
     data: str = Field(
         "synthetic",
@@ -229,14 +236,10 @@ class TrainingSpec(ShapeSpec):
     def _task_is_the_models(self) -> Self:
         if not is_own(self.model) and self.task != MODELS[self.model].task:
             raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
+        if is_own(self.model) and self.task == "masked-language":
+            raise ValueError("task masked-language is the built-in encoder's; hide bytes in a batch() of your own")
         return self
 
 
 class OneDepthSpec(ModelSpec):
     """The depth of an experiment that trains."""
-
-    @model_validator(mode="after")
-    def _model_can_be_trained(self) -> Self:
-        if not kind_of(self.model).trains:
-            raise ValueError(f"model {self.model} has no task to train on yet; use --model decoder")
-        return self

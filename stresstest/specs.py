@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stresstest.choices import MANY_DEPTHS, parse_depths, split_choices
 from stresstest.errors import ConfigError
-from stresstest.model_specs import OneDepthSpec, Spec, TrainingSpec, kind_of
+from stresstest.model_specs import OneDepthSpec, Spec, TrainingSpec
 from stresstest.tables import did_you_mean
 
 
@@ -122,12 +122,6 @@ class DepthSweepSpec(BoundarySpec):
         if (self.probe_steps or self.bisect) and (self.init_only or "outcome" not in self.measure):
             asked = "probe_steps" if self.probe_steps else "bisect"
             raise ValueError(f"{asked} belongs to the fixed recipe; ask for it with --measure outcome")
-        return self
-
-    @model_validator(mode="after")
-    def _model_can_be_trained(self) -> Self:
-        if not kind_of(self.model).trains and not self.init_only:
-            raise ValueError(f"model {self.model} has no task to train on yet; use --init-only")
         return self
 
 

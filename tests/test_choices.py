@@ -93,7 +93,10 @@ def test_what_a_model_lacks_are_settings_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"model": "encoder"}, "no task to train on yet; use --init-only"),
+        (
+            {"model": "encoder", "task": "language"},
+            "task language does not fit model encoder; it learns masked-language",
+        ),
         ({"model": "mlp", "task": "language"}, "task language does not fit model mlp; it learns images"),
         ({"warmup_steps": 200, "measure": "outcome"}, "warmup_steps 200 leave nothing of train_steps 200"),
         ({"probe_steps": "10,201", "measure": "outcome"}, "probe_steps 201 does not lie within train_steps 1 to 200"),
@@ -110,7 +113,6 @@ def test_settings_of_a_sweep_that_do_not_fit_are_refused(given: dict[str, object
         resolve(DepthSweepSpec, "quick", given)
 
 
-def test_the_encoder_is_there_for_its_signal() -> None:
-    assert resolve(DepthSweepSpec, "quick", {"model": "encoder", "init_only": True}).model == "encoder"
-    with pytest.raises(ConfigError, match="model encoder has no task to train on yet; use --model decoder"):
-        resolve(LrRangeSpec, "quick", {"model": "encoder"})
+def test_the_encoder_learns_masked_language_unless_asked_otherwise() -> None:
+    assert resolve(LrRangeSpec, "quick", {"model": "encoder"}).task == "masked-language"
+    assert resolve(LrRangeSpec, "quick", {}).task == "language"

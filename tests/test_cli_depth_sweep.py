@@ -100,7 +100,7 @@ BAD = [
     (["--variant", "rezerro"], ["unknown variant 'rezerro'", "did you mean 'rezero'?"]),
     (["--depths", "10,100000000"], ["depth 100000000 of rezero needs about", "GiB", "are free", "use fewer blocks"]),
     (["--model", "resnet"], ["'resnet'", "mlp"]),
-    (["--model", "encoder"], ["model encoder has no task to train on yet; use --init-only"]),
+    (["--model", "encoder", "--task", "images"], ["task images does not fit model encoder"]),
     (["--heads", "2"], ["heads is no setting of model mlp"]),
     (["--data", "digits:3"], ["data 'digits:3'", "nothing behind a colon"]),
     (["--data", "cifar10:nowhere"], ["data folder 'nowhere' does not exist", "cifar10:FOLDER"]),

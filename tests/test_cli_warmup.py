@@ -79,7 +79,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--no-map", "--trials", "0"], ["neither a map nor trials"]),
     (["--trials", "-1"], ["trials -1"]),
     (["--shard", "1/2"], ["a search (--trials) asks for cells as others end", "leave out --shard"]),
-    (["--model", "encoder"], ["encoder has no task to train on yet"]),
+    (["--model", "encoder", "--task", "images"], ["task images does not fit model encoder"]),
     (["--variant", "pre-lm"], ["unknown variant 'pre-lm'"]),
 ]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from stresstest.engine.population import Population, Readings
 from stresstest.engine.probes import Frames, Look, Probing
 from stresstest.models.block import Model, profile
+from stresstest.tasks.masked import MaskedTask
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
 
 LOOK_EVERY = {"cpu": 4, "cuda": 20}
@@ -49,6 +50,7 @@ class Batches:
         self.device = device
         self._arrays = {stream: _to_device(task.arrays(stream), device) for stream in (TRAINING, VALIDATION)}
         self._log_prior = torch.from_numpy(task.log_prior).float().to(device)
+        self._all_asked = not isinstance(task, MaskedTask)
 
     @property
     def baseline_loss(self) -> float:
@@ -69,6 +71,10 @@ class Batches:
 
     def constant_loss(self, batch: Batch) -> Tensor:
         """Loss of the best constant predictor on each batch, [R]."""
+        if not self._all_asked:
+            asked = batch.targets >= 0
+            losses = torch.where(asked, -self._log_prior[batch.targets.clamp(min=0)], 0.0)
+            return losses.flatten(1).sum(1) / asked.flatten(1).sum(1)
         return -self._log_prior[batch.targets].flatten(1).mean(1)
 
 

@@ -96,6 +96,14 @@ def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor) -> Tensor:
     return losses.view(logits_RNC.shape[0], -1).mean(1)
 
 
+def asked_cross_entropy(logits_RNC: Tensor, targets: Tensor) -> Tensor:
+    """The same over the positions that are asked for, [R]: those whose target is not negative."""
+    flat = logits_RNC.flatten(0, 1)
+    flat = flat if flat.dtype == torch.float64 else flat.float()
+    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", ignore_index=-1)
+    return losses.view(logits_RNC.shape[0], -1).sum(1) / (targets.flatten(1) >= 0).sum(1)
+
+
 def declare_wiring(
     layout: Layout,
     norm: str,

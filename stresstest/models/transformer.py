@@ -15,6 +15,7 @@ from torch import Tensor
 from stresstest.model_specs import ModelSpec
 from stresstest.models.block import (
     Watch,
+    asked_cross_entropy,
     declare_scalar_gate,
     declare_wiring,
     mean_cross_entropy,
@@ -44,6 +45,8 @@ class Transformer:
         self.spec = spec
         self.variant = VARIANTS[variant]
         self.causal = spec.model != "encoder"
+        self.vocabulary = VOCABULARY if self.causal else VOCABULARY + 1  # and the mask
+        self._mean = mean_cross_entropy if self.causal else asked_cross_entropy
         self.hidden = spec.ffn_width or 4 * spec.width
         self.wirings: dict[tuple[int, Sublayer], Wiring] = {
             (layer, sublayer): self.variant.wiring(Place(layer, spec.depth, sublayer), **options)
@@ -60,7 +63,7 @@ class Transformer:
         return self.layout.draw_row(seed)
 
     def logits(self, parameters: Parameters, tokens_RBT: Tensor, watch: Watch | None = None) -> Tensor:
-        """Next-byte logits, [R, N, V]."""
+        """Logits of the next byte, or in an encoder of the byte at each place, [R, N, V]."""
         x_RND = self.walk(parameters, self.embed(parameters, tokens_RBT), watch).flatten(1, 2)
         if self.variant.final_norm:
             x_RND = self._norm(parameters, "final.norm", 0, x_RND)
@@ -68,12 +71,12 @@ class Transformer:
         return torch.bmm(x_RND, output_RVD.mT)
 
     def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
-        """Mean next-byte cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs), targets)
+        """Mean cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
+        return self._mean(self.logits(self.layout.unbind(leaves), inputs), targets)
 
     def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same, which can be differentiated twice where attention can."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
+        return self._mean(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
 
     def release(self) -> None:
         """Nothing is kept."""
@@ -81,7 +84,7 @@ class Transformer:
     def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         spec = self.spec
-        return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * VOCABULARY)
+        return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * self.vocabulary)
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, T, D], of tokens [R, B, T]."""
@@ -118,7 +121,7 @@ class Transformer:
 
     def _declare(self) -> None:
         spec, width = self.spec, self.spec.width
-        self.layout.add("embedding", 0, (VOCABULARY, width), Init(std=width**-0.5))
+        self.layout.add("embedding", 0, (self.vocabulary, width), Init(std=width**-0.5))
         if self.variant.embedding_norm:
             declare_norm(self.layout, self.spec.norm, "embedding.norm", 0, width)
         for layer in range(1, spec.depth + 1):
@@ -128,7 +131,7 @@ class Transformer:
         if self.variant.final_norm:
             declare_norm(self.layout, self.spec.norm, "final.norm", 0, width)
         if not spec.tied:
-            self.layout.add("unembedding", 0, (VOCABULARY, width), Init(std=width**-0.5))
+            self.layout.add("unembedding", 0, (self.vocabulary, width), Init(std=width**-0.5))
 
     def _declare_attention(self, layer: int) -> None:
         width, heads = self.spec.width, self.spec.heads

@@ -55,6 +55,7 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         if spec["task"] == "images"
         else f"{spec['heads']} heads, {spec['batch_size']} x {spec['seq_len']} bytes a step"
     )
+    examples += " (15 % asked for)" if spec["task"] == "masked-language" else ""
     words = f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]

@@ -126,12 +126,12 @@ class LanguageTask:
     @cached_property
     def baseline_loss(self) -> float:
         """Unigram entropy of the training part in nats: the best constant predictor's loss."""
-        return float(-(self._unigram[self._unigram > 0] * self.log_prior[self._unigram > 0]).sum())
+        return float(-(self._unigram[self._unigram > 0] * self._log_unigram[self._unigram > 0]).sum())
 
     @cached_property
     def log_prior(self) -> NDArray[np.float64]:
         """Log-probability of each byte under the unigram distribution, [256]; unseen bytes get a half count."""
-        return np.asarray(np.log(np.maximum(self._unigram, 0.5 / len(self.training))))
+        return self._log_unigram
 
     def arrays(self, stream: int) -> tuple[NDArray[np.generic], ...]:
         """The bytes of a stream's part."""
@@ -153,6 +153,10 @@ class LanguageTask:
     @property
     def _split(self) -> int:
         return len(self.data) - int(len(self.data) * VALIDATION_SHARE)
+
+    @cached_property
+    def _log_unigram(self) -> NDArray[np.float64]:
+        return np.asarray(np.log(np.maximum(self._unigram, 0.5 / len(self.training))))
 
     @cached_property
     def _unigram(self) -> NDArray[np.float64]:
