@@ -10,12 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from junitparser import JUnitXml
 
+from stresstest.checking import _differ
 from stresstest.cli import run
 from stresstest.models import own
+from stresstest.results import RESULT_SCHEMA, Result
 
 MODEL = """\
 import torch
@@ -207,6 +210,26 @@ def batch(step, batch_size, generator):
     assert check(*BASE) == 3
     assert set(lines().values()) == {"incomparable"}
     assert "the data differ" in capsys.readouterr().out
+
+
+def test_results_of_two_machines_are_incomparable() -> None:
+    empty: dict[str, Any] = {name: {} for name in ("spec", "rules")}
+    here, there = (
+        Result(
+            schema_=RESULT_SCHEMA,
+            command="lr-range",
+            reproduce="",
+            cells=[],
+            summary=[],
+            findings=[],
+            environment={"key": key},
+            data={"hash": "abc"},
+            **empty,
+        )
+        for key in ("torch2.13/cpu", "torch2.14/cpu")
+    )
+    assert _differ(here, there) == "the environments differ: torch2.14/cpu and torch2.13/cpu"
+    assert _differ(here, here) == ""
 
 
 def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
