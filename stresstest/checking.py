@@ -13,7 +13,7 @@ from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, ModelE
 from stresstest.findings.words import cell_name
 from stresstest.gate import judge, statistics
 from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
-from stresstest.gate.equality import same_cells
+from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
 from stresstest.gate.measured import metrics_of
 from stresstest.gate.planning import extended, gate_thresholds, planned_looks
@@ -21,7 +21,6 @@ from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.model_specs import TrainingSpec, is_own, kind_of
 from stresstest.reports.verdict import parse_verdict_output, show_verdict
-from stresstest.results import Result
 from stresstest.running import Request, plan_scenario
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
@@ -241,20 +240,15 @@ def _look(
     lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(number))
     if base is None:
         return [line.model_copy(update={"reason": why}) if line.verdict == "no-baseline" else line for line in lines]
-    differ = {name: reason for name in ran.results if (reason := _differ(ran.results[name], base.results[name]))}
+    differ = {
+        name: reason for name in ran.results if (reason := why_incomparable(ran.results[name], base.results[name]))
+    }
     return [
         line.model_copy(update={"verdict": "incomparable", "p": None, "reason": differ[line.place.experiment]})
         if line.place.experiment in differ
         else line
         for line in lines
     ]
-
-
-def _differ(head: Result, base: Result) -> str:
-    """Why two results under the same settings are not comparable, or nothing."""
-    if head.environment["key"] != base.environment["key"]:
-        return f"the environments differ: {base.environment['key']} and {head.environment['key']}"
-    return "the data differ" if head.data.get("hash") != base.data.get("hash") else ""
 
 
 def failures_of(ran: Ran) -> list[str]:
@@ -340,10 +334,19 @@ def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
     return words
 
 
-def run_for_baseline(asked: CheckRequest) -> tuple[Tree | None, dict[str, TrainingSpec], Ran]:
-    """The tree, the settings and the results of a scenario that is to become a baseline."""
+def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec], Ran, Baseline | None]:
+    """The tree, the settings and the results of a scenario that is to become a baseline, and the one before it.
+
+    What makes it none, changes that are not committed or a baseline that was edited, is found before any training.
+    """
     sides: list[Side] = []
     with _taken_signals(sides) as stop:
         check, head = _Check(asked, {}, {}, [], [], [], stop, sides, []), _tree()
-        check.take(plan_scenario(asked.scenario.experiments, asked.requests))
-        return head, check.specs, check.run(_side(check, "head", head, None), list(check.specs))
+        if head is None or head.dirty:
+            what = "no repository" if head is None else f"changes that are not committed on top of {head.commit[:10]}"
+            raise ConfigError(f"the working tree has {what}; a baseline is of a commit: commit first")
+        plans = plan_scenario(asked.scenario.experiments, asked.requests)
+        check.take(plans)
+        path = baseline_file(asked.scenario.name, plans[0].environment["key"])
+        before = load_baseline(path) if path.exists() else None
+        return head, check.specs, check.run(_side(check, "head", head, None), list(check.specs)), before

@@ -11,7 +11,7 @@ from stresstest.checking import CheckRequest, failures_of, run_for_baseline
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
-from stresstest.gate.equality import same_cells
+from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.measured import metrics_of
 from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GateLine, Place
@@ -85,17 +85,10 @@ def _stored(path: Path) -> dict[str, tuple[Result, Path]]:
 def _differs(one: Result, other: Result) -> str:
     if one.command != other.command:
         return f"one is of {one.command}, the other of {other.command}"
-    if one.environment["key"] != other.environment["key"]:
-        return f"environments differ: {one.environment['key']} and {other.environment['key']}"
-    if one.data.get("hash") != other.data.get("hash"):
-        return "the data differ"
-    asked = {name for name, value in one.spec.items() if other.spec.get(name) != value} - {
-        "seeds",
-        "variant",
-        "model",
-        "set",
-    }
-    return f"settings differ: {', '.join(sorted(asked))}" if asked else ""
+    if why := why_incomparable(other, one):
+        return why
+    differ = {name for name, value in one.spec.items() if other.spec.get(name) != value} - set(_MAY_DIFFER)
+    return f"settings differ: {', '.join(sorted(differ))}" if differ else ""
 
 
 def _incomparable(line: GateLine, why: str) -> GateLine:
@@ -117,11 +110,8 @@ def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
     """Run a scenario and keep the values of what it gates; a run that is no whole, clean one is a `ConfigError`."""
     if not reason.strip():
         raise ConfigError("--reason is empty; say why the baseline changes, for those who review it")
-    head, specs, ran = run_for_baseline(asked)
+    head, specs, ran, before = run_for_baseline(asked)
     name = asked.scenario.name
-    if head is None or head.dirty:
-        what = "no repository" if head is None else f"changes that are not committed on top of {head.commit[:10]}"
-        raise ConfigError(f"the working tree has {what}; a baseline is of a commit: commit first")
     if failed := failures_of(ran):
         raise ConfigError(f"{len(failed)} cells have no result, so that nothing is kept: {failed[0]}")
     _, relative, _ = gate_thresholds(asked.scenario, specs)
@@ -131,7 +121,6 @@ def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
     }
     made = make_baseline(name, ran.results, gated, head.commit, today.isoformat(), reason)
     path = baseline_file(name, made.environment)
-    before = load_baseline(path) if path.exists() else None
     lines = _against(before, relative, ran.results, made.environment) if before else []
     undecided = [line for line in lines if line.verdict == "inconclusive"]
     if undecided:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-from stresstest.checking import _differ
 from stresstest.cli import run
+from stresstest.gate.equality import why_incomparable
 from stresstest.models import own
 from stresstest.results import RESULT_SCHEMA, Result
 
@@ -228,8 +228,8 @@ def test_results_of_two_machines_are_incomparable() -> None:
         )
         for key in ("torch2.13/cpu", "torch2.14/cpu")
     )
-    assert _differ(here, there) == "the environments differ: torch2.14/cpu and torch2.13/cpu"
-    assert _differ(here, here) == ""
+    assert why_incomparable(here, there) == "the environments differ: torch2.14/cpu and torch2.13/cpu"
+    assert why_incomparable(here, here) == ""
 
 
 def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

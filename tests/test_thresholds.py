@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from stresstest import api
 from stresstest.errors import ConfigError
 from stresstest.gate.measured import check_threshold, default_thresholds, metrics_of
 from stresstest.specs import SPECS, LrRangeSpec, resolve
@@ -117,6 +118,44 @@ def test_what_is_gated_where_nothing_is_named_can_be_told() -> None:
 def test_more_seeds_than_the_exact_test_takes_are_refused() -> None:
     with pytest.raises(ConfigError, match="takes 24"):
         check_threshold(parse_threshold("max_stable_lr", "med vs base >= -1oct"), {"a": spec(seeds="25")})
+
+
+@pytest.mark.parametrize("command", ["lr-range", "depth-sweep", "warmup"])
+def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: str) -> None:
+    """The lists that thresholds are checked against, beside a run that asks for all there is."""
+    tiny = {"depth": 1, "width": 8, "heads": 2, "seq_len": 8, "batch_size": 4, "variant": "pre-ln", "quiet": True}
+    sweep = {"depths": (1, 2, 4), "measure": ("outcome", "hold"), "train_steps": 40} if command == "depth-sweep" else {}
+    ramp = (
+        {"num_steps": 40, "hold_steps": 40} if command != "warmup" else {"train_steps": 40, "trials": 0, "num_lrs": 3}
+    )
+    steps = {"warmup_steps": (0, 10)} if command == "warmup" else {}
+    settings = {
+        name: value for name, value in {**tiny, **sweep, **ramp, **steps}.items() if not (sweep and name == "depth")
+    }
+    result = getattr(api, command.replace("-", "_"))("decoder", seeds=1, **settings)
+    measured = metrics_of(SPECS[command].model_validate(result.spec))
+    rows = [*result.summary, *result.trends]
+    found = {name for row in rows for name in row.metrics}
+    assert found <= set(measured)
+    sometimes = {"grad_rate", "activation_rate", "grad_exponent", "activation_exponent", "max_stable_lr_exponent"}
+    sometimes |= {
+        "onset_lr",
+        "jacobian_condition",
+        "warmup_gain",
+        "warmup_sensitivity",
+        "steps_to_target",
+        "recipe_loss",
+    }
+    sometimes |= {
+        "final_loss",
+        "validation_loss",
+        "lr_window",
+        "predicted_lr",
+        "critical_lr",
+        "sharpness",
+        "peak_bytes",
+    }
+    assert set(measured) - found <= sometimes
 
 
 def test_resolutions_are_those_of_ramp_and_hold() -> None:

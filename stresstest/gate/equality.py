@@ -14,6 +14,13 @@ _TIMED = ("seconds_per_step", "peak_bytes")
 Stored = tuple[Result, Path]  # a result and its run directory
 
 
+def why_incomparable(head: Result, base: Result) -> str:
+    """Why two results under the same settings are not comparable, or nothing."""
+    if head.environment["key"] != base.environment["key"]:
+        return f"the environments differ: {base.environment['key']} and {head.environment['key']}"
+    return "the data differ" if head.data.get("hash") != base.data.get("hash") else ""
+
+
 def same_cells(place: Place, one: Stored, other: Stored) -> bool:
     """Whether all cells of a row, of every seed, are the same on both sides, but for the time they took."""
     ours, theirs = (_cells(place, result) for result, _ in (one, other))

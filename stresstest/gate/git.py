@@ -85,11 +85,6 @@ def worktree(head: Tree, commit: str) -> Iterator[Tree]:
         _git(head.root, "worktree", "prune")
 
 
-def tree_of(head: Tree, commit: str) -> str:
-    """The name of a commit's content."""
-    return _git(head.root, "rev-parse", f"{commit}^{{tree}}")
-
-
 def same_but_for_comments(head: Tree, base: Tree) -> bool:
     """Whether two trees differ in nothing but the comments and the layout of Python files."""
     return all(
