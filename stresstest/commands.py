@@ -98,6 +98,7 @@ def _newest(name: str) -> Path:
 def _tables() -> dict[str, Table[Any]]:
     from stresstest.tasks.images import IMAGE_SOURCES
     from stresstest.tasks.language import DATA_SOURCES
+    from stresstest.tasks.translation import PAIR_SOURCES
 
     return {
         "scenarios": shipped_scenarios(),
@@ -108,6 +109,7 @@ def _tables() -> dict[str, Table[Any]]:
         "warm-ups": WARMUPS,
         "decays": DECAYS,
         "data": DATA_SOURCES,
+        "translations": PAIR_SOURCES,
         "images": IMAGE_SOURCES,
         "metrics": METRICS,
     }

@@ -31,6 +31,8 @@ class ModelKind:
     published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
 
 
+_OF_TRANSFORMERS = frozenset({"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain"})
+
 MODELS: Table[ModelKind] = Table(
     "model",
     [
@@ -50,11 +52,26 @@ MODELS: Table[ModelKind] = Table(
             },
         ),
         ModelKind(
+            "encoder-decoder",
+            "The original Transformer, both stacks of --depth blocks; it learns to translate.",
+            "Vaswani et al. 2017; Xiong et al. 2020",
+            "translation",
+            defaults={
+                "task": "translation",
+                "depth": 3,
+                "seq_len": 24,
+                "batch_size": 32,
+                "num_steps": 300,
+                "hold_steps": 300,
+                "train_steps": 400,
+            },
+        ),
+        ModelKind(
             "mlp",
             "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
             "Bachlechner et al. 2020 (ReZero)",
             "images",
-            lacks=frozenset({"heads", "ffn_width", "seq_len", "activation", "tied", "qk_norm", "qkv_gain"}),
+            lacks=_OF_TRANSFORMERS | {"seq_len"},
             defaults={
                 "task": "images",
                 "depth": 32,
@@ -79,7 +96,7 @@ _OWN = ModelKind(
     "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     "",
     task="",
-    lacks=frozenset({"norm", "heads", "ffn_width", "activation", "tied", "qk_norm", "qkv_gain"}),
+    lacks=_OF_TRANSFORMERS | {"norm"},
     defaults={"variant": (AS_BUILT,)},
 )
 
@@ -99,7 +116,7 @@ class ShapeSpec(Spec):
 
     model: str = Field(
         "decoder",
-        description="Built-in architecture: decoder, encoder or mlp; or your own, "
+        description="Built-in architecture: decoder, encoder, encoder-decoder or mlp; or your own, "
         "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     )
     set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
@@ -114,7 +131,10 @@ class ShapeSpec(Spec):
     width: int = Field(64, ge=2, description="Model width.")
     ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
     heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
-    seq_len: int = Field(64, ge=1, description="Bytes a sequence.")
+    seq_len: int = Field(64, ge=1, description="Bytes a sequence; in translation the most tokens a sentence.")
+    vocab_size: int | None = Field(
+        None, ge=1, description="Rows of the embedding (off: as many as the data has tokens)."
+    )
     activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
     tied: bool = Field(False, description="Share the input embedding with the output layer.")
     qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
@@ -172,7 +192,7 @@ class ShapeSpec(Spec):
 class ModelSpec(ShapeSpec):
     """The shape of a built-in model."""
 
-    depth: int = Field(6, ge=1, description="Number of blocks.")
+    depth: int = Field(6, ge=1, description="Number of blocks (of each stack, in an encoder-decoder).")
 
 
 class TrainingSpec(ShapeSpec):
@@ -186,13 +206,15 @@ class TrainingSpec(ShapeSpec):
     clip_norm: float | None = Field(
         None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
     )
-    task: Literal["language", "masked-language", "images"] = Field(
+    task: Literal["language", "masked-language", "translation", "images"] = Field(
         "language",
-        description="What is learned: language (the next byte), masked-language (hidden bytes), images (their class).",
+        description="What is learned: language (the next byte), masked-language (hidden bytes), translation, "
+        "images (their class).",
     )
     data: str = Field(
         "synthetic",
-        description="Data source: synthetic; of text pydoc or path:FILE; of images digits or cifar10:FOLDER.",
+        description="Data source: synthetic; of text pydoc or path:FILE; of translations pairs:SOURCE,TARGET; "
+        "of images digits or cifar10:FOLDER.",
     )
     batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
@@ -236,8 +258,8 @@ class TrainingSpec(ShapeSpec):
     def _task_is_the_models(self) -> Self:
         if not is_own(self.model) and self.task != MODELS[self.model].task:
             raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
-        if is_own(self.model) and self.task == "masked-language":
-            raise ValueError("task masked-language is the built-in encoder's; hide bytes in a batch() of your own")
+        if is_own(self.model) and self.task in ("masked-language", "translation"):
+            raise ValueError(f"task {self.task} is a built-in model's; give the data by a batch() of your own")
         return self
 
 

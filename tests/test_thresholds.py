@@ -120,8 +120,9 @@ def test_more_seeds_than_the_exact_test_takes_are_refused() -> None:
         check_threshold(parse_threshold("max_stable_lr", "med vs base >= -1oct"), {"a": spec(seeds="25")})
 
 
+@pytest.mark.parametrize("model", ["decoder", "encoder-decoder"])
 @pytest.mark.parametrize("command", ["lr-range", "depth-sweep", "warmup"])
-def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: str) -> None:
+def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: str, model: str) -> None:
     """The lists that thresholds are checked against, beside a run that asks for all there is."""
     tiny = {"depth": 1, "width": 8, "heads": 2, "seq_len": 8, "batch_size": 4, "variant": "pre-ln", "quiet": True}
     sweep = {"depths": (1, 2, 4), "measure": ("outcome", "hold"), "train_steps": 40} if command == "depth-sweep" else {}
@@ -132,7 +133,7 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
     settings = {
         name: value for name, value in {**tiny, **sweep, **ramp, **steps}.items() if not (sweep and name == "depth")
     }
-    result = getattr(api, command.replace("-", "_"))("decoder", seeds=1, **settings)
+    result = getattr(api, command.replace("-", "_"))(model, seeds=1, **settings)
     measured = metrics_of(SPECS[command].model_validate(result.spec))
     rows = [*result.summary, *result.trends]
     found = {name for row in rows for name in row.metrics}
@@ -154,6 +155,8 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         "critical_lr",
         "sharpness",
         "peak_bytes",
+        "token_accuracy",
+        "bleu",
     }
     assert set(measured) - found <= sometimes
 

@@ -92,6 +92,12 @@ class Population:
         with torch.no_grad(), self._autocast():
             return self.model.loss(self._leaves, batch.inputs, batch.targets)
 
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The logits of each replica, [R, N, V], of a built-in transformer."""
+        with torch.no_grad(), self._autocast():
+            leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
+            return self.model.logits(self.model.layout.unbind(leaves), inputs)
+
     def step(self, batch: Batch, lr_R: Tensor) -> Readings:
         """One optimizer step of every replica, each at its own learning rate."""
         scaled = self.training.dtype == torch.float16
@@ -111,7 +117,7 @@ class Population:
     def look(self, batch: Batch) -> Look:
         """A forward pass on a batch, looked at; nothing of the replicas changes."""
         look = Look(self.num_replicas)
-        places = Blocks(look, self.model.spec.depth)
+        places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():
             self.model.plain_loss(leaves, batch.inputs, batch.targets, places.watch)

@@ -8,7 +8,7 @@ Dimension key: R replica, N matrix or place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ _LOOK_EVERY = {"economy": math.inf, "standard": 10, "full": 1}  # steps
 _FLOAT16_MAX = 65504.0
 _MODULES = 64  # of a foreign model, whose outputs are looked at
 _MASKED = -1e30  # logits below are masked ones
+_SOFTMAX_IN = ("attention", "cross")
 _ATTENTION = F.scaled_dot_product_attention
 _SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 
@@ -210,12 +211,13 @@ def _logits(
 
 
 class Blocks:
-    """The places of a built-in model, as a pass goes through its blocks: a `Watch` of the sampled ones."""
+    """The places of a built-in model, as a pass goes through its sublayers: a `Watch` of those of sampled blocks."""
 
-    def __init__(self, look: Look, depth: int) -> None:
+    def __init__(self, look: Look, sublayers: Collection[tuple[int, Sublayer]]) -> None:
         self._look = look
+        depth = max(layer for layer, _ in sublayers)
         self._sampled = range(1, depth + 1)[sampled(depth)]
-        self._softmaxes = 0
+        self._softmaxes = iter([(layer, sublayer) for layer, sublayer in sublayers if sublayer in _SOFTMAX_IN])
 
     def watch(self, layer: int, sublayer: Sublayer, branch: Tensor, joined: Tensor, stream: Tensor) -> None:
         """Note what a sublayer adds, and what the stream is then."""
@@ -224,9 +226,9 @@ class Blocks:
             self._look.activation(f"stream after the {sublayer} of block {layer}", stream)
 
     def attention(self) -> str | None:
-        """Where the next softmax of attention is: there is one a block."""
-        self._softmaxes += 1
-        return f"attention of block {self._softmaxes}" if self._softmaxes in self._sampled else None
+        """Where the next softmax of attention is."""
+        layer, sublayer = next(self._softmaxes, (0, ""))
+        return f"{sublayer} of block {layer}" if layer in self._sampled else None
 
 
 @contextmanager

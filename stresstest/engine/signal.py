@@ -42,7 +42,7 @@ class Signal:
     sublayer, activation_rms: of skip * x + branch, before a post-norm; branch_rms: of the branch;
     skip_rms: of skip * x. similarity: mean cosine between two tokens of a sequence (two images of a
     batch, in an MLP): 1 is rank collapse, NaN where a vector is zero or alone. jacobian: `None` where
-    it is not finite.
+    it is not finite. last_stack: the first block of the last stack, whose blocks the metrics are about.
     """
 
     grad_norm: Curve
@@ -53,6 +53,7 @@ class Signal:
     skip_rms: Curve
     similarity: Curve
     jacobian: Spectrum | None
+    last_stack: int = 1
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -61,10 +62,10 @@ class Signal:
 
     def metrics(self) -> dict[str, Bracket]:
         """The numbers that reports show; a value beyond float64 is an open bracket."""
-        depth = len(self.grad_norm)
+        first = self.last_stack - 1
         values = {
-            "grad_ratio": _ratio(self.grad_norm[0], self.grad_norm[-1]),
-            "grad_mismatch": _ratio(self.grad_mean_abs[0], self.grad_mean_abs[-1]),
+            "grad_ratio": _ratio(self.grad_norm[first], self.grad_norm[-1]),
+            "grad_mismatch": _ratio(self.grad_mean_abs[first], self.grad_mean_abs[-1]),
             "grad_last": float(self.grad_norm[-1]),
             "stream_growth": _ratio(self.stream_rms[-1], self.stream_rms[0]),
             "activation_rms": float(self.activation_rms[-1]),
@@ -77,7 +78,9 @@ class Signal:
         metrics = {name: _bracket(value) for name, value in values.items() if not math.isnan(value)}
         if self.jacobian is not None and self.jacobian.method == "lanczos":
             metrics["jacobian_condition"] = Bracket(low=min(self.jacobian.condition, _LARGEST), high=None)
-        slope = _slope(np.arange(depth), self.grad_norm)
+        if first:
+            metrics["encoder_grad_ratio"] = _bracket(_ratio(self.grad_norm[0], self.grad_norm[first - 1]))
+        slope = _slope(np.arange(len(self.grad_norm) - first), self.grad_norm[first:])
         if slope is not None:
             metrics["grad_slope"] = Bracket.exactly(100.0 * slope / math.log(10.0))
         return metrics
@@ -94,7 +97,7 @@ class Signal:
             "blocks": blocks.tolist(),
             **curves,
             "metrics": {name: value.model_dump() for name, value in self.metrics().items()},
-            "stream_law": growth_law(self.stream_rms[1:]),
+            "stream_law": growth_law(self.stream_rms[self.last_stack :]),
             "jacobian": None if self.jacobian is None else asdict(self.jacobian),
         }
 
@@ -121,6 +124,7 @@ def measure_signal(model: Model, theta_P: Tensor, batches: Batches, seed: int, n
         grad_mean_abs=gradient.flatten(1).abs().mean(1).cpu().numpy(),
         **curves,
         jacobian=spectrum(lambda x: model.blocks(leaves, x), lambda x: model.walk(parameters, x), first, seed),
+        last_stack=model.last_stack,
     )
 
 

@@ -16,6 +16,7 @@ from stresstest.engine.probes import Frames, Look, Probing
 from stresstest.models.block import Model, profile
 from stresstest.tasks.masked import MaskedTask
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
+from stresstest.tasks.translation import TranslationTask
 
 LOOK_EVERY = {"cpu": 4, "cuda": 20}
 INITIAL_BATCHES = 8
@@ -50,7 +51,7 @@ class Batches:
         self.device = device
         self._arrays = {stream: _to_device(task.arrays(stream), device) for stream in (TRAINING, VALIDATION)}
         self._log_prior = torch.from_numpy(task.log_prior).float().to(device)
-        self._all_asked = not isinstance(task, MaskedTask)
+        self._all_asked = not isinstance(task, MaskedTask | TranslationTask)
 
     @property
     def baseline_loss(self) -> float:

@@ -75,7 +75,10 @@ def _of_ramps(spec: BoundarySpec, runs: Sequence[Run]) -> list[Measurement]:
 
 
 def _hold_measurement(search: HoldSearch, held: Sequence[Run]) -> Measurement:
-    record = [{"lr": trial.lrs[0], "validation_loss": finite(trial.validation_loss)} | trial.record() for trial in held]
+    record = [
+        {"lr": trial.lrs[0], "validation_loss": finite(trial.validation_loss)} | trial.scores | trial.record()
+        for trial in held
+    ]
     longest = max((len(trial.losses) for trial in held), default=0)
     losses = np.full((len(held), longest), np.nan)
     for row, trial in zip(losses, held, strict=True):
@@ -129,6 +132,7 @@ def _hold_metrics(search: HoldSearch, held: Sequence[Run]) -> dict[str, Bracket]
         best = min(trained, key=lambda t: t.validation_loss)
         metrics["final_loss"] = Bracket.exactly(best.detector.judgement().last_loss)
         metrics["validation_loss"] = Bracket.exactly(best.validation_loss)
+        metrics |= {name: Bracket.exactly(score) for name, score in best.scores.items()}
         metrics["lr_window"] = _window(search)
     return metrics
 

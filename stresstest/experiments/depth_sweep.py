@@ -112,6 +112,7 @@ def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurem
         metrics["peak_bytes"] = Bracket.exactly(run.peak_bytes)
     if math.isfinite(run.validation_loss):
         metrics["recipe_loss"] = Bracket.exactly(run.validation_loss)
+    metrics |= {name: Bracket.exactly(score) for name, score in run.scores.items()}
     curves = {
         "recipe_lr": np.array(run.lrs),
         "recipe_loss": np.array(run.losses),

@@ -33,6 +33,7 @@ from stresstest.engine.train import (
     train,
     validation_loss,
 )
+from stresstest.engine.translating import translation_scores
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.run import BEFORE, Run
 from stresstest.model_specs import TrainingSpec
@@ -40,6 +41,7 @@ from stresstest.models.block import Model
 from stresstest.results import TRAINED
 from stresstest.specs import BoundarySpec
 from stresstest.tasks.task import INITIAL
+from stresstest.tasks.translation import TranslationTask
 
 _MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 
@@ -74,6 +76,12 @@ class Bench:
     def populate(self, seeds: Sequence[int]) -> Population:
         """A freshly initialised population."""
         return Population(self.model, seeds, self.training)
+
+    def scores(self, population: Population, seeds: Sequence[int]) -> list[dict[str, float]]:
+        """What validation gives of each replica beside the loss: that of translations."""
+        if isinstance(self.batches.task, TranslationTask) and self.module() is None:
+            return translation_scores(population, self.batches, seeds)
+        return [{} for _ in seeds]
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float64."""
@@ -226,9 +234,11 @@ class _Course:
         if self._held:
             seeds = [self._seeds[row] for row in self._held]
             losses = validation_loss(self._population, self._bench.batches, seeds)
-            for row, loss in zip(self._held, losses, strict=True):
+            scores = self._bench.scores(self._population, seeds)
+            for row, loss, score in zip(self._held, losses, scores, strict=True):
                 if not self.runs[row].detector.settled:
                     self.runs[row].validation_loss = float(loss)
+                    self.runs[row].scores = score
 
     def look(self, rows: Sequence[int] | None = None, only_settled: bool = False) -> None:
         """A last look at the runs that broke, for good or at the end, of these rows of the population: all it holds."""

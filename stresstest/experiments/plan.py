@@ -21,6 +21,7 @@ from stresstest.experiments.own import resolved
 from stresstest.experiments.preflight import Preflight, preflight
 from stresstest.model_specs import ModelSpec, ShapeSpec, TrainingSpec, is_own
 from stresstest.models.block import Model
+from stresstest.models.encoder_decoder import EncoderDecoder
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
@@ -207,7 +208,10 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
     shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
     if shape.model == "mlp":
         return ResidualMlp(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
-    return Transformer(shape, choice.name, choice.options)
+    if shape.vocab_size is not None and shape.vocab_size < task.num_classes:
+        raise ConfigError(f"vocab_size {shape.vocab_size} is below the {task.num_classes} tokens of the data; raise it")
+    kind = EncoderDecoder if shape.model == "encoder-decoder" else Transformer
+    return kind(shape, choice.name, choice.options, shape.vocab_size or task.num_classes)
 
 
 def _variants(spec: TrainingSpec) -> list[str]:

@@ -32,6 +32,7 @@ class Run:
     clipped: int = 0
     skipped: int = 0
     validation_loss: float = math.nan
+    scores: dict[str, float] = field(default_factory=dict)  # what else validation gave, by metric
     seconds_per_step: float = math.nan  # of one replica in its population
     peak_bytes: float = math.nan  # of one replica, beyond what was in use
     signals: dict[int, Signal] = field(default_factory=dict)  # by step

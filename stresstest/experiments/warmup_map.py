@@ -160,7 +160,7 @@ def _warmup_rows(arm: Arm) -> list[SummaryRow]:
         def best(seed: int, steps: int = steps) -> float:
             return min(arm.loss(steps, lr, seed) for lr in arm.lrs)
 
-        metrics = _over_seeds(arm, {"lr_sensitivity": lr_sensitivity, "validation_loss": best})
+        metrics = _over_seeds(arm, {"lr_sensitivity": lr_sensitivity, "validation_loss": best} | _scores(arm, steps))
         stable = {seed: max_stable_lr(arm, steps, seed) for seed in arm.seeds}
         if stable:
             metrics["max_stable_lr"] = summarise("max_stable_lr", stable)
@@ -176,6 +176,20 @@ def _warmup_rows(arm: Arm) -> list[SummaryRow]:
             )
         )
     return rows
+
+
+def _scores(arm: Arm, steps: int) -> dict[str, Callable[[int], float | None]]:
+    """The best over the peak LRs of what else validation gave; a run that broke has none, which counts as 0."""
+    found = {name for by_seed in arm.cells.values() for cell in by_seed.values() for name in cell.metrics}
+
+    def best_of(name: str) -> Callable[[int], float]:
+        def best(seed: int) -> float:
+            scores = [arm.cells[steps, lr][seed].metrics.get(name) for lr in arm.lrs]
+            return max(score.low or 0.0 if score is not None else 0.0 for score in scores)
+
+        return best
+
+    return {name: best_of(name) for name in sorted(found)}
 
 
 def _trend(arm: Arm) -> TrendRow:

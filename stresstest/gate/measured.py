@@ -35,7 +35,7 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
     """
     if isinstance(spec, WarmupSpec):
         between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
-        names = {"lr_sensitivity": 0.0, "validation_loss": 0.0, "max_stable_lr": between}
+        names = {"lr_sensitivity": 0.0, "validation_loss": 0.0, "max_stable_lr": between} | _scores(spec)
         return names | dict.fromkeys(_OVER_MAP, 0.0) if spec.map else {}
     assert isinstance(spec, BoundarySpec), "there are three kinds of experiments"
     sweep = isinstance(spec, DepthSweepSpec)
@@ -43,18 +43,24 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
     found: dict[str, float] = {}
     if isinstance(spec, DepthSweepSpec):
         found |= {} if is_own(spec.model) else dict.fromkeys(_SIGNAL, 0.0)
+        found |= {"encoder_grad_ratio": 0.0} if spec.model == "encoder-decoder" else {}
         if spec.init_only:
             return found | dict.fromkeys(_OVER_DEPTH[1:], 0.0)
     if "hold" in measure or "ramp" in measure:
         found |= {"onset_lr": _ramp_step(spec), "explosion_lr": _ramp_step(spec), "steps_survived": 1.0}
     if "hold" in measure:
-        found |= dict.fromkeys(_HOLD, 0.0) | {"max_stable_lr": _HOLD_STEPS[spec.hold_resolution]}
+        found |= _scores(spec) | dict.fromkeys(_HOLD, 0.0) | {"max_stable_lr": _HOLD_STEPS[spec.hold_resolution]}
         found |= dict.fromkeys(_THEORY if spec.theory else (), 0.0)
     if isinstance(spec, DepthSweepSpec) and "outcome" in measure:
         widest = max((math.log2(b / a) for a, b in pairwise(spec.depths)), default=0.0)
-        found |= dict.fromkeys(("steps_to_target", "recipe_loss", "seconds_per_step", "peak_bytes"), 0.0)
+        found |= _scores(spec) | dict.fromkeys(("steps_to_target", "recipe_loss", "seconds_per_step", "peak_bytes"), 0.0)
         found |= {"steps_to_target": 1.0, "max_trainable_depth": _BISECTED if spec.bisect else widest}
     return found | (dict.fromkeys(_OVER_DEPTH, 0.0) if sweep else {})
+
+
+def _scores(spec: TrainingSpec) -> dict[str, float]:
+    """What validation gives beside the loss."""
+    return {"token_accuracy": 0.0, "bleu": 0.0} if spec.task == "translation" else {}
 
 
 def _ramp_step(spec: BoundarySpec) -> float:

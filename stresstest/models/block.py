@@ -27,7 +27,9 @@ class Model(Protocol):
     spec: ModelSpec
     variant: Variant
     layout: Layout
+    wirings: dict[tuple[int, Sublayer], Wiring]
     last_matrix: str  # the bank of every block's last matrix, whose gradient is looked at
+    last_stack: int  # the first block of the last stack: 1, where there is but one
 
     def initial_row(self, seed: int) -> Tensor:
         """The initial parameters of the replica `seed`: [P], float64."""
@@ -42,6 +44,10 @@ class Model(Protocol):
 
     def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same by operations that can be differentiated twice."""
+        ...
+
+    def logits(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """What the loss is taken of, [R, N, C]."""
         ...
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
@@ -137,7 +143,7 @@ def declare_scalar_gate(layout: Layout, wiring: Wiring, layer: int) -> None:
 def profile(model: Model, parameters: Parameters, inputs: Tensor) -> None:
     """Admin's profiling pass: set every learned skip to sqrt(1 + sum of Var f_j before it).
 
-    Var is over all elements of the branch's output (Liu et al. 2020, and their code).
+    Var is over all elements of the branch's output, and each stack counts its own (Liu et al. 2020, and their code).
     """
     skips: list[tuple[str, int]] = []
     variances_R: list[Tensor] = []
@@ -150,6 +156,8 @@ def profile(model: Model, parameters: Parameters, inputs: Tensor) -> None:
         model.walk(parameters, model.embed(parameters, inputs), measure)
         sum_R = torch.zeros_like(variances_R[0])
         for skip, variance_R in zip(skips, variances_R, strict=True):
+            if skip[1] == model.last_stack and skip[0].startswith("attention"):
+                sum_R = torch.zeros_like(sum_R)
             # Term by term: a reduction over all would depend on the number of replicas.
             parameters[skip].copy_((1.0 + sum_R).sqrt()[:, None].expand_as(parameters[skip]))
             sum_R = sum_R + variance_R

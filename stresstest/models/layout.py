@@ -182,5 +182,5 @@ class Layout:
         ]
 
 
-_SPLIT = {"qkv.weight", "qkv.bias"}  # three tensors stored as one
-_VECTORS = {"qkv.bias"}
+_VECTORS = {"qkv.bias", "cross.q.bias", "cross.kv.bias"}
+_SPLIT = {"qkv.weight", "cross.q.weight", "cross.kv.weight", *_VECTORS}  # tensors stored as one

@@ -37,6 +37,7 @@ class ResidualMlp:
     """
 
     last_matrix = "weight"
+    last_stack = 1
 
     def __init__(
         self, spec: ModelSpec, variant: str, options: dict[str, OptionValue], num_inputs: int, num_classes: int
@@ -70,9 +71,11 @@ class ResidualMlp:
 
     def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
         """The same by plain operations, which can be differentiated twice."""
-        parameters = self.layout.unbind(leaves)
-        logits_RBC = self._read_out(parameters, self.walk(parameters, self.embed(parameters, inputs), watch))
-        return mean_cross_entropy(logits_RBC, targets)
+        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
+
+    def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
+        """Logits of the classes, [R, B, C], by plain operations."""
+        return self._read_out(parameters, self.walk(parameters, self.embed(parameters, inputs), watch))
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, D], of inputs [R, B, I]."""

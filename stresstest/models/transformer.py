@@ -1,4 +1,4 @@
-"""A transformer over bytes with a replica axis: R copies run as one batched computation.
+"""A transformer over bytes or other tokens, with a replica axis: R copies run as one batched computation.
 
 Dimension key: R replica, B batch, T time, N = B * T, D width, F hidden width (4 D unless set), H heads,
 K head width, V vocabulary, L layer, P all parameters of a replica. Weights are [R, out, in].
@@ -7,6 +7,7 @@ K head width, V vocabulary, L layer, P all parameters of a replica. Weights are 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,8 @@ from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
 from stresstest.tables import OptionValue
+from stresstest.tasks.language import VOCABULARY
 
-VOCABULARY = 256
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
 _ACTIVATIONS_PER_BLOCK = 30  # tensors of one width kept for the backward pass, about
 
@@ -41,30 +42,39 @@ class Transformer:
 
     last_matrix = "fc2.weight"
 
-    def __init__(self, spec: ModelSpec, variant: str, options: dict[str, OptionValue]) -> None:
+    def __init__(
+        self, spec: ModelSpec, variant: str, options: dict[str, OptionValue], vocabulary: int = VOCABULARY
+    ) -> None:
         self.spec = spec
         self.variant = VARIANTS[variant]
-        self.causal = spec.model != "encoder"
-        self.vocabulary = VOCABULARY if self.causal else VOCABULARY + 1  # and the mask
+        self.causal = spec.model == "decoder"
+        self.vocabulary = vocabulary
+        self.last_stack = 1
         self._mean = mean_cross_entropy if self.causal else asked_cross_entropy
         self.hidden = spec.ffn_width or 4 * spec.width
-        self.wirings: dict[tuple[int, Sublayer], Wiring] = {
-            (layer, sublayer): self.variant.wiring(Place(layer, spec.depth, sublayer), **options)
-            for layer in range(1, spec.depth + 1)
-            for sublayer in SUBLAYERS
-        }
+        self.wirings = self._wired(options)
         self.layout = Layout()
         self._declare()
         self.layout.close()
         self._positions: dict[torch.device, Tensor] = {}
 
+    def _wired(self, options: dict[str, OptionValue]) -> dict[tuple[int, Sublayer], Wiring]:
+        return {
+            (layer, sublayer): self.variant.wiring(Place(layer, self.spec.depth, sublayer), **options)
+            for layer in range(1, self.spec.depth + 1)
+            for sublayer in SUBLAYERS
+        }
+
     def initial_row(self, seed: int) -> Tensor:
         """The initial parameters of the replica `seed`: [P], float64."""
         return self.layout.draw_row(seed)
 
-    def logits(self, parameters: Parameters, tokens_RBT: Tensor, watch: Watch | None = None) -> Tensor:
-        """Logits of the next byte, or in an encoder of the byte at each place, [R, N, V]."""
-        x_RND = self.walk(parameters, self.embed(parameters, tokens_RBT), watch).flatten(1, 2)
+    def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
+        """Logits of the next token, or in an encoder of the token at each place, [R, N, V]; inputs are [R, B, T]."""
+        return self.read_out(parameters, self.walk(parameters, self.embed(parameters, inputs), watch).flatten(1, 2))
+
+    def read_out(self, parameters: Parameters, x_RND: Tensor) -> Tensor:
+        """Logits of the stream that leaves the last block, [R, N, V]."""
         if self.variant.final_norm:
             x_RND = self._norm(parameters, "final.norm", 0, x_RND)
         output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
@@ -88,6 +98,9 @@ class Transformer:
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, T, D], of tokens [R, B, T]."""
+        return self._embedded(parameters, inputs)
+
+    def _embedded(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         embedding_RVD = parameters["embedding", 0]
         replicas, batch, time = inputs.shape
         width = self.spec.width
@@ -100,20 +113,30 @@ class Transformer:
 
     def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
         """The stream that leaves the last block (before a final norm), [R, B, T, D]."""
-        batch, time = stream.shape[1:3]
 
         def sublayer_of(layer: int, sublayer: Sublayer, wiring: Wiring, x_RND: Tensor) -> Tensor:
             if sublayer == "attention":
-                return self._attention(parameters, layer, wiring, x_RND, batch, time)
+                return self._attention(parameters, layer, wiring, x_RND.view_as(stream), self.causal)
             return self._ffn(parameters, layer, wiring, x_RND)
+
+        return self._through(self.wirings, parameters, stream, sublayer_of, watch)
+
+    def _through(
+        self,
+        wirings: Mapping[tuple[int, Sublayer], Wiring],
+        parameters: Parameters,
+        stream: Tensor,
+        f: Callable[[int, Sublayer, Wiring, Tensor], Tensor],
+        watch: Watch | None,
+    ) -> Tensor:
+        """A stack of blocks on a stream [R, B, T, D], which `f` and the equation have as [R, N, D]."""
 
         def unfolded(layer: int, sublayer: Sublayer, *tensors: Tensor) -> None:
             assert watch is not None, "only called where there is a watch"
             watch(layer, sublayer, *(tensor.view_as(stream) for tensor in tensors))
 
         heard = None if watch is None else unfolded
-        x_RND = run_blocks(self.spec.norm, self.wirings, parameters, stream.flatten(1, 2), sublayer_of, heard)
-        return x_RND.view_as(stream)
+        return run_blocks(self.spec.norm, wirings, parameters, stream.flatten(1, 2), f, heard).view_as(stream)
 
     def blocks(self, leaves: Leaves, stream: Tensor) -> Tensor:
         """The same from banks."""
@@ -124,29 +147,42 @@ class Transformer:
         self.layout.add("embedding", 0, (self.vocabulary, width), Init(std=width**-0.5))
         if self.variant.embedding_norm:
             declare_norm(self.layout, self.spec.norm, "embedding.norm", 0, width)
-        for layer in range(1, spec.depth + 1):
-            self._declare_attention(layer)
-            self._declare_ffn(layer)
-            declare_scalar_gate(self.layout, self.wirings[layer, "ffn"], layer)
+        self._declare_blocks()
         if self.variant.final_norm:
             declare_norm(self.layout, self.spec.norm, "final.norm", 0, width)
         if not spec.tied:
             self.layout.add("unembedding", 0, (self.vocabulary, width), Init(std=width**-0.5))
 
+    def _declare_blocks(self) -> None:
+        for layer in range(1, self.spec.depth + 1):
+            self._declare_attention(layer)
+            self._declare_ffn(layer)
+            declare_scalar_gate(self.layout, self.wirings[layer, "ffn"], layer)
+
     def _declare_attention(self, layer: int) -> None:
-        width, heads = self.spec.width, self.spec.heads
+        width = self.spec.width
         wiring = self.wirings[layer, "attention"]
-        weight = xavier(width, width, self.spec.qkv_gain, gains=(1.0, 1.0, wiring.value_gain))
-        self.layout.add("qkv.weight", layer, (3, width, width), weight)
-        self.layout.add("qkv.bias", layer, (3, width), Init())
-        if self.spec.qk_norm:
-            declare_norm(self.layout, self.spec.norm, "query.norm", layer, width // heads)
-            declare_norm(self.layout, self.spec.norm, "key.norm", layer, width // heads)
-        if wiring.head_scale:
-            self.layout.add("head_scale", layer, (heads,), Init(mean=1.0))
-        self.layout.add("output.weight", layer, (width, width), xavier(width, width, wiring.output_gain))
-        self.layout.add("output.bias", layer, (width,), Init())
+        self._declare_projection("qkv", layer, gains=(1.0, 1.0, wiring.value_gain))
+        self._declare_rest_of_attention("", layer, wiring)
         declare_wiring(self.layout, self.spec.norm, wiring, layer, "attention", width)
+
+    def _declare_projection(self, kind: str, layer: int, gains: tuple[float, ...]) -> None:
+        """A bank of some matrices for queries, keys or values, and their biases."""
+        width = self.spec.width
+        self.layout.add(
+            f"{kind}.weight", layer, (len(gains), width, width), xavier(width, width, self.spec.qkv_gain, gains)
+        )
+        self.layout.add(f"{kind}.bias", layer, (len(gains), width), Init())
+
+    def _declare_rest_of_attention(self, prefix: str, layer: int, wiring: Wiring) -> None:
+        width, heads = self.spec.width, self.spec.heads
+        if self.spec.qk_norm:
+            declare_norm(self.layout, self.spec.norm, f"{prefix}query.norm", layer, width // heads)
+            declare_norm(self.layout, self.spec.norm, f"{prefix}key.norm", layer, width // heads)
+        if wiring.head_scale:
+            self.layout.add(f"{prefix}head_scale", layer, (heads,), Init(mean=1.0))
+        self.layout.add(f"{prefix}output.weight", layer, (width, width), xavier(width, width, wiring.output_gain))
+        self.layout.add(f"{prefix}output.bias", layer, (width,), Init())
 
     def _declare_ffn(self, layer: int) -> None:
         width, hidden = self.spec.width, self.hidden
@@ -158,25 +194,51 @@ class Transformer:
         declare_wiring(self.layout, self.spec.norm, wiring, layer, "ffn", width, hidden)
 
     def _attention(
-        self, parameters: Parameters, layer: int, wiring: Wiring, x_RND: Tensor, batch: int, time: int
+        self,
+        parameters: Parameters,
+        layer: int,
+        wiring: Wiring,
+        x_RBTD: Tensor,
+        causal: bool,
+        seen: Tensor | None = None,
     ) -> Tensor:
-        replicas, _, width = x_RND.shape
-        heads, head_width = self.spec.heads, width // self.spec.heads
-        weight_RED = parameters["qkv.weight", layer].flatten(1, 2)
-        qkv = torch.baddbmm(parameters["qkv.bias", layer].flatten(1)[:, None], x_RND, weight_RED.mT)
-        q, k, v = qkv.view(replicas, batch, time, 3, heads, head_width).unbind(3)
+        """Self-attention; `seen`: which keys there are, [R * B, 1, 1, T]."""
+        qkv = self._projected(parameters, layer, "qkv", x_RBTD)
+        return self._attend(parameters, layer, wiring, "", qkv, causal, seen)
+
+    def _projected(self, parameters: Parameters, layer: int, kind: str, x_RBTD: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of a bank of some matrices, each [R, B, T, H, K]."""
+        heads = self.spec.heads
+        weight_RED = parameters[f"{kind}.weight", layer].flatten(1, 2)
+        joined = torch.baddbmm(
+            parameters[f"{kind}.bias", layer].flatten(1)[:, None], x_RBTD.flatten(1, 2), weight_RED.mT
+        )
+        return joined.view(*x_RBTD.shape[:3], -1, heads, self.spec.width // heads).unbind(3)
+
+    def _attend(
+        self,
+        parameters: Parameters,
+        layer: int,
+        wiring: Wiring,
+        prefix: str,
+        qkv: tuple[Tensor, ...],
+        causal: bool,
+        seen: Tensor | None,
+    ) -> Tensor:
+        q, k, v = qkv
+        replicas, batch, time, heads, _ = q.shape
         if self.spec.qk_norm:
-            q = self._norm(parameters, "query.norm", layer, q.flatten(1, 3)).view_as(q)
-            k = self._norm(parameters, "key.norm", layer, k.flatten(1, 3)).view_as(k)
+            q = self._norm(parameters, f"{prefix}query.norm", layer, q.flatten(1, 3)).view_as(q)
+            k = self._norm(parameters, f"{prefix}key.norm", layer, k.flatten(1, 3)).view_as(k)
         q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        out = out.transpose(1, 2).reshape(replicas, batch * time, heads, head_width)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+        out = out.transpose(1, 2).reshape(replicas, batch * time, heads, -1)
         if wiring.head_scale:
-            out = out * parameters["head_scale", layer][:, None, :, None]
-        out_RND = out.reshape(replicas, batch * time, width)
+            out = out * parameters[f"{prefix}head_scale", layer][:, None, :, None]
+        out_RND = out.flatten(2)
         if wiring.inner_norm:
-            out_RND = self._norm(parameters, "attention.inner", layer, out_RND)
-        return _linear(out_RND, parameters["output.weight", layer], parameters["output.bias", layer])
+            out_RND = self._norm(parameters, f"{'cross' if prefix else 'attention'}.inner", layer, out_RND)
+        return _linear(out_RND, parameters[f"{prefix}output.weight", layer], parameters[f"{prefix}output.bias", layer])
 
     def _ffn(self, parameters: Parameters, layer: int, wiring: Wiring, x_RND: Tensor) -> Tensor:
         h_RNF = _linear(x_RND, parameters["fc1.weight", layer], parameters["fc1.bias", layer])

@@ -25,24 +25,30 @@ from typing import Literal
 
 from stresstest.tables import OptionValue, Table
 
-Sublayer = Literal["attention", "ffn", "mlp"]
+Sublayer = Literal["attention", "cross", "ffn", "mlp"]
+Stack = Literal["alone", "encoder", "decoder"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sublayer sits: `layer` counts from 1 to `depth` blocks.
+    """Where a sublayer sits: `layer` counts from 1 to `depth` blocks of its stack.
 
-    A transformer's block has two sublayers, `attention` and `ffn`; a residual MLP's has one, `mlp`.
+    A transformer's block has two sublayers, `attention` and `ffn`, and in a decoder that reads an encoder
+    `cross` between them; a residual MLP's has one, `mlp`. `other`: blocks of the other stack, where there is one.
     """
 
     layer: int
     depth: int
     sublayer: Sublayer
+    stack: Stack = "alone"
+    other: int = 0
 
     @property
     def num_sublayers(self) -> int:
         """Residual sublayers of the whole stack: what a constant such as DeepNorm's (2L)^1/4 counts."""
-        return self.depth if self.sublayer == "mlp" else 2 * self.depth
+        if self.sublayer == "mlp":
+            return self.depth
+        return (3 if self.stack == "decoder" else 2) * self.depth
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def _normformer(place: Place, res_scale: bool = False) -> Wiring:
     `res_scale` adds ResScale: a learned vector on the feed-forward residual, initialised at 1
     (the paper advises it for small models only).
     """
-    if place.sublayer == "attention":
+    if place.sublayer in ("attention", "cross"):  # to cross-attention as to self-attention: the paper has no such layer
         return Wiring(pre_norm=True, out_norm=True, head_scale=True)
     return Wiring(pre_norm=True, inner_norm=True, learned_skip=res_scale)
 
@@ -158,13 +164,20 @@ def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
     return Wiring(gate=alpha, learned_gate="scalar")
 
 
-@_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): decoder-only constants")
+@_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): constants by stack")
 def _deepnorm(place: Place) -> Wiring:
-    """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4."""
-    beta = (4 * place.num_sublayers) ** -0.25
+    """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4.
+
+    In a decoder of M blocks that reads an encoder (3M)^1/4 and (12M)^-1/4; in that encoder, of N blocks,
+    0.81 (N^4 M)^1/16 and 0.87 (N^4 M)^-1/16.
+    """
+    alpha, beta = place.num_sublayers**0.25, (4 * place.num_sublayers) ** -0.25
+    if place.stack == "encoder":
+        both = (place.depth**4 * place.other) ** (1 / 16)
+        alpha, beta = 0.81 * both, 0.87 / both
     return Wiring(
         post_norm=True,
-        skip=place.num_sublayers**0.25,
+        skip=alpha,
         value_gain=beta,
         output_gain=beta,
         fc1_gain=beta,
@@ -185,10 +198,18 @@ def _sandwich_ln(place: Place) -> Wiring:
     return Wiring(pre_norm=True, out_norm=True, output_gain=gain, fc2_gain=gain)
 
 
-@_variant("sub-ln", "Wang et al. 2022 (Magneto): decoder-only constants", final_norm=True, not_in=("mlp",))
+@_variant("sub-ln", "Wang et al. 2022 (Magneto): constants by stack", final_norm=True, not_in=("mlp",))
 def _sub_ln(place: Place) -> Wiring:
-    """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L)."""
+    """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L).
+
+    In a decoder of M blocks that reads an encoder sqrt(ln 3M), but 1 in its cross-attention; in that encoder, of
+    N blocks, sqrt(ln 3M ln 2N / 3).
+    """
     gain = math.log(place.num_sublayers) ** 0.5
+    if place.stack == "encoder":
+        gain = (math.log(3 * place.other) * math.log(2 * place.depth) / 3) ** 0.5
+    if place.sublayer == "cross":
+        gain = 1.0
     return Wiring(
         pre_norm=True,
         inner_norm=True,

@@ -92,6 +92,7 @@ Rows = list[tuple[str, dict[str, str]]]  # of a table: a name, and the text of e
 def over_lrs_rows(result: Result) -> Rows:
     """What each warm-up comes to over the learning rates."""
     columns = {"max_stable_lr": "max_stable_lr", "lr_sensitivity": "lr_sensitivity", "lowest loss": "validation_loss"}
+    columns |= {"best BLEU": "bleu"} if result.spec["task"] == "translation" else {}
     return [
         (
             arm_name(row, result.spec),

@@ -50,12 +50,14 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         if not data["constant_predictor_known"]:
             return f"{examples} (no constant predictor known, so a collapse to it goes unseen; give a baseline_loss)"
         return f"{examples} (constant predictor: {data['baseline_loss']:.4g})"
-    examples = (
-        f"{spec['batch_size']} images a step"
-        if spec["task"] == "images"
-        else f"{spec['heads']} heads, {spec['batch_size']} x {spec['seq_len']} bytes a step"
-    )
-    examples += " (15 % asked for)" if spec["task"] == "masked-language" else ""
+    batch, length = spec["batch_size"], spec["seq_len"]
+    examples = {
+        "language": f"{batch} x {length} bytes a step",
+        "masked-language": f"{batch} x {length} bytes a step (15 % asked for)",
+        "translation": f"{batch} pairs of sentences below {length} tokens a step",
+        "images": f"{batch} images a step",
+    }[spec["task"]]
+    examples = examples if spec["task"] == "images" else f"{spec['heads']} heads, {examples}"
     words = f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]

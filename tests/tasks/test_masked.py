@@ -103,7 +103,7 @@ def test_the_mixing_function_is_the_one_that_draws_places() -> None:
 
 def test_the_losses_are_those_of_the_places_that_are_asked_for() -> None:
     spec = ModelSpec.model_validate({"model": "encoder", "depth": 1, "width": 8, "heads": 2})
-    model, batches = Transformer(spec, "pre-ln", {}), batches_of(4, 12)
+    model, batches = Transformer(spec, "pre-ln", {}, 257), batches_of(4, 12)
     found = batch(batches=batches)
     theta_RP = torch.stack([model.initial_row(seed).float() for seed in SEEDS])
     leaves = {kind: bank.detach() for kind, bank in model.layout.leaves(theta_RP).items()}
@@ -123,7 +123,7 @@ def test_the_losses_are_those_of_the_places_that_are_asked_for() -> None:
 def test_a_masked_byte_is_told_from_both_sides() -> None:
     """A byte after the hidden one changes what is predicted there: there is no causal mask."""
     spec = ModelSpec.model_validate({"model": "encoder", "depth": 1, "width": 8, "heads": 2})
-    model = Transformer(spec, "pre-ln", {})
+    model = Transformer(spec, "pre-ln", {}, 257)
     leaves = model.layout.leaves(model.initial_row(0)[None])
     tokens = torch.full((1, 1, 6), 65)
     tokens[..., 2] = MASK
@@ -152,5 +152,5 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         load_task("masked-language", f"path:{tmp_path / 'small'}", 2, 12)
     with pytest.raises(ConfigError, match="it learns masked-language"):
         resolve(LrRangeSpec, "quick", {"model": "encoder", "task": "language"})
-    with pytest.raises(ConfigError, match="built-in encoder's"):
+    with pytest.raises(ConfigError, match="a built-in model's"):
         resolve(LrRangeSpec, "quick", {"model": "model.py:build", "task": "masked-language"})

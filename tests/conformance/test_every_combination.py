@@ -1,0 +1,53 @@
+"""Every built-in architecture, wired as every variant it has, trains with every optimizer, and the same way again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stresstest.engine.population import FINITE, Population, Training
+from stresstest.engine.train import Batches
+from stresstest.experiments.plan import make_model
+from stresstest.model_specs import MODELS
+from stresstest.models.variants import VARIANTS
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs import LrRangeSpec, resolve
+from stresstest.tasks import load_task
+
+STEPS = 20
+LRS = {"sgd": 0.01, "momentum": 0.003, "nesterov": 0.003, "adagrad": 0.01, "lamb": 0.01, "radam": 3e-4}
+SHAPE = {"transformer": {"depth": 2, "width": 16, "heads": 2, "seq_len": 8, "batch_size": 4}, "other": {"depth": 3}}
+COMBINATIONS = [
+    (model, variant) for model in MODELS for variant, entry in VARIANTS.items() if model not in entry.not_in
+]
+
+
+def course(model: str, variant: str, optimizer: str) -> tuple[list[list[float]], torch.Tensor]:
+    """Losses of two replicas over some steps on one batch, and where they end."""
+    transformer = model in ("decoder", "encoder", "encoder-decoder")
+    shape = SHAPE["transformer"] if transformer else SHAPE["other"] | {"width": 8, "batch_size": 16}
+    spec = resolve(LrRangeSpec, "quick", {"model": model, **shape})
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    batches = Batches(task, torch.device("cpu"))
+    training = Training(OPTIMIZERS[optimizer], {}, torch.device("cpu"))
+    population = Population(make_model(spec, variant, spec.depth, task), [0, 1], training)
+    batch = batches.batch([0, 1], 0)
+    population.profile(batch)
+    losses = []
+    for _ in range(STEPS):
+        readings = population.step(batch, torch.full((2,), (0.1 if model == "mlp" else 1.0) * LRS.get(optimizer, 1e-3)))
+        assert readings.health_R.tolist() == [FINITE, FINITE]
+        losses.append(readings.loss_R.tolist())
+    return losses, population.theta_RP.clone()
+
+
+@pytest.mark.parametrize(("model", "variant"), COMBINATIONS)
+def test_it_trains_and_does_so_again(model: str, variant: str) -> None:
+    for optimizer in OPTIMIZERS:
+        losses, theta_RP = course(model, variant, optimizer)
+        for first, last in zip(losses[0], losses[-1], strict=True):
+            assert last < first, (optimizer, losses)
+        assert not torch.equal(theta_RP[0], theta_RP[1])
+        again, same_RP = course(model, variant, optimizer)
+        assert losses == again, optimizer
+        assert torch.equal(theta_RP, same_RP), optimizer
