@@ -44,6 +44,16 @@ def warmup(model: str | Build, **settings: Any) -> Result:
     return _run("warmup", model, settings)
 
 
+def race(model: str | Build, **settings: Any) -> Result:
+    """Steps, tokens and seconds to a target loss: `stresstest race`. See `lr_range`."""
+    return _run("race", model, settings)
+
+
+def batch_sweep(model: str | Build, **settings: Any) -> Result:
+    """Stability and loss at equal tokens against the batch size: `stresstest batch-sweep`. See `lr_range`."""
+    return _run("batch-sweep", model, settings)
+
+
 def _run(command: str, model: str | Build, settings: dict[str, Any]) -> Result:
     profile, run_dir = settings.pop("profile", "quick"), settings.pop("run_dir", None)
     quiet = settings.pop("quiet", False)

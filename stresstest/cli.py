@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from stresstest.cli_gate import GATE_COMMANDS
@@ -17,7 +19,7 @@ from stresstest.errors import ExitCode, StresstestError
 from stresstest.given import line_request, project_defaults, scenario_requests
 from stresstest.options import ALL_FIELDS, option_groups, run_options
 from stresstest.running import run_experiment, run_scenario
-from stresstest.scenario import find_scenario, load_scenario
+from stresstest.scenario import PAPERS, Scenario, find_scenario, load_scenario, shipped_scenarios
 from stresstest.schema import scenario_schema
 from stresstest.specs import SPECS
 
@@ -111,33 +113,114 @@ def warmup(context: click.RichContext, /, **options: Any) -> int:
     return run_experiment(line_request("warmup", context, options))
 
 
+@cli.command("race")
+@run_options(_FIELDS["race"], "race")
+@_OUTPUT
+@click.pass_context
+def race(context: click.RichContext, /, **options: Any) -> int:
+    """Race to a target loss: steps, tokens and seconds of variants and optimizers, each at its best learning rate.
+
+    With no options: four norm variants at four peak LRs, three seeds, to the loss that Post-LN has at its end; about
+    6 minutes on 2 cores.
+    """
+    return run_experiment(line_request("race", context, options))
+
+
+@cli.command("batch-sweep")
+@run_options(_FIELDS["batch-sweep"], "batch-sweep")
+@_OUTPUT
+@click.pass_context
+def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
+    """Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?
+
+    With no options: AdamW and LAMB at batch sizes 32 to 2,048, four peak LRs with sqrt scaling, three seeds, a
+    million tokens a run; about 10 minutes on 2 cores.
+    """
+    return run_experiment(line_request("batch-sweep", context, options))
+
+
 @cli.command("run")
 @click.argument("scenario", metavar="FILE|NAME")
-@run_options(_FIELDS["run"], "NAME/EXPERIMENT")
+@run_options(_FIELDS["run"], "NAME/EXPERIMENT", more=("cpu",))
 @click.pass_context
 def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
     """Run every experiment of a scenario file, or of one that comes with stresstest: `stresstest run smoke`.
 
     Options go before what the file says, in every experiment that has the setting.
     """
-    loaded = load_scenario(find_scenario(scenario))
-    requests = scenario_requests(scenario, loaded.experiments, loaded.source, context, options)
-    return run_scenario(loaded.name, loaded.experiments, requests)
+    loaded = _load(scenario, _typed_profile(context))
+    requests = scenario_requests(scenario, loaded, context, options)
+    return run_scenario(loaded, requests)
+
+
+def _typed_profile(context: click.Context) -> str | None:
+    """The profile that the line or the environment names."""
+    source = context.get_parameter_source("profile")
+    given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return str(context.params["profile"]) if given else None
+
+
+def _load(name: str, profile: str | None) -> Scenario:
+    """A scenario, with its own profile of this name, where it has some of its own."""
+    path = find_scenario(name)
+    loaded = load_scenario(path)
+    return load_scenario(path, profile) if loaded.profiles and profile else loaded
 
 
 @cli.command()
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
+@click.option("--profile", metavar="NAME", help="One of the files' own profiles: what it would cost, on any machine.")
 @click.pass_context
-def validate(context: click.RichContext, files: tuple[str, ...]) -> int:
-    """Check scenario files as a run would, without training: settings, names, data, memory, and what a gate needs."""
+def validate(context: click.RichContext, files: tuple[str, ...], profile: str | None) -> int:
+    """Check scenario files as a run would, without training: settings, names, data, memory, and what a gate needs.
+
+    Another profile than a file's first need not fit this machine: its parameters, memory, FLOPs and GPU hours are
+    estimated.
+    """
+    from stresstest.checking import estimate_words
     from stresstest.checking import validate as validate_scenario
 
     for file in files:
-        loaded = load_scenario(find_scenario(file))
+        loaded = load_scenario(find_scenario(file), profile)
         as_run = run_.make_context("run", [file], parent=context)  # with what the environment says
-        requests = scenario_requests(file, loaded.experiments, loaded.source, as_run, as_run.params)
-        click.echo("\n".join(f"{file}: {text}" for text in validate_scenario(loaded, requests)))
+        requests = scenario_requests(file, loaded, as_run, as_run.params)
+        first = loaded.profile == next(iter(loaded.profiles), "")
+        words = validate_scenario(loaded, requests) if first else estimate_words(loaded, requests)
+        click.echo("\n".join(f"{file}: {text}" for text in words))
     return ExitCode.OK
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="Scaled down, or the papers' sizes.")
+@click.option("-j", "--jobs", metavar="N", default="auto", help="Worker processes. (default: auto)")
+@click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
+@click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
+@click.option("-o", "--output", multiple=True, help="Also write the table as Markdown, e.g. papers.md.")
+@click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON, and nothing else, on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
+@click.pass_context
+def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
+    """Run the papers' experiments, scaled down, and say which of their claims were seen: one table.
+
+    With no names all of them, about 40 minutes on 2 cores; `stresstest list scenarios` has their names. The same
+    command goes on where it was interrupted.
+    """
+    from stresstest.papers import DEFAULT_FOLDER, Paper, run_papers
+
+    known = [name for name in shipped_scenarios() if name.startswith(f"{PAPERS}/")]
+    asked = [name if "/" in name else f"{PAPERS}/{name}" for name in names] or known
+    shared = ["--jobs", options["jobs"], "--device", options["device"]]
+    shared += [flag for flag, on in (("--quiet", options["quiet"]), ("--dry-run", options["dry_run"])) if on]
+    chosen = []
+    for name in asked:
+        loaded = load_scenario(find_scenario(name), options["profile"])
+        as_run = run_.make_context("run", [name, *shared], parent=context)
+        chosen.append(Paper(name.rpartition("/")[2], loaded, scenario_requests(name, loaded, as_run, as_run.params)))
+    folder = Path(options["run_dir"] or f"{DEFAULT_FOLDER}/{options['profile']}")
+    line = shlex.join(["stresstest", "papers", *names, "--profile", options["profile"], "--run-dir", str(folder)])
+    return run_papers(chosen, folder, options["output"], options["as_json"], line)
 
 
 @cli.command()

@@ -49,7 +49,7 @@ def _check_request(context: click.Context, scenario: str, options: dict[str, Any
     as_run = line.commands["run"].make_context("run", [scenario, *typed, *_run_words(options)], parent=context)
     return CheckRequest(
         scenario=loaded,
-        requests=scenario_requests(scenario, loaded.experiments, loaded.source, as_run, as_run.params),
+        requests=scenario_requests(scenario, loaded, as_run, as_run.params),
         words=_run_words(options),
         reproduce=_reproduce_line(scenario, options),
         outputs=options.get("output", ()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from stresstest.model_specs import kind_of
 from stresstest.options import ALL_FIELDS, flag
 from stresstest.running import Request
 from stresstest.runs.settings import RunSettings
-from stresstest.scenario import Experiment
+from stresstest.scenario import Scenario
 from stresstest.specs import PROFILES, SPECS, resolve
 from stresstest.tables import did_you_mean
 
@@ -80,9 +80,14 @@ def line_request(command: str, context: click.Context, options: Mapping[str, Any
 
 
 def scenario_requests(
-    name: str, experiments: Sequence[Experiment], file: str, context: click.Context, options: Mapping[str, Any]
+    name: str, scenario: Scenario, context: click.Context, options: Mapping[str, Any]
 ) -> list[Request]:
-    """What `stresstest run` asks for: the experiments of a file, with the settings of the line on top."""
+    """What `stresstest run` asks for: the experiments of a file, with the settings of the line on top.
+
+    A profile of the file's own has been read with it, and is none of the built-in ones.
+    """
+    experiments, file = scenario.experiments, scenario.source
+    options = {name: value for name, value in options.items() if name != "profile" or not scenario.profiles}
     fields = {experiment.command: {"profile", *SPECS[experiment.command].model_fields} for experiment in experiments}
     on_line = _on_line(context, options, ALL_FIELDS)
     typed = {setting: value for setting, (value, origin) in on_line.items() if origin == "command line"}
@@ -90,6 +95,7 @@ def scenario_requests(
     if unused:
         raise ConfigError(f"no experiment of {name} has the setting {flag(min(unused))}; leave it out")
     resume = ["stresstest", "run", shlex.quote(name)]
+    resume += ["--profile", scenario.profile] if scenario.profile else []
     for setting, value in typed.items():
         resume += _words(setting, value)
     found = []

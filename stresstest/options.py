@@ -188,12 +188,15 @@ _SHOWN: list[Decorator] = [
 ]
 
 
-def run_options(fields: Fields, directory: str, shares: bool = False) -> Decorator:
-    """What every command that trains takes: these settings, how to run and show it, and for some, how to share it."""
+def run_options(fields: Fields, directory: str, shares: bool = False, more: tuple[str, ...] = ()) -> Decorator:
+    """What every command that trains takes: these settings, how to run and show it, and for some, how to share it.
+
+    `more`: profiles that a scenario file may have of its own.
+    """
     options: list[Decorator] = [
         click.option(
             "--profile",
-            type=click.Choice(list(PROFILES)),
+            type=click.Choice([*PROFILES, *more]),
             metavar="NAME",
             default="quick",
             envvar="STRESSTEST_PROFILE",

@@ -15,7 +15,9 @@ from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.findings.words import cell_name
+from stresstest.gate.claiming import judge
 from stresstest.model_specs import TrainingSpec, kind_of
+from stresstest.reports.claims import Chapter, print_claims
 from stresstest.reports.output import console, parse_output, render
 from stresstest.reports.terminal import print_result, show_result
 from stresstest.results import RESULT_SCHEMA, Cell, Result
@@ -26,9 +28,9 @@ from stresstest.user_code import loaded_sources
 if TYPE_CHECKING:
     from stresstest.experiments.plan import CellPlan, Plan
     from stresstest.runs.store import RunStore
-    from stresstest.scenario import Experiment
+    from stresstest.scenario import Experiment, Scenario
 
-_EXPERIMENTS = {"lr-range": "lr_range", "depth-sweep": "depth_sweep", "warmup": "warmup"}  # the module of each command
+_EXPERIMENTS = {command: command.replace("-", "_") for command in SPECS}  # the module of each command
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,14 @@ def run_experiment(request: Request) -> int:
     return exit_code([cell.status for cell in result.cells])
 
 
-def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequence[Request]) -> int:
-    """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder."""
+def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
+    """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder.
+
+    What became of its claims, where it has some and every experiment a result, comes last.
+    """
     from stresstest.runs.store import choose_folder, write_scenario
 
+    name, experiments = scenario.name, scenario.experiments
     plans = plan_scenario(experiments, requests)
     first, out = requests[0], console()
     if first.dry_run:
@@ -121,6 +127,11 @@ def run_scenario(name: str, experiments: Sequence[Experiment], requests: Sequenc
     if first.as_json:
         stored = {name: json.loads(result.to_json()) for name, result in results.items()}
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
+    elif scenario.claims and len(results) == len(experiments):
+        judged = [judge(claim, results) for _, claim in scenario.claims]
+        seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
+        out.rule("claims", style="dim")
+        print_claims([Chapter(name, scenario.paper, judged, seconds)], out)
     return code
 
 

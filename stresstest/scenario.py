@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from stresstest.choices import parse_choice, split_choices
+from stresstest.claims import Claim, parse_claim
 from stresstest.errors import ConfigError
 from stresstest.model_specs import TrainingSpec, is_own
 from stresstest.models.variants import VARIANTS
@@ -22,6 +23,7 @@ from stresstest.thresholds import Threshold, parse_threshold
 from stresstest.yaml_reader import Located, YamlReader
 
 SHIPPED = Path(__file__).parent / "scenarios"
+PAPERS = "papers"  # the folder of those that claim what a paper does
 _FORMAT = (
     "experiments: {NAME: {command: lr-range, SETTING: VALUE, ...}}, with defaults: {SETTING: VALUE, ...} or without"
 )
@@ -48,13 +50,20 @@ class Gate:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A checked file; `name` is the file's, without its suffix. Each threshold comes with its file:line:col."""
+    """A checked file; `name` is the file's, without its suffix. Thresholds and claims come with their file:line:col.
+
+    `profile`: which of the file's own `profiles` was read, where it has some; the first, if none was asked for.
+    """
 
     name: str
     source: str
     experiments: tuple[Experiment, ...]
     thresholds: tuple[tuple[str, Threshold], ...] = ()
     gate: Gate = Gate()
+    claims: tuple[tuple[str, Claim], ...] = ()
+    paper: str = ""
+    profile: str = ""
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,8 @@ class Shipped:
 
 def shipped_scenarios() -> Table[Shipped]:
     """The scenarios of the package, by name."""
-    paths = sorted(SHIPPED.glob("*.yaml"))
-    entries = [(path.stem, path.read_text()) for path in paths]
+    paths = [*sorted(SHIPPED.glob("*.yaml")), *sorted(SHIPPED.glob(f"{PAPERS}/*.yaml"))]
+    entries = [(path.relative_to(SHIPPED).with_suffix("").as_posix(), path.read_text()) for path in paths]
     return Table("scenario", [Shipped(name, _opening(text), f"{name}.yaml", text) for name, text in entries])
 
 
@@ -84,18 +93,30 @@ def find_scenario(name: str) -> Path:
     raise ConfigError(f"no scenario file {name}, and none of that name comes with stresstest{known}")
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read and check a file.
+def load_scenario(path: Path, profile: str | None = None) -> Scenario:
+    """Read and check a file, with the settings of one of its own profiles on top where it has some.
 
     All that is wrong with it comes as one `ConfigError`, a line each: file:line:col: path: what.
     """
-    reader = _Reader(path, _FORMAT)
+    reader = _Reader(path, _FORMAT, profile=profile or "")
     experiments = reader.read()
     if reader.wrong:
         number = len(reader.wrong)
         lines = [f"{path}:{line}:{column}: {text}" for line, column, text in sorted(reader.wrong)]
         raise ConfigError("\n".join([*lines, f"{number} error{'s' * (number > 1)} in {path}; nothing was trained"]))
-    return Scenario(path.stem, str(path), tuple(experiments), tuple(reader.thresholds), reader.gate)
+    if profile and not reader.profiles:
+        raise ConfigError(f"{path} has no profiles of its own; leave out --profile {profile}")
+    return Scenario(
+        path.stem,
+        str(path),
+        tuple(experiments),
+        tuple(reader.thresholds),
+        reader.gate,
+        tuple(reader.claims),
+        reader.paper,
+        reader.profile,
+        tuple(reader.profiles),
+    )
 
 
 def _opening(text: str) -> str:
@@ -114,12 +135,20 @@ class _Reader(YamlReader):
 
     thresholds: list[tuple[str, Threshold]] = field(default_factory=list)
     gate: Gate = Gate()
+    claims: list[tuple[str, Claim]] = field(default_factory=list)
+    paper: str = ""
+    profile: str = ""
+    profiles: Located = field(default_factory=dict)
 
     def read(self) -> list[Experiment]:
         root = self.compose()
         if root is None:
             return []
-        top = self.mapping(root, "", ("defaults", "experiments", "thresholds", "gate"))
+        top = self.mapping(root, "", ("paper", "defaults", "experiments", "profiles", "claims", "thresholds", "gate"))
+        if "paper" in top:
+            self.paper = str(self.scalar(top["paper"][1], "paper"))
+        if "claims" in top:
+            self._claims(top["claims"][1])
         if "gate" in top:
             self._gate(top["gate"][1])
         if "thresholds" in top:
@@ -135,8 +164,53 @@ class _Reader(YamlReader):
         experiments = self.mapping(top["experiments"][1], "experiments", None)
         if not experiments and not self.wrong:
             self.complain(top["experiments"][1], "experiments", f"is empty; write {_FORMAT}")
-        found = [self._experiment(name, key, value, shared) for name, (key, value) in experiments.items()]
+        over = self._profile(top["profiles"][1], experiments) if "profiles" in top else {}
+        found = [
+            self._experiment(name, key, value, shared | over.get("defaults", {}), over.get(name, {}))
+            for name, (key, value) in experiments.items()
+        ]
         return [experiment for experiment in found if experiment is not None]
+
+    def _profile(self, node: yaml.Node, experiments: Located) -> dict[str, Located]:
+        """The settings of the profile that was asked for, or of the first, by experiment, and its own defaults."""
+        self.profiles = self.mapping(node, "profiles", None)
+        if not self.profiles:
+            return {}
+        self.profile = self.profile or next(iter(self.profiles))
+        if self.profile not in self.profiles:
+            self.complain(node, "profiles", f"has no '{self.profile}'{did_you_mean(self.profile, self.profiles)}")
+            return {}
+        path = f"profiles.{self.profile}"
+        named = self.mapping(self.profiles[self.profile][1], path, None)
+        found = {}
+        for name, (key, value) in named.items():
+            if name not in (*experiments, "defaults"):
+                self.complain(key, f"{path}.{name}", f"is no experiment{did_you_mean(name, experiments)}")
+            else:
+                every = {setting for kind in SPECS.values() for setting in kind.model_fields} | {"profile"}
+                found[name] = self.mapping(value, f"{path}.{name}", every)
+        return found
+
+    def _claims(self, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.SequenceNode):
+            self.complain(node, "claims", "is no list; write - {says: ..., holds: EXPERIMENT.METRIC{...} > NUMBER}")
+            return
+        for number, item in enumerate(node.value, 1):
+            path = f"claims.{number}"
+            inner = self.mapping(item, path, ("says", "holds", "published", "because"))
+            values = {name: str(self.scalar(value, f"{path}.{name}")) for name, (_, value) in inner.items()}
+            if not {"says", "holds"} <= values.keys():
+                self.complain(item, path, "needs what it says and what holds, says: and holds:")
+                continue
+            try:
+                claim = parse_claim(
+                    values["says"], values["holds"], values.get("published", ""), values.get("because", "")
+                )
+            except ConfigError as error:
+                self.complain(inner["holds"][1], path, str(error))
+                continue
+            mark = item.start_mark
+            self.claims.append((f"{self.path}:{mark.line + 1}:{mark.column + 1}", claim))
 
     def _thresholds(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -183,14 +257,19 @@ class _Reader(YamlReader):
         else:
             self.gate = Gate(alpha, most)
 
-    def _experiment(self, name: str, key: yaml.Node, node: yaml.Node, shared: Located) -> Experiment | None:
+    def _experiment(
+        self, name: str, key: yaml.Node, node: yaml.Node, shared: Located, over: Located
+    ) -> Experiment | None:
         path, before = f"experiments.{name}", len(self.wrong)
         command = self._command(node, path, key)
         if command is None:
             return None
         kind = SPECS[command]
         own = self.mapping(node, path, {"command", "profile", *kind.model_fields})
-        own = self._factory(own, path)
+        own = self._factory(own | over, path)
+        for setting, (at, _) in over.items():
+            if setting not in {"profile", *kind.model_fields}:
+                self.complain(at, f"profiles.{self.profile}.{name}", f"{setting} is no setting of {command}")
         shared = self._factory(shared, "defaults")
         entries = {n: entry for n, entry in shared.items() if n in {"profile", *kind.model_fields}} | own
         places = {n: f"{path if n in own else 'defaults'}.{entry[0].value}" for n, entry in entries.items()}

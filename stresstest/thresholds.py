@@ -22,7 +22,7 @@ from stresstest.tables import did_you_mean
 
 Level = Literal["error", "warn", "off"]
 LEVELS: tuple[Level, ...] = ("error", "warn", "off")
-SELECTED_BY = ("variant", "depth", "optimizer", "warmup", "warmup_steps")
+SELECTED_BY = ("variant", "depth", "optimizer", "warmup", "warmup_steps", "batch_size")
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -80,12 +80,18 @@ class Threshold:
         return f"{prefix}{self.metric}" + (f"{{{selector}}}" if selector else "")
 
 
-def parse_threshold(key: str, expression: str, level: str = "error") -> Threshold:
-    """One threshold; what is wrong with it is a `ConfigError`."""
+def parse_key(key: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """(experiment or nothing, metric, selector) of [EXPERIMENT.]METRIC[{KEY=VALUE,...}]."""
     at = _KEY.fullmatch(key.strip())
     if at is None:
         raise ConfigError(f"'{key}' is no metric; write METRIC or EXPERIMENT.METRIC{{variant=NAME}}")
-    metric = METRICS[at["metric"]]
+    return at["experiment"] or "", METRICS[at["metric"]].name, _selector(at["selector"] or "")
+
+
+def parse_threshold(key: str, expression: str, level: str = "error") -> Threshold:
+    """One threshold; what is wrong with it is a `ConfigError`."""
+    experiment, name, selector = parse_key(key)
+    metric = METRICS[name]
     found = _EXPRESSION.fullmatch(expression.strip())
     if found is None:
         raise ConfigError(f"'{expression}' is no threshold; write e.g. 'med >= 0.003' or 'med vs base >= -0.5oct'")
@@ -94,9 +100,9 @@ def parse_threshold(key: str, expression: str, level: str = "error") -> Threshol
     aggregation, rank = found["aggregation"], found["rank"]
     _check_aggregation(metric.name, aggregation, rank)
     threshold = Threshold(
-        experiment=at["experiment"] or "",
-        metric=metric.name,
-        selector=_selector(at["selector"] or ""),
+        experiment=experiment,
+        metric=name,
+        selector=selector,
         text=" ".join(expression.split()),
         aggregation=aggregation,
         rank=float(rank) if rank else 50.0,

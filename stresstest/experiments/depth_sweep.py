@@ -55,6 +55,8 @@ def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan])
     """What was asked for at one depth: signal propagation always, then recipe, ramp, hold."""
     noise, seeds = spec.jacobian_input == "noise", [cell.seed for cell in cells]
     found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
+    for one in found if bench.module() is None else ():
+        one.metrics["parameters"] = Bracket.exactly(bench.model.layout.num_parameters)
     if spec.init_only:
         return found
     if {"ramp", "hold"} & set(spec.measure):
@@ -119,6 +121,9 @@ def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurem
         "recipe_judged": np.array(run.judged),
         "recipe_grad_norm": np.array(run.grad_norms),
     }
+    if run.signals:
+        trained = run.signals[max(run.signals)].metrics()
+        metrics |= {"grad_last_trained": trained["grad_last"]} if "grad_last" in trained else {}
     for step, signal in run.signals.items():
         curves |= {f"signal_{step}_{name}": curve for name, curve in signal.curves.items()}
     return Measurement(

@@ -46,7 +46,7 @@ def plan(spec: WarmupSpec) -> Plan:
 def measure_warmup(bench: Bench, spec: WarmupSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
     """Train every cell through its schedule, all of them as one population."""
     trials = [(cell.seed, _lrs(spec, cell.point)) for cell in cells]
-    return [_of_run(run) for run in recipe(bench, trials)]
+    return [of_run(run) for run in recipe(bench, trials)]
 
 
 def reduce(spec: WarmupSpec, cells: Sequence[Cell]) -> Reduced:
@@ -69,7 +69,8 @@ def _lrs(spec: WarmupSpec, where: Mapping[str, Any]) -> Any:
     return where["peak_lr"] * schedule(where["warmup"], where["warmup_steps"], spec.decay, spec.train_steps)
 
 
-def _of_run(run: Run) -> Measurement:
+def of_run(run: Run) -> Measurement:
+    """What is kept of a run through a schedule: its outcome, its loss, at most that of having learned nothing."""
     most = cap(run.detector.reference, run.detector.rules)
     loss = clipped(run.validation_loss, most)
     return Measurement(

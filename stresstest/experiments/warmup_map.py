@@ -22,7 +22,7 @@ from stresstest.results import (
     count,
     summarise,
 )
-from stresstest.specs import WarmupSpec
+from stresstest.specs import LrGridSpec, WarmupSpec
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,16 @@ class Arm:
 
 def map_points(spec: WarmupSpec) -> list[dict[str, Any]]:
     """The settings of the map; without a warm-up its shapes are one."""
-    lrs = [float(f"{lr:.12g}") for lr in np.geomspace(spec.start_lr, spec.end_lr, spec.num_lrs)]
     points = [
         point(optimizer, shape, steps, lr)
-        for optimizer, shape, steps, lr in product(spec.optimizer, spec.warmup, spec.warmup_steps, lrs)
+        for optimizer, shape, steps, lr in product(spec.optimizer, spec.warmup, spec.warmup_steps, grid_lrs(spec))
     ]
     return [one for i, one in enumerate(points) if one not in points[:i]]
+
+
+def grid_lrs(spec: LrGridSpec) -> list[float]:
+    """The peak learning rates, by equal factors."""
+    return [float(f"{lr:.12g}") for lr in np.geomspace(spec.start_lr, spec.end_lr, spec.num_lrs)]
 
 
 def point(optimizer: str, shape: str, warmup_steps: int, peak_lr: float) -> dict[str, Any]:

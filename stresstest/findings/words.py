@@ -70,8 +70,10 @@ def times(ratio: MetricSummary) -> str:
 
 def cell_name(cell: Any) -> str:
     """Which cell, planned or ended, this is."""
-    where = f" {cell.point['warmup_steps']} steps to {number(cell.point['peak_lr'])}" if cell.point else ""
-    return f"{cell.variant} depth {cell.depth}{where} seed {cell.seed}"
+    point = cell.point
+    batch = f" batch {point['batch_size']}" if "batch_size" in point else ""
+    where = f" {point['warmup_steps']} steps to {number(point['peak_lr'])}" if point else ""
+    return f"{cell.variant} depth {cell.depth}{batch}{where} seed {cell.seed}"
 
 
 def theory_formula(optimizer: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from stresstest.errors import ConfigError
 from stresstest.gate.statistics import MOST_SEEDS
 from stresstest.model_specs import TrainingSpec, is_own
-from stresstest.specs import BoundarySpec, DepthSweepSpec, WarmupSpec
+from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
 from stresstest.tables import did_you_mean
 from stresstest.thresholds import Threshold, octaves
 
@@ -23,6 +23,8 @@ _SIGNAL = (
     "jacobian_condition grad_slope"
 ).split()
 _OVER_DEPTH = ("max_stable_lr_exponent", "grad_exponent", "grad_rate", "activation_exponent", "activation_rate")
+_RACE = ("steps_to_target", "tokens_to_target", "seconds_to_target", "speedup")
+_OVER_BATCHES = ("scaling_batch", "batch_lr_exponent")
 _OVER_MAP = ("warmup_sensitivity", "warmup_gain", "warmup_share", "lr_share", "interaction_share")
 
 Row = Mapping[str, Any]  # variant, depth, optimizer and what else is varied; no depth: over all depths
@@ -37,12 +39,19 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
         between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
         names = {"lr_sensitivity": 0.0, "validation_loss": 0.0, "max_stable_lr": between} | _scores(spec)
         return names | dict.fromkeys(_OVER_MAP, 0.0) if spec.map else {}
+    if isinstance(spec, LrGridSpec):
+        between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
+        names = {"validation_loss": 0.0, "max_stable_lr": between}
+        if isinstance(spec, RaceSpec):
+            return names | _scores(spec) | dict.fromkeys(_RACE, 0.0)
+        return names | dict.fromkeys(_OVER_BATCHES, 0.0)
     assert isinstance(spec, BoundarySpec), "there are three kinds of experiments"
     sweep = isinstance(spec, DepthSweepSpec)
     measure = spec.measure if isinstance(spec, DepthSweepSpec) else ("hold",)
     found: dict[str, float] = {}
     if isinstance(spec, DepthSweepSpec):
-        found |= {} if is_own(spec.model) else dict.fromkeys(_SIGNAL, 0.0)
+        found |= {} if is_own(spec.model) else dict.fromkeys((*_SIGNAL, "parameters"), 0.0)
+        found |= {"grad_last_trained": 0.0} if spec.probe_steps else {}
         found |= {"encoder_grad_ratio": 0.0} if spec.model == "encoder-decoder" else {}
         if spec.init_only:
             return found | dict.fromkeys(_OVER_DEPTH[1:], 0.0)
@@ -53,7 +62,9 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
         found |= dict.fromkeys(_THEORY if spec.theory else (), 0.0)
     if isinstance(spec, DepthSweepSpec) and "outcome" in measure:
         widest = max((math.log2(b / a) for a, b in pairwise(spec.depths)), default=0.0)
-        found |= _scores(spec) | dict.fromkeys(("steps_to_target", "recipe_loss", "seconds_per_step", "peak_bytes"), 0.0)
+        found |= _scores(spec) | dict.fromkeys(
+            ("steps_to_target", "recipe_loss", "seconds_per_step", "peak_bytes"), 0.0
+        )
         found |= {"steps_to_target": 1.0, "max_trainable_depth": _BISECTED if spec.bisect else widest}
     return found | (dict.fromkeys(_OVER_DEPTH, 0.0) if sweep else {})
 
@@ -80,6 +91,9 @@ def rows_of(spec: TrainingSpec) -> list[Row]:
             rows += [at | {"depth": spec.depth, "warmup": w, "warmup_steps": steps}
                      for w in spec.warmup for steps in spec.warmup_steps]  # fmt: skip
             rows += [at | {"warmup": w} for w in spec.warmup]
+        elif isinstance(spec, BatchSweepSpec):
+            rows += [at | {"depth": spec.depth, "batch_size": size} for size in spec.batch_sizes]
+            rows += [at]
         else:
             rows += [at | {"depth": depth} for depth in depths]
             rows += [at] if isinstance(spec, DepthSweepSpec) else []
@@ -88,7 +102,7 @@ def rows_of(spec: TrainingSpec) -> list[Row]:
 
 def over_all(metric: str) -> bool:
     """Whether a metric is one of all depths or of a whole map, and not of one."""
-    return metric in (*_OVER_DEPTH, *_OVER_MAP, "max_trainable_depth")
+    return metric in (*_OVER_DEPTH, *_OVER_MAP, *_OVER_BATCHES, "max_trainable_depth")
 
 
 def matches(threshold: Threshold, row: Row) -> bool:

@@ -147,15 +147,18 @@ def _gpt2_norm(place: Place) -> Wiring:
 
 
 @_variant("normformer", "Shleifer et al. 2021 (arXiv 2110.09456)", final_norm=True)
-def _normformer(place: Place, res_scale: bool = False) -> Wiring:
+def _normformer(
+    place: Place, res_scale: bool = False, head_scale: bool = True, post_norm: bool = True, ffn_norm: bool = True
+) -> Wiring:
     """Pre-LN with head scale, a norm after attention and one inside the feed-forward layer.
 
     `res_scale` adds ResScale: a learned vector on the feed-forward residual, initialised at 1
-    (the paper advises it for small models only).
+    (the paper advises it for small models only). The other three take one of the operations away: the head
+    scale, the norm after attention, the one in the feed-forward layer.
     """
     if place.sublayer in ("attention", "cross"):  # to cross-attention as to self-attention: the paper has no such layer
-        return Wiring(pre_norm=True, out_norm=True, head_scale=True)
-    return Wiring(pre_norm=True, inner_norm=True, learned_skip=res_scale)
+        return Wiring(pre_norm=True, out_norm=post_norm, head_scale=head_scale)
+    return Wiring(pre_norm=True, inner_norm=ffn_norm, learned_skip=res_scale)
 
 
 @_variant("rezero", "Bachlechner et al. 2020 (arXiv 2003.04887); one scalar a layer as in their code")

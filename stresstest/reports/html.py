@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stresstest.findings.words import interval, lr, middle
+from stresstest.reports.contest import contest_facts
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
 from stresstest.reports.warmup_map import warmup_facts
 from stresstest.reports.words import LR_RANGE_COLUMNS, model_words
@@ -89,4 +90,6 @@ _PAGES: dict[str, tuple[str, Callable[[Result], dict[str, Any]]]] = {
     "lr-range": ("lr_range.html.j2", _lr_range_facts),
     "depth-sweep": ("depth_sweep.html.j2", depth_sweep_facts),
     "warmup": ("warmup.html.j2", warmup_facts),
+    "race": ("contest.html.j2", contest_facts),
+    "batch-sweep": ("contest.html.j2", contest_facts),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stresstest.findings.words import interval, middle
+from stresstest.reports.contest import contest_facts
 from stresstest.reports.depth_table import main_columns, signal_columns, training_rows, trend_columns
 from stresstest.reports.warmup_map import (
     arm_title,
@@ -64,6 +65,14 @@ def _warmup(result: Result) -> list[str]:
     return [*lines, legend(result)]
 
 
+def _contest(result: Result) -> list[str]:
+    facts = contest_facts(result)
+    lines = [f"{facts['title']}; {facts['setting']}", ""]
+    for first, named in facts["sheets"]:
+        lines += [*_table([first, *named[0][1]], [[name, *values.values()] for name, values in named]), ""]
+    return [*lines, facts["legend"]]
+
+
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [
         f"| {' | '.join(headers)} |",
@@ -77,3 +86,4 @@ def _value(metric: MetricSummary | None) -> str:
 
 
 _TABLES = {"lr-range": _lr_range, "depth-sweep": _depth_sweep, "warmup": _warmup}
+_TABLES |= {"race": _contest, "batch-sweep": _contest}

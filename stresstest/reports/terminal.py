@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from stresstest.reports.contest import print_contest
 from stresstest.reports.output import Output, console, write_outputs
 from stresstest.reports.terminal_depth_sweep import print_depth_sweep
 from stresstest.reports.terminal_lr_range import print_lr_range
@@ -17,6 +18,7 @@ from stresstest.reports.words import paragraph
 from stresstest.results import Result
 
 _PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep, "warmup": print_warmup}
+_PRINTERS |= {"race": print_contest, "batch-sweep": print_contest}
 
 
 def show_result(result: Result, where: str, outputs: Sequence[Output], as_json: bool) -> None:

@@ -1,0 +1,109 @@
+"""What an experiment would cost at full size: parameters, memory, FLOPs, time on a GPU. Nothing is allocated.
+
+FLOPs are counted on the meta device, where tensors have shapes and no numbers, at two small depths: all of it is
+linear in depth. A backward pass counts twice a forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stresstest.engine.memory import Need
+from stresstest.experiments.plan import make_model, need_of
+from stresstest.experiments.warmup_map import map_points
+from stresstest.model_specs import TrainingSpec
+from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
+from stresstest.tasks import load_task
+from stresstest.tasks.task import INITIAL
+
+SUSTAINED = 1e14  # FLOP/s: 100 TFLOP/s
+_HOLDS = 6  # constant-LR runs of a boundary, about
+_PROBE_STEPS = 50  # what signal propagation at one point costs, in steps, about
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one variant at one depth: one replica's numbers, and what all its cells take."""
+
+    variant: str
+    depth: int
+    parameters: int
+    need: Need
+    flops_a_step: float
+    runs: int
+    steps: int  # of all runs together
+
+    @property
+    def hours(self) -> float:
+        """On a GPU that sustains 100 TFLOP/s."""
+        return self.flops_a_step * self.steps / SUSTAINED / 3600
+
+
+def estimates(spec: TrainingSpec) -> list[Estimate]:
+    """Every variant and depth of a spec."""
+    depths = spec.depths if isinstance(spec, DepthSweepSpec) else (getattr(spec, "depth", 1),)
+    runs, steps = _runs_and_steps(spec)
+    size = max(spec.batch_sizes) if isinstance(spec, BatchSweepSpec) else spec.batch_size
+    sized = spec.model_copy(update={"batch_size": size})
+    found = []
+    for variant, depth in product(spec.variant, depths):
+        need = need_of("train", sized, variant, depth, spec.optimizers[0])
+        flops = 3.0 * size * at_depth(depth, lambda blocks, variant=variant: forward_flops(spec, variant, blocks))  # type: ignore[misc]  # its default
+        parameters = at_depth(depth, lambda blocks, variant=variant: num_parameters(spec, variant, blocks))  # type: ignore[misc]  # its default
+        found.append(Estimate(variant, depth, round(parameters), need, flops, runs, steps))
+    return found
+
+
+def at_depth(depth: int, of: Callable[[int], float]) -> float:
+    """A number that is linear in depth, from two shallow models."""
+    if depth <= 2:
+        return float(of(depth))
+    two, three = of(2), of(3)
+    return two + (depth - 2) * (three - two)
+
+
+def num_parameters(spec: TrainingSpec, variant: str, depth: int) -> int:
+    """Parameters of a model, whose layout is known without its numbers."""
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    return make_model(spec, variant, depth, task).layout.num_parameters
+
+
+def forward_flops(spec: TrainingSpec, variant: str, depth: int) -> float:
+    """FLOPs of a forward pass and its loss of one example (products of matrices, convolutions and attention)."""
+    task = load_task(spec.task, spec.data, 1, spec.seq_len)
+    model = make_model(spec, variant, depth, task)
+    arrays = tuple(torch.from_numpy(array[:].copy()) for array in task.arrays(INITIAL))
+    batch = task.read(arrays, torch.from_numpy(task.places([0], 0, INITIAL)))
+    theta_RP = torch.empty(1, model.layout.num_parameters, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.plain_loss(model.layout.views(theta_RP), batch.inputs.to("meta"), batch.targets.to("meta"))
+    return float(counter.get_total_flops())
+
+
+def _runs_and_steps(spec: TrainingSpec) -> tuple[int, int]:
+    """How many runs one variant and depth has, and their steps together (of the largest batch); a boundary's about."""
+    seeds = len(spec.seeds)
+    if isinstance(spec, WarmupSpec):
+        runs = seeds * ((len(map_points(spec)) if spec.map else 0) + spec.trials)
+        return runs, runs * spec.train_steps
+    if isinstance(spec, BatchSweepSpec):
+        runs = seeds * len(spec.optimizer) * spec.num_lrs * len(spec.batch_sizes)
+        return runs, runs * spec.steps(max(spec.batch_sizes))
+    if isinstance(spec, LrGridSpec):
+        assert isinstance(spec, RaceSpec), "there is no other kind"
+        runs = seeds * len(spec.optimizer) * spec.num_lrs
+        return runs, runs * spec.train_steps
+    assert isinstance(spec, BoundarySpec), "there is no other kind"
+    boundary = spec.num_steps + _HOLDS * spec.hold_steps
+    if not isinstance(spec, DepthSweepSpec):
+        return seeds, seeds * boundary
+    steps = _PROBE_STEPS
+    if not spec.init_only:
+        steps += spec.train_steps if "outcome" in spec.measure else 0
+        steps += boundary if "hold" in spec.measure else spec.num_steps if "ramp" in spec.measure else 0
+    return seeds, seeds * steps
