@@ -28,6 +28,7 @@ _RUN_OPTIONS = (
     "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
     "storage study output json quiet verbose dry-run help"
 ).split()
+_WITH_UNITS = ("tokens",)  # 500k
 _SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
 
 
@@ -85,7 +86,7 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
         return click.option(f"{switch}/--no-{switch[2:]}", **settings)
     if get_origin(kind) is Literal:
         settings |= {"type": click.Choice(get_args(kind)), "metavar": "NAME"}
-    elif kind is int:
+    elif kind is int and name not in _WITH_UNITS:
         settings |= {"type": int, "metavar": "N"}
     elif kind is float or float in get_args(kind):
         settings |= {"type": float, "metavar": "X"}

@@ -254,7 +254,7 @@ class BatchSweepSpec(LrGridSpec):
     def _sizes_fit_the_budget(self) -> Self:
         if min(self.batch_sizes) < 1 or any(a >= b for a, b in pairwise(self.batch_sizes)):
             raise ValueError("batch_sizes are positive whole numbers and increase, e.g. 32,128,512,2048")
-        if self.batch_size != type(self).model_fields["batch_size"].default and "batch_size" in self.model_fields_set:
+        if self.batch_size not in (type(self).model_fields["batch_size"].default, self.batch_sizes[-1]):
             raise ValueError("batch_size is what is swept; give batch_sizes")
         if self.steps(self.batch_sizes[-1]) < FEWEST_STEPS:
             raise ValueError(
