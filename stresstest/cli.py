@@ -133,7 +133,7 @@ def race(context: click.RichContext, /, **options: Any) -> int:
 def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
     """Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?
 
-    With no options: AdamW and LAMB at batch sizes 32 to 2,048, four peak LRs with sqrt scaling, three seeds, a
+    With no options: AdamW and LAMB at batch sizes 32 to 2,048, six peak LRs with sqrt scaling, three seeds, half a
     million tokens a run; about 10 minutes on 2 cores.
     """
     return run_experiment(line_request("batch-sweep", context, options))

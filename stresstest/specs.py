@@ -195,9 +195,12 @@ class BatchSweepSpec(LrGridSpec):
         (32, 128, 512, 2048), min_length=1, description="Sequences or images a step, e.g. 32,128,512,2048."
     )
     tokens: int = Field(
-        1_000_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
+        500_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
     )
-    seq_len: int = Field(32, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
+    start_lr: float = Field(2e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
+    end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate, of the first batch size.")
+    num_lrs: int = Field(6, ge=1, le=100, description=str(LrGridSpec.model_fields["num_lrs"].description))
+    seq_len: int = Field(16, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
     lr_scaling: Literal["sqrt", "linear", "none"] = Field(
         "sqrt",
