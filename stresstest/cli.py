@@ -217,7 +217,7 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
     for name in asked:
         loaded = load_scenario(find_scenario(name), options["profile"])
         as_run = run_.make_context("run", [name, *shared], parent=context)
-        chosen.append(Paper(name.rpartition("/")[2], loaded, scenario_requests(name, loaded, as_run, as_run.params)))
+        chosen.append(Paper(Path(name).stem, loaded, scenario_requests(name, loaded, as_run, as_run.params)))
     folder = Path(options["run_dir"] or f"{DEFAULT_FOLDER}/{options['profile']}")
     line = shlex.join(["stresstest", "papers", *names, "--profile", options["profile"], "--run-dir", str(folder)])
     return run_papers(chosen, folder, options["output"], options["as_json"], line)

@@ -29,6 +29,7 @@ class ModelKind:
     lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
     published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
+    has: frozenset[str] | None = None  # the variants that it can be wired as, where they are few
 
 
 _OF_TRANSFORMERS = frozenset({"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain"})
@@ -85,6 +86,23 @@ MODELS: Table[ModelKind] = Table(
             },
             published=frozenset({"plain", "residual", "layernorm", "rezero"}),
         ),
+        ModelKind(
+            "resnet",
+            "ResNet, two convolutions a block; 9, 27, 54 blocks of width 16 are ResNet-20, -56, -110.",
+            "He et al. 2016; Bachlechner et al. 2020 (ReZero)",
+            "images",
+            lacks=_OF_TRANSFORMERS | {"seq_len", "norm"},
+            defaults={
+                "task": "images",
+                "depth": 3,
+                "width": 8,
+                "batch_size": 32,
+                "variant": ("vanilla", "fixup", "rezero"),
+                "depths": (3, 9),
+                "measure": ("outcome",),
+            },
+            has=frozenset({"vanilla", "fixup", "rezero"}),
+        ),
     ],
 )
 
@@ -116,7 +134,7 @@ class ShapeSpec(Spec):
 
     model: str = Field(
         "decoder",
-        description="Built-in architecture: decoder, encoder, encoder-decoder or mlp; or your own, "
+        description="Built-in architecture: decoder, encoder, encoder-decoder, mlp or resnet; or your own, "
         "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     )
     set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")

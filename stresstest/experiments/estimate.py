@@ -17,6 +17,7 @@ from stresstest.engine.memory import Need
 from stresstest.experiments.plan import make_model, need_of
 from stresstest.experiments.warmup_map import map_points
 from stresstest.model_specs import TrainingSpec
+from stresstest.models.resnet import STAGES
 from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL
@@ -53,18 +54,19 @@ def estimates(spec: TrainingSpec) -> list[Estimate]:
     found = []
     for variant, depth in product(spec.variant, depths):
         need = need_of("train", sized, variant, depth, spec.optimizers[0])
-        flops = 3.0 * size * at_depth(depth, lambda blocks, variant=variant: forward_flops(spec, variant, blocks))  # type: ignore[misc]  # its default
-        parameters = at_depth(depth, lambda blocks, variant=variant: num_parameters(spec, variant, blocks))  # type: ignore[misc]  # its default
+        few = STAGES if spec.model == "resnet" else 1
+        flops = 3.0 * size * at_depth(depth, lambda blocks, variant=variant: forward_flops(spec, variant, blocks), few)  # type: ignore[misc]  # its default
+        parameters = at_depth(depth, lambda blocks, variant=variant: num_parameters(spec, variant, blocks), few)  # type: ignore[misc]  # its default
         found.append(Estimate(variant, depth, round(parameters), need, flops, runs, steps))
     return found
 
 
-def at_depth(depth: int, of: Callable[[int], float]) -> float:
-    """A number that is linear in depth, from two shallow models."""
-    if depth <= 2:
+def at_depth(depth: int, of: Callable[[int], float], few: int = 1) -> float:
+    """A number that is linear in depth, from two shallow models; `few`: a ResNet's stages grow together."""
+    if depth <= 2 * few:
         return float(of(depth))
-    two, three = of(2), of(3)
-    return two + (depth - 2) * (three - two)
+    two, three = of(2 * few), of(3 * few)
+    return two + (depth / few - 2) * (three - two)
 
 
 def num_parameters(spec: TrainingSpec, variant: str, depth: int) -> int:

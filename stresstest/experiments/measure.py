@@ -96,6 +96,8 @@ class Bench:
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""
+        if not self.model.last_matrix:
+            return None
         theta_P = initial_parameters(self.model, seed, self.batches)
         return measure_signal(self.model, theta_P, self.batches, seed, noise_input)
 

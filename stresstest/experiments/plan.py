@@ -19,10 +19,11 @@ from stresstest.errors import ConfigError
 from stresstest.experiments.measure import Bench
 from stresstest.experiments.own import resolved
 from stresstest.experiments.preflight import Preflight, preflight
-from stresstest.model_specs import ModelSpec, ShapeSpec, TrainingSpec, is_own
+from stresstest.model_specs import MODELS, ModelSpec, ShapeSpec, TrainingSpec, is_own
 from stresstest.models.block import Model
 from stresstest.models.encoder_decoder import EncoderDecoder
 from stresstest.models.residual_mlp import ResidualMlp
+from stresstest.models.resnet import STAGES, ResNet
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.optimizers import OPTIMIZERS
@@ -145,6 +146,9 @@ def make_plan(
     """
     device = resolve_device(spec.device)
     own = preflight(spec, depths, device) if is_own(spec.model) else None
+    uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
+    if uneven:
+        raise ConfigError(f"depth {uneven[0]} of a resnet is no multiple of its {STAGES} stages; use {uneven[0] * 3}")
     for variant, depth in product(spec.variant, depths):
         _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
@@ -206,6 +210,8 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
     """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
     choice = parse_choice(variant, VARIANTS)
     shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
+    if shape.model == "resnet":
+        return ResNet(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
     if shape.model == "mlp":
         return ResidualMlp(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
     if shape.vocab_size is not None and shape.vocab_size < task.num_classes:
@@ -216,7 +222,8 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
 
 def _variants(spec: TrainingSpec) -> list[str]:
     """The variants asked for, in their canonical spelling; one that the model lacks is a `ConfigError`."""
-    there = [name for name, variant in VARIANTS.items() if spec.model not in variant.not_in]
+    has = MODELS[spec.model].has or VARIANTS.keys()
+    there = [name for name, variant in VARIANTS.items() if name in has and spec.model not in variant.not_in]
     choices = [parse_choice(text, VARIANTS) for text in (there if spec.variant == ("all",) else spec.variant)]
     for choice in choices:
         if choice.name not in there:
@@ -225,12 +232,16 @@ def _variants(spec: TrainingSpec) -> list[str]:
 
 
 def need_of(phase: Phase, spec: TrainingSpec, variant: str, depth: int, optimizer: str) -> Need:
-    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one."""
+    """Memory of one replica: linear in depth, so that two shallow models tell without building the deep one.
+
+    A ResNet's stages grow together: three blocks and six tell of it.
+    """
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    one, two = (make_model(spec, variant, blocks, task) for blocks in (1, 2))
+    few = STAGES if spec.model == "resnet" else 1
+    one, two = (make_model(spec, variant, blocks, task) for blocks in (few, 2 * few))
 
     def extrapolated(first: int, second: int) -> int:
-        return first + (depth - 1) * (second - first)
+        return first + (depth // few - 1) * (second - first)
 
     parameters = extrapolated(one.layout.num_parameters, two.layout.num_parameters)
     batch, autocast = spec.batch_size, spec.dtype != "float32"

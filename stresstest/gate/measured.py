@@ -50,7 +50,8 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
     measure = spec.measure if isinstance(spec, DepthSweepSpec) else ("hold",)
     found: dict[str, float] = {}
     if isinstance(spec, DepthSweepSpec):
-        found |= {} if is_own(spec.model) else dict.fromkeys((*_SIGNAL, "parameters"), 0.0)
+        found |= {} if is_own(spec.model) else {"parameters": 0.0}
+        found |= {} if is_own(spec.model) or spec.model == "resnet" else dict.fromkeys(_SIGNAL, 0.0)
         found |= {"grad_last_trained": 0.0} if spec.probe_steps else {}
         found |= {"encoder_grad_ratio": 0.0} if spec.model == "encoder-decoder" else {}
         if spec.init_only:

@@ -9,6 +9,7 @@ one. A variant is a function from a `Place` to a `Wiring` of plain numbers and b
 write that function here: the command line, `stresstest list`, the reports and the conformance
 tests read this table. The norm function, QK-norm and the like are other settings, never variants.
 
+In a ResNet a block is one sublayer too, f of two convolutions; out_norm is its BatchNorms, and it has three variants.
 In a residual MLP a block is one sublayer, f(x) = ReLU(W x + b), so that inner and out norm are one
 place. The networks of ReZero's MLP experiment are `plain`, `residual`, `layernorm` and `rezero`;
 the others are analogues that this project defines, with the sublayers that are there counted in
@@ -25,7 +26,7 @@ from typing import Literal
 
 from stresstest.tables import OptionValue, Table
 
-Sublayer = Literal["attention", "cross", "ffn", "mlp"]
+Sublayer = Literal["attention", "cross", "ffn", "mlp", "conv"]
 Stack = Literal["alone", "encoder", "decoder"]
 
 
@@ -46,7 +47,7 @@ class Place:
     @property
     def num_sublayers(self) -> int:
         """Residual sublayers of the whole stack: what a constant such as DeepNorm's (2L)^1/4 counts."""
-        if self.sublayer == "mlp":
+        if self.sublayer in ("mlp", "conv"):
             return self.depth
         return (3 if self.stack == "decoder" else 2) * self.depth
 
@@ -86,6 +87,8 @@ class Variant:
     profiled: bool = False  # `skip` is measured on a forward pass at initialisation (Admin)
     not_in: tuple[str, ...] = ()  # models that cannot be wired so
 
+
+_ALL_BUT_RESNETS = ("decoder", "encoder", "encoder-decoder", "mlp")
 
 _entries: list[Variant] = []
 
@@ -128,6 +131,18 @@ def _layernorm(place: Place) -> Wiring:
     return Wiring(skip=0.0, out_norm=True, shared_norm=place.sublayer == "mlp")
 
 
+@_variant("vanilla", "He et al. 2016 (ResNet)", not_in=_ALL_BUT_RESNETS)
+def _vanilla(place: Place) -> Wiring:
+    """x <- ReLU(x + f(x)), a ResNet's block with BatchNorm behind each convolution."""
+    return Wiring(out_norm=True)
+
+
+@_variant("fixup", "Zhang et al. 2019 (Fixup, arXiv 1901.09321)", not_in=_ALL_BUT_RESNETS)
+def _fixup(place: Place) -> Wiring:
+    """x <- ReLU(x + s f(x) + b), without norms: first convolutions scaled by L^-1/2, last ones 0, scalar biases."""
+    return Wiring(gate=1.0, learned_gate="scalar", fc1_gain=place.num_sublayers**-0.5, fc2_gain=0.0)
+
+
 @_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020 (arXiv 2002.04745)")
 def _post_ln(place: Place) -> Wiring:
     """x <- N(x + f(x)): the original Transformer."""
@@ -164,7 +179,7 @@ def _normformer(
 @_variant("rezero", "Bachlechner et al. 2020 (arXiv 2003.04887); one scalar a layer as in their code")
 def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
     """x <- x + alpha f(x), alpha learned and 0 at first, one a layer (`alpha=1` is the control)."""
-    return Wiring(gate=alpha, learned_gate="scalar")
+    return Wiring(gate=alpha, learned_gate="scalar", out_norm=place.sublayer == "conv")
 
 
 @_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): constants by stack")

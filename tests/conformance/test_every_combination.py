@@ -18,7 +18,10 @@ STEPS = 20
 LRS = {"sgd": 0.01, "momentum": 0.003, "nesterov": 0.003, "adagrad": 0.01, "lamb": 0.01, "radam": 3e-4}
 SHAPE = {"transformer": {"depth": 2, "width": 16, "heads": 2, "seq_len": 8, "batch_size": 4}, "other": {"depth": 3}}
 COMBINATIONS = [
-    (model, variant) for model in MODELS for variant, entry in VARIANTS.items() if model not in entry.not_in
+    (model, variant)
+    for model in MODELS
+    for variant, entry in VARIANTS.items()
+    if model not in entry.not_in and variant in (MODELS[model].has or VARIANTS)
 ]
 
 
@@ -26,6 +29,8 @@ def course(model: str, variant: str, optimizer: str) -> tuple[list[list[float]],
     """Losses of two replicas over some steps on one batch, and where they end."""
     transformer = model in ("decoder", "encoder", "encoder-decoder")
     shape = SHAPE["transformer"] if transformer else SHAPE["other"] | {"width": 8, "batch_size": 16}
+    if model == "resnet":
+        shape |= {"width": 2, "batch_size": 8}
     spec = resolve(LrRangeSpec, "quick", {"model": model, **shape})
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = Batches(task, torch.device("cpu"))
@@ -35,7 +40,9 @@ def course(model: str, variant: str, optimizer: str) -> tuple[list[list[float]],
     population.profile(batch)
     losses = []
     for _ in range(STEPS):
-        readings = population.step(batch, torch.full((2,), (0.1 if model == "mlp" else 1.0) * LRS.get(optimizer, 1e-3)))
+        readings = population.step(
+            batch, torch.full((2,), (1.0 if transformer else 0.1 if model == "mlp" else 3.0) * LRS.get(optimizer, 1e-3))
+        )
         assert readings.health_R.tolist() == [FINITE, FINITE]
         losses.append(readings.loss_R.tolist())
     return losses, population.theta_RP.clone()

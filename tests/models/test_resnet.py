@@ -1,0 +1,128 @@
+"""The ResNet: held against torch's own modules, its sizes, and a replica among others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresstest.engine.population import Population, Training
+from stresstest.engine.train import Batches
+from stresstest.errors import ConfigError
+from stresstest.experiments.lr_range import plan
+from stresstest.model_specs import ModelSpec
+from stresstest.models.layout import Parameters
+from stresstest.models.resnet import ResNet
+from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs import LrRangeSpec, resolve
+from stresstest.tasks import load_task
+
+VARIANTS = ["vanilla", "fixup", "rezero"]
+
+
+def model_of(variant: str, depth: int = 3, width: int = 4) -> ResNet:
+    return ResNet(ModelSpec(model="resnet", depth=depth, width=width), variant, {}, 3072, 10)
+
+
+def parameters_of(model: ResNet) -> Parameters:
+    row = model.initial_row(0)
+    row += 0.2 * torch.randn(row.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return model.layout.unbind(model.layout.views(row[None]))
+
+
+def conv(weight: Tensor, stride: int = 1) -> nn.Conv2d:
+    layer = nn.Conv2d(weight.shape[2], weight.shape[1], 3, stride, 1, bias=False, dtype=torch.float64)
+    layer.weight.data.copy_(weight[0])
+    return layer
+
+
+def norm(p: Parameters, kind: str, block: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(p[f"{kind}.gain", block].shape[1], dtype=torch.float64).train()
+    layer.weight.data.copy_(p[f"{kind}.gain", block][0])
+    layer.bias.data.copy_(p[f"{kind}.bias", block][0])
+    return layer
+
+
+def torchs(p: Parameters, variant: str, images: Tensor) -> Tensor:
+    """Three blocks, one a stage, written down from the papers."""
+    x = conv(p["stem.weight", 0])(images)
+    x = torch.relu(x + p["stem.bias", 0][0] if variant == "fixup" else norm(p, "stem.norm", 0)(x))
+    for block, (first, stride) in enumerate([("conv1.0", 1), ("conv1.1.in", 2), ("conv1.2.in", 2)], 1):
+        one, two = conv(p[first, block], stride), conv(p[f"conv2.{block - 1}", block])
+        shortcut = x
+        if stride == 2:
+            shortcut = torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1)
+        if variant == "fixup":
+            bias = [p[f"bias{n}", block][0] for n in range(1, 5)]
+            h = two(torch.relu(one(x + bias[0]) + bias[1]) + bias[2])
+            x = torch.relu(shortcut + p["gate", block][0] * h + bias[3])
+            continue
+        h = norm(p, f"norm2.{block - 1}", block)(two(torch.relu(norm(p, f"norm1.{block - 1}", block)(one(x)))))
+        x = shortcut + p["gate", block][0] * torch.relu(h) if variant == "rezero" else torch.relu(shortcut + h)
+    return x.mean((2, 3)) @ p["output.weight", 0][0].T + p["output.bias", 0][0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_is_what_torchs_modules_compute(variant: str) -> None:
+    model = model_of(variant)
+    p = parameters_of(model)
+    inputs = torch.randn(1, 5, 3072, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        ours, theirs = model.logits(p, inputs)[0], torchs(p, variant, inputs[0].view(5, 3, 32, 32))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("depth", "weights"), [(9, 270_896), (27, 853_040), (54, 1_726_256)])
+def test_its_sizes_are_those_of_he_et_al(depth: int, weights: int) -> None:
+    """Table 6 of He et al. 2016: 0.27M, 0.85M, 1.7M; by hand: convolutions and the last matrix, without its bias."""
+    model = model_of("vanilla", depth, 16)
+    kinds = [b for b in model.layout.banks.values() if "conv" in b.kind or b.kind in ("stem.weight", "output.weight")]
+    assert sum(bank.numel * len(bank.layers) for bank in kinds) == by_hand(depth // 3)
+    assert sum(bank.numel * len(bank.layers) for bank in kinds) == pytest.approx(weights, rel=0.02)
+
+
+def by_hand(n: int) -> int:
+    first = 27 * 16 + 2 * n * 9 * 16 * 16
+    later = sum(9 * c // 2 * c + (2 * n - 1) * 9 * c * c for c in (32, 64))
+    return first + later + 64 * 10
+
+
+def test_fixup_and_rezero_start_as_the_identity_where_shapes_allow() -> None:
+    for variant in ("fixup", "rezero"):
+        model = model_of(variant, depth=3)
+        p = model.layout.unbind(model.layout.views(model.initial_row(0)[None]))
+        inputs = torch.randn(1, 2, 3072, dtype=torch.float64)
+        heard: list[float] = []
+
+        def watch(block: int, sublayer: str, branch: Tensor, *rest: Tensor, heard: list[float] = heard) -> None:
+            heard.append(float(branch.abs().max()))
+
+        with torch.no_grad():
+            model.logits(p, inputs, watch)
+        assert heard == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_replica_trains_as_if_alone(variant: str) -> None:
+    task = load_task("images", "synthetic", 4, 1)
+    batches = Batches(task, torch.device("cpu"))
+    training = Training(OPTIMIZERS["momentum"], {}, torch.device("cpu"))
+    ends = []
+    for seeds in ([3], [0, 3, 5]):
+        population = Population(model_of(variant), seeds, training)
+        for step in range(3):
+            population.step(batches.batch(seeds, step), torch.full((len(seeds),), 0.05))
+        ends.append(population.theta_RP[seeds.index(3)].clone())
+    assert torch.equal(*ends)
+
+
+def test_a_depth_that_its_stages_cannot_share_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="depth 4 of a resnet is no multiple of its 3 stages; use 12"):
+        plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "depth": 4}))
+
+
+def test_a_variant_that_it_lacks_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="variant pre-ln does not exist for model resnet"):
+        plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "variant": "pre-ln"}))
+    with pytest.raises(ConfigError, match="variant fixup does not exist for model decoder"):
+        plan(resolve(LrRangeSpec, "quick", {"variant": "fixup"}))
