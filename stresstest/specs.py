@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stresstest.choices import MANY_DEPTHS, parse_depths, split_choices
 from stresstest.errors import ConfigError
-from stresstest.model_specs import OneDepthSpec, Spec, TrainingSpec
+from stresstest.model_specs import OneDepthSpec, Spec, TrainingSpec, kind_of
 from stresstest.tables import did_you_mean
 
 
@@ -257,7 +257,8 @@ class BatchSweepSpec(LrGridSpec):
     def _sizes_fit_the_budget(self) -> Self:
         if min(self.batch_sizes) < 1 or any(a >= b for a, b in pairwise(self.batch_sizes)):
             raise ValueError("batch_sizes are positive whole numbers and increase, e.g. 32,128,512,2048")
-        if self.batch_size not in (type(self).model_fields["batch_size"].default, self.batch_sizes[-1]):
+        default = type(self).model_fields["batch_size"].default
+        if self.batch_size not in (default, kind_of(self.model).defaults.get("batch_size"), self.batch_sizes[-1]):
             raise ValueError("batch_size is what is swept; give batch_sizes")
         if self.steps(self.batch_sizes[-1]) < FEWEST_STEPS:
             raise ValueError(
