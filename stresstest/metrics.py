@@ -69,6 +69,7 @@ METRICS: Table[Metric] = Table(
             "lower",
             "Validation loss at the end of the fixed recipe, of runs that got there.",
         ),
+        Metric("bits_per_byte", "bits", "linear", "lower", "Validation loss of a language model of bytes over ln 2."),
         Metric(
             "token_accuracy",
             "",

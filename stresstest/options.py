@@ -15,8 +15,18 @@ Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 Fields = Mapping[str, FieldInfo]
 
-# Those of every experiment: the options of a command that runs several.
-ALL_FIELDS: Fields = {name: field for spec in SPECS.values() for name, field in spec.model_fields.items()}
+
+def _fields_of_all() -> Fields:
+    """Those of every experiment; where one takes a number and another a list, the list."""
+    found: dict[str, FieldInfo] = {}
+    for spec in SPECS.values():
+        for name, field in spec.model_fields.items():
+            if get_origin(found.get(name, field).annotation) is not tuple or get_origin(field.annotation) is tuple:
+                found[name] = field
+    return found
+
+
+ALL_FIELDS = _fields_of_all()  # the options of a command that runs several
 
 
 def flag(name: str) -> str:

@@ -20,6 +20,19 @@ _THRESHOLDS = {
 }
 
 
+_CLAIM = {
+    "type": "object",
+    "properties": {
+        "says": {"type": "string", "description": "The claim in words."},
+        "holds": {"type": "string", "description": "EXPERIMENT.METRIC{KEY=VALUE} [/ or - another] > NUMBER"},
+        "published": {"type": "string", "description": "The paper's own figure."},
+        "because": {"type": "string", "description": "Why it is not seen, where that was found."},
+    },
+    "required": ["says", "holds"],
+    "additionalProperties": False,
+}
+
+
 def scenario_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a scenario file, for editors."""
     profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
@@ -28,7 +41,10 @@ def scenario_schema() -> dict[str, Any]:
     for command, kind in SPECS.items():
         schema = kind.model_json_schema()
         properties = {name: _loosened(kind, name, value) for name, value in schema["properties"].items()}
-        shared |= properties
+        for name, value in properties.items():
+            kinds = [*shared.get(name, {"oneOf": []}).get("oneOf", [shared.get(name)]), value]
+            kinds = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+            shared[name] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         own = {"command": {"const": command}, "profile": profile, **properties}
         experiments.append(_object(own) | {"required": ["command"], "description": (kind.__doc__ or "").strip()})
     return {
@@ -43,6 +59,13 @@ def scenario_schema() -> dict[str, Any]:
                     "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                     "additionalProperties": {"oneOf": experiments},
                 },
+                "paper": {"type": "string", "description": "The paper whose claims these are."},
+                "profiles": {
+                    "type": "object",
+                    "description": "By name, other settings of each experiment (or of all, under defaults): cpu, full.",
+                    "additionalProperties": {"type": "object", "additionalProperties": _object(shared)},
+                },
+                "claims": {"type": "array", "items": _CLAIM, "description": "What the results are held against."},
                 "thresholds": _THRESHOLDS,
                 "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
                 | {"description": "Error rate over all lines and looks, and the most seeds."},

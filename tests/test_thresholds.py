@@ -121,15 +121,19 @@ def test_more_seeds_than_the_exact_test_takes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder-decoder"])
-@pytest.mark.parametrize("command", ["lr-range", "depth-sweep", "warmup"])
+@pytest.mark.parametrize("command", list(SPECS))
 def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: str, model: str) -> None:
     """The lists that thresholds are checked against, beside a run that asks for all there is."""
     tiny = {"depth": 1, "width": 8, "heads": 2, "seq_len": 8, "batch_size": 4, "variant": "pre-ln", "quiet": True}
     sweep = {"depths": (1, 2, 4), "measure": ("outcome", "hold"), "train_steps": 40} if command == "depth-sweep" else {}
-    ramp = (
-        {"num_steps": 40, "hold_steps": 40} if command != "warmup" else {"train_steps": 40, "trials": 0, "num_lrs": 3}
-    )
+    ramp = {
+        "warmup": {"train_steps": 40, "trials": 0, "num_lrs": 3},
+        "race": {"train_steps": 40, "num_lrs": 2},
+        "batch-sweep": {"tokens": 2000, "batch_sizes": (2, 4, 8), "num_lrs": 2},
+    }.get(command, {"num_steps": 40, "hold_steps": 40})
     steps = {"warmup_steps": (0, 10)} if command == "warmup" else {}
+    if command == "batch-sweep":
+        del tiny["batch_size"]
     settings = {
         name: value for name, value in {**tiny, **sweep, **ramp, **steps}.items() if not (sweep and name == "depth")
     }
@@ -156,6 +160,8 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         "sharpness",
         "peak_bytes",
         "token_accuracy",
+        "batch_lr_exponent",
+        "bits_per_byte",
         "bleu",
     }
     assert set(measured) - found <= sometimes

@@ -40,6 +40,7 @@ from stresstest.model_specs import TrainingSpec
 from stresstest.models.block import Model
 from stresstest.results import TRAINED
 from stresstest.specs import BoundarySpec
+from stresstest.tasks.language import VOCABULARY
 from stresstest.tasks.task import INITIAL
 from stresstest.tasks.translation import TranslationTask
 
@@ -77,10 +78,16 @@ class Bench:
         """A freshly initialised population."""
         return Population(self.model, seeds, self.training)
 
-    def scores(self, population: Population, seeds: Sequence[int]) -> list[dict[str, float]]:
-        """What validation gives of each replica beside the loss: that of translations."""
-        if isinstance(self.batches.task, TranslationTask) and self.module() is None:
+    def scores(
+        self, population: Population, seeds: Sequence[int], losses: NDArray[np.float64]
+    ) -> list[dict[str, float]]:
+        """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each."""
+        if self.module() is not None:
+            return [{} for _ in seeds]
+        if isinstance(self.batches.task, TranslationTask):
             return translation_scores(population, self.batches, seeds)
+        if self.batches.task.num_classes == VOCABULARY:
+            return [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
         return [{} for _ in seeds]
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
@@ -236,7 +243,7 @@ class _Course:
         if self._held:
             seeds = [self._seeds[row] for row in self._held]
             losses = validation_loss(self._population, self._bench.batches, seeds)
-            scores = self._bench.scores(self._population, seeds)
+            scores = self._bench.scores(self._population, seeds, losses)
             for row, loss, score in zip(self._held, losses, scores, strict=True):
                 if not self.runs[row].detector.settled:
                     self.runs[row].validation_loss = float(loss)

@@ -19,6 +19,7 @@ from stresstest.experiments.summary import Reduced
 from stresstest.experiments.warmup_best import search_rows
 from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
 from stresstest.findings.warmup import warmup_findings
+from stresstest.metrics import METRICS
 from stresstest.results import Bracket, Cell, finite
 from stresstest.schedules import DECAYS, WARMUPS, schedule
 from stresstest.specs import WarmupSpec
@@ -74,7 +75,7 @@ def of_run(run: Run) -> Measurement:
     most = cap(run.detector.reference, run.detector.rules)
     loss = clipped(run.validation_loss, most)
     return Measurement(
-        metrics={name: Bracket.exactly(score) for name, score in run.scores.items()},
+        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if METRICS[n].direction == "higher"},
         records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
         curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
     )

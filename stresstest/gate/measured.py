@@ -9,6 +9,7 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 from stresstest.gate.statistics import MOST_SEEDS
+from stresstest.metrics import METRICS
 from stresstest.model_specs import TrainingSpec, is_own
 from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
 from stresstest.tables import did_you_mean
@@ -37,13 +38,13 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
     """
     if isinstance(spec, WarmupSpec):
         between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
-        names = {"lr_sensitivity": 0.0, "validation_loss": 0.0, "max_stable_lr": between} | _scores(spec)
+        names = {"lr_sensitivity": 0.0, "validation_loss": 0.0, "max_stable_lr": between} | _best_scores(spec)
         return names | dict.fromkeys(_OVER_MAP, 0.0) if spec.map else {}
     if isinstance(spec, LrGridSpec):
         between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
         names = {"validation_loss": 0.0, "max_stable_lr": between}
         if isinstance(spec, RaceSpec):
-            return names | _scores(spec) | dict.fromkeys(_RACE, 0.0)
+            return names | _best_scores(spec) | dict.fromkeys(_RACE, 0.0)
         return names | dict.fromkeys(_OVER_BATCHES, 0.0)
     assert isinstance(spec, BoundarySpec), "there are three kinds of experiments"
     sweep = isinstance(spec, DepthSweepSpec)
@@ -72,7 +73,15 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
 
 def _scores(spec: TrainingSpec) -> dict[str, float]:
     """What validation gives beside the loss."""
-    return {"token_accuracy": 0.0, "bleu": 0.0} if spec.task == "translation" else {}
+    if is_own(spec.model):
+        return {}
+    names = {"translation": ("token_accuracy", "bleu"), "language": ("bits_per_byte",)}
+    return dict.fromkeys(names.get(spec.task, ()), 0.0)
+
+
+def _best_scores(spec: TrainingSpec) -> dict[str, float]:
+    """Those of which a run that broke has none: the higher the better."""
+    return {name: least for name, least in _scores(spec).items() if METRICS[name].direction == "higher"}
 
 
 def _ramp_step(spec: BoundarySpec) -> float:

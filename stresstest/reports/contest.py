@@ -43,6 +43,8 @@ def setting(result: Result) -> str:
     else:
         schedule = f"{number(spec['tokens'])} tokens a run, {spec['lr_scaling']} LR scaling, linear-epoch warm-up, "
         schedule += f"then {spec['decay']}"
+    if result.command == "batch-sweep":
+        spec = {**spec, "batch_size": f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"}
     lrs = f"{spec['num_lrs']} peak LRs from {number(spec['start_lr'])} to {number(spec['end_lr'])}"
     return f"{data_words(spec, result.data)}; {lrs}; {schedule}; {env['device_name']}, {spec['dtype']}"
 
@@ -113,6 +115,9 @@ def _values(row: SummaryRow, result: Result) -> dict[str, str]:
     first = {"batch": str(row.point["batch_size"]), "steps": str(row.point["steps"])} if "steps" in row.point else {}
     best = {"best peak LR": number(row.point["peak_lr"])}
     texts = {header: _with_interval(row.metrics.get(name)) for header, name in measured.items()}
+    for header, name in measured.items():
+        if name in ("tokens_to_target", "seconds_to_target") and name in row.metrics:
+            texts[header] = middle(row.metrics[name])  # they go as the steps do
     return first | best | texts | {"trained": _trained(row.outcomes)}
 
 
@@ -130,7 +135,7 @@ def _table(first: str, sheet: Sheet, width: int) -> Table:
     table = plain_table(width)
     table.add_column(first, overflow="fold")
     for header in sheet[0][1]:
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", overflow="fold")
     previous = ""
     for name, values in sheet:
         table.add_row(Text("" if name == previous else name, style="bold"), *values.values())

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SYNTHETIC_BYTES = 1 << 20
 VALIDATION_SHARE = 0.1
 VOCABULARY = 256
+_ENWIK8_BYTES, _ENWIK8_PART = 100_000_000, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class DataSource:
     summary: str
     source: str
     load: Callable[[str], bytes]
+    kept: int | None = None  # bytes at the end that are for validation; a tenth where it does not say
 
 
 def _load_synthetic(argument: str) -> bytes:
@@ -60,6 +62,15 @@ def _load_path(argument: str) -> bytes:
         raise ConfigError(f"data file '{argument}' cannot be read: {error.strerror}") from None
 
 
+def _load_enwik8(argument: str) -> bytes:
+    data = _load_path(argument)
+    if len(data) != _ENWIK8_BYTES:
+        raise ConfigError(
+            f"data file '{argument}' has {len(data)} bytes; enwik8 has {_ENWIK8_BYTES}: use path:{argument}"
+        )
+    return data[: _ENWIK8_BYTES - _ENWIK8_PART]
+
+
 DATA_SOURCES: Table[DataSource] = Table(
     "data source",
     [
@@ -70,7 +81,14 @@ DATA_SOURCES: Table[DataSource] = Table(
             _load_synthetic,
         ),
         DataSource("pydoc", "The English that every CPython carries (differs by version).", "CPython", _load_pydoc),
-        DataSource("path", "Any text or binary file, e.g. path:enwik8.", "", _load_path),
+        DataSource("path", "Any text or binary file, e.g. path:book.txt.", "", _load_path),
+        DataSource(
+            "enwik8",
+            "The first 10^8 bytes of Wikipedia, enwik8:FILE: 90 million are for training, 5 for validation.",
+            "Hutter 2006",
+            _load_enwik8,
+            _ENWIK8_PART,
+        ),
     ],
 )
 
@@ -82,6 +100,7 @@ class LanguageTask:
     data: bytes
     batch_size: int
     seq_len: int
+    kept: int | None = None  # bytes at the end that are for validation, where they are not a tenth
 
     @cached_property
     def training(self) -> NDArray[np.uint8]:
@@ -152,7 +171,8 @@ class LanguageTask:
 
     @property
     def _split(self) -> int:
-        return len(self.data) - int(len(self.data) * VALIDATION_SHARE)
+        kept = int(len(self.data) * VALIDATION_SHARE) if self.kept is None else self.kept
+        return len(self.data) - kept
 
     @cached_property
     def _log_unigram(self) -> NDArray[np.float64]:
@@ -168,7 +188,7 @@ class LanguageTask:
 def load_language(data: str, batch_size: int, seq_len: int) -> LanguageTask:
     """The task on the bytes of `data` (NAME[:argument]); a `ConfigError` if they do not suffice."""
     name, _, argument = data.partition(":")
-    task = LanguageTask(DATA_SOURCES[name].load(argument), batch_size, seq_len)
+    task = LanguageTask(DATA_SOURCES[name].load(argument), batch_size, seq_len, DATA_SOURCES[name].kept)
     shortest = min(len(task.training), len(task.validation))
     if shortest < seq_len + 1:
         needed = math.ceil((seq_len + 1) / VALIDATION_SHARE)

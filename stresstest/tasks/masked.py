@@ -94,4 +94,5 @@ def _signed(value: int) -> int:
 @lru_cache(maxsize=4)
 def load_masked(data: str, batch_size: int, seq_len: int) -> MaskedTask:
     """The task on the bytes of `data`; a `ConfigError` if they do not suffice."""
-    return MaskedTask(load_language(data, batch_size, seq_len).data, batch_size, seq_len)
+    task = load_language(data, batch_size, seq_len)
+    return MaskedTask(task.data, batch_size, seq_len, task.kept)

@@ -252,7 +252,7 @@ def test_a_norm_function_is_its_formula(tiny: ModelSpec, norm: str) -> None:
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
-@pytest.mark.parametrize("name", [*VARIANTS, "normformer:res_scale=true"])
+@pytest.mark.parametrize("name", [*OF_TRANSFORMERS, "normformer:res_scale=true"])
 def test_a_variant_computes_its_papers_equation(tiny: ModelSpec, name: str, qk_norm: bool) -> None:
     model = build(tiny, name, depth=4, qk_norm=qk_norm)
     ours = parameters(model, rows(model, 1, jitter=0.2))

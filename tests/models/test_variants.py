@@ -176,7 +176,7 @@ def test_normformer_scales_the_feed_forward_residual_on_demand_only() -> None:
     assert not wiring("normformer", sublayer="attention", res_scale=True).learned_skip
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, "normformer:res_scale=true"])
+@pytest.mark.parametrize("name", [*OF_TRANSFORMERS, "normformer:res_scale=true"])
 @pytest.mark.parametrize(("depth", "width", "heads"), [(1, 8, 1), (2, 16, 2), (5, 24, 6)])
 def test_a_variant_has_exactly_its_papers_parameters(name: str, depth: int, width: int, heads: int) -> None:
     spec = ModelSpec(depth=depth, width=width, heads=heads)

@@ -198,3 +198,24 @@ def test_an_unknown_source_is_answered_with_the_nearest() -> None:
 def test_synthetic_takes_nothing_behind_a_colon() -> None:
     with pytest.raises(ConfigError, match="synthetic takes nothing behind a colon"):
         load_language("synthetic:2", 4, 12)
+
+
+def test_enwik8_has_its_own_split_and_another_file_is_none(tmp_path: Path) -> None:
+    """Ninety million for training and the next five for validation, as everybody has them; the rest is not read."""
+    file = tmp_path / "enwik8"
+    with file.open("wb") as out:
+        out.truncate(100_000_000)
+        out.write(b"ab")
+        out.seek(90_000_000)
+        out.write(b"xy")
+        out.seek(95_000_000)
+        out.write(b"zz")
+    task = load_language(f"enwik8:{file}", 1, 8)
+    assert (len(task.training), len(task.validation)) == (90_000_000, 5_000_000)
+    assert bytes(task.training[:2]) == b"ab"
+    assert bytes(task.validation[:2]) == b"xy"
+    assert ord("z") not in task.validation[-8:]
+    load_language.cache_clear()
+    file.write_bytes(b"text" * 1000)
+    with pytest.raises(ConfigError, match="has 4000 bytes; enwik8 has 100000000: use path:"):
+        load_language(f"enwik8:{file}", 1, 8)
