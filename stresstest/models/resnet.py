@@ -35,6 +35,7 @@ _BN_EPS = 1e-5
 _KEPT = 6  # tensors of a block's size that its backward pass needs, about
 
 One = dict[tuple[str, int], Tensor]  # the parameters of one replica, without the replica axis
+Of = Callable[[One, Tensor], Tensor]
 
 
 class ResNet:
@@ -187,9 +188,16 @@ def _he(channels_out: int, gain: float = 1.0) -> Init:
     return Init(std=gain * math.sqrt(2.0 / (9 * channels_out)))
 
 
-def _replicas(f: Callable[[One, Tensor], Tensor], parameters: Parameters, x: Tensor) -> Tensor:
-    """f(parameters, x) of each replica: one by one, so that each is as if alone; on a GPU all in one operation."""
-    if x.device.type == "cuda":
-        return torch.vmap(f, randomness="error")(parameters, x)
+def one_by_one(f: Of, parameters: Parameters, x: Tensor) -> Tensor:
+    """f(parameters, x) of each replica, [R, ...], as if each were alone."""
     views = {key: tensor.unbind(0) for key, tensor in parameters.items()}
     return torch.stack([f({key: each[r] for key, each in views.items()}, x[r]) for r in range(len(x))])
+
+
+def all_at_once(f: Of, parameters: Parameters, x: Tensor) -> Tensor:
+    """The same in operations over all replicas."""
+    return torch.vmap(f, randomness="error")(parameters, x)
+
+
+def _replicas(f: Of, parameters: Parameters, x: Tensor) -> Tensor:
+    return (all_at_once if x.device.type == "cuda" else one_by_one)(f, parameters, x)

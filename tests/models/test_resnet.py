@@ -11,6 +11,7 @@ from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range import plan
 from stresstest.model_specs import ModelSpec
+from stresstest.models import resnet
 from stresstest.models.layout import Parameters
 from stresstest.models.resnet import ResNet
 from stresstest.optimizers import OPTIMIZERS
@@ -114,6 +115,24 @@ def test_a_replica_trains_as_if_alone(variant: str) -> None:
             population.step(batches.batch(seeds, step), torch.full((len(seeds),), 0.05))
         ends.append(population.theta_RP[seeds.index(3)].clone())
     assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_all_replicas_at_once_are_as_one_by_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU runs, gradients too, in float64 on the CPU."""
+    model = model_of(variant)
+    theta_RP = torch.stack([model.initial_row(seed) for seed in (0, 1, 2)])
+    theta_RP += 0.1 * torch.randn(theta_RP.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    inputs = torch.randn(3, 4, 3072, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    targets = torch.arange(12).view(3, 4) % 10
+    found = []
+    for how in (resnet.one_by_one, resnet.all_at_once):
+        monkeypatch.setattr(resnet, "_replicas", how)
+        leaves = model.layout.leaves(theta_RP)
+        loss_R = model.loss(leaves, inputs, targets)
+        found.append([loss_R.detach(), *torch.autograd.grad(loss_R.sum(), list(leaves.values()))])
+    for alone, together in zip(*found, strict=True):
+        torch.testing.assert_close(alone, together, rtol=1e-9, atol=1e-9)
 
 
 def test_a_depth_that_its_stages_cannot_share_is_one_line() -> None:
