@@ -19,8 +19,9 @@ from stresstest.errors import ExitCode, StresstestError
 from stresstest.given import line_request, project_defaults, scenario_requests
 from stresstest.options import ALL_FIELDS, option_groups, run_options
 from stresstest.running import run_experiment, run_scenario
-from stresstest.scenario import PAPERS, Scenario, find_scenario, load_scenario, shipped_scenarios
+from stresstest.scenario import Scenario, load_scenario
 from stresstest.schema import scenario_schema
+from stresstest.shipped import PAPERS, find_scenario, shipped_scenarios
 from stresstest.specs import SPECS
 
 _FIELDS = {command: spec.model_fields for command, spec in SPECS.items()} | {"run": ALL_FIELDS}
@@ -177,8 +178,8 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
     Another profile than a file's first need not fit this machine: its parameters, memory, FLOPs and GPU hours are
     estimated.
     """
-    from stresstest.checking import estimate_words
-    from stresstest.checking import validate as validate_scenario
+    from stresstest.validating import estimate_words
+    from stresstest.validating import validate as validate_scenario
 
     for file in files:
         loaded = load_scenario(find_scenario(file), profile)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from stresstest.given import scenario_requests
-from stresstest.scenario import find_scenario, load_scenario
+from stresstest.scenario import load_scenario
+from stresstest.shipped import find_scenario
 from stresstest.specs import PROFILES
 
 if TYPE_CHECKING:

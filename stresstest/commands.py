@@ -19,8 +19,8 @@ from stresstest.optimizers import OPTIMIZERS
 from stresstest.reports.output import console, parse_output
 from stresstest.reports.terminal import show_result
 from stresstest.results import load_result
-from stresstest.scenario import shipped_scenarios
 from stresstest.schedules import DECAYS, WARMUPS
+from stresstest.shipped import shipped_scenarios
 from stresstest.tables import Table, did_you_mean
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stresstest.checking import check_claims
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.claiming import judge
 from stresstest.reports.claims import Chapter, markdown_claims, print_claims
@@ -16,6 +15,7 @@ from stresstest.reports.output import console
 from stresstest.results import Result
 from stresstest.running import Request, exit_code, plan_scenario, print_plan, train_experiment
 from stresstest.scenario import Scenario
+from stresstest.validating import check_claims
 
 DEFAULT_FOLDER = ".stresstest/papers"
 

@@ -15,7 +15,8 @@ from stresstest.cli import run
 from stresstest.errors import ConfigError
 from stresstest.gate.claiming import check_claim, judge
 from stresstest.results import Bracket, Result, SummaryRow, TrendRow, summarise
-from stresstest.scenario import PAPERS, find_scenario, load_scenario, shipped_scenarios
+from stresstest.scenario import load_scenario
+from stresstest.shipped import PAPERS, find_scenario, shipped_scenarios
 from stresstest.specs import SPECS, resolve
 
 SWEEP = resolve(SPECS["depth-sweep"], "quick", {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"})

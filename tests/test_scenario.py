@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from stresstest.cli import run
 from stresstest.errors import ConfigError
-from stresstest.scenario import SHIPPED, load_scenario, shipped_scenarios
+from stresstest.scenario import load_scenario
 from stresstest.schema import scenario_schema
+from stresstest.shipped import SHIPPED, shipped_scenarios
 from stresstest.specs import SPECS
 
 PLACED = re.compile(r"\S+\.yaml:[1-9]\d*:[1-9]\d*: \S.*")

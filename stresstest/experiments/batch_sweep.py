@@ -20,9 +20,9 @@ from stresstest.experiments.summary import Reduced, exponent
 from stresstest.experiments.warmup import of_run
 from stresstest.experiments.warmup_map import Arm, grid_lrs, max_stable_lr
 from stresstest.findings.batch_sweep import batch_findings
+from stresstest.grid_specs import BatchSweepSpec
 from stresstest.results import Bracket, Cell, SummaryRow, TrendRow, count, summarise
 from stresstest.schedules import DECAYS, schedule
-from stresstest.specs import BatchSweepSpec
 from stresstest.tasks import load_task
 
 _WHICH = frozenset("depth optimizer start_lr end_lr num_lrs batch_size batch_sizes lr_scaling warmup_share".split())

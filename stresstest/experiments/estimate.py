@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from stresstest.engine.memory import Need
 from stresstest.experiments.plan import make_model, need_of
 from stresstest.experiments.warmup_map import map_points
+from stresstest.grid_specs import BatchSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
 from stresstest.model_specs import TrainingSpec
 from stresstest.models.resnet import STAGES
-from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
+from stresstest.specs import BoundarySpec, DepthSweepSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL
 

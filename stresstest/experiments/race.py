@@ -20,9 +20,9 @@ from stresstest.experiments.summary import Reduced
 from stresstest.experiments.warmup import of_run
 from stresstest.experiments.warmup_map import Arm, grid_lrs, max_stable_lr, point
 from stresstest.findings.race import race_findings
+from stresstest.grid_specs import RaceSpec
 from stresstest.results import Bracket, Cell, MetricSummary, SummaryRow, count, summarise
 from stresstest.schedules import DECAYS, schedule
-from stresstest.specs import RaceSpec
 
 _WHICH = frozenset({"depth", "optimizer", "start_lr", "end_lr", "num_lrs", "warmup_steps", "target_loss"})
 _PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from stresstest.errors import ConfigError, StorageError
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup_map import notes, objective, point, untrained
+from stresstest.grid_specs import WarmupSpec
 from stresstest.results import Cell
 from stresstest.runs.identity import cell_key
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
-from stresstest.specs import WarmupSpec
 
 if TYPE_CHECKING:
     import optuna

@@ -19,10 +19,10 @@ from stresstest.experiments.summary import Reduced
 from stresstest.experiments.warmup_best import search_rows
 from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
 from stresstest.findings.warmup import warmup_findings
+from stresstest.grid_specs import WarmupSpec
 from stresstest.metrics import METRICS
 from stresstest.results import Bracket, Cell, finite
 from stresstest.schedules import DECAYS, WARMUPS, schedule
-from stresstest.specs import WarmupSpec
 
 # What decides which settings are trained, and not what becomes of one.
 _WHICH = frozenset(

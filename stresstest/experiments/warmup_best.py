@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from stresstest.experiments.study import add_trial, params_of, quiet
 from stresstest.experiments.warmup_map import map_points, notes, objective, untrained
+from stresstest.grid_specs import WarmupSpec
 from stresstest.results import Bracket, Cell, SearchRow, summarise
-from stresstest.specs import WarmupSpec
 
 _ENOUGH = 10  # trials for an importance
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stresstest.experiments.sensitivity import gain_per_doubling, sensitivity, variance_shares
+from stresstest.grid_specs import LrGridSpec, WarmupSpec
 from stresstest.results import (
     TRAINED,
     Bracket,
@@ -22,7 +23,6 @@ from stresstest.results import (
     count,
     summarise,
 )
-from stresstest.specs import LrGridSpec, WarmupSpec
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 from stresstest.gate.statistics import MOST_SEEDS
+from stresstest.grid_specs import BatchSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
 from stresstest.metrics import METRICS
 from stresstest.model_specs import TrainingSpec, is_own
-from stresstest.specs import BatchSweepSpec, BoundarySpec, DepthSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
+from stresstest.specs import BoundarySpec, DepthSweepSpec
 from stresstest.tables import did_you_mean
 from stresstest.thresholds import Threshold, octaves
 

@@ -16,12 +16,13 @@ from stresstest.experiments.batch_sweep import plan, reduce, scaling_batch
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import make_model
 from stresstest.experiments.warmup_map import Arm
+from stresstest.grid_specs import BatchSweepSpec
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
 from stresstest.schedules import schedule
-from stresstest.specs import BatchSweepSpec, resolve
+from stresstest.specs import resolve
 from stresstest.tasks import load_task
 
 TINY: dict[str, Any] = {

@@ -15,10 +15,11 @@ from stresstest.engine.divergence import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import run
 from stresstest.experiments.race import plan, progress, reduce, speedups, steps_to
+from stresstest.grid_specs import RaceSpec
 from stresstest.results import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import RaceSpec, resolve
+from stresstest.specs import resolve
 
 TINY: dict[str, Any] = {
     "variant": "post-ln,pre-ln",

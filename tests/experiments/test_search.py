@@ -22,10 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup import plan, reduce
+from stresstest.grid_specs import WarmupSpec
 from stresstest.results import Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import WarmupSpec, resolve
+from stresstest.specs import resolve
 
 TINY: dict[str, Any] = {
     "variant": "post-ln",

@@ -15,10 +15,11 @@ from stresstest.experiments.lr_range import plan as plan_lr_range
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup import cap, measure_warmup, plan, reduce
 from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
+from stresstest.grid_specs import WarmupSpec
 from stresstest.results import Bracket, Cell, Finding, SummaryRow, TrendRow
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, WarmupSpec, resolve
+from stresstest.specs import LrRangeSpec, resolve
 
 TINY: dict[str, Any] = {
     "depth": 2,

@@ -1,0 +1,218 @@
+"""Settings of the experiments that train schedules over a grid of peak learning rates: warmup, race, batch-sweep."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stresstest.choices import split_choices
+from stresstest.model_specs import OneDepthSpec, TrainingSpec, kind_of
+
+
+class LrGridSpec(TrainingSpec, OneDepthSpec):
+    """Optimizers, and a grid of peak learning rates at each of which a schedule is trained."""
+
+    optimizer: tuple[str, ...] = Field(("adam",), min_length=1, description="Optimizers, NAME[:key=value,...].")
+    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate.")
+    end_lr: float = Field(8e-3, gt=0, description="Largest peak learning rate.")
+    num_lrs: int = Field(4, ge=1, le=100, description="Peak learning rates, by equal factors.")
+    decay: str = Field(
+        "constant", description="After the warm-up: constant, inverse-sqrt, linear, cosine, polynomial[:key=value,...]."
+    )
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """All optimizers."""
+        return self.optimizer
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and optimizers."""
+        return self.model_copy(update={"variant": variants, "optimizer": optimizers})
+
+    @field_validator("optimizer", "warmup", mode="before", check_fields=False)
+    @classmethod
+    def _parse_choices(cls, value: Any) -> Any:
+        return split_choices(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _lrs_are_a_range(self) -> Self:
+        if self.start_lr > self.end_lr or (self.start_lr == self.end_lr) != (self.num_lrs == 1):
+            raise ValueError(
+                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is no range of {self.num_lrs} learning rates; "
+                "it must rise, or be one value with num_lrs 1"
+            )
+        return self
+
+
+class RaceSpec(LrGridSpec):
+    """Everything that decides the result of `stresstest race`."""
+
+    variant: tuple[str, ...] = Field(
+        ("post-ln", "pre-ln", "normformer", "rezero"),
+        min_length=1,
+        description="Norm variants, NAME[:key=value,...]; 'all' for every one. The first is the reference.",
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    train_steps: int = Field(400, ge=20, description="Steps of training, the warm-up among them.")
+    target_loss: float | None = Field(
+        None, gt=0, description="Training loss that is raced for (off: what the reference has at its end)."
+    )
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_steps >= self.train_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of train_steps {self.train_steps}")
+        return self
+
+
+FEWEST_STEPS = 10  # of the largest batch
+
+
+class BatchSweepSpec(LrGridSpec):
+    """Everything that decides the result of `stresstest batch-sweep`."""
+
+    variant: tuple[str, ...] = Field(
+        ("pre-ln",), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
+    )
+    optimizer: tuple[str, ...] = Field(("adamw", "lamb"), min_length=1, description="Optimizers, NAME[:key=value,...].")
+    batch_sizes: tuple[int, ...] = Field(
+        (32, 128, 512, 2048), min_length=1, description="Sequences or images a step, e.g. 32,128,512,2048."
+    )
+    tokens: int = Field(
+        500_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
+    )
+    start_lr: float = Field(2e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
+    end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate, of the first batch size.")
+    num_lrs: int = Field(6, ge=1, le=100, description=str(LrGridSpec.model_fields["num_lrs"].description))
+    seq_len: int = Field(16, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
+    depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
+    lr_scaling: Literal["sqrt", "linear", "none"] = Field(
+        "sqrt",
+        description="How the grid, which is that of the first batch size, grows with the batch: sqrt, linear, none.",
+    )
+    warmup_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of warm-up in the steps of the largest batch; the others have as many steps (linear-epoch "
+        "warm-up).",
+    )
+    decay: str = Field("linear", description=str(LrGridSpec.model_fields["decay"].description))
+
+    @field_validator("batch_sizes", mode="before")
+    @classmethod
+    def _parse_sizes(cls, value: Any) -> Any:
+        try:
+            return tuple(int(part) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("give whole numbers, e.g. 32,128,512,2048") from None
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _parse_tokens(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        unit = {"k": 10**3, "M": 10**6, "G": 10**9}.get(value[-1:], 1)
+        try:
+            return int(float(value if unit == 1 else value[:-1]) * unit)
+        except (ValueError, OverflowError):
+            raise ValueError("is no number of tokens; give e.g. 500k or 2M") from None
+
+    @property
+    def tokens_an_example(self) -> int:
+        """What an example counts."""
+        return 1 if self.task == "images" else self.seq_len
+
+    def steps(self, batch_size: int) -> int:
+        """Steps of the budget at a batch size."""
+        return self.tokens // (batch_size * self.tokens_an_example)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Of every batch size."""
+        return round(self.warmup_share * self.steps(max(self.batch_sizes)))
+
+    def scale(self, batch_size: int) -> float:
+        """How much larger a batch's learning rates are than those of the first batch size."""
+        power = {"sqrt": 0.5, "linear": 1.0, "none": 0.0}[self.lr_scaling]
+        return float((batch_size / self.batch_sizes[0]) ** power)
+
+    @model_validator(mode="after")
+    def _sizes_fit_the_budget(self) -> Self:
+        if min(self.batch_sizes) < 1 or any(a >= b for a, b in pairwise(self.batch_sizes)):
+            raise ValueError("batch_sizes are positive whole numbers and increase, e.g. 32,128,512,2048")
+        default = type(self).model_fields["batch_size"].default
+        if self.batch_size not in (default, kind_of(self.model).defaults.get("batch_size"), self.batch_sizes[-1]):
+            raise ValueError("batch_size is what is swept; give batch_sizes")
+        if self.steps(self.batch_sizes[-1]) < FEWEST_STEPS:
+            raise ValueError(
+                f"tokens {self.tokens} are {self.steps(self.batch_sizes[-1])} steps of batch size "
+                f"{self.batch_sizes[-1]}; give at least {FEWEST_STEPS * self.batch_sizes[-1] * self.tokens_an_example}"
+            )
+        return self
+
+
+class WarmupSpec(LrGridSpec):
+    """Everything that decides the result of `stresstest warmup`."""
+
+    variant: tuple[str, ...] = Field(
+        ("post-ln", "pre-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
+    )
+    optimizer: tuple[str, ...] = Field(
+        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; several are searched over."
+    )
+    warmup: tuple[str, ...] = Field(
+        ("linear",),
+        min_length=1,
+        description="Shapes of the warm-up: linear, exponential, cosine, inverse-sqrt; several are searched over.",
+    )
+    warmup_steps: tuple[int, ...] = Field(
+        (0, 12, 25, 50, 100),
+        min_length=1,
+        description="Steps of warm-up of the map, e.g. 0,12,25,50,100; the search goes from the first to the last.",
+    )
+    start_lr: float = Field(5e-4, gt=0, description="Smallest peak learning rate.")
+    end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate.")
+    num_lrs: int = Field(8, ge=1, le=100, description="Peak learning rates of the map, by equal factors.")
+    train_steps: int = Field(200, ge=20, description="Steps of training, the warm-up among them.")
+    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
+    trials: int = Field(
+        10, ge=0, description="Trials of the search for the best setting, in all, of each variant; 0 for none."
+    )
+    trials_at_once: int = Field(5, ge=1, description="Trials that are asked for and trained together.")
+    sampler: Literal["auto", "tpe", "gp", "random"] = Field(
+        "auto", description="Optuna's sampler: tpe, gp, random, or auto: gp where scipy is installed, else tpe."
+    )
+    search_seed: int = Field(0, ge=0, lt=1 << 32, description="Seed of the sampler.")
+
+    @field_validator("warmup_steps", mode="before")
+    @classmethod
+    def _parse_steps(cls, value: Any) -> Any:
+        try:
+            return tuple(int(part) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("give whole numbers, e.g. 0,12,25,50,100") from None
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _steps_increase(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if min(steps) < 0 or any(a >= b for a, b in pairwise(steps)):
+            raise ValueError("steps of warm-up are not negative and increase, e.g. 0,12,25,50,100")
+        if 1 in steps:
+            raise ValueError("1 step of warm-up is none: the first step has the peak LR; write 0")
+        return steps
+
+    @model_validator(mode="after")
+    def _ranges_are_some(self) -> Self:
+        if self.warmup_steps[-1] >= self.train_steps:
+            raise ValueError(
+                f"a warm-up of {self.warmup_steps[-1]} steps leaves nothing of train_steps {self.train_steps}; "
+                "use a shorter one, or more steps"
+            )
+        if not self.map and not self.trials:
+            raise ValueError("neither a map nor trials are asked for; use --map, or --trials 20")
+        if self.trials and (self.start_lr == self.end_lr or len(self.warmup_steps) == 1):
+            raise ValueError("a search needs a range of warm-ups and of learning rates; use trials 0 for the map alone")
+        return self
