@@ -123,7 +123,7 @@ def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurem
     }
     if run.signals:
         trained = run.signals[max(run.signals)].metrics()
-        metrics |= {"grad_last_trained": trained["grad_last"]} if "grad_last" in trained else {}
+        metrics |= {f"{name}_trained": trained[name] for name in ("grad_last", "grad_mismatch") if name in trained}
     for step, signal in run.signals.items():
         curves |= {f"signal_{step}_{name}": curve for name, curve in signal.curves.items()}
     return Measurement(

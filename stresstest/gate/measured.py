@@ -54,7 +54,7 @@ def metrics_of(spec: TrainingSpec) -> dict[str, float]:
     if isinstance(spec, DepthSweepSpec):
         found |= {} if is_own(spec.model) else {"parameters": 0.0}
         found |= {} if is_own(spec.model) or spec.model == "resnet" else dict.fromkeys(_SIGNAL, 0.0)
-        found |= {"grad_last_trained": 0.0} if spec.probe_steps else {}
+        found |= dict.fromkeys(("grad_last_trained", "grad_mismatch_trained"), 0.0) if spec.probe_steps else {}
         found |= {"encoder_grad_ratio": 0.0} if spec.model == "encoder-decoder" else {}
         if spec.init_only:
             return found | dict.fromkeys(_OVER_DEPTH[1:], 0.0)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stresstest.gate.claiming import Judged
-from stresstest.reports.words import WIDE, paragraph
+from stresstest.reports.words import paragraph
 
 _STYLES = {"seen": "green", "not seen": "red", "undecided": "yellow"}
 LEGEND = (
@@ -31,19 +30,19 @@ class Chapter:
 
 
 def print_claims(chapters: Sequence[Chapter], console: Console) -> None:
-    """Print the table, a section a scenario, and why what was not seen was not."""
-    wide = console.width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
-    for header in ("claim", "verdict", "figure", "published"):
-        table.add_column(header, overflow="fold", no_wrap=header == "verdict", ratio=None)
-    for number, chapter in enumerate(chapters):
-        if number:
-            table.add_section()
-        table.add_row(Text(f"{chapter.paper} ({chapter.name}, {_minutes(chapter.seconds)})", style="bold"))
+    """Print a table a scenario, all of one layout, and why what was not seen was not."""
+    widths = _widths(console.width)
+    for chapter in chapters:
+        title = f"{chapter.paper}: {chapter.name}"
+        console.print(Text.assemble((title, "bold"), (f"  {_minutes(chapter.seconds)}", "dim")))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=chapter is chapters[0])
+        for header, width in zip(("claim", "verdict", "figure", "published"), widths, strict=True):
+            table.add_column(header, overflow="fold", width=width, header_style="dim")
         for one in chapter.judged:
             verdict = Text(one.verdict, style=_STYLES[one.verdict])
             table.add_row(Text(one.claim.says), verdict, Text(one.figure), Text(one.claim.published or "-"))
-    console.print(table)
+        console.print(table)
+        console.print()
     paragraph(console, LEGEND, style="dim")
     console.print()
     for reason in reasons(chapters):
@@ -51,6 +50,13 @@ def print_claims(chapters: Sequence[Chapter], console: Console) -> None:
     every = [one.verdict for chapter in chapters for one in chapter.judged]
     counts = ", ".join(f"{every.count(word)} {word}" for word in _STYLES if word in every)
     console.print(f"\n{len(every)} claims: {counts}", markup=False)
+
+
+def _widths(columns: int) -> tuple[int, int, int, int]:
+    """Of the claim, the verdict, the figure and the published figure."""
+    room = min(columns, 120) - len("undecided") - 4
+    claim, figure = round(0.42 * room), round(0.3 * room)
+    return claim, len("undecided"), figure, room - claim - figure
 
 
 def markdown_claims(chapters: Sequence[Chapter]) -> str:
