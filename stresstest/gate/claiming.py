@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -80,7 +81,7 @@ def judge(claim: Claim, results: Mapping[str, Result]) -> Judged:
     if len(values) >= FEWEST_SEEDS:
         ends = {holds(low, claim.limit), holds(high, claim.limit)}
         verdict = "undecided" if len(ends) == 2 else "seen" if ends == {True} else "not seen"
-    middle = Bracket(low=_known(lows[len(lows) // 2]), high=_known(highs[len(highs) // 2]))
+    middle = Bracket(low=_known(_middle_of(lows)), high=_known(_middle_of(highs)))
     return Judged(claim, verdict, middle, _known(low), _known(high), len(values))
 
 
@@ -154,6 +155,12 @@ def _over(a: float, b: float | None) -> float | None:
 
 def _some(low: float | None, high: float | None) -> Bracket | None:
     return None if low is None and high is None else Bracket(low=low, high=high)
+
+
+def _middle_of(ordered: Sequence[float]) -> float:
+    """The median; between two numbers of which one is infinite, the upper."""
+    low, high = statistics.median_low(ordered), statistics.median_high(ordered)
+    return (low + high) / 2 if math.isfinite(low + high) else high
 
 
 def _known(value: float) -> float | None:
