@@ -20,9 +20,15 @@ def _scaling(trends: Sequence[TrendRow], spec: Mapping[str, Any]) -> Iterator[Fi
         limit, power = trend.metrics.get("scaling_batch"), trend.metrics.get("batch_lr_exponent")
         if limit is None:
             continue
-        where = "up to the largest batch" if limit.median.high is None else f"up to batch {bracket(limit.median)}"
-        grows = "" if power is None else f"; its max_stable_lr grows as batch^{middle(power)} ({interval(power)})"
-        text = f"{name} scales {where} (seeds: {interval(limit)}): no batch up to there gives away a tenth{grows}."
+        grows = "" if power is None else f" Its max_stable_lr grows as batch^{middle(power)} ({interval(power)})."
+        if limit.median.high is None:
+            text = f"{name} scales up to the largest batch, {bracket(limit.median)[2:]} ({interval(limit)} over seeds)."
+        else:
+            text = (
+                f"{name} scales up to batch {bracket(limit.median)} ({interval(limit)} over seeds): a larger one gives away "
+                "more than a tenth of what the smallest learns."
+            )
+        text += grows
         yield Finding(kind="scaling", subject=name, text=text)
 
 
