@@ -24,10 +24,8 @@ def _scaling(trends: Sequence[TrendRow], spec: Mapping[str, Any]) -> Iterator[Fi
         if limit.median.high is None:
             text = f"{name} scales up to the largest batch, {bracket(limit.median)[2:]} ({interval(limit)} over seeds)."
         else:
-            text = (
-                f"{name} scales up to batch {bracket(limit.median)} ({interval(limit)} over seeds): a larger one gives away "
-                "more than a tenth of what the smallest learns."
-            )
+            far = f"{name} scales up to batch {bracket(limit.median)} ({interval(limit)} over seeds)"
+            text = f"{far}: a larger one gives away more than a tenth of what the smallest learns."
         text += grows
         yield Finding(kind="scaling", subject=name, text=text)
 

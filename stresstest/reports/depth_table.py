@@ -104,6 +104,11 @@ def legend(result: Result) -> str:
             "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block "
             "over last. Stream growth: its RMS after the last block over that before the first."
         )
+    if "encoder_grad_ratio" in metrics:
+        sentences.append(
+            f"The columns are about the decoder; blocks count through both stacks, the encoder's first, so that depth "
+            f"{spec['depths'][-1]} has {2 * spec['depths'][-1]} in a curve."
+        )
     if spec["init_only"]:
         sentences.append(
             "Similarity: mean cosine between "
