@@ -134,6 +134,15 @@ def test_eight_seeds_bound_the_median_and_not_the_range() -> None:
     assert (found.verdict, found.low) == ("seen", 1.0)
 
 
+def test_a_bracket_counts_as_the_last_that_was_good() -> None:
+    """A depth between 100, which trained, and 10,000, which did not, is no 10,000."""
+    trend = TrendRow(variant="pre-ln", optimizer="adam", metrics={})
+    values = dict.fromkeys(range(3), Bracket(low=100.0, high=10_000.0))
+    trend = trend.model_copy(update={"metrics": {"max_trainable_depth": summarise("max_trainable_depth", values)}})
+    asked = claim("a.max_trainable_depth{variant=pre-ln} >= 10000")
+    assert judge(asked, result(trends=(trend,))).verdict == "not seen"
+
+
 LR = "a.max_stable_lr{variant=%s,depth=2}"
 
 

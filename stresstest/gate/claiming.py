@@ -88,7 +88,7 @@ def judge(claim: Claim, results: Mapping[str, Result]) -> Judged:
 def _values(claim: Claim, results: Mapping[str, Result]) -> dict[str, Bracket | None]:
     left = _per_seed(claim.left, results)
     if claim.right is None:
-        return dict(left)
+        return {seed: _last_good(value) for seed, value in left.items()}
     right = _per_seed(claim.right, results)
     combine = _quotient if claim.how == "/" else _difference
     return {seed: combine(left[seed], right[seed]) for seed in left if seed in right}
@@ -127,6 +127,11 @@ def _spelled(key: str, value: str) -> str:
         return parse_choice(value, tables[key]).label if key in tables else value
     except ConfigError:
         return value  # of the user's own model
+
+
+def _last_good(value: Bracket) -> Bracket:
+    """Of a bracket its lower side, the last that was good, as everywhere; what is open stays open."""
+    return value if value.low is None or value.high is None else Bracket.exactly(value.low)
 
 
 def _difference(a: Bracket, b: Bracket) -> Bracket | None:
