@@ -83,8 +83,8 @@ class BatchSweepSpec(LrGridSpec):
     tokens: int = Field(
         500_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
     )
-    start_lr: float = Field(2e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
-    end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate, of the first batch size.")
+    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
+    end_lr: float = Field(0.032, gt=0, description="Largest peak learning rate, of the first batch size.")
     num_lrs: int = Field(6, ge=1, le=100, description=str(LrGridSpec.model_fields["num_lrs"].description))
     seq_len: int = Field(16, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))

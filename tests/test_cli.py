@@ -130,7 +130,8 @@ BAD = [
     (["--data", "path:empty.txt"], ["'path:empty.txt' has 0 bytes", "at least 90"]),
     (["--data", "path:short.txt"], ["'path:short.txt' has 80 bytes", "sequences of 8", "at least 90"]),
     (["--data", "path:."], ["'.'", "--data path:FILE"]),
-    (["--data", "enwik8"], ["unknown data source 'enwik8'", "synthetic, pydoc, path"]),
+    (["--data", "enwiki"], ["unknown data source 'enwiki'", "did you mean 'enwik8'"]),
+    (["--data", "enwik8"], ["'' does not exist", "--data enwik8:FILE"]),
     (["--width", "10", "--heads", "4"], ["width 10 is not divisible by heads 4", "use heads"]),
     (["--start-lr", "10", "--end-lr", "10"], ["start_lr 10 is not below end_lr 10"]),
     (["--start-lr", "0"], ["start_lr 0 cannot grow exponentially", "linear"]),
@@ -371,7 +372,7 @@ def test_list_names_every_entry_and_nothing_else(kind: str | None, capsys: Captu
         ("rezero", ["variants", "Bachlechner", "option: rezero:alpha=0"]),
         ("adam", ["optimizers", "Kingma", "adam:beta1=0.9", "adam:eps=1e-08"]),
         ("max_stable_lr", ["metrics", "constant LR"]),
-        ("path", ["enwik8"]),
+        ("path", ["path:book.txt"]),
     ],
 )
 def test_show_says_what_is_known_of_an_entry(name: str, said: list[str], capsys: Capture) -> None:

@@ -99,7 +99,7 @@ BAD = [
     (["--variant", "sub-ln"], ["variant sub-ln does not exist for model mlp", "it has plain, residual"]),
     (["--variant", "rezerro"], ["unknown variant 'rezerro'", "did you mean 'rezero'?"]),
     (["--depths", "10,100000000"], ["depth 100000000 of rezero needs about", "GiB", "are free", "use fewer blocks"]),
-    (["--model", "resnet"], ["'resnet'", "mlp"]),
+    (["--model", "mpl"], ["'mpl'", "mlp"]),
     (["--model", "encoder", "--task", "images"], ["task images does not fit model encoder"]),
     (["--heads", "2"], ["heads is no setting of model mlp"]),
     (["--data", "digits:3"], ["data 'digits:3'", "nothing behind a colon"]),

@@ -52,10 +52,10 @@ def _load_pydoc(argument: str) -> bytes:
     return "\n".join(topics[name] for name in sorted(topics)).encode()
 
 
-def _load_path(argument: str) -> bytes:
+def _load_path(argument: str, name: str = "path") -> bytes:
     path = Path(argument).expanduser()
     if not argument or not path.is_file():
-        raise ConfigError(f"data file '{argument}' does not exist; give --data path:FILE")
+        raise ConfigError(f"data file '{argument}' does not exist; give --data {name}:FILE")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -63,7 +63,7 @@ def _load_path(argument: str) -> bytes:
 
 
 def _load_enwik8(argument: str) -> bytes:
-    data = _load_path(argument)
+    data = _load_path(argument, "enwik8")
     if len(data) != _ENWIK8_BYTES:
         raise ConfigError(
             f"data file '{argument}' has {len(data)} bytes; enwik8 has {_ENWIK8_BYTES}: use path:{argument}"

@@ -138,6 +138,7 @@ def another(name: str) -> Any:
         "heads": 4,
         "end_lr": 5.0,
         "ffn_width": 9,
+        "vocab_size": 300,
     }
     if name in given:
         return given[name]
@@ -280,7 +281,7 @@ def test_an_option_is_trained_with_the_value_that_was_given(key: str, value: flo
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"variant": "pre-lm"}, "pre-ln"), ({"optimizer": "adan"}, "adam"), ({"data": "enwik8"}, "enwik8")],
+    [({"variant": "pre-lm"}, "pre-ln"), ({"optimizer": "adan"}, "adam"), ({"data": "enwiki"}, "enwik8")],
 )
 def test_a_plan_refuses_unknown_names(settings: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
