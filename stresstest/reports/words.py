@@ -58,7 +58,8 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         "images": f"{batch} images a step",
     }[spec["task"]]
     examples = examples if spec["task"] == "images" else f"{spec['heads']} heads, {examples}"
-    words = f"{spec['norm']}, {examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
+    norm = "" if "norm" in kind_of(spec["model"]).lacks else f"{spec['norm']}, "
+    words = f"{norm}{examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from stresstest.cli import run
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
@@ -145,3 +148,12 @@ def test_a_variant_that_it_lacks_is_one_line() -> None:
         plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "variant": "pre-ln"}))
     with pytest.raises(ConfigError, match="variant fixup does not exist for model decoder"):
         plan(resolve(LrRangeSpec, "quick", {"variant": "fixup"}))
+
+
+def test_a_report_names_no_norm_function_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its BatchNorms are the model's, whatever --norm is for the others."""
+    line = ["lr-range", "--model", "resnet", "--width", "2", "--seeds", "1", "--num-steps", "20", "--hold-steps", "20"]
+    assert run([*line, "--variant", "rezero", "--batch-size", "4", "-j", "1", "-q", "--run-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "4 images a step of synthetic" in said
+    assert "layer-norm" not in said
