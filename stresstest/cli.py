@@ -121,8 +121,7 @@ def warmup(context: click.RichContext, /, **options: Any) -> int:
 def race(context: click.RichContext, /, **options: Any) -> int:
     """Race to a target loss: steps, tokens and seconds of variants and optimizers, each at its best learning rate.
 
-    With no options: four norm variants at four peak LRs, three seeds, to the loss that Post-LN has at its end; about
-    6 minutes on 2 cores.
+    With no options: four norm variants at four peak LRs, three seeds, to the loss that Post-LN has at its end.
     """
     return run_experiment(line_request("race", context, options))
 
@@ -135,7 +134,7 @@ def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
     """Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?
 
     With no options: AdamW and LAMB at batch sizes 32 to 2,048, six peak LRs with sqrt scaling, three seeds, half a
-    million tokens a run; about 10 minutes on 2 cores.
+    million tokens a run.
     """
     return run_experiment(line_request("batch-sweep", context, options))
 
@@ -205,7 +204,7 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
     """Run the papers' experiments, scaled down, and say which of their claims were seen: one table.
 
-    With no names all of them, about 40 minutes on 2 cores; `stresstest list scenarios` has their names. The same
+    With no names all of them, about 35 minutes on 2 cores; `stresstest list scenarios` has their names. The same
     command goes on where it was interrupted.
     """
     from stresstest.papers import DEFAULT_FOLDER, Paper, run_papers

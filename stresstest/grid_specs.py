@@ -68,6 +68,7 @@ class RaceSpec(LrGridSpec):
 
 
 FEWEST_STEPS = 10  # of the largest batch
+LR_POWERS = {"sqrt": 0.5, "linear": 1.0, "none": 0.0}  # of the batch size, by the name of the scaling
 
 
 class BatchSweepSpec(LrGridSpec):
@@ -136,8 +137,7 @@ class BatchSweepSpec(LrGridSpec):
 
     def scale(self, batch_size: int) -> float:
         """How much larger a batch's learning rates are than those of the first batch size."""
-        power = {"sqrt": 0.5, "linear": 1.0, "none": 0.0}[self.lr_scaling]
-        return float((batch_size / self.batch_sizes[0]) ** power)
+        return float((batch_size / self.batch_sizes[0]) ** LR_POWERS[self.lr_scaling])
 
     @model_validator(mode="after")
     def _sizes_fit_the_budget(self) -> Self:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stresstest.errors import ConfigError, ExitCode
-from stresstest.gate.claiming import judge
 from stresstest.reports.claims import Chapter, markdown_claims, print_claims
-from stresstest.reports.output import console
+from stresstest.reports.output import console, parse_output, write_output
 from stresstest.results import Result
-from stresstest.running import Request, exit_code, plan_scenario, print_plan, train_experiment
+from stresstest.running import Request, chapter_of, exit_code, plan_scenario, print_plan, train_experiment
 from stresstest.scenario import Scenario
 from stresstest.validating import check_claims
 
@@ -58,14 +57,8 @@ def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as
     else:
         print_claims(chapters, console())
     for path in written:
-        path.write_text(markdown_claims(chapters))
+        write_output(path, markdown_claims(chapters))
     return exit_code(statuses)
-
-
-def chapter_of(name: str, scenario: Scenario, results: dict[str, Result]) -> Chapter:
-    """The claims of a scenario, judged."""
-    seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
-    return Chapter(name, scenario.paper, [judge(claim, results) for _, claim in scenario.claims], seconds)
 
 
 def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
@@ -89,7 +82,7 @@ def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
 
 
 def _markdown_path(text: str) -> Path:
-    path = Path(text.removeprefix("md:"))
-    if path.suffix.lower() not in (".md", ".markdown") or not path.parent.is_dir():
-        raise ConfigError(f"output '{text}' is no Markdown file in a folder that exists; give e.g. papers.md")
+    kind, path = parse_output(text)
+    if kind != "md":
+        raise ConfigError(f"output '{text}' is no Markdown; the table is written as such, e.g. papers.md")
     return path

@@ -128,11 +128,15 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
         stored = {name: json.loads(result.to_json()) for name, result in results.items()}
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
     elif scenario.claims and len(results) == len(experiments):
-        judged = [judge(claim, results) for _, claim in scenario.claims]
-        seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
         out.rule("claims", style="dim")
-        print_claims([Chapter(name, scenario.paper, judged, seconds)], out)
+        print_claims([chapter_of(name, scenario, results)], out)
     return code
+
+
+def chapter_of(name: str, scenario: Scenario, results: Mapping[str, Result]) -> Chapter:
+    """The claims of a scenario, judged."""
+    seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
+    return Chapter(name, scenario.paper, [judge(claim, results) for _, claim in scenario.claims], seconds)
 
 
 def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> list[Plan]:

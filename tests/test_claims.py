@@ -239,6 +239,10 @@ def test_run_prints_the_claims_too_and_takes_the_files_own_profile(
     assert "1,64" in capsys.readouterr().out
     assert run(["run", "small.yaml", "--profile", "quick"]) == 2
     assert "has no 'quick'" in capsys.readouterr().err
+    assert run(["validate", "papers/xiong-bert", "--profile", "ful"]) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert "profiles: has no 'ful'; did you mean 'full'?" in first
+    assert "1 error in" in last
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -52,12 +53,12 @@ def estimates(spec: TrainingSpec) -> list[Estimate]:
     runs, steps = _runs_and_steps(spec)
     size = max(spec.batch_sizes) if isinstance(spec, BatchSweepSpec) else spec.batch_size
     sized = spec.model_copy(update={"batch_size": size})
+    few = STAGES if spec.model == "resnet" else 1
     found = []
     for variant, depth in product(spec.variant, depths):
         need = need_of("train", sized, variant, depth, spec.optimizers[0])
-        few = STAGES if spec.model == "resnet" else 1
-        flops = 3.0 * size * at_depth(depth, lambda blocks, variant=variant: forward_flops(spec, variant, blocks), few)  # type: ignore[misc]  # its default
-        parameters = at_depth(depth, lambda blocks, variant=variant: num_parameters(spec, variant, blocks), few)  # type: ignore[misc]  # its default
+        flops = 3.0 * size * at_depth(depth, partial(forward_flops, spec, variant), few)
+        parameters = at_depth(depth, partial(num_parameters, spec, variant), few)
         found.append(Estimate(variant, depth, round(parameters), need, flops, runs, steps))
     return found
 

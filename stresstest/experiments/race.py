@@ -71,11 +71,6 @@ class Entrant:
     arm: Arm
     peak_lr: float
 
-    @property
-    def name(self) -> tuple[str, str]:
-        """Variant and optimizer."""
-        return self.arm.variant, self.arm.optimizer
-
     def cell(self, seed: int) -> Cell:
         """The run of a seed."""
         return self.arm.cells[0, self.peak_lr][seed]

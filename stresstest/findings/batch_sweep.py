@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.findings.words import bracket, interval, lr, middle, number
+from stresstest.grid_specs import LR_POWERS
 from stresstest.results import Finding, SummaryRow, TrendRow, ratios, summarise
 
 
@@ -50,7 +51,7 @@ def _compared(rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator[F
 def _at_the_end(rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator[Finding]:
     """Where the best peak LR is an end of the scaled grid, the loss might be lower beyond it."""
     first = spec["batch_sizes"][0]
-    power = {"sqrt": 0.5, "linear": 1.0, "none": 0.0}[spec["lr_scaling"]]
+    power = LR_POWERS[spec["lr_scaling"]]
     for edge, which in ((spec["start_lr"], "lowest"), (spec["end_lr"], "highest")):
         hit = [
             f"{_name(row, spec)} at {row.point['batch_size']}"

@@ -22,6 +22,7 @@ from stresstest.thresholds import OPERATORS
 
 Verdict = Literal["seen", "not seen", "undecided"]
 FEWEST_SEEDS = 3
+_LARGEST = 1e300  # as good as infinite
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _quotient(a: Bracket, b: Bracket) -> Bracket | None:
     if a.low is None:  # a is nowhere: the quotient is as small as can be
         return Bracket(low=None, high=0.0) if a.high is None else Bracket(low=None, high=_over(a.high, b.low))
     if b.low is None:  # b is nowhere: as large as can be
-        return Bracket(low=_over(a.low, b.high) if b.high is not None else a.low / 1e-300, high=None)
+        return Bracket(low=_over(a.low, b.high) if b.high is not None else _LARGEST, high=None)
     ratio = _over(a.low, b.low)
     if a.high is None and b.high is None:
         return None  # both lie beyond the range: nothing is known

@@ -60,7 +60,12 @@ def render(result: Result, kind: str) -> str:
 def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
     """Write every output; a path that cannot be written is a `ConfigError`."""
     for kind, path in outputs:
-        try:
-            path.write_text(render(result, kind))
-        except OSError as error:
-            raise ConfigError(f"output {path} cannot be written ({error.strerror}); give another path") from None
+        write_output(path, render(result, kind))
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write one; a path that cannot be written is a `ConfigError`."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"output {path} cannot be written ({error.strerror}); give another path") from None

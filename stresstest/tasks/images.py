@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stresstest.errors import ConfigError
 from stresstest.tables import Table
 from stresstest.tasks.shapes import generate_images
-from stresstest.tasks.task import TRAINING, VALIDATION, Batch, draw_places
+from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +29,6 @@ _CIFAR_VALIDATION = "test_batch.bin"
 _DIGITS_VALIDATION = 360  # of 1,797, as they come
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pixels [N, I] of 0 to 255, classes [N]
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """One place that images come from; `load` takes what stands behind the colon."""
-
-    name: str
-    summary: str
-    source: str
-    load: Callable[[str], tuple[Labelled, Labelled]]
 
 
 def _load_synthetic(argument: str) -> tuple[Labelled, Labelled]:
@@ -88,17 +78,17 @@ def _read_cifar10(path: Path) -> Labelled:
     return records[:, 1:], records[:, 0]
 
 
-IMAGE_SOURCES: Table[ImageSource] = Table(
+IMAGE_SOURCES: Table[Source[tuple[Labelled, Labelled]]] = Table(
     "image source",
     [
-        ImageSource(
+        Source(
             "synthetic",
             "Generated shapes, 12,000 of 32 x 32 x 3 in 10 classes: polarity, place, size, noise vary (the default).",
             "this project",
             _load_synthetic,
         ),
-        ImageSource("digits", "scikit-learn's 1,797 digits of 8 x 8, where it is installed.", "UCI", _load_digits),
-        ImageSource(
+        Source("digits", "scikit-learn's 1,797 digits of 8 x 8, where it is installed.", "UCI", _load_digits),
+        Source(
             "cifar10", "CIFAR-10's binary version, e.g. cifar10:cifar-10-batches-bin.", "Krizhevsky 2009", _load_cifar10
         ),
     ],

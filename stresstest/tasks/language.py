@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stresstest.errors import ConfigError
 from stresstest.tables import Table
 from stresstest.tasks.generator import generate_text
-from stresstest.tasks.task import TRAINING, VALIDATION, Batch, draw_places
+from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,13 +28,9 @@ _ENWIK8_BYTES, _ENWIK8_PART = 100_000_000, 5_000_000
 
 
 @dataclass(frozen=True)
-class DataSource:
-    """One place that bytes come from; `load` takes what stands behind the colon."""
+class DataSource(Source[bytes]):
+    """One place that text comes from."""
 
-    name: str
-    summary: str
-    source: str
-    load: Callable[[str], bytes]
     kept: int | None = None  # bytes at the end that are for validation; a tenth where it does not say
 
 

@@ -47,6 +47,10 @@ def _nouns(table: str) -> list[_Noun]:
     return [_Noun(*line.split()) for line in table.strip().splitlines()]
 
 
+def _verbs(table: str) -> list[_Verb]:
+    return [_Verb(*line.split()) for line in table.strip().splitlines()]
+
+
 _LIVING = _nouns("""
 Hund m Hunde dog dogs
 Freund m Freunde friend friends
@@ -103,9 +107,7 @@ _ADJECTIVES = [
     ).split(",")
 ]
 _NAMES = "Anna Peter Maria Thomas Eva Paul Clara Felix".split()
-_TRANSITIVE = [
-    _Verb(*line.split())
-    for line in """
+_TRANSITIVE = _verbs("""
 sieht sehen gesehen sehen sees see seen
 findet finden gefunden finden finds find found
 kauft kaufen gekauft kaufen buys buy bought
@@ -118,17 +120,13 @@ hört hören gehört hören hears hear heard
 schaut schauen angeschaut anschauen watches watch watched an
 nimmt nehmen mitgenommen mitnehmen takes take taken mit
 macht machen aufgemacht aufmachen opens open opened auf
-""".strip().splitlines()
-]
-_GIVING = [
-    _Verb(*line.split())
-    for line in """
+""")
+_GIVING = _verbs("""
 gibt geben gegeben geben gives give given
 zeigt zeigen gezeigt zeigen shows show shown
 schenkt schenken geschenkt schenken presents present presented
 schickt schicken geschickt schicken sends send sent
-""".strip().splitlines()
-]
+""")
 _MODALS = [words.split() for words in ("kann können can", "muss müssen must", "soll sollen should", "darf dürfen may")]
 _TIMES = ["heute today", "jetzt now", "oft often", "morgen tomorrow", "immer always", "manchmal sometimes"]
 _CONJUNCTIONS = [("weil", "because"), ("wenn", "if"), ("obwohl", "although"), ("während", "while")]

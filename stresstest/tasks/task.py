@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
 
 # Streams of batches that never meet: training, the loss at initialisation, validation.
 TRAINING, INITIAL, VALIDATION = range(3)
+
+
+Examples = TypeVar("Examples")
+
+
+@dataclass(frozen=True)
+class Source(Generic[Examples]):
+    """One place that examples come from; `load` takes what stands behind the colon of NAME:argument."""
+
+    name: str
+    summary: str
+    source: str
+    load: Callable[[str], Examples]
 
 
 class Batch(NamedTuple):

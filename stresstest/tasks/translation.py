@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stresstest.errors import ConfigError
 from stresstest.tables import Table
 from stresstest.tasks.sentences import Pair, first_pairs
-from stresstest.tasks.task import TRAINING, VALIDATION, Batch, draw_places
+from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,16 +33,6 @@ SYNTHETIC_PAIRS = (20_000, 2_000)  # for training, for validation
 MOST_TOKENS = 10_000  # of files, as many as Xiong et al. 2020 have in their joint BPE
 _EVERY = 23  # which pair of files is kept for validation, as in fairseq's IWSLT'14 script
 Parts = tuple[list[Pair], list[Pair]]
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """One place that pairs come from; `load` takes what stands behind the colon: (training, validation)."""
-
-    name: str
-    summary: str
-    source: str
-    load: Callable[[str], Parts]
 
 
 def _load_synthetic(argument: str) -> Parts:
@@ -81,16 +71,16 @@ def _read_side(path: Path) -> list[list[str]]:
     return [line.split() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-PAIR_SOURCES: Table[PairSource] = Table(
+PAIR_SOURCES: Table[Source[Parts]] = Table(
     "pair source",
     [
-        PairSource(
+        Source(
             "synthetic",
             "German to English, 22,000 sentences of a grammar: cases, verb order, number words (the default).",
             "this project",
             _load_synthetic,
         ),
-        PairSource(
+        Source(
             "pairs",
             "Two text files, a sentence a line, tokens between spaces: pairs:train.de,train.en.",
             "",
