@@ -6,30 +6,25 @@ that follows the gradient is a population's: optimizers, clipping, loss scaling,
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import is_lazy
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatch
+from stresstest.engine.own_layout import OwnLayout
+from stresstest.engine.own_optimizers import FIRST_LR, UsersOptimizers, fixed_groups
 from stresstest.engine.population import Population, Readings, Training
 from stresstest.engine.probes import Look, look_at, together
-from stresstest.models.contract import Contract
-from stresstest.models.layout import TensorName
+from stresstest.models.contract import Contract, shape_words
 from stresstest.models.own import Factory, seeded
-from stresstest.models.peers import tensor_name
 from stresstest.optimizers import Optimizer, Step
 from stresstest.user_code import UserCodeError, user_code
-
-FIRST_LR = 1e-3  # at which the user's optimizer is built; its groups keep their ratios at every other
 
 
 def _never(step: Step) -> None:
@@ -37,19 +32,6 @@ def _never(step: Step) -> None:
 
 
 OWN_OPTIMIZER = Optimizer("own", "The optimizer beside the user's model.", "", (), {}, _never, elementwise=False)
-
-
-@dataclass(frozen=True)
-class OwnParameter:
-    """Where a trainable parameter lies in a replica's row, from `start` on."""
-
-    name: str
-    shape: torch.Size
-    start: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.shape.numel()
 
 
 class OwnModel:
@@ -61,6 +43,11 @@ class OwnModel:
         self._where = variant, depth, width
         self.layout = OwnLayout(self.make(0))
 
+    @cached_property
+    def fixed_groups(self) -> tuple[bool, ...]:
+        """Which parameter groups of the user's optimizer have an LR of their own, whatever is asked for."""
+        return fixed_groups(self.factory, [self.make(0), self.make(0)])
+
     def make(self, seed: int) -> nn.Module:
         """A freshly initialised module."""
         return self.factory.make(seed, *self._where)
@@ -69,64 +56,25 @@ class OwnModel:
         """Nothing is kept."""
 
 
-class OwnLayout:
-    """The trainable parameters of a module, in its order."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.parameters: list[OwnParameter] = []
-        start = 0
-        for name, parameter in module.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if is_lazy(parameter):
-                raise UserCodeError(f"parameter {name} has no shape yet; call its lazy module before it is returned")
-            if parameter.is_complex():
-                raise UserCodeError(f"parameter {name} is complex; only real ones can be trained here")
-            self.parameters.append(OwnParameter(name, parameter.shape, start))
-            start = self.parameters[-1].stop
-        if not start:
-            raise UserCodeError("no parameter of the model wants a gradient; there is nothing to train")
-        self.num_parameters = start
-
-    @cached_property
-    def _matrices(self) -> list[tuple[int, int, bool]]:
-        return [(p.start, p.stop, len(p.shape) > 1) for p in self.parameters]
-
-    def names(self) -> list[TensorName]:
-        """The matrices that `parts` has, in its order; the first number in a name is its block's."""
-        return [tensor_name(parameter.name) for parameter in self._read]
-
-    def parts(self, matrix_RP: Tensor) -> list[Tensor]:
-        """The rows' matrices (where there are none, all parameters), each [R, 1, its size]."""
-        return [matrix_RP[:, p.start : p.stop].unsqueeze(1) for p in self._read]
-
-    @cached_property
-    def _read(self) -> list[OwnParameter]:
-        return [p for p in self.parameters if len(p.shape) > 1] or self.parameters
-
-    def decay_mask(self) -> Tensor:
-        """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""
-        return torch.cat([torch.full((stop - start,), float(decays)) for start, stop, decays in self._matrices])
-
-    def segments(self) -> list[tuple[int, int, int, bool]]:
-        """(start, stop, rows, decays): each parameter is one of LAMB's layers."""
-        return [(start, stop, 1, decays) for start, stop, decays in self._matrices]
-
-
 class OwnPopulation(Population):
-    """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows)."""
+    """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows).
+
+    The user's own optimizer of each row is built at that row's entry of `lrs`, by default `FIRST_LR`.
+    """
 
     model: OwnModel  # type: ignore[assignment]  # all that a population asks of it is its layout
 
-    def __init__(self, model: OwnModel, seeds: Sequence[int], training: Training) -> None:
+    def __init__(
+        self, model: OwnModel, seeds: Sequence[int], training: Training, lrs: Sequence[float] | None = None
+    ) -> None:
         self._modules = [model.make(seed).to(training.device) for seed in seeds]
         self._parameters = [_trainable(module, model.layout) for module in self._modules]
         rows = [torch.cat([p.detach().flatten() for p in row]) for row in self._parameters]
-        self._optimizers: list[torch.optim.Optimizer] = []
+        self._users: list[UsersOptimizers] = []
         self._begin(model, torch.stack(rows), training)  # type: ignore[arg-type]  # as above
         if training.optimizer is OWN_OPTIMIZER:
-            self._optimizers = [users_optimizer(model.factory, module) for module in self._modules]
-        self._base_lrs = [[float(g["lr"]) for g in optimizer.param_groups] for optimizer in self._optimizers]
+            for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
+                self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
 
     def step(self, batch: Sequence[OwnBatch], lr_R: Tensor) -> Readings:  # type: ignore[override]  # the user's batches
         """One optimizer step of every replica, each at its own learning rate."""
@@ -137,15 +85,20 @@ class OwnPopulation(Population):
         """The replicas themselves, in the order of the rows."""
         return self._modules
 
+    @property
+    def users(self) -> Sequence[UsersOptimizers]:
+        """The user's own optimizers of each row; empty where another trains."""
+        return self._users
+
     def profile(self, batch: Sequence[OwnBatch]) -> None:  # type: ignore[override]  # the user's batches
         """Nothing is measured at initialisation."""
 
     def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # as above
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         losses = []
-        for module, one in zip(self._modules, batch, strict=True):
+        for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
-            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
+            with torch.no_grad(), self._as_used(row), _kept(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.data).detach().float())
             module.train()
         return torch.stack(losses)
@@ -164,92 +117,163 @@ class OwnPopulation(Population):
         """Drop every replica but these rows."""
         self._modules = [self._modules[row] for row in rows]
         self._parameters = [self._parameters[row] for row in rows]
-        self._base_lrs = [self._base_lrs[row] for row in rows] if self._optimizers else []
-        self._optimizers = [self._optimizers[row] for row in rows] if self._optimizers else []
+        self._users = [self._users[row] for row in rows] if self._users else []
         super().keep(rows)
+        for users, module in zip(self._users, self._modules, strict=bool(self._users)):
+            users.moved(module)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit."""
         return super().state() | {
             "buffers": [[buffer.clone() for buffer in module.buffers()] for module in self._modules],
-            "users": [optimizer.state_dict() for optimizer in self._optimizers],
+            "users": [users.state() for users in self._users],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over the rows of a `state`, on whichever device it lies."""
+        """Take over the rows of a `state`, on whichever device it lies; they were built at the LRs of these rows."""
         self._modules = self._modules[: len(state["buffers"])]  # all alike but for what is restored now
         self._parameters = self._parameters[: len(self._modules)]
-        self._optimizers = self._optimizers[: len(self._modules)]
+        self._users = self._users[: len(self._modules)]
         super().restore(state)
         for module, values in zip(self._modules, state["buffers"], strict=True):
             for buffer, value in zip(module.buffers(), values, strict=True):
                 buffer.copy_(value)
-        for optimizer, stored in zip(self._optimizers, state["users"], strict=True):
-            optimizer.load_state_dict(stored)
+        for users, stored in zip(self._users, state["users"], strict=True):
+            users.restore(stored)
 
     def _bind(self) -> None:
         for row, parameters in enumerate(self._parameters):
-            for place, parameter in zip(self.model.layout.parameters, parameters, strict=True):
-                part = slice(place.start, place.stop)
-                parameter.data = self.theta_RP[row, part].view(place.shape)
-                parameter.grad = self.grad_RP[row, part].view(place.shape)
+            for parameter, part in zip(parameters, self._parts(self.theta_RP[row]), strict=True):
+                parameter.data = part
+
+    def _parts(self, row_P: Tensor) -> list[Tensor]:
+        """Views of a row, one for each parameter."""
+        return [row_P[place.start : place.stop].view(place.shape) for place in self.model.layout.parameters]
 
     def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:  # type: ignore[override]  # as above
-        self.grad_RP.zero_()
-        losses = []
-        for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
-            with seeded(one.seed):
-                with self._autocast():
-                    loss = self.model.contract.loss(module, one.data)
-                with user_code("loss.backward()"):
-                    (loss if scale_R is None else loss * scale_R[row]).backward()  # type: ignore[no-untyped-call]  # torch's
-            losses.append(loss.detach().float())
-        return torch.stack(losses)
+        scales = [1.0] * len(batch) if scale_R is None else scale_R.tolist()
+        losses = [self._gradient(row, one, scale) for row, (one, scale) in enumerate(zip(batch, scales, strict=True))]
+        self._last = batch, scales
+        return torch.stack([loss.float() for loss in losses])
+
+    def _gradient(self, row: int, one: OwnBatch, scale: float) -> Tensor:
+        """A replica's loss; its gradient, times `scale`, goes to the parameters and, as a copy, to its row."""
+        parameters = self._parameters[row]
+        for parameter in parameters:
+            parameter.grad = None
+        with seeded(one.seed):
+            with self._autocast():
+                loss = self.model.contract.loss(self._modules[row], one.data)
+            with user_code("loss.backward()"):
+                (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+        for parameter, part in zip(parameters, self._parts(self.grad_RP[row]), strict=True):
+            gradient = parameter.grad
+            if gradient is None:
+                part.zero_()
+            else:
+                part.copy_((gradient.to_dense() if gradient.is_sparse else gradient).detach())
+            if not self._users:
+                parameter.grad = None  # the optimizer reads the matrix
+        return loss.detach()
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
-        if not self._optimizers:
+        if not self._users:
             return super()._second_moment()
-        rows: list[Tensor] = []
-        eps = 0.0
-        for optimizer, parameters in zip(self._optimizers, self._parameters, strict=True):
-            groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-            row = []
-            for parameter in parameters:
-                state, group = optimizer.state.get(parameter, {}), groups.get(parameter, {})
-                if "exp_avg_sq" not in state or "step" not in state or "betas" not in group:
-                    return None
-                row.append((state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))).flatten())
-                eps = float(group["eps"])
-            rows.append(torch.cat(row))
-        return torch.stack(rows), eps
+        found = [
+            users.second_moment(parameters) for users, parameters in zip(self._users, self._parameters, strict=True)
+        ]
+        rows = [one for one in found if one is not None]
+        return (torch.stack([row for row, _ in rows]), rows[-1][1]) if rows and len(rows) == len(found) else None
 
     def _update(self, lr_R: Tensor) -> None:
-        if not self._optimizers:
+        if not self._users:
             super()._update(lr_R)
             return
         self._step_R1 += 1.0
-        for optimizer, base, lr in zip(self._optimizers, self._base_lrs, lr_R.tolist(), strict=True):
-            self._users_step(optimizer, base, lr)
+        for row, lr in enumerate(lr_R.tolist()):
+            self._users_step(row, lr)
 
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
-        if not self._optimizers:
+        if not self._users:
             super()._update_unless(skipped_R, lr_R)
             return
-        rows = zip(self._optimizers, self._base_lrs, lr_R.tolist(), skipped_R.tolist(), strict=True)
-        for optimizer, base, lr, skipped in rows:
+        for row, (lr, skipped) in enumerate(zip(lr_R.tolist(), skipped_R.tolist(), strict=True)):
             if not skipped:
-                self._users_step(optimizer, base, lr)
+                self._users_step(row, lr)
         self._adapt_scale(skipped_R)
 
-    def _users_step(self, optimizer: torch.optim.Optimizer, base: Sequence[float], lr: float) -> None:
-        """One step with every group's LR in its ratio to the one that the optimizer was built with."""
-        for group, base_lr in zip(optimizer.param_groups, base, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(base_lr * lr / FIRST_LR)
+    def _users_step(self, row: int, lr: float) -> None:
+        """One step of the user's optimizers with the gradient as it is in the matrix, which stays as it is."""
+        users, one = self._users[row], self._last[0][row]
+        self._hand_out(row)
+        with seeded(one.seed + 1):  # of an optimizer that draws numbers
+            if users.may_ask_again:
+                kept_P = self.grad_RP[row].clone()
+                users.step(lr, partial(self._again, row, self.theta_RP[row].clone()))
+                self.grad_RP[row] = kept_P
             else:
-                group["lr"] = base_lr * lr / FIRST_LR
-        with user_code("the optimizer's step()"):
-            optimizer.step()
+                users.step(lr)
+        self._take_back(row)
+
+    def _again(self, row: int, first_P: Tensor) -> Tensor:
+        """The loss and the clipped gradient anew, of the parameters as they are: an optimizer's closure.
+
+        Where they are still the first, buffers have already taken the batch in.
+        """
+        batch, scales = self._last
+        first = torch.equal(self.theta_RP[row], first_P)
+        with torch.enable_grad(), _kept(self._modules[row]) if first else nullcontext():
+            loss = self._gradient(row, batch[row], scales[row])
+        gradient_P = self.grad_RP[row].div_(scales[row])
+        if self.training.clip_norm is not None:
+            norm = torch.linalg.vector_norm(gradient_P)
+            gradient_P.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        self._hand_out(row)
+        return loss
+
+    def _hand_out(self, row: int) -> None:
+        """Let the parameters' gradients be what the matrix says, where that may differ by now."""
+        if self.training.clip_norm is None and self._last[1][row] == 1.0:
+            return
+        for parameter, part in zip(self._parameters[row], self._parts(self.grad_RP[row]), strict=True):
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                parameter.grad = part.sparse_mask(parameter.grad.coalesce())
+            else:
+                parameter.grad.copy_(part)
+
+    def _take_back(self, row: int) -> None:
+        """Let a parameter whose data the optimizer has replaced lie in the matrix again."""
+        parts = self._parts(self.theta_RP[row])
+        for place, parameter, part in zip(self.model.layout.parameters, self._parameters[row], parts, strict=True):
+            if parameter.data_ptr() == part.data_ptr() and parameter.stride() == part.stride():
+                continue
+            if parameter.shape != part.shape or parameter.dtype != part.dtype:
+                raise UserCodeError(
+                    f"the optimizer made {place.name} a {shape_words(parameter.data)}; it must stay {shape_words(part)}"
+                )
+            part.copy_(parameter.detach())
+            parameter.data = part
+
+    @contextmanager
+    def trained_module(self, row: int) -> Iterator[nn.Module]:
+        """A replica with the parameters of the trained model, in training mode; buffers stay."""
+        module = self._modules[row]
+        with torch.no_grad(), self._as_used(row), _kept(module), self._autocast():
+            yield module
+
+    @contextmanager
+    def _as_used(self, row: int) -> Iterator[None]:
+        """The parameters of the trained model; afterwards they are as before, to the bit."""
+        if not self._users or not self._users[row].has_modes:
+            yield
+            return
+        before_P = self.theta_RP[row].clone()
+        with self._users[row].as_used():
+            yield
+        self._take_back(row)
+        self.theta_RP[row] = before_P
 
 
 class Forward(nn.Module):
@@ -280,30 +304,6 @@ def own_objective(model: OwnModel, one: OwnBatch, seed: int, device: torch.devic
         return found
 
     return theta_P, loss
-
-
-def users_optimizer(factory: Factory, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer beside the model, built at `FIRST_LR`; where it takes no `lr`, its first group has that."""
-    if factory.optimizer is not None:
-        takes = inspect.signature(factory.optimizer).parameters
-        subject = module if next(iter(takes), "") == "model" else [p for p in module.parameters() if p.requires_grad]
-        with user_code("optimizer(params, lr)"):
-            built = factory.optimizer(subject, **({"lr": FIRST_LR} if "lr" in takes else {}))
-    else:
-        with user_code("configure_optimizers()"):
-            built = module.configure_optimizers()  # type: ignore[operator]  # a LightningModule's, found by its name
-            if isinstance(built, dict):
-                built = built["optimizer"]
-            elif isinstance(built, list | tuple) and built:
-                first = built[0]
-                built = first[0] if isinstance(first, list | tuple) else first
-    if not isinstance(built, torch.optim.Optimizer):
-        raise UserCodeError(f"optimizer returned {type(built).__name__}; return a torch.optim.Optimizer")
-    if factory.optimizer is None or "lr" not in takes:
-        scale = FIRST_LR / float(built.param_groups[0]["lr"])
-        for group in built.param_groups:
-            group["lr"] = float(group["lr"]) * scale
-    return built
 
 
 @contextmanager

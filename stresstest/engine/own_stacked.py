@@ -6,7 +6,8 @@ On a GPU, where a small model's cost is in its launches, R replicas then cost li
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,15 @@ class StackedOwnPopulation(OwnPopulation):
         look = together(looks)
         self._look_at_moments(look)
         return look
+
+    @contextmanager
+    def trained_module(self, row: int) -> Iterator[nn.Module]:
+        """A replica as a module of its own."""
+        module = copy.deepcopy(self._forward.inner)
+        state = {name: bank[row] for name, bank in (*self._banks.items(), *self._buffers.items())}
+        module.load_state_dict({name: value.detach() for name, value in state.items()}, strict=False)
+        with torch.no_grad(), self._autocast():
+            yield module
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""

@@ -26,6 +26,7 @@ from stresstest.experiments.measure import Bench
 from stresstest.experiments.plan import Measurement
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.results import Bracket, finite
+from stresstest.user_code import UserCodeError, user_code
 
 _TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square
 _BASIS_BYTES = 1 << 30  # of the vectors that Lanczos keeps
@@ -40,6 +41,17 @@ def measure_theory(bench: Bench, seeds: Sequence[int]) -> list[Measurement]:
 
 
 def _of_one(bench: Bench, seed: int) -> Measurement:
+    """Of a built-in model what there is; of the user's nothing, with the reason, where its derivatives fail."""
+    if bench.module() is None:
+        return _measured(bench, seed)
+    try:
+        with user_code("the loss as a function of the parameters"):
+            return _measured(bench, seed)
+    except UserCodeError as error:
+        return Measurement(records={"theory": {"no_curvature": error.line}})
+
+
+def _measured(bench: Bench, seed: int) -> Measurement:
     theta_P, data_loss = bench.objective(seed)
     optimizer, layout = bench.training.optimizer, bench.model.layout
     options = {**optimizer.options, **bench.training.options}

@@ -26,6 +26,7 @@ from torch import nn
 from stresstest.choices import parse_settings
 from stresstest.errors import ConfigError
 from stresstest.model_specs import AS_BUILT, TrainingSpec
+from stresstest.models.dtypes import in_one_dtype
 from stresstest.tables import did_you_mean
 from stresstest.user_code import UserCodeError, described, meaning, user_code
 
@@ -37,8 +38,8 @@ _REQUIRED = inspect.Parameter.empty
 class Factory:
     """What builds the model, and the functions beside it; `None` where there is none.
 
-    `batch(step, batch_size, generator)`, `loss_fn(model, batch)`, `optimizer(params, lr)`. `baseline_loss` in
-    nats is that of the best constant predictor, where the file says it. `takes` has the names of the
+    `batch(step, batch_size, generator)`, `loss_fn(model, batch)`, `optimizer(params, lr)`. `baseline_loss` is that
+    of the best constant predictor, where the file says it, in the unit of the loss. `takes` has the names of the
     factory's parameters with their defaults; `fingerprint` changes with the code.
     """
 
@@ -54,7 +55,11 @@ class Factory:
     shifts_labels: bool = False  # a language model of Hugging Face, which predicts labels[1:]
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """A freshly initialised model in training mode; the same seed gives the same one."""
+        """A freshly initialised model in training mode and one dtype; the same seed gives the same one."""
+        return in_one_dtype(self.as_written(seed, variant, depth, width)).train()
+
+    def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
+        """What the factory returns, in the dtypes that it has."""
         swept = {"depth": depth, "width": width, "variant": variant}
         args = {name: value for name, value in swept.items() if name in self.takes and value != AS_BUILT}
         args |= self.args
@@ -62,7 +67,7 @@ class Factory:
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
-            return module.float().train()
+            return module
 
 
 def factory_of(spec: TrainingSpec) -> Factory:
@@ -92,7 +97,9 @@ def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch, numpy and Python start from `seed`; afterwards they are as before."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a traceback for each absent kind of device
+    if cuda:
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % (1 << 32))
     random.seed(seed)
     try:
@@ -140,7 +147,7 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
     baseline = getattr(module, "baseline_loss", None)
     if baseline is not None:
         if isinstance(baseline, bool) or not isinstance(baseline, int | float):
-            raise ConfigError(f"{factory.name}: baseline_loss is {baseline!r}; make it a number of nats")
+            raise ConfigError(f"{factory.name}: baseline_loss is {baseline!r}; make it a number")
         found["baseline_loss"] = float(baseline)
     return replace(factory, **found, fingerprint=" ".join(prints))
 

@@ -40,7 +40,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], str]] = {
 
 def chunk_of(bench: Bench, level: str) -> Chunk:
     """Trains that many steps from step 0 on, and looks back once."""
-    population = bench.populate([0])
+    population = bench.populate([0], [1e-3])
 
     def run(steps: int) -> None:
         for _ in train(population, bench.batches, [0], np.full((steps, 1), 1e-4), 0, Probing(level)):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.engine.own_batches import OwnBatch, OwnBatches
-from stresstest.engine.own_population import FIRST_LR, OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.engine.own_optimizers import FIRST_LR
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
 from stresstest.engine.own_stacked import StackedOwnPopulation, stacks
 from stresstest.engine.population import Training
 from stresstest.models.contract import contract
@@ -46,9 +47,9 @@ def made(
 ) -> tuple[OwnModel, OwnBatches, Training]:
     users = optimizer if callable(optimizer) else None
     factory = Factory("net", build, {}, {}, "", optimizer=users)
-    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 8), CPU, as_images=False, batch_size=4)
-    found = contract(factory, factory.make(0, "as-built", 1, 1), batches.batch([0], 0)[0].data)
-    batches.fit(found)
+    module = factory.make(0, "as-built", 1, 1)
+    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 8), CPU, module, batch_size=4)
+    found = contract(factory, module, batches.batch([0], 0)[0].data)
     chosen = OWN_OPTIMIZER if users is not None else OPTIMIZERS[str(optimizer)]
     return OwnModel(factory, found, "as-built", 1, 1), batches, Training(chosen, {}, CPU, **training)
 
@@ -106,8 +107,7 @@ def test_the_users_optimizer_trains_as_in_a_plain_loop_and_keeps_the_ratio_of_it
     expected = by_hand(setting[1], 3, lambda module: optimizer(module, 0.1))
     assert losses[:, 0].tolist() == expected  # bit for bit
     for row, lr in enumerate((0.1, 0.02)):
-        groups = population._optimizers[row].param_groups
-        assert [group["lr"] for group in groups] == pytest.approx([4.0 * lr, lr])
+        assert [group["lr"] for group in population.users[row].groups] == pytest.approx([4.0 * lr, lr])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", lambda params, lr: torch.optim.SGD(params, lr, momentum=0.9)])
@@ -213,9 +213,11 @@ def test_an_optimizer_without_an_lr_is_scaled_by_its_first_group() -> None:
     def optimizer(params: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD([{"params": params[:1], "lr": 0.2}, {"params": params[1:], "lr": 0.02}])
 
-    population, _ = trained(OwnPopulation, made(Net, optimizer), [0], [0.5])
-    assert [group["lr"] for group in population._optimizers[0].param_groups] == pytest.approx([0.5, 0.05])
-    assert population._base_lrs == [pytest.approx([FIRST_LR, FIRST_LR / 10.0])]
+    model, batches, training = made(Net, optimizer)
+    population = OwnPopulation(model, [0], training)
+    assert [group["lr"] for group in population.users[0].groups] == pytest.approx([FIRST_LR, FIRST_LR / 10.0])
+    population.step(batches.batch([0], 0), torch.tensor([0.5]))
+    assert [group["lr"] for group in population.users[0].groups] == pytest.approx([0.5, 0.05])
 
 
 def test_a_batch_is_a_function_of_seed_step_and_stream() -> None:

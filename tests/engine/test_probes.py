@@ -67,9 +67,9 @@ def own(
     optimizer: Callable[..., Any] | None = None,
 ) -> tuple[Any, OwnBatches]:
     factory = Factory("mixed", build, {}, {}, "", optimizer=optimizer)
-    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 12), CPU, as_images=False, batch_size=4)
-    found = contract(factory, factory.make(0, "as-built", 1, 1), batches.batch([0], 0)[0].data)
-    batches.fit(found)
+    module = factory.make(0, "as-built", 1, 1)
+    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 12), CPU, module, batch_size=4)
+    found = contract(factory, module, batches.batch([0], 0)[0].data)
     model = OwnModel(factory, found, "as-built", 1, 1)
     chosen = OPTIMIZERS["adam"] if optimizer is None else OWN_OPTIMIZER
     return kind(model, SEEDS, Training(chosen, {}, CPU)), batches

@@ -1,0 +1,71 @@
+"""Where the trainable parameters of the user's own model lie in a replica's row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from stresstest.models.layout import TensorName
+from stresstest.models.peers import tensor_name
+from stresstest.user_code import UserCodeError
+
+
+@dataclass(frozen=True)
+class OwnParameter:
+    """Where a trainable parameter lies in a replica's row, from `start` on."""
+
+    name: str
+    shape: torch.Size
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.shape.numel()
+
+
+class OwnLayout:
+    """The trainable parameters of a module, in its order."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters: list[OwnParameter] = []
+        start = 0
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if is_lazy(parameter):
+                raise UserCodeError(f"parameter {name} has no shape yet; call its lazy module before it is returned")
+            if parameter.is_complex():
+                raise UserCodeError(f"parameter {name} is complex; only real ones can be trained here")
+            self.parameters.append(OwnParameter(name, parameter.shape, start))
+            start = self.parameters[-1].stop
+        if not start:
+            raise UserCodeError("no parameter of the model wants a gradient; there is nothing to train")
+        self.num_parameters = start
+
+    @cached_property
+    def _matrices(self) -> list[tuple[int, int, bool]]:
+        return [(p.start, p.stop, len(p.shape) > 1) for p in self.parameters]
+
+    def names(self) -> list[TensorName]:
+        """The matrices that `parts` has, in its order; the first number in a name is its block's."""
+        return [tensor_name(parameter.name) for parameter in self._read]
+
+    def parts(self, matrix_RP: Tensor) -> list[Tensor]:
+        """The rows' matrices (where there are none, all parameters), each [R, 1, its size]."""
+        return [matrix_RP[:, p.start : p.stop].unsqueeze(1) for p in self._read]
+
+    @cached_property
+    def _read(self) -> list[OwnParameter]:
+        return [p for p in self.parameters if len(p.shape) > 1] or self.parameters
+
+    def decay_mask(self) -> Tensor:
+        """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""
+        return torch.cat([torch.full((stop - start,), float(decays)) for start, stop, decays in self._matrices])
+
+    def segments(self) -> list[tuple[int, int, int, bool]]:
+        """(start, stop, rows, decays): each parameter is one of LAMB's layers."""
+        return [(start, stop, 1, decays) for start, stop, decays in self._matrices]
