@@ -9,6 +9,7 @@ from typing import Any
 
 from stresstest.checking import CheckRequest, failures_of, run_for_baseline
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.findings.words import with_unit
 from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
 from stresstest.gate.equality import same_cells, why_incomparable
@@ -213,7 +214,7 @@ def _slack(path: Path) -> list[str]:
         if line.verdict == "improved" and better is not None:
             found.append(
                 f"{place_name(line.place, line.metric)} is {difference_words(line)} from the baseline: a loss of "
-                f"{better + line.tolerance:.3g} {line.unit} would pass; update it"
+                f"{with_unit(f'{better + line.tolerance:.3g}', line.unit)} would pass; update it"
             )
     unknown = sum(line.verdict == "no-baseline" for line in lines)
     return [*found, *([f"{len(lines) - unknown} of {len(lines)} gated lines have a baseline"] if lines else [])]

@@ -21,6 +21,7 @@ RESULT_SCHEMA = "stresstest.result/1"
 
 Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
 TRAINED = frozenset({"stable", "spiked"})  # the outcomes of a run that trained
+HARMLESS = TRAINED | {"flat"}  # of one that did not break: where there was too little to learn, it need not train
 
 
 class Record(BaseModel):
@@ -96,7 +97,7 @@ class SummaryRow(Record):
 
 
 class MapPlace(Record):
-    """One warm-up at one peak LR: by seed, what became of the run and its loss at the end (nats).
+    """One warm-up at one peak LR: by seed, what became of the run and its loss at the end.
 
     The loss is on held-out data, and at most that at initialisation: also where the run broke.
     """

@@ -210,7 +210,7 @@ def _stored(path: Path) -> list[str]:
 def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
     """Reduce the cells of a run and write its result and report."""
     command = manifest["command"]
-    reduced = _experiment(command).reduce(SPECS[command].model_validate(manifest["spec"]), cells)
+    reduced = _experiment(command).reduce(SPECS[command].model_validate(manifest["spec"]), cells, manifest["data"])
     result = Result(
         schema_=RESULT_SCHEMA,
         cells=cells,

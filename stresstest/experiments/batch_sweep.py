@@ -20,6 +20,7 @@ from stresstest.experiments.summary import Reduced, exponent
 from stresstest.experiments.warmup import of_run
 from stresstest.experiments.warmup_map import Arm, grid_lrs, max_stable_lr
 from stresstest.findings.batch_sweep import batch_findings
+from stresstest.findings.words import NO_DATA
 from stresstest.grid_specs import BatchSweepSpec
 from stresstest.results import Bracket, Cell, SummaryRow, TrendRow, count, summarise
 from stresstest.schedules import DECAYS, schedule
@@ -60,7 +61,7 @@ def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan
     return [found[cell.key] for cell in cells]
 
 
-def reduce(spec: BatchSweepSpec, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: BatchSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant, optimizer and batch size; one over all batch sizes; and what they say."""
     rows, trends = [], []
     for variant, optimizer in product(spec.variant, spec.optimizer):

@@ -15,7 +15,8 @@ from stresstest.experiments.plan import CellPlan, Measurement
 from stresstest.experiments.run import Run
 from stresstest.experiments.theory import measure_theory
 from stresstest.experiments.why import explain
-from stresstest.results import TRAINED, Bracket, finite
+from stresstest.model_specs import is_own
+from stresstest.results import HARMLESS, TRAINED, Bracket, finite
 from stresstest.specs import BoundarySpec
 
 
@@ -101,13 +102,15 @@ def _search(spec: BoundarySpec, run: Run) -> HoldSearch:
     guess = octave_below(broke_at or spec.end_lr) - 2 * OCTAVE  # a linear ramp starts at 0
     stride = STRIDES[spec.hold_resolution]
     floor = run.detector.floor
-    return HoldSearch(min(guess, highest), highest, stride, spec.lr_window, floor)
+    return HoldSearch(
+        min(guess, highest), highest, stride, spec.lr_window, noise_floor=floor, both_ways=is_own(spec.model)
+    )
 
 
 def _answer(run: Run) -> Answer:
     judgement = run.detector.judgement()
     broke = judgement.outcome in ("nonfinite", "exploded")
-    return Answer(judgement.outcome, math.inf if broke else judgement.last_loss)
+    return Answer(judgement.outcome, math.inf if broke else run.detector.final_level)
 
 
 def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Bracket]:
@@ -126,13 +129,17 @@ def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Br
 
 
 def _hold_metrics(search: HoldSearch, held: Sequence[Run]) -> dict[str, Bracket]:
+    """The boundary, and how the best hold ended: of those that trained, or else of those that did no harm."""
     metrics = {"max_stable_lr": search.max_stable_lr}
-    trained = [t for t in held if t.detector.judgement().outcome in TRAINED]
-    if trained:
-        best = min(trained, key=lambda t: t.validation_loss)
+    trained, harmless = (
+        [run for run in held if run.detector.judgement().outcome in outcomes] for outcomes in (TRAINED, HARMLESS)
+    )
+    if harmless:
+        best = min(trained or harmless, key=lambda run: run.validation_loss)
         metrics["final_loss"] = Bracket.exactly(best.detector.judgement().last_loss)
         metrics["validation_loss"] = Bracket.exactly(best.validation_loss)
         metrics |= {name: Bracket.exactly(score) for name, score in best.scores.items()}
+    if trained:
         metrics["lr_window"] = _window(search)
     return metrics
 
@@ -144,8 +151,8 @@ def _measured(lr: float | None, start_lr: float, beyond: Bracket) -> Bracket:
 
 
 def _window(search: HoldSearch) -> Bracket:
-    """Octaves from the smallest useful LR to the largest stable one."""
-    top, bottom = search.max_stable_lr, search.min_useful_lr
+    """Octaves from the smallest useful LR to the largest."""
+    top, bottom = search.max_useful_lr, search.min_useful_lr
     assert top.low is not None, "something trained"
     assert bottom.high is not None, "something trained"
     narrow = math.log2(top.low / bottom.high)

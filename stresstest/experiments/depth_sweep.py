@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from stresstest.experiments.run import Run
 from stresstest.experiments.summary import Reduced, depth_rows, trainable_depth, trend_rows
 from stresstest.experiments.why import explain
 from stresstest.findings.depth_sweep import depth_sweep_findings
-from stresstest.results import TRAINED, Bracket, Cell
+from stresstest.findings.words import NO_DATA
+from stresstest.results import HARMLESS, Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
 from stresstest.schedules import schedule
@@ -45,10 +47,10 @@ def _phases(spec: DepthSweepSpec) -> tuple[Phase, ...]:
     return ("train and probe",) if spec.probe_steps else ("train", "probe")
 
 
-def reduce(spec: DepthSweepSpec, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: DepthSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant and depth, one a variant over depth, and what they say."""
     rows, trends = depth_rows(cells, spec.optimizer), trend_rows(cells, spec.optimizer)
-    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json")))
+    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
 
 
 def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
@@ -67,7 +69,7 @@ def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan])
         trials = [(seed, recipe_lrs(spec)) for seed in seeds]
         for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
             one.add(_of_recipe(spec, run, run.detector.reference.baseline_loss))
-            if run.detector.judgement().outcome not in TRAINED or "why" not in one.records:
+            if run.detector.judgement().outcome not in HARMLESS or "why" not in one.records:
                 one.add(explain(bench, run, ()))
     return found
 

@@ -1,4 +1,4 @@
-"""The search for the largest constant learning rate that trains, on one global grid.
+"""The search for the largest constant learning rate that trains or does no harm, on one global grid.
 
 The grid is 2^(k/4), the same for every seed, variant and machine. Octaves around the ramp's answer
 come first; bisection follows only between a stable and an unstable neighbour, since stability need
@@ -8,15 +8,16 @@ not be monotone. The order of the questions depends on one seed's answers alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stresstest.engine.divergence import Outcome
-from stresstest.results import TRAINED, Bracket
+from stresstest.results import HARMLESS, TRAINED, Bracket
 
 OCTAVE = 4
 STRIDES: Mapping[str, int] = {"octave": 4, "half-octave": 2, "quarter-octave": 1}
 LOWEST = -20 * OCTAVE
+_SLOW = frozenset({"failed-to-train", "flat"})  # below an LR that trains: it makes too little progress
 _FARTHEST = 8  # octaves to walk below the first guess
 _FARTHEST_UNTRAINED = 4  # octaves to walk where nothing has trained at all
 
@@ -40,7 +41,13 @@ class Answer:
 
     @property
     def trained(self) -> bool:
+        """Whether it made progress and kept it."""
         return self.outcome in TRAINED
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing broke, and what was there at the start is still there: it trained, or is flat."""
+        return self.outcome in HARMLESS
 
 
 @dataclass
@@ -51,7 +58,8 @@ class HoldSearch:
     highest: int
     stride: int = OCTAVE
     lower_end: bool = False
-    noise_floor: float = 0.0  # nats; smaller differences of final losses mean nothing
+    both_ways: bool = False  # walk down and up before nothing is said to train
+    noise_floor: float = 0.0  # in the loss's own unit; smaller differences of final losses mean nothing
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def tell(self, k: int, answer: Answer) -> None:
@@ -65,17 +73,13 @@ class HoldSearch:
 
     @property
     def max_stable(self) -> tuple[int | None, int | None]:
-        """(last stable, first unstable) going up from the smallest LR that trained."""
-        places = sorted(self.answers)
-        trained = [k for k in places if self.answers[k].trained]
-        if not trained:
+        """(last stable, first unstable) going up from the smallest harmless LR."""
+        harmless = self._where(lambda answer: answer.harmless)
+        if not harmless:
             return None, None
-        last = trained[0]
-        for k in places[places.index(last) + 1 :]:
-            if not self.answers[k].trained:
-                return last, k
-            last = k
-        return last, None
+        broken = [k for k in sorted(self.answers) if k > harmless[0] and k not in harmless]
+        first = min(broken, default=None)
+        return max(k for k in harmless if first is None or k < first), first
 
     @property
     def max_stable_lr(self) -> Bracket:
@@ -86,22 +90,39 @@ class HoldSearch:
     @property
     def min_useful_lr(self) -> Bracket:
         """The smallest LR that makes real progress, between the last too slow and the first that trained."""
-        trained = [k for k, answer in self.answers.items() if answer.trained]
+        trained = self._where(lambda answer: answer.trained)
         if not trained:
             return Bracket(low=None, high=None)
-        slow = [k for k, answer in self.answers.items() if answer.outcome == "failed-to-train"]
-        slower = [k for k in slow if k < min(trained)]
-        return Bracket(low=grid_lr(max(slower)) if slower else None, high=grid_lr(min(trained)))
+        slower = [k for k in self._where(lambda answer: answer.outcome in _SLOW) if k < trained[0]]
+        return Bracket(low=grid_lr(slower[-1]) if slower else None, high=grid_lr(trained[0]))
+
+    @property
+    def max_useful_lr(self) -> Bracket:
+        """The largest LR that trains, going up from the smallest that does until one breaks, and the next above it.
+
+        That is max_stable_lr, unless LRs that are merely flat lie below the break.
+        """
+        trained = self._where(lambda answer: answer.trained)
+        if not trained:
+            return Bracket(low=None, high=None)
+        broken = [k for k in self._where(lambda answer: not answer.harmless) if k > trained[0]]
+        last = max(k for k in trained if not broken or k < broken[0])
+        above = min((k for k in self.answers if k > last), default=None)
+        return Bracket(low=grid_lr(last), high=None if above is None else grid_lr(above))
 
     @property
     def monotone(self) -> bool:
-        """No LR above the first unstable one trained again, and none below the first that trained broke."""
-        trained = [k for k, answer in self.answers.items() if answer.trained]
-        _, first_bad = self.max_stable
-        if not trained:
+        """No LR above the first unstable one is harmless again, and none below the first harmless one broke."""
+        harmless = self._where(lambda answer: answer.harmless)
+        if not harmless:
             return True
-        broke = [k for k, a in self.answers.items() if not a.trained and a.outcome != "failed-to-train"]
-        return not any(k < min(trained) for k in broke) and (first_bad is None or max(trained) < first_bad)
+        _, first_bad = self.max_stable
+        broke = self._where(lambda answer: not answer.harmless and answer.outcome != "failed-to-train")
+        return not any(k < harmless[0] for k in broke) and (first_bad is None or harmless[-1] < first_bad)
+
+    def _where(self, holds: Callable[[Answer], bool]) -> list[int]:
+        """The places whose answers are so, ascending."""
+        return [k for k in sorted(self.answers) if holds(self.answers[k])]
 
     def _coarse(self) -> list[int]:
         if not self.answers:
@@ -115,19 +136,33 @@ class HoldSearch:
         return []
 
     def _toward_training(self) -> list[int]:
-        """Where nothing has trained yet: down, unless the smallest LR was clearly the slowest."""
+        """Where nothing is harmless yet: down, unless the smallest LR was clearly the slowest.
+
+        Of the user's own model the other way too before it is said that nothing trains: a run may fail at an LR that is
+        too large as quietly as at one that is too small.
+        """
+        down, up = self._lower(), self._higher()
         places = sorted(self.answers)
         loss = {k: self.answers[k].final_loss for k in places}
-        broke = any(self.answers[k].outcome != "failed-to-train" for k in places)
-        far = _FARTHEST if broke else _FARTHEST_UNTRAINED
         lowest_broke = self.answers[places[0]].outcome != "failed-to-train"
         if lowest_broke or loss[places[0]] <= min(loss.values()) + self.noise_floor:
-            below = places[0] - OCTAVE
-            return [below] if below >= max(LOWEST, self.guess - far * OCTAVE) else []
-        if not broke and loss[places[-1]] == min(loss.values()):
-            above = places[-1] + OCTAVE
-            return [above] if above <= min(self.highest, self.guess + far * OCTAVE) else []
-        return []
+            return down or (up if self.both_ways and not self._broke else [])
+        if not self._broke and loss[places[-1]] == min(loss.values()):
+            return up or (down if self.both_ways else [])
+        return (down or (up if not self._broke else [])) if self.both_ways else []
+
+    @property
+    def _broke(self) -> bool:
+        return any(answer.outcome != "failed-to-train" for answer in self.answers.values())
+
+    def _lower(self) -> list[int]:
+        below = min(self.answers) - OCTAVE
+        far = _FARTHEST if self._broke else _FARTHEST_UNTRAINED
+        return [below] if below >= max(LOWEST, self.guess - far * OCTAVE) else []
+
+    def _higher(self) -> list[int]:
+        above = max(self.answers) + OCTAVE
+        return [above] if above <= min(self.highest, self.guess + _FARTHEST_UNTRAINED * OCTAVE) else []
 
     def _finer(self) -> list[int]:
         low, high = self.max_stable
@@ -136,10 +171,10 @@ class HoldSearch:
         return [(low + high) // 2]
 
     def _window(self) -> list[int]:
-        trained = [k for k, answer in self.answers.items() if answer.trained]
+        trained = self._where(lambda answer: answer.trained)
         if not self.lower_end or not trained:
             return []
-        lowest = min(trained)
+        lowest = trained[0]
         if any(k < lowest for k in self.answers) or lowest - OCTAVE < LOWEST:
             return []
         return [lowest - OCTAVE]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stresstest.experiments.boundary import measure_boundary
 from stresstest.experiments.plan import Plan, make_plan, spelled
 from stresstest.experiments.summary import Reduced, ranked_rows
 from stresstest.findings.lr_range import lr_range_findings
+from stresstest.findings.words import NO_DATA
 from stresstest.results import Cell
 from stresstest.specs import LrRangeSpec
 
@@ -18,7 +20,7 @@ def plan(spec: LrRangeSpec) -> Plan:
     return make_plan("lr-range", spec, [spec.depth], frozenset({"depth"}), measure_boundary)
 
 
-def reduce(spec: LrRangeSpec, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: LrRangeSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant, the strongest first, and what they say."""
     rows = ranked_rows(cells, spec.optimizer)
-    return Reduced(rows, [], lr_range_findings(rows, cells, spec.model_dump(mode="json")))
+    return Reduced(rows, [], lr_range_findings(rows, cells, spec.model_dump(mode="json"), data))

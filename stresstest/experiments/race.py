@@ -20,6 +20,7 @@ from stresstest.experiments.summary import Reduced
 from stresstest.experiments.warmup import of_run
 from stresstest.experiments.warmup_map import Arm, grid_lrs, max_stable_lr, point
 from stresstest.findings.race import race_findings
+from stresstest.findings.words import NO_DATA
 from stresstest.grid_specs import RaceSpec
 from stresstest.results import Bracket, Cell, MetricSummary, SummaryRow, count, summarise
 from stresstest.schedules import DECAYS, schedule
@@ -76,7 +77,7 @@ class Entrant:
         return self.arm.cells[0, self.peak_lr][seed]
 
 
-def reduce(spec: RaceSpec, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: RaceSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row an entrant, the reference first, and what they say."""
     arms = _arms(spec, cells)
     if not arms:

@@ -19,7 +19,7 @@ def clipped(loss: float, initial_loss: float) -> float:
 def sensitivity(losses: Sequence[float], initial_loss: float) -> float:
     """E[min(loss, l0)] - the lowest loss, over equally likely settings (Wortsman et al. 2023, Sec. 2.2).
 
-    Of learning rates it is their LR sensitivity. In nats. Never negative, and 0 where nothing ever
+    Of learning rates it is their LR sensitivity. In the loss's unit. Never negative, and 0 where nothing ever
     learns: read it beside the losses themselves.
     """
     capped = [clipped(loss, initial_loss) for loss in losses]

@@ -19,6 +19,7 @@ from stresstest.experiments.summary import Reduced
 from stresstest.experiments.warmup_best import search_rows
 from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
 from stresstest.findings.warmup import warmup_findings
+from stresstest.findings.words import NO_DATA
 from stresstest.grid_specs import WarmupSpec
 from stresstest.metrics import METRICS
 from stresstest.results import Bracket, Cell, finite
@@ -50,12 +51,12 @@ def measure_warmup(bench: Bench, spec: WarmupSpec, cells: Sequence[CellPlan]) ->
     return [of_run(run) for run in recipe(bench, trials)]
 
 
-def reduce(spec: WarmupSpec, cells: Sequence[Cell]) -> Reduced:
+def reduce(spec: WarmupSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant, optimizer, shape and warm-up; one over all warm-ups; the best settings; what they say."""
     mapped = map_points(spec) if spec.map else []
     rows, trends = arm_rows(arms_of(spec, [cell for cell in cells if cell.point in mapped]))
     searches = search_rows(spec, cells)
-    findings = warmup_findings(trends, rows, searches, cells, spec.model_dump(mode="json"))
+    findings = warmup_findings(trends, rows, searches, cells, spec.model_dump(mode="json"), data)
     return Reduced(rows, trends, findings, searches)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from stresstest.experiments.sensitivity import gain_per_doubling, sensitivity, variance_shares
 from stresstest.grid_specs import LrGridSpec, WarmupSpec
 from stresstest.results import (
+    HARMLESS,
     TRAINED,
     Bracket,
     Cell,
@@ -60,6 +61,10 @@ class Arm:
     def trained(self, steps: int, lr: float, seed: int) -> bool:
         """Whether one run trained."""
         return self.cells[steps, lr][seed].recipe["outcome"] in TRAINED
+
+    def harmless(self, steps: int, lr: float, seed: int) -> bool:
+        """Whether one run did not break."""
+        return self.cells[steps, lr][seed].recipe["outcome"] in HARMLESS
 
     def loss(self, steps: int, lr: float, seed: int) -> float:
         """One run's loss, at most that of having learned nothing."""
@@ -133,13 +138,13 @@ def arm_rows(arms: Sequence[Arm]) -> tuple[list[SummaryRow], list[TrendRow]]:
 
 
 def max_stable_lr(arm: Arm, steps: int, seed: int) -> Bracket:
-    """From the last peak LR that trains to the first that does not, going up from the smallest that trains."""
-    trained = [lr for lr in arm.lrs if arm.trained(steps, lr, seed)]
-    if not trained:
+    """From the last harmless peak LR to the first that is not, going up from the smallest that is."""
+    harmless = [lr for lr in arm.lrs if arm.harmless(steps, lr, seed)]
+    if not harmless:
         return Bracket(low=None, high=None)
-    broken = [lr for lr in arm.lrs if lr > trained[0] and lr not in trained]
+    broken = [lr for lr in arm.lrs if lr > harmless[0] and lr not in harmless]
     first = min(broken, default=None)
-    return Bracket(low=max(lr for lr in trained if first is None or lr < first), high=first)
+    return Bracket(low=max(lr for lr in harmless if first is None or lr < first), high=first)
 
 
 def min_warmup(arm: Arm, lr: float, seed: int) -> Bracket | None:

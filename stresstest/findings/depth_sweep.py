@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.choices import exact
+from stresstest.findings.untrained import too_little_to_learn
 from stresstest.findings.why import look_closer, why
-from stresstest.findings.words import HOW_IT_BROKE, bracket, failures, number
+from stresstest.findings.words import HOW_IT_BROKE, NO_DATA, bracket, failures, number
+from stresstest.model_specs import is_own
 from stresstest.models.variants import VARIANTS
 from stresstest.results import TRAINED, Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
 
@@ -17,9 +19,13 @@ _FLAT = 3.0  # a gradient within this factor is called flat
 
 
 def depth_sweep_findings(
-    rows: Sequence[SummaryRow], trends: Sequence[TrendRow], cells: Sequence[Cell], spec: Mapping[str, Any]
+    rows: Sequence[SummaryRow],
+    trends: Sequence[TrendRow],
+    cells: Sequence[Cell],
+    spec: Mapping[str, Any],
+    data: Mapping[str, Any] = NO_DATA,
 ) -> list[Finding]:
-    """All findings of a depth sweep, variant by variant."""
+    """All findings of a depth sweep, variant by variant; `data` says in which unit its losses are."""
     findings: list[Finding] = []
     for trend in trends:
         mine = [row for row in rows if row.variant == trend.variant]
@@ -27,7 +33,8 @@ def depth_sweep_findings(
         findings += _trainable(trend, done, spec)
         findings += _trains_again(trend, done)
         findings += _exponent(trend, mine)
-        findings += _never_trained(trend, mine)
+        findings += _never_trained(trend, mine, spec)
+        findings += too_little_to_learn(trend.variant, done, spec, data, "depths and seeds")
         findings += _not_monotone(trend, done)
         findings += explained(trend, done, cells)
         if spec["init_only"]:
@@ -59,11 +66,11 @@ def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
     growth, back = _middle(cell.metrics.get("stream_growth")), _middle(cell.metrics.get("grad_ratio"))
     alike = _middle(cell.metrics.get("similarity"))
     outcome = str(cell.recipe["outcome"])
-    if growth is None:
+    if growth is None and not is_own(spec.get("model", "")):  # of whose stream nothing is known
         return "exploded", "the stream grows beyond all numbers on its way through the blocks"
-    if growth > _LARGE and not VARIANTS[cell.variant.partition(":")[0]].final_norm:
+    if growth is not None and growth > _LARGE and not VARIANTS[cell.variant.partition(":")[0]].final_norm:
         return "exploded", f"the stream grows {number(growth)} times from the first block to the last"
-    if growth < 1.0 / _LARGE:
+    if growth is not None and growth < 1.0 / _LARGE:
         return "vanished", f"of the stream, {number(growth)} is left after the last block"
     if alike is not None and alike > _ALIKE:
         what = "images" if spec["task"] == "images" else "tokens"
@@ -156,12 +163,17 @@ def _exponent(trend: TrendRow, rows: Sequence[SummaryRow]) -> Iterator[Finding]:
     yield Finding(kind="lr-exponent", subject=trend.variant, text=text)
 
 
-def _never_trained(trend: TrendRow, rows: Sequence[SummaryRow]) -> Iterator[Finding]:
+def _never_trained(trend: TrendRow, rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator[Finding]:
     none = [str(row.depth) for row in rows if "max_stable_lr" in row.metrics and _stable(row).low is None]
     if none:
+        advice = (
+            f"stresstest lr-range --depth {none[0]} says how it fails there"
+            if is_own(spec["model"])
+            else "too deep for this wiring, or too few steps"
+        )
         text = (
-            f"{trend.variant} trains at no held LR at depth {', '.join(none)} (most seeds): too deep for this wiring, "
-            "or too few steps; an exponent leaves that out."
+            f"{trend.variant} trains at no held LR at depth {', '.join(none)} (most seeds): {advice}; "
+            "an exponent leaves that out."
         )
         yield Finding(kind="never-trained", subject=trend.variant, text=text)
 

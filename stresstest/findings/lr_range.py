@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stresstest.findings.untrained import never_trained, only_flat, too_little_to_learn
 from stresstest.findings.why import look_closer, why
-from stresstest.findings.words import HOW_IT_BROKE, failures, lr, number, seeds, times
-from stresstest.results import Cell, Finding, MetricSummary, SummaryRow
+from stresstest.findings.words import HOW_IT_BROKE, NO_DATA, failures, lr, number, seeds, times
+from stresstest.results import TRAINED, Cell, Finding, MetricSummary, SummaryRow
 
 _FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence
 _NOT_ADAPTIVE = frozenset({"sgd", "momentum", "nesterov"})
 _FLATTERED = 4.0  # ramp onset above the hold's boundary by this factor: worth a sentence
 
 
-def lr_range_findings(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> list[Finding]:
-    """All findings of an LR range test, the most important first."""
+def lr_range_findings(
+    rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any], data: Mapping[str, Any] = NO_DATA
+) -> list[Finding]:
+    """All findings of an LR range test, the most important first; `data` says in which unit its losses are."""
     ranked = [row for row in rows if _stable(row).median.low is not None]
     broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
-    findings = [*_extremes(ranked), *(_breaking(row, ranked, cells) for row in broken)]
+    findings = [*_extremes(ranked, cells), *(_breaking(row, ranked, cells) for row in broken)]
     findings += _flattering_ramps(ranked)
     findings += _beside_theory(ranked, spec)
     findings += _plateaus(broken, cells, spec)
     findings += _without_onset(rows, cells)
     for row in rows:
-        findings += _about(row, cells, spec)
+        findings += _about(row, cells, spec, data)
         findings += why(row.variant, [cell for cell in cells if cell.variant == row.variant], cells)
     findings += look_closer(findings, cells)
     findings += failures(cells)
@@ -35,28 +38,31 @@ def _stable(row: SummaryRow) -> MetricSummary:
     return row.metrics["max_stable_lr"]
 
 
-def _extremes(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
+def _extremes(ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[Finding]:
     if not ranked:
         return
     best = ranked[0]
-    text = f"{best.variant} holds the highest learning rate: {_boundary(best)}"
+    text = f"{best.variant} holds the highest learning rate: {_boundary(best, cells)}"
     if len(ranked) > 1 and best.times_weakest is not None:
         text += f", {times(best.times_weakest)} what {ranked[-1].variant} holds"
     yield Finding(kind="highest", subject=best.variant, text=text + ".")
 
 
-def _boundary(row: SummaryRow) -> str:
+def _boundary(row: SummaryRow, cells: Sequence[Cell]) -> str:
     metric = _stable(row)
     if metric.median.high is None:
         return f"at least {lr(metric.median.low)}, the top of the range"
-    return f"{lr(metric.median.low)} trains, {lr(metric.median.high)} does not ({seeds(metric.n)})"
+    mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
+    harmless = 2 * sum(map(only_flat, mine)) > len(mine)
+    below, above = ("does no harm", "does") if harmless else ("trains", "does not")
+    return f"{lr(metric.median.low)} {below}, {lr(metric.median.high)} {above} ({seeds(metric.n)})"
 
 
 def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
     how = HOW_IT_BROKE.get(_first_break(row, cells), "breaks")
-    text = f"{row.variant}: {_boundary(row)}; above, it {how}."
+    text = f"{row.variant}: {_boundary(row, cells)}; above, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
-        text = f"{row.variant} breaks first: {_boundary(row)}; above, it {how}. "
+        text = f"{row.variant} breaks first: {_boundary(row, cells)}; above, it {how}. "
         text += f"{ranked[0].variant} takes {times(ranked[0].times_weakest)} its LR; a warm-up may help it too."
     return Finding(kind="boundary", subject=row.variant, text=text)
 
@@ -74,38 +80,32 @@ def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping
 def _first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
     """The commonest outcome of the first held LR that did not train."""
     outcomes = []
-    for cell in cells:
-        if cell.variant != row.variant or cell.status != "done":
-            continue
+    for cell in _done(row, cells):
         first = cell.metrics["max_stable_lr"].high
         outcomes += [trial["outcome"] for trial in cell.hold if trial["lr"] == first]
     return max(outcomes, key=outcomes.count) if outcomes else ""
 
 
-def _about(row: SummaryRow, cells: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
-    done = [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
-    yield from _never_trained(row, done, spec)
+def _done(row: SummaryRow, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a variant that have a result."""
+    return [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
+
+
+def _about(
+    row: SummaryRow, cells: Sequence[Cell], spec: Mapping[str, Any], data: Mapping[str, Any]
+) -> Iterator[Finding]:
+    done = _done(row, cells)
+    yield from never_trained(row.variant, done, spec, data)
+    yield from too_little_to_learn(row.variant, done, spec, data)
     yield from _oddities(row, done)
-
-
-def _never_trained(row: SummaryRow, done: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
-    silent = [cell for cell in done if cell.metrics["max_stable_lr"].low is None]
-    if silent:
-        held = [trial["lr"] for cell in silent for trial in cell.hold]
-        text = (
-            f"{row.variant} trained at no held LR from {lr(min(held))} to {lr(max(held))} in "
-            f"{spec['hold_steps']} steps ({len(silent)} of {len(done)} seeds): too deep for this wiring, "
-            "or too few steps; try a norm variant, fewer layers or a larger --hold-steps."
-        )
-        yield Finding(kind="never-trained", subject=row.variant, text=text)
 
 
 def _without_onset(rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[Finding]:
     """Variants that trained at a held LR, and learned nothing on the ramp in some seeds."""
     found: dict[str, str] = {}
     for row in rows:
-        done = [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
-        unlearned = [cell for cell in done if not cell.ramp["learned"]]
+        done = _done(row, cells)
+        unlearned = [cell for cell in done if not cell.ramp["learned"] and not only_flat(cell)]
         if unlearned and all(cell.metrics["max_stable_lr"].low is not None for cell in done):
             found[row.variant] = f"{row.variant} (in {len(unlearned)} of {len(done)} seeds)"
     if found:
@@ -159,7 +159,30 @@ def _apart(factors: Mapping[str, float], side: str, cause: str) -> str:
     return f"The hold lies {side} what the curvature at initialisation predicts: {each}. The usual cause: {cause}."
 
 
+def _same_runs(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
+    """Held LRs whose runs are one and the same: the LR did not set the optimizer's step."""
+    found = [same for cell in done if (same := _bit_equal(cell.hold))]
+    if found:
+        low, high = min(map(min, found)), max(map(max, found))
+        text = (
+            f"{row.variant}: runs held at {lr(low)} and {lr(high)} end bit-equal ({len(found)} of {len(done)} seeds): "
+            "there the LR does not set the optimizer's step, and a boundary in that range is not one of the LR."
+        )
+        yield Finding(kind="same-runs", subject=row.variant, text=text)
+
+
+def _bit_equal(held: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The held LRs of one seed that ended with the same losses as another."""
+    lrs: dict[tuple[Any, ...], list[float]] = {}
+    for trial in held:
+        ends = tuple(trial.get(name) for name in ("best_loss", "last_loss", "validation_loss"))
+        if trial["outcome"] in TRAINED and None not in ends:
+            lrs.setdefault(ends, []).append(trial["lr"])
+    return [value for same in lrs.values() if len(same) > 1 for value in same]
+
+
 def _oddities(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
+    yield from _same_runs(row, done)
     odd = [str(cell.seed) for cell in done if not cell.ramp["hold_monotone"]]
     if odd:
         text = (

@@ -8,8 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby, pairwise
 from typing import Any
 
-from stresstest.findings.words import bracket, failures, interval, lr, middle, number
-from stresstest.results import TRAINED, Bracket, Cell, Finding, MapPlace, SearchRow, SummaryRow, TrendRow, summarise
+from stresstest.findings.words import NO_DATA, bracket, failures, interval, loss_unit, lr, middle, number, with_unit
+from stresstest.results import (
+    HARMLESS,
+    TRAINED,
+    Bracket,
+    Cell,
+    Finding,
+    MapPlace,
+    SearchRow,
+    SummaryRow,
+    TrendRow,
+    summarise,
+)
 
 _FAR = 256.0  # where all fails, the range to look at next goes so far down
 
@@ -20,18 +31,20 @@ def warmup_findings(
     searches: Sequence[SearchRow],
     cells: Sequence[Cell],
     spec: Mapping[str, Any],
+    data: Mapping[str, Any] = NO_DATA,
 ) -> list[Finding]:
-    """All findings, the most important first."""
+    """All findings, the most important first; `data` says in which unit its losses are."""
+    unit = loss_unit(data)
     findings = [*_nothing_trains(trends, searches, cells, spec), *_compared_needs(trends, spec)]
     for trend in trends:
         findings += [*_needs(trend, spec), *_gains(trend, rows, spec)]
-    findings += _compared_sensitivities(trends, spec)
+    findings += _compared_sensitivities(trends, spec, unit)
     for trend in trends:
         findings += [*_shares(trend, spec), *_not_monotone(trend, spec)]
     findings += _learned_nothing(rows, spec)
     for search in searches:
         findings += _best(search, spec)
-    return [*findings, *_caps(cells), *failures(cells)]
+    return [*findings, *_caps(cells, unit), *failures(cells)]
 
 
 def arm_name(row: TrendRow | SummaryRow, spec: Mapping[str, Any]) -> str:
@@ -73,6 +86,9 @@ def _nothing_trains(
             continue
         low, high = spec["start_lr"], spec["end_lr"]
         lowest, highest = (_loss_near(done, edge) for edge in (low, high))
+        if any(cell.recipe["outcome"] in HARMLESS for cell in done):
+            yield _too_little_to_learn(variant, done, spec)
+            continue
         broke = any(cell.recipe["outcome"] != "failed-to-train" for cell in done)
         if broke or lowest <= highest:
             where, look = "above the boundary", f"--start-lr {number(low / _FAR)} --end-lr {number(low)}"
@@ -84,6 +100,17 @@ def _nothing_trains(
             f"{where}: look at {look}."
         )
         yield Finding(kind="nothing-trains", subject=variant, text=text)
+
+
+def _too_little_to_learn(variant: str, done: Sequence[Cell], spec: Mapping[str, Any]) -> Finding:
+    flat = sum(cell.recipe["outcome"] in HARMLESS for cell in done)
+    broke = "" if flat < len(done) else ", a larger --end-lr what breaks"
+    text = (
+        f"{variant}: there was too little to learn in {spec['train_steps']} steps to tell progress from noise, at "
+        f"every warm-up and peak LR from {lr(spec['start_lr'])} to {lr(spec['end_lr'])}; {flat} of {len(done)} runs "
+        f"did no harm. More --train-steps may show progress{broke}."
+    )
+    return Finding(kind="too-little-to-learn", subject=variant, text=text)
 
 
 def _loss_near(cells: Sequence[Cell], edge: float) -> float:
@@ -161,7 +188,7 @@ def _of_arm(row: SummaryRow, trend: TrendRow) -> bool:
     return same and row.point["warmup"] == trend.point["warmup"]
 
 
-def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any]) -> Iterator[Finding]:
+def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any], unit: str) -> Iterator[Finding]:
     """Whose loss depends more on the warm-up, seed by seed."""
     for one, other in combinations(trends, 2):
         ours, theirs = one.metrics.get("warmup_sensitivity"), other.metrics.get("warmup_sensitivity")
@@ -179,10 +206,9 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any])
         values = sorted(sign * value.low for value in differences.values() if value.low is not None)
         names = [arm_name(trend, spec) for trend in (more, less)]
         sizes = [f"{middle(t.metrics['warmup_sensitivity'])} over LRs of {_range(_window(t))}" for t in (more, less)]
-        numbers = (
-            f"warmup_sensitivity is {sizes[0]} and {sizes[1]}; paired difference {number(statistics.median(values))} "
-            f"nats ({number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)})."
-        )
+        difference = with_unit(number(statistics.median(values)), unit)
+        spread = f"{number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)}"
+        numbers = f"warmup_sensitivity is {sizes[0]} and {sizes[1]}; paired difference {difference} ({spread})."
         if values[0] > 0:
             text = f"With every seed {names[0]}'s loss depends more on the warm-up than {names[1]}'s: {numbers}"
         else:
@@ -252,7 +278,7 @@ def _best(search: SearchRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(kind="importance", subject=search.variant, text=text)
 
 
-def _caps(cells: Sequence[Cell]) -> Iterator[Finding]:
+def _caps(cells: Sequence[Cell], unit: str) -> Iterator[Finding]:
     """Where the loss at initialisation is no measure of having learned nothing."""
     capped = {c.variant: c for c in cells if c.recipe and c.recipe["cap"] != c.recipe["initial_loss"]}
     for variant, cell in capped.items():
@@ -260,6 +286,6 @@ def _caps(cells: Sequence[Cell]) -> Iterator[Finding]:
         start = "not finite" if initial is None or not math.isfinite(initial) else number(initial)
         text = (
             f"{variant}: the loss at initialisation ({start}) is far above chance; chance, "
-            f"{number(cell.recipe['cap'])} nats, stands for having learned nothing."
+            f"{with_unit(number(cell.recipe['cap']), unit)}, stands for having learned nothing."
         )
         yield Finding(kind="far-above-chance", subject=variant, text=text)

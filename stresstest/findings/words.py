@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from stresstest.results import Bracket, Cell, Finding, MetricSummary
@@ -12,7 +13,29 @@ HOW_IT_BROKE = {
     "relapsed": "gives back what it had learned",
     "exploded": "explodes",
     "nonfinite": "becomes non-finite",
+    "flat": "neither learns nor loses what it starts with",
 }
+NO_DATA: Mapping[str, Any] = MappingProxyType({})  # nothing is known of it: losses are in nats
+
+
+def loss_unit(data: Mapping[str, Any]) -> str:
+    """The unit of a result's losses: "nats" of a likelihood, or nothing where the loss has a unit of its own."""
+    return str(data.get("loss_unit", "nats"))
+
+
+def loss(value: float, unit: str = "nats") -> str:
+    """A loss to four digits with its unit, where that has a name."""
+    return with_unit(f"{value:.4g}", unit)
+
+
+def with_unit(text: str, unit: str) -> str:
+    """A number that is written already, with its unit, where that has a name."""
+    return f"{text} {unit}" if unit else text
+
+
+def has_constant(data: Mapping[str, Any]) -> bool:
+    """Whether `baseline_loss` is that of the best constant predictor, and not of the start for want of one."""
+    return "baseline_loss" in data and bool(data.get("constant_predictor_known", True))
 
 
 def lr(value: float | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stresstest.findings.words import loss_unit
 from stresstest.gate import statistics
 from stresstest.gate.measured import matches, over_all
 from stresstest.gate.records import GateLine, LimitLine, Place
@@ -99,7 +100,7 @@ def _line(threshold: Threshold, place: Place, head: Results, base: Results, look
         "level": threshold.level,
         "base": theirs,
         "head": ours,
-        "unit": "oct" if threshold.in_octaves else threshold.unit or METRICS[metric].unit,
+        "unit": "oct" if threshold.in_octaves else _unit(threshold, head.get(place.experiment)),
         "tolerance": octaves(threshold) if threshold.in_octaves else threshold.tolerance,
         "alpha": look.alpha,
         "resolution": look.resolutions.get((place.experiment, metric), 0.0),
@@ -126,6 +127,14 @@ def _line(threshold: Threshold, place: Place, head: Results, base: Results, look
         remedy = "widen the range that is looked at" if "above" in beyond else "nothing trains on either side"
         return line.model_copy(update={"verdict": "no-data", "reason": f"beyond the range with every seed; {remedy}"})
     return line
+
+
+def _unit(threshold: Threshold, head: Result | None) -> str:
+    """Of differences: per cent, the metric's, or of a loss that of the head's losses."""
+    if threshold.unit == "%":
+        return "%"
+    unit = METRICS[threshold.metric].unit
+    return loss_unit(head.data) if unit == "nats" and head is not None else unit
 
 
 def _bounds(line: GateLine) -> list[tuple[float, float]]:

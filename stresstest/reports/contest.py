@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stresstest.findings.race import entrant
-from stresstest.findings.words import interval, middle, number
+from stresstest.findings.words import interval, loss_unit, middle, number, with_unit
 from stresstest.reports.words import data_words, model_words, paragraph, plain_table
 from stresstest.results import MetricSummary, Result, SummaryRow, TrendRow
 
@@ -72,7 +72,9 @@ def legend(result: Result) -> str:
     )
     if result.command == "race":
         target = result.spec["target_loss"]
-        said = "what the reference has at its end" if target is None else f"{number(target)} nats"
+        said = (
+            "what the reference has at its end" if target is None else with_unit(number(target), loss_unit(result.data))
+        )
         return (
             f"The target is {said}, of the level of the training loss. Each entrant runs at its own best peak LR "
             "of the grid, where its median is there soonest; ratios of steps are taken seed by seed against the first. "

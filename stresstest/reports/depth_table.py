@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from stresstest.findings.depth_sweep import growth_words, why_failed
 from stresstest.findings.words import bracket, interval, middle, number
+from stresstest.reports.words import loss_format
 from stresstest.results import (
     TRAINED,
     Bracket,
@@ -91,8 +92,8 @@ def legend(result: Result) -> str:
     if "steps_to_target" in metrics:
         target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
         sentences.append(
-            f"Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of {target:.2f}; "
-            "recipe loss: on held-out data, of those that got to the end."
+            "Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of "
+            f"{loss_format(result)(target)}; recipe loss: on held-out data, of those that got to the end."
         )
     if "max_stable_lr" in metrics:
         sentences.append(

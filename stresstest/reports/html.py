@@ -9,11 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stresstest.findings.words import interval, lr, middle
+from stresstest.findings.words import has_constant, interval, lr, middle, number
+from stresstest.model_specs import is_own
 from stresstest.reports.contest import contest_facts
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
 from stresstest.reports.warmup_map import warmup_facts
-from stresstest.reports.words import LR_RANGE_COLUMNS, model_words
+from stresstest.reports.words import LR_RANGE_COLUMNS, constant_words, loss_format, loss_range, model_words
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
@@ -25,7 +26,8 @@ def render_html(result: Result) -> str:
     template, facts_of = _PAGES[result.command]
     model = model_words(result.spec, result.data)
     settings = json.dumps({"spec": result.spec, "rules": result.rules}, indent=1)
-    return environment.get_template(template).render(result=result, settings=settings, model=model, **facts_of(result))
+    shared = {"result": result, "settings": settings, "model": model, "constant": constant_words(result)}
+    return environment.get_template(template).render(shared | {"loss": loss_format(result)} | facts_of(result))
 
 
 def _lr_range_facts(result: Result) -> dict[str, Any]:
@@ -48,8 +50,10 @@ def _chart(result: Result, row: SummaryRow) -> dict[str, Any]:
     """Coordinates of the loss curve and its marks in an SVG of fixed size."""
     spec = result.spec
     ends = (spec["start_lr"] or spec["end_lr"] / spec["num_steps"], spec["end_lr"])
-    losses = [loss for each in result.summary for _, loss in each.curve]
-    low, high = min(losses), 1.25 * max(result.data["baseline_loss"], result.data["chance_loss"])
+    low, high = loss_range(result)
+    baseline = result.data["baseline_loss"]
+    known = has_constant(result.data) and baseline <= high
+    label = number if is_own(spec["model"]) else "{:.1f}".format
 
     def x(value: float) -> float:
         share = math.log(value / ends[0]) / math.log(ends[1] / ends[0])
@@ -69,9 +73,9 @@ def _chart(result: Result, row: SummaryRow) -> dict[str, Any]:
         "width": _WIDTH,
         "height": _HEIGHT,
         "points": " ".join(f"{x(a)},{y(b)}" for a, b in row.curve if a > 0),
-        "baseline": y(result.data["baseline_loss"]),
+        "baseline": y(baseline) if known else None,
         "ticks": [{"x": x(10.0**d), "label": f"1e{d}"} for d in decades],
-        "losses": [{"y": y(v), "label": f"{v:.1f}"} for v in (low, result.data["baseline_loss"], high)],
+        "losses": [{"y": y(v), "label": label(v)} for v in (low, *([baseline] if known else []), high)],
         "marks": marks,
     }
 

@@ -18,7 +18,7 @@ from stresstest.reports.warmup_map import (
     over_warmups_rows,
     place_words,
 )
-from stresstest.reports.words import LR_RANGE_COLUMNS
+from stresstest.reports.words import LR_RANGE_COLUMNS, loss_format
 from stresstest.results import MetricSummary, Result
 
 
@@ -53,10 +53,10 @@ def _depth_sweep(result: Result) -> list[str]:
 
 
 def _warmup(result: Result) -> list[str]:
-    lines = []
+    lines, loss = [], loss_format(result)
     for trend in result.trends:
         lines += [f"**{arm_title(trend)}**", ""]
-        rows = [[str(steps), *(place_words(place) for place in places)] for steps, places in grid(trend).items()]
+        rows = [[str(steps), *(place_words(place, loss) for place in places)] for steps, places in grid(trend).items()]
         lines += [*_table(["warm-up", *lr_headers(trend)], [*rows, ["needs", *needs_words(trend)]]), ""]
     sheets = [("variant", over_lrs_rows(result)), ("over warm-ups", over_warmups_rows(result))]
     for first, named in [*sheets, ("variant", best_settings(result))]:

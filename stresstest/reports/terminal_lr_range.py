@@ -12,7 +12,16 @@ from rich.text import Text
 
 from stresstest.findings.words import interval, middle, theory_formula
 from stresstest.reports.chart import line_chart, place
-from stresstest.reports.words import WIDE, data_words, model_words, paragraph, plain_table, probes_words
+from stresstest.reports.words import (
+    WIDE,
+    data_words,
+    loss_ends,
+    loss_range,
+    model_words,
+    paragraph,
+    plain_table,
+    probes_words,
+)
 from stresstest.results import MetricSummary, Result, SummaryRow
 
 _CHART_HEIGHT = 3
@@ -28,7 +37,7 @@ def print_lr_range(result: Result, console: Console) -> None:
         console.print(_table(result, console.width))
         paragraph(console, _legend(result) + probes_words(result), style="dim")
         console.print()
-        if any("critical_lr" in row.metrics for row in result.summary):
+        if any(cell.theory for cell in result.cells):
             console.print(_theory(result, console.width))
             paragraph(console, _theory_legend(result), style="dim")
             console.print()
@@ -92,8 +101,10 @@ def _legend(result: Result) -> str:
         else f"Median over {metric.n} seeds, and below it an interval that covers the median {metric.coverage:.0%} "
         "of the time."
     )
+    harmless = any(trial["outcome"] == "flat" for cell in result.cells for trial in cell.hold)
+    trained = "trained, or did no harm where there was too little to learn," if harmless else "trained"
     return (
-        f"{sure} max_stable_lr is the answer: from the last constant LR that trained from a fresh start to the first "
+        f"{sure} max_stable_lr is the answer: from the last constant LR that {trained} from a fresh start to the first "
         f"that did not, one {result.spec['hold_resolution']} apart. onset_lr, where the ramp began to lose what it "
         "had learned (- where it had learned nothing), is its cheap bracket: the early part of a ramp works as a "
         "warm-up. x weakest is paired by seed."
@@ -114,7 +125,14 @@ def _theory(result: Result, width: int) -> Table:
 
 
 def _theory_legend(result: Result) -> str:
-    said = [cell for cell in result.cells if cell.theory]
+    said = [cell for cell in result.cells if "forwards" in cell.theory]
+    if not said:
+        reasons = [cell.theory["no_curvature"] for cell in result.cells if "no_curvature" in cell.theory]
+        return (
+            f"No theory: {reasons[0].rstrip('.')}."
+            if reasons
+            else "No theory: the loss at initialisation is not finite."
+        )
     forwards = statistics.median(cell.theory.get("forwards", 0) for cell in said)
     products = statistics.median(cell.theory.get("products", 0) for cell in said)
     return (
@@ -129,11 +147,10 @@ def _charts(result: Result, console: Console) -> Iterator[Text]:
     width = min(console.width, 110) - _LABEL - 1
     start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
     ends = (start, spec["end_lr"])
-    losses = [loss for row in result.summary for _, loss in row.curve]
-    if not losses:
+    if not any(row.curve for row in result.summary):
         return
-    low, high = min(losses), 1.25 * max(result.data["baseline_loss"], result.data["chance_loss"])
-    yield Text(f"Loss ({low:.1f} to {high:.1f} nats) against the ramp's LR, median over seeds", style="bold")
+    low, high = loss_range(result)
+    yield Text(f"Loss ({' to '.join(loss_ends(result))}) against the ramp's LR, median over seeds", style="bold")
     for row in result.summary:
         points = [point for point in row.curve if point[0] > 0]
         lines = line_chart(points, width, _CHART_HEIGHT, low, high, ends, console.options.ascii_only)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stresstest.reports.warmup_map import (
+    LossFormat,
     Rows,
     arm_title,
     best_settings,
@@ -24,11 +25,16 @@ from stresstest.reports.warmup_map import (
     setting,
     title,
 )
-from stresstest.reports.words import paragraph, plain_table
+from stresstest.reports.words import loss_format, paragraph, plain_table
 from stresstest.results import MapPlace, Result, TrendRow
 
-_LABEL, _PLACE = 8, 7  # columns of the warm-up, and of one place with its gap
-_STYLES = {"trains": "white on dark_green", "mixed": "white on orange4", "fails": "white on dark_red"}
+_LABEL, _PLACE = 8, 7  # columns of the warm-up, and of one place with its gap, at least
+_STYLES = {
+    "trains": "white on dark_green",
+    "mixed": "white on orange4",
+    "flat": "white on grey35",
+    "fails": "white on dark_red",
+}
 
 
 def print_warmup(result: Result, console: Console) -> None:
@@ -37,7 +43,7 @@ def print_warmup(result: Result, console: Console) -> None:
     paragraph(console, setting(result), style="dim")
     console.print()
     for trend in result.trends:
-        for line in _map(trend, console.width):
+        for line in _map(trend, console.width, loss_format(result)):
             console.print(line)
         console.print()
     if result.trends:
@@ -53,28 +59,30 @@ def print_warmup(result: Result, console: Console) -> None:
         console.print()
 
 
-def _map(trend: TrendRow, width: int) -> Iterator[Text]:
+def _map(trend: TrendRow, width: int, loss: LossFormat) -> Iterator[Text]:
     """Warm-ups down, peak learning rates across, in as many pieces as the width asks for."""
     yield Text(arm_title(trend), style="bold")
     headers, needs, rows = lr_headers(trend), needs_words(trend), grid(trend)
     lowest = min((place for places in rows.values() for place in places), key=lambda place: place.loss)
-    at_once = max(1, (width - _LABEL) // _PLACE)
+    wide = max(_PLACE, *(len(loss(place.loss)) + 2 for place in trend.map))
+    at_once = max(1, (width - _LABEL) // wide)
     for start in range(0, len(headers), at_once):
         some = slice(start, start + at_once)
-        yield _words("peak LR", headers[some])
+        yield _words("peak LR", headers[some], wide)
         for steps, places in rows.items():
-            shown = [part for place in places[some] for part in (_place(place, place is lowest), " ")]
+            texts = [(f"{loss(place.loss):>{wide - 2}}", place) for place in places[some]]
+            shown = [part for text, place in texts for part in (_place(text, place, place is lowest), " ")]
             yield Text.assemble((f"{steps:>{_LABEL - 2}}  ", "dim"), *shown[:-1])
-        yield _words("needs", needs[some])
+        yield _words("needs", needs[some], wide)
 
 
-def _words(label: str, words: Sequence[str]) -> Text:
+def _words(label: str, words: Sequence[str], wide: int) -> Text:
     """Under the losses, whose marks stand to the right of them."""
-    return Text(f"{label:<{_LABEL}}{''.join(f'{word:>{_PLACE - 2}}  ' for word in words)}".rstrip(), style="dim")
+    return Text(f"{label:<{_LABEL}}{''.join(f'{word:>{wide - 2}}  ' for word in words)}".rstrip(), style="dim")
 
 
-def _place(place: MapPlace, lowest: bool) -> tuple[str, str]:
-    return f"{place.loss:>{_PLACE - 2}.2f}{mark(place):<1}", f"{'bold ' * lowest}{_STYLES[css(place)]}"
+def _place(text: str, place: MapPlace, lowest: bool) -> tuple[str, str]:
+    return f"{text}{mark(place):<1}", f"{'bold ' * lowest}{_STYLES[css(place)]}"
 
 
 def _table(first: str, rows: Rows, width: int) -> Table:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stresstest.findings.warmup import arm_name, need, peak_lrs, setting_words
-from stresstest.findings.words import bracket, interval, middle, number
+from stresstest.findings.words import bracket, interval, loss_unit, middle, number
 from stresstest.reports.svg import svg_chart
-from stresstest.reports.words import data_words, model_words
+from stresstest.reports.words import data_words, loss_format, model_words
 from stresstest.results import MapPlace, MetricSummary, Result, SearchRow, TrendRow
 
-MARKS = {"spiked": "~", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
+LossFormat = Callable[[float], str]
+
+MARKS = {"spiked": "~", "flat": "-", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
 MIXED = "?"
 LEGEND = (
     "= never beats the constant predictor, < gives back what it learned, ^ explodes, x turns non-finite, ~ spikes "
     "and comes back, ? trains with some seeds only"
 )
+
+
+_FLAT = ", - neither learns nor loses"
 
 
 def title(result: Result) -> str:
@@ -47,14 +52,16 @@ def mark(place: MapPlace) -> str:
 
 
 def css(place: MapPlace) -> str:
-    """The class of a cell: trains, mixed or fails."""
+    """The class of a cell: trains, mixed, flat or fails."""
     kind = mark(place)
-    return "mixed" if kind == MIXED else "trains" if place.num_trained else "fails"
+    if kind == MIXED:
+        return "mixed"
+    return "trains" if place.num_trained else "flat" if kind == MARKS["flat"] else "fails"
 
 
-def outcome_words(place: MapPlace) -> str:
+def outcome_words(place: MapPlace, loss: LossFormat) -> str:
     """What became of each seed."""
-    return ", ".join(f"seed {seed} {word} {place.losses[seed]:.2f}" for seed, word in place.outcomes.items())
+    return ", ".join(f"seed {seed} {word} {loss(place.losses[seed])}" for seed, word in place.outcomes.items())
 
 
 def grid(trend: TrendRow) -> dict[int, list[MapPlace]]:
@@ -81,9 +88,9 @@ def lr_headers(trend: TrendRow) -> list[str]:
     return [number(lr) for lr in peak_lrs(trend)]
 
 
-def place_words(place: MapPlace) -> str:
+def place_words(place: MapPlace, loss: LossFormat) -> str:
     """The loss and the mark of one place."""
-    return f"{place.loss:.2f}{mark(place)}"
+    return f"{loss(place.loss)}{mark(place)}"
 
 
 Rows = list[tuple[str, dict[str, str]]]  # of a table: a name, and the text of each column by its header
@@ -139,6 +146,7 @@ def best_settings(result: Result) -> Rows:
 
 def warmup_facts(result: Result) -> dict[str, Any]:
     """What the template reads beside the result."""
+    loss = loss_format(result)
     arms = [
         {
             "name": arm_title(trend),
@@ -159,21 +167,21 @@ def warmup_facts(result: Result) -> dict[str, Any]:
         "arms": arms,
         "css": css,
         "mark": mark,
-        "words": outcome_words,
+        "words": lambda place: outcome_words(place, loss),
         "legend": legend(result),
         "over_lrs": over_lrs_rows(result),
         "over_warmups": over_warmups_rows(result),
         "sensitivities": sensitivity_legend(),
         "searches": best_settings(result),
-        "trials": lambda search: _trials(search, result.spec),
+        "trials": lambda search: _trials(search, result.spec, loss),
     }
 
 
-def _trials(search: SearchRow, spec: Mapping[str, Any]) -> Rows:
+def _trials(search: SearchRow, spec: Mapping[str, Any], loss: LossFormat) -> Rows:
     return [
         (
             setting_words(place, spec),
-            {"outcomes": ", ".join(place["outcomes"]), "losses": ", ".join(f"{loss:.2f}" for loss in place["losses"])},
+            {"outcomes": ", ".join(place["outcomes"]), "losses": ", ".join(map(loss, place["losses"]))},
         )
         for place in search.places
     ]
@@ -195,9 +203,11 @@ def legend(result: Result) -> str:
         if metric is not None and metric.n > 1
         else "One seed says nothing of the scatter: use --seeds 3 or more."
     )
+    unit = "".join(f"{name}, " for name in [loss_unit(result.data)] if name)
+    flat = any("flat" in place.outcomes.values() for trend in result.trends for place in trend.map)
     return (
-        f"Maps: loss on held-out data at the end, nats, median over {seeds} seed{'s' * (seeds > 1)}, at most that at "
-        f"initialisation; {LEGEND}; needs: the fewest steps of warm-up that train at that LR. {sure}"
+        f"Maps: loss on held-out data at the end, {unit}median over {seeds} seed{'s' * (seeds > 1)}, at most that at "
+        f"initialisation; {LEGEND}{_FLAT * flat}; needs: the fewest steps of warm-up that train at that LR. {sure}"
     )
 
 

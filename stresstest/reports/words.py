@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich import box
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stresstest.findings.words import has_constant, loss, loss_unit, number, with_unit
 from stresstest.model_specs import is_own, kind_of
 from stresstest.results import Result
 
@@ -46,10 +47,12 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
     if is_own(spec["model"]):
-        examples = f"{spec['batch_size']} examples a step of {data['name']}"
-        if not data["constant_predictor_known"]:
+        size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
+        examples = f"{size} examples a step of {data['name']}"
+        if not has_constant(data):
             return f"{examples} (no constant predictor known, so a collapse to it goes unseen; give a baseline_loss)"
-        return f"{examples} (constant predictor: {data['baseline_loss']:.4g})"
+        found = f", {data['constant']}" if data.get("constant") else ""
+        return f"{examples} (constant predictor: {loss(data['baseline_loss'], loss_unit(data))}{found})"
     batch, length = spec["batch_size"], spec["seq_len"]
     examples = {
         "language": f"{batch} x {length} bytes a step",
@@ -63,6 +66,46 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
+
+
+def loss_format(result: Result) -> Callable[[float], str]:
+    """How a table writes losses: to two decimals, and the small ones of a loss of its own unit to two digits."""
+    if not is_own(result.spec["model"]):
+        return "{:.2f}".format
+    return lambda value: f"{value:.2f}" if 0.1 <= abs(value) < 100.0 else number(value)
+
+
+def loss_range(result: Result) -> tuple[float, float]:
+    """(lowest, highest) of a chart of the ramps' losses: to a quarter above the constant predictor's or a guess's.
+
+    Where training starts below it, or it is not known: to a quarter above the start.
+    """
+    curves = [row.curve for row in result.summary if row.curve]
+    top = max(result.data["baseline_loss"], result.data["chance_loss"])
+    start = max(curve[0][1] for curve in curves)
+    if is_own(result.spec["model"]) and (start < result.data["baseline_loss"] or not has_constant(result.data)):
+        top = start
+    return min(loss for curve in curves for _, loss in curve), top + 0.25 * abs(top)
+
+
+def loss_ends(result: Result) -> tuple[str, str]:
+    """The ends of that range in words."""
+    if is_own(result.spec["model"]):
+        low, high = map(number, loss_range(result))
+    else:
+        low, high = (f"{end:.1f}" for end in loss_range(result))
+    return low, with_unit(high, loss_unit(result.data))
+
+
+def constant_words(result: Result) -> str:
+    """The loss of the best constant predictor, and how it was found."""
+    data = result.data
+    if not has_constant(data):
+        return "no constant predictor known"
+    if not is_own(result.spec["model"]):
+        return f"constant predictor {data['baseline_loss']:.3f} nats"
+    found = f", {data['constant']}" if data.get("constant") else ""
+    return f"constant predictor {loss(data['baseline_loss'], loss_unit(data))}{found}"
 
 
 def probes_words(result: Result) -> str:

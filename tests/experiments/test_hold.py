@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stresstest.engine.divergence import Outcome
 from stresstest.experiments.hold import LOWEST, OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
+from stresstest.results import Bracket
 
 HIGHEST = 4 * OCTAVE
 STABLE = Answer("stable", 1.0)
@@ -36,6 +37,11 @@ def window(bottom: int, top: int, above: Outcome) -> Truth:
     return lambda k: (
         Answer("failed-to-train", CHANCE + 0.1 * (bottom - k)) if k < bottom else stable_up_to(top, (above,))(k)
     )
+
+
+def flat_up_to(top: int, above: Outcome) -> Truth:
+    """A model with too little to learn in the hold: no LR trains, and up to `top` none does harm."""
+    return lambda k: Answer("flat", CHANCE) if k <= top else broken(above)
 
 
 def search_all(search: HoldSearch, truth: Truth) -> list[int]:
@@ -118,6 +124,71 @@ def test_where_nothing_trains_the_search_ends_soon_without_a_lower_side(outcome:
     assert min(asked) >= LOWEST
     assert search.max_stable_lr.low is None
     assert search.min_useful_lr.high is None
+
+
+@exhaustive
+@given(tops, st.integers(-6, 6), strides, st.sampled_from(BREAKS))
+def test_where_nothing_trains_the_largest_harmless_lr_is_found_by_the_same_questions(
+    top: int, octaves: int, stride: int, above: Outcome
+) -> None:
+    flat, trains = (HoldSearch(guess_near(top, octaves), HIGHEST, stride) for _ in range(2))
+    assert search_all(flat, flat_up_to(top, above)) == search_all(trains, stable_up_to(top, (above,)))
+    assert flat.max_stable_lr == trains.max_stable_lr
+    assert flat.monotone
+    assert (flat.min_useful_lr, flat.max_useful_lr) == (Bracket(low=None, high=None),) * 2, "nothing trained"
+
+
+@pytest.mark.parametrize(
+    ("search", "truth", "asked"),
+    [
+        (HoldSearch(0, 16, 1, noise_floor=0.1), stable_up_to(-7, ("relapsed",)), [-4, 0, 4, -8, -6, -7]),
+        (HoldSearch(-8, 16, 2, True, noise_floor=0.1), window(-12, 5, "nonfinite"), [-12, -8, -4, 0, 4, 8, 6, -16]),
+        (HoldSearch(0, 16, 4, True, noise_floor=0.1), window(99, 99, "nonfinite"), [-4, 0, 4, 8, 12, 16]),
+    ],
+)
+def test_where_nothing_is_flat_the_questions_are_those_that_they_were_before_there_was_such_an_outcome(
+    search: HoldSearch, truth: Truth, asked: list[int]
+) -> None:
+    assert search_all(search, truth) == asked
+    assert search.max_useful_lr == search.max_stable_lr
+
+
+def test_where_all_is_flat_the_search_goes_up_to_the_end_of_the_range() -> None:
+    search = HoldSearch(0, HIGHEST, lower_end=True)
+    assert search_all(search, lambda k: Answer("flat", 1.0)) == [-4, 0, 4, 8, 12, 16]
+    assert search.max_stable == (HIGHEST, None)
+
+
+@exhaustive
+@given(st.integers(-8 * OCTAVE, 2 * OCTAVE), st.integers(0, 20), st.integers(0, 3), strides, st.sampled_from(BREAKS))
+def test_what_is_flat_counts_as_slow_below_what_trains_and_as_harmless_above_it(
+    bottom: int, width: int, flat_octaves: int, stride: int, above: Outcome
+) -> None:
+    """Flat, then training, then flat again, then broken: two of its ends are the window's, the last the boundary."""
+    bottom -= bottom % OCTAVE
+    last_trained, top = bottom + width, bottom + width + flat_octaves * OCTAVE
+
+    def truth(k: int) -> Answer:
+        return STABLE if bottom <= k <= last_trained else flat_up_to(top, above)(k)
+
+    search = HoldSearch(min(bottom + OCTAVE, HIGHEST), HIGHEST, stride, lower_end=True)
+    search_all(search, truth)
+    if top < HIGHEST:
+        assert search.max_stable == (top - top % stride, top - top % stride + stride)
+    assert search.min_useful_lr == Bracket(low=grid_lr(bottom - OCTAVE), high=grid_lr(bottom))
+    low, high = search.max_useful_lr.low, search.max_useful_lr.high
+    assert low is not None
+    assert grid_lr(bottom) <= low <= grid_lr(last_trained)
+    assert high is None or high > grid_lr(last_trained)
+    assert search.monotone
+
+
+def test_an_lr_that_breaks_below_a_harmless_one_is_not_monotone() -> None:
+    outcomes: dict[int, Outcome] = {-4: "relapsed", 0: "flat", 4: "flat", 8: "nonfinite"}
+    search = HoldSearch(0, 8)
+    search_all(search, lambda k: Answer(outcomes[k], CHANCE) if k in outcomes else broken("nonfinite"))
+    assert search.max_stable == (4, 8)
+    assert not search.monotone
 
 
 @exhaustive

@@ -125,7 +125,7 @@ def test_a_map_tells_outcomes_by_marks_and_on_a_terminal_by_colours_too() -> Non
         assert f"3.18{mark}" in plain or f"2.50{mark}" in plain
     assert "\x1b[" not in plain
     assert len(set(re.findall(r"48;5;(\d+)m", colored))) == 3, "trains, mixed, fails"
-    assert set(MARKS) == {"spiked", "failed-to-train", "relapsed", "exploded", "nonfinite"}
+    assert set(MARKS) == {"spiked", "flat", "failed-to-train", "relapsed", "exploded", "nonfinite"}
 
 
 def test_a_map_that_is_too_wide_is_printed_in_pieces_and_loses_nothing() -> None:
