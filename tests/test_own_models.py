@@ -100,7 +100,7 @@ class M(nn.Module):
 
     def forward(self, x):
         self.calls += 1
-        if self.kind == "raises" or (self.kind == "late" and self.calls > 13):
+        if self.kind == "raises" or (self.kind == "late" and self.calls > 30):
             raise ValueError("the tables have turned")
         h = self.embedding(x)
         if self.kind == "shape":
@@ -151,7 +151,7 @@ class M(nn.Module):
 
     def forward(self, x):
         self.calls += 1
-        if self.eats and self.calls > 13:
+        if self.eats and self.calls > 30:
             raise MemoryError("can't allocate memory")
         return self.output(self.embedding(x))
 
@@ -244,7 +244,7 @@ def test_the_same_command_trains_nothing_again_and_other_code_everything(capsys:
 
 
 def test_a_function_or_setting_beside_the_model_decides_its_cells() -> None:
-    loss = "def loss_fn(model, batch):\n    return (model(batch[0]) ** 2).mean()\n"
+    loss = "def loss_fn(model, batch):\n    return 2 * nn.functional.cross_entropy(model(batch[0]).mT, batch[1])\n"
     Path("beside.py").write_text(RESNET + loss)
     runs = [[], ["--loss-fn", "beside.py:loss_fn"], ["--optimizer-fn", "beside.py:optimizer"], ["--set", "width=8"]]
     keys = set()

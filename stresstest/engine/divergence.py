@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["stable", "spiked", "relapsed", "failed-to-train", "exploded", "nonfinite"]
+MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
+
+Outcome = Literal["stable", "spiked", "flat", "relapsed", "failed-to-train", "exploded", "nonfinite"]
 Reason = Literal["loss", "gradient", "parameter"]
 
 
@@ -30,18 +32,23 @@ class Rules:
     relapse_share: float = 0.5  # of what was learned beyond the constant predictor, given back; or so
     # much that less than half of progress_share is left
     recovery_share: float = 0.25  # back below this share: recovered
-    progress_share: float = 0.05  # of the baseline loss, below it: less is not learning
+    progress_share: float = 0.05  # of what can be learned beyond the constant predictor: less is not learning
     noise_sigmas: float = 5.0  # of the level's noise, if more: the floor below which nothing counts
+    noise_window: int = 20  # losses whose scatter tells the noise, where that is not known beforehand
+    fresh_sigmas: float = 5.0  # standard errors by which fresh batches must differ to overrule the levels
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a loss curve is judged against; all in nats.
+    """What a loss curve is judged against; all in the unit of the loss.
 
     initial_loss, initial_std: mean and spread over a few batches at initialisation (l0, sigma0).
-    baseline_loss: of the best constant predictor. chance_loss: of a uniform guess.
+    baseline_loss: of the best constant predictor, known to within `baseline_error`. chance_loss: of a uniform guess.
     noise: standard deviation of the level that sampling alone explains; 0 where each loss is taken
     relative to the constant predictor on its own batch.
+    learnable: from the baseline down to the lowest loss that any outputs can have; NaN where that lowest is 0.
+    brought: how far the model starts below the baseline, by more than the noise; 0 of one from scratch.
+    noisy: the curve's own scatter counts as noise too, as with few examples a batch.
     """
 
     initial_loss: float
@@ -49,6 +56,39 @@ class Reference:
     baseline_loss: float
     chance_loss: float
     noise: float = 0.0
+    baseline_error: float = 0.0
+    learnable: float = math.nan
+    brought: float = 0.0
+    noisy: bool = False
+
+    def above_lowest(self, loss: float) -> float:
+        """How far a loss lies above the lowest that any outputs can have."""
+        return abs(loss) if math.isnan(self.learnable) else loss - self.baseline_loss + self.learnable
+
+    def least(self, rules: Rules) -> float:
+        """The smallest difference that counts, however surely it is there."""
+        within = self.above_lowest(self.baseline_loss)
+        if self.brought:
+            within = min(self.brought, self.above_lowest(self.initial_loss))
+        return max(rules.progress_share * within, 2.0 * self.baseline_error)
+
+
+@dataclass(frozen=True)
+class FreshLosses:
+    """What fresh batches say at the end of a run, in the unit of the loss; NaN where it was not or cannot be taken.
+
+    Each is a mean over batches of differences on the same batch, with its standard error: `rise` from the start of
+    the run to its end, `gain` of the constant predictor's loss over the model's, `swap` of the loss when each batch
+    gets the next one's outputs over the loss with its own. `swapped_loss` is the loss with those outputs.
+    """
+
+    rise: float = math.nan
+    rise_error: float = math.nan
+    gain: float = math.nan
+    gain_error: float = math.nan
+    swap: float = math.nan
+    swap_error: float = math.nan
+    swapped_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -82,6 +122,10 @@ class Detector:
         self.rules = rules
         self.patience = patience
         self._window: deque[float] = deque(maxlen=rules.level_window)
+        self._scatter: deque[float] = deque(maxlen=rules.noise_window)  # from each loss to the next
+        self._recent: deque[float] = deque(maxlen=rules.noise_window)
+        self._best_mean = float("inf")  # of so many losses in a row
+        self._has_learned = False
         self._step = 0
         self._best = float("inf")
         self._level = float("nan")
@@ -92,6 +136,7 @@ class Detector:
         self._above_length = 0
         self._explosion_step: int | None = None
         self._reason: Reason | Literal[""] = ""
+        self._fresh: FreshLosses | None = None
 
     @property
     def over(self) -> bool:
@@ -111,16 +156,29 @@ class Detector:
             self._end(nonfinite or "loss")
             return
         self._window.append(loss)
+        self._note_scatter(loss)
         self._level = statistics.median(self._window)
-        self._best = min(self._best, self._level)
+        self._best = min(self._best, self._level) if self._tells else self._level
+        self._has_learned |= self._tells and self._learned > max(self.floor, self._sure)
         self._watch_explosion()
         self._watch_relapse()
         self._step += 1
 
+    def conclude(self, fresh: FreshLosses) -> None:
+        """Take what fresh batches say of the trained model; where they are surer than the levels, they decide."""
+        self._fresh = fresh
+
+    @property
+    def final_level(self) -> float:
+        """The level at the end: of fresh batches, where they say more."""
+        if self._fresh is None or math.isnan(self._fresh.gain):
+            return self._level
+        return self.reference.baseline_loss - self._fresh.gain
+
     def judgement(self) -> Judgement:
         """The outcome of the curve so far, taken as the whole curve."""
         relapsed = self._bad_since is not None and self._bad_length >= self.rules.persistence
-        learned = self._learned > self.floor
+        learned = self._has_learned
         onset = self._bad_since if relapsed else None
         outcome: Outcome
         explosion = self._explosion_step
@@ -132,16 +190,94 @@ class Detector:
         elif relapsed:
             outcome = "relapsed"
         elif not learned:
-            outcome = "failed-to-train"
+            outcome = "flat" if self.reference.brought else "failed-to-train"
         else:
-            outcome = "spiked" if self._spiked else "stable"
+            outcome = self._trained
+        if explosion is None and self._fresh is not None and not self.settled:
+            outcome = self._on_fresh(outcome, self._fresh)
+            learned = outcome in ("stable", "spiked") or (learned and outcome != "failed-to-train")
+            onset = onset if outcome == "relapsed" else None
         return Judgement(outcome, self._reason, onset, explosion, self._best, self._level, learned)
 
     @property
     def floor(self) -> float:
         """Differences of the level smaller than this mean nothing."""
-        progress = self.rules.progress_share * abs(self.reference.baseline_loss)
-        return max(progress, self.rules.noise_sigmas * self.reference.noise)
+        return max(self._least, self.rules.noise_sigmas * self.reference.noise)
+
+    @property
+    def _least(self) -> float:
+        return self.reference.least(self.rules)
+
+    @property
+    def _trained(self) -> Outcome:
+        return "spiked" if self._spiked else "stable"
+
+    def _on_fresh(self, by_level: Outcome, fresh: FreshLosses) -> Outcome:
+        """The outcome of a run that neither exploded nor settled, where fresh batches say more than its levels."""
+        if self.reference.brought:
+            return self._beside_start(fresh)
+        outcome = by_level
+        if not math.isnan(fresh.gain):
+            outcome = self._beside_constant(by_level, fresh)
+        if outcome in ("stable", "spiked") and not math.isnan(fresh.swap):
+            if self._ignores_inputs(fresh):
+                return "relapsed" if fresh.swapped_loss - self._best > self.floor else "failed-to-train"
+            start = min(self._start, fresh.swapped_loss)  # at or above the constant predictor
+            fell_back = self._fell_back(start, fresh.swapped_loss - fresh.swap, fresh.swap_error)
+            return "relapsed" if fell_back else outcome
+        return outcome
+
+    def _beside_start(self, fresh: FreshLosses) -> Outcome:
+        """Of a model that brought something: the same fresh batches before and after."""
+        ref, margin = self.reference, self.rules.fresh_sigmas * fresh.rise_error
+        within = self.rules.progress_share * min(ref.brought, ref.above_lowest(ref.initial_loss))
+        if fresh.rise > max(margin, within):
+            return "relapsed"
+        if self._fell_back(ref.initial_loss, ref.initial_loss + fresh.rise, ref.noise):
+            return "relapsed"
+        return self._trained if fresh.rise < -margin else "flat"
+
+    def _beside_constant(self, by_level: Outcome, fresh: FreshLosses) -> Outcome:
+        """Of a model from scratch: the constant predictor on the same fresh batches."""
+        least, sure = self._least, self.rules.fresh_sigmas * fresh.gain_error
+        end = self.reference.baseline_loss - fresh.gain
+        if by_level == "relapsed":
+            best = self._best + 3.0 * self._noise  # the luckiest of many levels
+            there = fresh.gain > max(least, sure) and end < self._limit_from(best, self._start)
+            return "spiked" if there else by_level
+        if by_level == "failed-to-train" and fresh.gain <= max(least, 0.8 * sure):
+            return by_level
+        if fresh.gain <= max(least / 2.0, 0.6 * sure):
+            return "failed-to-train"
+        return "relapsed" if self._fell_back(self._start, end, fresh.gain_error) else self._trained
+
+    def _fell_back(self, start: float, end: float, error: float) -> bool:
+        """Whether too much was given back of what the means of many losses, which know less noise, say was learned.
+
+        `start` and `end` are of fresh batches, with their standard error; the last losses have to be nearer to the end
+        than to the best: what is only better at batches that it has seen gave nothing back.
+        """
+        noise = self._noise / (MEDIAN_OF_FIVE * math.sqrt(self.rules.noise_window))
+        best = self._best_mean + 3.0 * noise + self.rules.fresh_sigmas * error
+        if not end > self._limit_from(best, start):
+            return False
+        return statistics.fmean(self._window) - self._best_mean > 0.5 * (end - self._best_mean)
+
+    def _limit_from(self, best: float, start: float) -> float:
+        """The loss above which too much is given back."""
+        return best + max(self.rules.relapse_share * (start - best), self._least)
+
+    def _ignores_inputs(self, fresh: FreshLosses) -> bool:
+        """Whether other inputs would do as well: the rise on swapped batches bounds what was learned from above."""
+        if math.isnan(fresh.swap):
+            return False
+        most = min(abs(fresh.swapped_loss), self.reference.above_lowest(self.reference.baseline_loss))
+        return fresh.swap <= max(self.rules.progress_share * most, 3.0 * fresh.swap_error)
+
+    @property
+    def _tells(self) -> bool:
+        """Whether its noise is known yet: before that, a low level may be luck."""
+        return not self.reference.noisy or len(self._scatter) >= self.rules.level_window
 
     @property
     def _start(self) -> float:
@@ -157,9 +293,9 @@ class Detector:
         ref, rules = self.reference, self.rules
         start = ref.initial_loss
         chance_margin = rules.far_above_chance * abs(ref.chance_loss)
-        if start > ref.chance_loss + chance_margin and self._learned > self.floor:
+        if start > ref.chance_loss + chance_margin and self._has_learned:
             start = ref.chance_loss
-        margin = max(rules.explosion_share * abs(start), self.floor)
+        margin = max(rules.explosion_share * ref.above_lowest(start), self.floor)
         if start == ref.initial_loss:
             margin = max(margin, rules.explosion_sigmas * ref.initial_std)
         return start + margin
@@ -172,7 +308,7 @@ class Detector:
         above = self._above_since if self._above_since is not None else self._trailing_above(self._ceiling)
         if above is not None:
             self._explosion_step = above
-        if self._learned > self.floor and self._bad_since is None:
+        if self._has_learned and self._bad_since is None:
             self._bad_since = self._trailing_above(self._relapse_limit)
 
     def _trailing_above(self, limit: float) -> int | None:
@@ -196,10 +332,11 @@ class Detector:
             self._explosion_step = self._above_since
 
     def _watch_relapse(self) -> None:
-        if self._learned <= self.floor:
+        if not self._has_learned:
             return
         limit = self._relapse_limit
-        if self._bad_since is not None and self._level <= min(limit, self._given_back(self.rules.recovery_share)):
+        recovered = min(limit, self._given_back(self.rules.recovery_share))
+        if self._bad_since is not None and self._level <= max(recovered, self._best + self._sure):
             self._spiked |= self._bad_length >= self.rules.persistence
             self._bad_since, self._bad_length = None, 0
         if self._bad_since is not None:
@@ -209,7 +346,27 @@ class Detector:
 
     @property
     def _relapse_limit(self) -> float:
-        return min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
+        limit = min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
+        return max(limit, self._best + self._sure)
+
+    def _note_scatter(self, loss: float) -> None:
+        if not self.reference.noisy:
+            return
+        if self._recent:
+            self._scatter.append(abs(loss - self._recent[-1]))
+        self._recent.append(loss)
+        if len(self._recent) == self.rules.noise_window:
+            self._best_mean = min(self._best_mean, statistics.fmean(self._recent))
+
+    @property
+    def _noise(self) -> float:
+        """Standard deviation of the level, from the differences of neighbours: 2/sqrt(pi) of theirs, if normal."""
+        return MEDIAN_OF_FIVE * statistics.fmean(self._scatter) / 1.128 if self._scatter else 0.0
+
+    @property
+    def _sure(self) -> float:
+        """What the noise of the curve itself leaves open."""
+        return self.rules.noise_sigmas * self._noise
 
     def _given_back(self, share: float) -> float:
         """The level at which `share` of what was learned is gone."""

@@ -105,7 +105,7 @@ def in_halves(rows: Sequence[Row], capacity: int, work: Callable[[Sequence[Row]]
     try:
         return work(rows)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         message = str(error).splitlines()[0] if str(error) else "out of memory"
         text = traceback.format_exc()  # not the error, which would keep what the frames hold
@@ -138,5 +138,6 @@ class PeakMemory:
         return None if peak is None else peak - self._start
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory did not suffice, in whichever words."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresstest.engine.train import Batches
-from stresstest.models.contract import Contract
 from stresstest.models.own import Factory
-from stresstest.tasks.task import TRAINING, VALIDATION, Task, splitmix64
+from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
 
-_STATISTICS_BATCHES = 16  # that the constant predictor is fitted to
-_IGNORED = -100  # torch's ignore_index
+FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
+_MOST_BYTES = 1 << 28  # of batches for statistics
+_FEWEST = 12  # batches for statistics, where there are no more
+_LEFT_OVER = 1_000_003  # steps from which on other streams take their batches where batch() reads the step alone
 
 
 @dataclass(frozen=True)
@@ -31,55 +35,79 @@ class OwnBatch:
     seed: int
 
 
-@dataclass(frozen=True)
-class Constant:
-    """The best constant predictor, as far as one is known.
-
-    `log_prior` over classes or `mean` over outputs; `baseline_loss` is its loss, `chance_loss` that of a uniform
-    guess. Where nothing is known both losses are NaN.
-    """
-
-    baseline_loss: float = math.nan
-    chance_loss: float = math.nan
-    log_prior: Tensor | None = None
-    mean: Tensor | None = None
-
-
 class OwnBatches:
     """Batches by seed and step, one a replica: `Batches` for a model that has no replica axis.
 
-    `constant` is known once a `Contract` says what is predicted: see `fitted`.
+    `baseline_loss` and `chance_loss` are NaN and `constant_loss` is not to be had until `judge` says what they are.
     """
 
-    def __init__(self, factory: Factory, task: Task, device: torch.device, as_images: bool, batch_size: int) -> None:
+    def __init__(self, factory: Factory, task: Task, device: torch.device, module: nn.Module, batch_size: int) -> None:
         self.device = device
         self.batch_size = batch_size
         self._factory = factory
-        self._as_images = as_images
+        self._as_images = has_convolutions(module)
+        self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.batch is not None else Batches(task, device)
         self._task = task
-        self._targets: Any = None
-        self.constant = Constant()
+        self._constant: Callable[[OwnBatch, torch.device], Tensor] | None = None
+        self._fresh: list[OwnBatch] = []
+        self.baseline_loss = math.nan
+        self.chance_loss = math.nan
 
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[OwnBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
         drawn = [int(key >> np.uint64(1)) for key in keys]
+        if stream == FRESH and self._built_in is not None:
+            step, stream = step + _LEFT_OVER, INITIAL
         if self._factory.batch is not None:
             return [OwnBatch(self._users(step, stream, seed), seed) for seed in drawn]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
         return [OwnBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, drawn, strict=True)]
 
+    def fresh(self, count: int) -> list[OwnBatch]:
+        """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
+        while len(self._fresh) < count:
+            size = sum(part.nbytes for one in self._fresh[:1] for part in tensors(one.data))
+            if len(self._fresh) >= _FEWEST and len(self._fresh) * size > _MOST_BYTES:
+                break
+            try:
+                self._fresh.append(self.batch([0], len(self._fresh), FRESH)[0])
+            except UserCodeError:
+                if len(self._fresh) < _FEWEST:
+                    raise
+                break
+        return self._fresh[:count]
+
+    def check_repeatable(self) -> None:
+        """A batch is the same when it is drawn again; else a `UserCodeError`."""
+        one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
+        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
+            raise UserCodeError(
+                "batch() gives another batch for the same step and generator; draw from its arguments alone, "
+                "e.g. torch.randint(..., generator=generator)"
+            )
+
     def constant_loss(self, batch: Sequence[OwnBatch]) -> Tensor:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
-        return torch.stack([self._constant(one.data) for one in batch])
+        if self._constant is None:
+            return torch.full((len(batch),), self.baseline_loss, device=self.device)
+        return torch.stack([self._constant(one, self.device) for one in batch])
 
-    def fit(self, contract: Contract) -> None:
-        """Fit the constant predictor to what the contract predicts, unless the file says what its loss is."""
-        known = self._factory.baseline_loss
-        self._targets = contract.targets
-        self.constant = self._fit(contract) if known is None else Constant(known, known)
+    def judge(
+        self, baseline_loss: float, chance_loss: float, constant: Callable[[OwnBatch, torch.device], Tensor] | None
+    ) -> None:
+        """Say what the best constant predictor and a uniform guess lose; the former on each batch, if that is known."""
+        self.baseline_loss = baseline_loss
+        self.chance_loss = chance_loss
+        self._constant = constant
+
+    def named(self, step: int, stream: int) -> str:
+        """A batch, in words: the call that draws it."""
+        if self._factory.batch is None:
+            return f"batch {step} of the built-in task"
+        return f"batch(step={self._step_of(step, stream)}, batch_size={self.batch_size}, generator)"
 
     @property
     def splits(self) -> bool:
@@ -87,14 +115,22 @@ class OwnBatches:
         return self._factory.batch is not None and "split" in inspect.signature(self._factory.batch).parameters
 
     @property
-    def baseline_loss(self) -> float:
-        """Loss of the best constant predictor, in the unit of the user's loss; NaN where none is known."""
-        return self.constant.baseline_loss
+    def log_prior(self) -> NDArray[np.float64] | None:
+        """Log-probability of each class in the training part of a built-in task, [C]; `None` of the user's batches."""
+        return None if self._built_in is None else self._task.log_prior
 
     @property
-    def chance_loss(self) -> float:
-        """Loss of a uniform guess; NaN where nothing is known of it."""
-        return self.constant.chance_loss
+    def task_baseline(self) -> float:
+        """Loss of the best constant predictor of the built-in task."""
+        return self._task.baseline_loss
+
+    @cached_property
+    def by_step(self) -> bool:
+        """Whether the user's `batch` reads the step alone: another generator gives the same batch."""
+        if self._factory.batch is None:
+            return False
+        first, second = (tensors(self._drawn(0, TRAINING, seed)) for seed in (1, 2))
+        return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=False))
 
     def description(self) -> dict[str, int | str | float]:
         """What a result stores of the data."""
@@ -108,7 +144,29 @@ class OwnBatches:
             stored = {"hash": digest.hexdigest()}
         return stored
 
+    def none_left(self, steps: int) -> bool:
+        """Whether the first batch for statistics is one of the `steps` that are trained on."""
+        if not self.by_step:
+            return False
+        fresh = tensors(self.fresh(1)[0].data)
+        drawn = (tensors(self.batch([0], step)[0].data) for step in range(steps))
+        return any(
+            all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(fresh, parts, strict=True)) for parts in drawn
+        )
+
     def _users(self, step: int, stream: int, seed: int) -> Any:
+        """A batch of the user's; where it reads the step alone, other streams are later steps."""
+        if self._step_of(step, stream) != step:
+            with suppress(UserCodeError):  # no batch is left over: those that are trained on must do
+                data = self._drawn(self._step_of(step, stream), stream, seed)
+                if all(part.numel() for part in tensors(data)):
+                    return data
+        return self._drawn(step, stream, seed)
+
+    def _step_of(self, step: int, stream: int) -> int:
+        return step if stream == TRAINING or not self.by_step else _LEFT_OVER * stream + step
+
+    def _drawn(self, step: int, stream: int, seed: int) -> Any:
         assert self._factory.batch is not None, "asked for where there is one"
         generator = torch.Generator().manual_seed(seed)
         more = {"split": "validation" if stream == VALIDATION else "train"} if self.splits else {}
@@ -122,45 +180,13 @@ class OwnBatches:
         return moved(data, self.device)
 
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
-        if self._factory.shifts_labels:
+        if self._shifts_labels:
             return {"input_ids": x, "labels": x}
         if self._as_images and x.is_floating_point():
             channels = 3 if x.shape[-1] % 3 == 0 else 1
             side = math.isqrt(x.shape[-1] // channels)
             return x.view(-1, channels, side, side), y
         return x, y
-
-    def _constant(self, data: Any) -> Tensor:
-        constant = self.constant
-        if self._targets is None or (constant.log_prior is None and constant.mean is None):
-            return torch.tensor(constant.baseline_loss, device=self.device)
-        targets = self._targets(data)
-        if constant.log_prior is not None:
-            last = len(constant.log_prior) - 1  # for a class that was not there when the prior was fitted
-            return -constant.log_prior[targets[targets != _IGNORED].clamp(max=last)].mean()
-        assert constant.mean is not None, "checked above"
-        loss: Tensor = (targets.float() - constant.mean).square().mean()
-        return loss
-
-    def _fit(self, contract: Contract) -> Constant:
-        if contract.targets is None:
-            return Constant()
-        drawn = [contract.targets(self.batch([0], step)[0].data) for step in range(_STATISTICS_BATCHES)]
-        if not contract.num_classes:
-            values = torch.cat([part.float() for part in drawn])
-            mean = values.mean(0)
-            baseline = float((values - mean).square().mean())
-            return Constant(baseline, baseline, mean=mean)
-        labels = torch.cat([part.flatten() for part in drawn])
-        counts = torch.bincount(labels[labels != _IGNORED], minlength=contract.num_classes).double()
-        if self._built_in is not None and len(counts) >= len(self._task.log_prior):
-            share = torch.zeros_like(counts)
-            share[: len(self._task.log_prior)] = torch.from_numpy(self._task.log_prior).exp().to(share)
-        else:
-            share = (counts + 1.0 / len(counts)) / (counts.sum() + 1.0)  # one more example, spread over all
-        log_prior = share.clamp(min=1e-12).log()
-        baseline = self._task.baseline_loss if self._built_in is not None else -float((share * log_prior).sum())
-        return Constant(baseline, math.log(contract.num_classes), log_prior.float().to(self.device))
 
 
 def moved(data: Any, device: torch.device) -> Any:
@@ -182,6 +208,12 @@ def tensors(data: Any) -> list[Tensor]:
         return [data]
     parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else ()
     return [tensor for part in parts for tensor in tensors(part)]
+
+
+def is_causal(factory: Factory, module: nn.Module) -> bool:
+    """Whether it is a causal language model of Hugging Face's, which takes its own inputs as labels."""
+    name = type(module).__name__
+    return factory.shifts_labels or (hasattr(module, "config") and name.endswith(("ForCausalLM", "LMHeadModel")))
 
 
 def has_convolutions(module: nn.Module) -> bool:

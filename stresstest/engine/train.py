@@ -91,7 +91,7 @@ def initial_parameters(model: Model, seed: int, batches: Batches) -> Tensor:
 def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
     """Run the variant's profiling pass; return losses at initialisation, [batches, R], as judged."""
     population.profile(batches.batch(seeds, 0, INITIAL))
-    loss, constant = _evaluate(population, batches, seeds, INITIAL, INITIAL_BATCHES)
+    loss, constant = evaluate_batches(population, batches, seeds, INITIAL, INITIAL_BATCHES)
     return judged_loss(loss, constant, batches.baseline_loss)
 
 
@@ -106,7 +106,7 @@ def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], baseli
 
 def validation_loss(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
     """Mean validation loss of each replica, [R], on the same batches for every seed's every run."""
-    return np.asarray(_evaluate(population, batches, seeds, VALIDATION, VALIDATION_BATCHES)[0].mean(0))
+    return np.asarray(evaluate_batches(population, batches, seeds, VALIDATION, VALIDATION_BATCHES)[0].mean(0))
 
 
 def train(
@@ -174,11 +174,11 @@ class _Probe:
             self.seconds += time.perf_counter() - started
 
 
-def _evaluate(
-    population: Population, batches: Batches, seeds: Sequence[int], stream: int, count: int
+def evaluate_batches(
+    population: Population, batches: Batches, seeds: Sequence[int], stream: int, count: int, first: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(loss, the constant predictor's loss) on `count` batches, each [count, R]."""
-    drawn = [batches.batch(seeds, i, stream) for i in range(count)]
+    """(loss, the constant predictor's loss) on `count` batches of a stream from the `first` on, each [count, R]."""
+    drawn = [batches.batch(seeds, first + i, stream) for i in range(count)]
     losses = torch.stack([population.evaluate(batch, stream != VALIDATION) for batch in drawn])
     constants = torch.stack([batches.constant_loss(batch) for batch in drawn])
     return losses.double().cpu().numpy(), constants.double().cpu().numpy()

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from stresstest.choices import parse_choice
+from stresstest.engine.constant import Constant
 from stresstest.engine.memory import OutOfMemoryError, free_bytes
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
@@ -59,6 +60,7 @@ class Group:
     memory_share: float = 1.0
     environment: str = ""  # whose results these are; a node of another kind must not train them
     checkpoints: str = ""  # the folder for checkpoints of training under way; none without
+    constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
 
     @property
     def checkpoint(self) -> Path | None:
@@ -146,10 +148,11 @@ def make_bench(
     device: str,
     memory_share: float = 1.0,
     journal: Path | None = None,
+    constant: Constant | None = None,
 ) -> Bench:
     """What the measurements of one architecture and optimizer share."""
     if is_own(spec.model):
-        return own_bench(spec, variant, depth, optimizer, device, journal)
+        return own_bench(spec, variant, depth, optimizer, device, journal, constant)
     chosen = parse_choice(optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
@@ -172,7 +175,7 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
     if here != group.environment:
         raise ConfigError(f"this node is {here}, and the run is of {group.environment}; use nodes of one kind")
     try:
-        where = (group.device, group.memory_share, group.checkpoint)
+        where = (group.device, group.memory_share, group.checkpoint, group.constant)
         bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
         found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
@@ -205,7 +208,10 @@ def _train(
     parts = [[cell] for cell in _largest_first(cells)] if alone else _populations(plan, cells, at_once)
     environment_key = plan.environment["key"]
     folder = str(store.path.resolve() / "checkpoints")
-    groups = [Group(plan.spec, plan.device, tuple(part), share, environment_key, folder) for part in parts]
+    groups = [
+        Group(plan.spec, plan.device, tuple(part), share, environment_key, folder, plan.constant_of(part[0]))
+        for part in parts
+    ]
 
     def started(group: Group) -> None:
         for cell in group.cells:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stresstest.engine.curvature import Loss
 from stresstest.engine.divergence import Detector, Reference, Rules
 from stresstest.engine.memory import PeakMemory, in_halves, replicas_that_fit
+from stresstest.engine.own_optimizers import FIRST_LR
 from stresstest.engine.population import (
     Population,
     Training,
@@ -34,17 +35,16 @@ from stresstest.engine.train import (
     validation_loss,
 )
 from stresstest.engine.translating import translation_scores
+from stresstest.experiments.fresh import Start
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.run import BEFORE, Run
 from stresstest.model_specs import TrainingSpec
 from stresstest.models.block import Model
-from stresstest.results import TRAINED
+from stresstest.results import HARMLESS
 from stresstest.specs import BoundarySpec
 from stresstest.tasks.language import VOCABULARY
 from stresstest.tasks.task import INITIAL
 from stresstest.tasks.translation import TranslationTask
-
-_MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 
 
 @dataclass
@@ -74,9 +74,21 @@ class Bench:
         """One replica as a module; `None` of a built-in model, whose blocks are wired as its variant says."""
         return None
 
-    def populate(self, seeds: Sequence[int]) -> Population:
-        """A freshly initialised population."""
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
+        """A freshly initialised population, whose rows will train at `lrs`; only an optimizer of the user's asks."""
         return Population(self.model, seeds, self.training)
+
+    def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
+        """What each replica is judged against, after the variant's profiling pass."""
+        initial = initialise(population, self.batches, seeds)
+        with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
+            return [Start(_reference(self, losses), paired=True) for losses in initial.T]
+
+    def finish(self, population: Population, runs: Sequence[Run]) -> None:
+        """What else is judged of runs at their end, [R]: of a built-in model nothing."""
+
+    def blame(self, seed: int, step: int) -> None:
+        """Ask whose fault a step is that is not finite; of a built-in task never the data's."""
 
     def scores(
         self, population: Population, seeds: Sequence[int], losses: NDArray[np.float64]
@@ -204,14 +216,20 @@ class _Course:
         self._probing = replace(bench.probing, at_start=not held)
         bench.model.release()
         self._memory = PeakMemory(bench.training.device)
-        self._population = bench.populate(seeds)
-        self._held = list(range(len(seeds)))  # the rows that the population still holds
+        state = bench.journal.under_way(key)
+        self._held = list(range(len(seeds))) if state is None else state["held"]  # rows that the population holds
+        built_at = np.full(len(seeds), FIRST_LR) if patience is None else lr_TR.max(0)  # a ramp is scaled
+        built_at[built_at == 0.0] = FIRST_LR
+        self._population = bench.populate([seeds[row] for row in self._held], built_at[self._held].tolist())
         self._step = 0
         self._seconds = 0.0
         self._replica_steps = 0
-        state = bench.journal.under_way(key)
         if state is None:
-            self.runs = _runs(bench, seeds, initialise(self._population, bench.batches, seeds), patience)
+            starts = bench.starts(self._population, seeds)
+            self.runs = [
+                Run(seed, Detector(start.reference, bench.rules, patience), paired=start.paired, start=start.losses)
+                for seed, start in zip(seeds, starts, strict=True)
+            ]
             self._look_at_the_start()
         else:
             self._restore(state)
@@ -248,6 +266,7 @@ class _Course:
                 if not self.runs[row].detector.settled:
                     self.runs[row].validation_loss = float(loss)
                     self.runs[row].scores = score
+            self._bench.finish(self._population, [self.runs[row] for row in self._held])
 
     def look(self, rows: Sequence[int] | None = None, only_settled: bool = False) -> None:
         """A last look at the runs that broke, for good or at the end, of these rows of the population: all it holds."""
@@ -256,7 +275,7 @@ class _Course:
         rows = self._held if rows is None else rows
         runs = [self.runs[row] for row in rows]
         asked = [i for i, run in enumerate(runs) if run.detector.settled or not only_settled]
-        asked = [i for i in asked if runs[i].detector.judgement().outcome not in TRAINED]
+        asked = [i for i in asked if runs[i].detector.judgement().outcome not in HARMLESS]
         asked = [i for i in asked if len(runs[i].losses) not in runs[i].looks]
         for last in sorted({len(runs[i].losses) for i in asked}):
             started = time.perf_counter()
@@ -299,7 +318,6 @@ class _Course:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._population.restore(state["population"])
-        self._held = state["held"]
         self._step = state["step"]
         self._seconds = state["seconds"]
         self._replica_steps = state["replica_steps"]
@@ -313,7 +331,9 @@ class _Course:
             for t in range(len(block.loss)):
                 if not run.detector.settled:
                     lr = float(self._lr_TR[self._step + t, held[i]])
-                    run.take(lr, float(judged[t, column]), block, t, column)
+                    run.take(lr, float((judged if run.paired else block.loss)[t, column]), block, t, column)
+                    if run.detector.over and run.detector.judgement().reason in ("loss", "gradient"):
+                        self._bench.blame(run.seed, len(run.losses) - 1)
             run.probe_seconds += block.probe_seconds / len(block.rows)
         self._step += len(block.loss)
         self.look([held[i] for i in block.rows], only_settled=True)
@@ -329,22 +349,11 @@ class _Course:
                 run.peak_bytes = peak / len(self.runs)
 
 
-def _runs(bench: Bench, seeds: Sequence[int], initial: NDArray[np.float64], patience: float | None) -> list[Run]:
-    with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
-        return [
-            Run(seed, Detector(_reference(bench, losses), bench.rules, patience))
-            for seed, losses in zip(seeds, initial.T, strict=True)
-        ]
-
-
 def _reference(bench: Bench, initial: NDArray[np.float64]) -> Reference:
-    """What a curve is judged against; where no constant predictor is known, what it started with, and its noise."""
-    mean, std = float(initial.mean()), float(initial.std(ddof=1))
-    known = not math.isnan(bench.batches.baseline_loss)
+    """What a curve of a built-in model is judged against."""
     return Reference(
-        initial_loss=mean,
-        initial_std=std,
-        baseline_loss=bench.batches.baseline_loss if known else mean,
-        chance_loss=bench.batches.chance_loss if known else mean,
-        noise=0.0 if known else _MEDIAN_OF_FIVE * std,
+        initial_loss=float(initial.mean()),
+        initial_std=float(initial.std(ddof=1)),
+        baseline_loss=bench.batches.baseline_loss,
+        chance_loss=bench.batches.chance_loss,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,25 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.choices import parse_choice
+from stresstest.engine.constant import Constant
+from stresstest.engine.constant_predictor import ConstantLosses, best_constant
 from stresstest.engine.curvature import Loss
-from stresstest.engine.own_batches import OwnBatches, has_convolutions
-from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective, users_optimizer
+from stresstest.engine.own_batches import OwnBatches
+from stresstest.engine.own_optimizers import FIRST_LR, built, check_automatic, eps_of
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
 from stresstest.engine.own_stacked import StackedOwnPopulation, stacks
 from stresstest.engine.population import DTYPES, Population, Training
 from stresstest.engine.signal import Signal
 from stresstest.errors import ConfigError
+from stresstest.experiments.fresh import Judging, Start, conclude, finite_step, oddness, starts
 from stresstest.experiments.journal import Journal
 from stresstest.experiments.measure import Bench, probing
+from stresstest.experiments.run import Run
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.models.contract import contract
-from stresstest.models.own import Factory, factory_of, required
+from stresstest.models.dtypes import dtypes_of, in_float32, is_cast
+from stresstest.models.own import Factory, factory_of, required, seeded
 from stresstest.optimizers import OPTIMIZERS
 from stresstest.tasks import load_task
-from stresstest.tasks.task import INITIAL
+from stresstest.tasks.task import INITIAL, TRAINING
+from stresstest.user_code import UserCodeError
 
 T = TypeVar("T", bound=TrainingSpec)
 
 OWN = OWN_OPTIMIZER.name
+_LIGHTNING = ("lightning", "pytorch_lightning")
 _AT_ONCE = 8  # replicas of one population: they are stepped one after the other
 
 
@@ -40,6 +48,7 @@ class OwnBench(Bench):
 
     model: OwnModel  # type: ignore[assignment]  # all that a bench itself does with it is below
     batches: OwnBatches  # type: ignore[assignment]  # with the face of the built-in ones, but for the batch itself
+    constant: Constant = Constant("")
 
     @property
     def capacity(self) -> int:
@@ -47,28 +56,56 @@ class OwnBench(Bench):
         return _AT_ONCE
 
     stacked: bool = False  # train several replicas as one computation
+    dtypes: tuple[str, ...] = ()  # of the parameters as written
+
+    @property
+    def unit(self) -> str:
+        """Of the loss: "nats" of a likelihood; empty where it has its own."""
+        return self.model.contract.unit or self.constant.unit
 
     @property
     def eps(self) -> float | None:
-        """The optimizer's eps, if it has one: that of the first group of the user's own."""
+        """The optimizer's eps, if it has one, and no more: that of the first group of the user's own."""
         if self.training.optimizer is not OWN_OPTIMIZER:
             return super().eps
-        found = users_optimizer(self.model.factory, self.model.make(0)).param_groups[0].get("eps")
-        return None if found is None else float(found)
+        return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
 
     def module(self) -> nn.Module:
         """A fresh replica."""
         return self.model.make(0)
 
-    def populate(self, seeds: Sequence[int]) -> Population:
-        """A freshly initialised population."""
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
+        """A freshly initialised population; the user's own optimizer of each row is built at its entry of `lrs`."""
         if self.stacked and len(seeds) > 1:
             return StackedOwnPopulation(self.model, seeds, self.training)
-        return OwnPopulation(self.model, seeds, self.training)
+        return OwnPopulation(self.model, seeds, self.training, lrs)
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
         return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
+
+    def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
+        """What each replica is judged against."""
+        return starts(self._judging(population), seeds)
+
+    def finish(self, population: Population, runs: Sequence[Run]) -> None:
+        """What fresh batches say of runs that have come to their end, [R]."""
+        conclude(self._judging(population), runs)
+
+    def blame(self, seed: int, step: int) -> None:
+        """A step that is not finite at the initial weights too is the data's: a `UserCodeError` that names it."""
+        module = self.model.make(seed).to(self.training.device)
+        one = self.batches.batch([seed], step)[0]
+        if not finite_step(self.model.contract, module, one):
+            raise UserCodeError(
+                f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
+                f"initial weights either, so no learning rate is to blame{oddness(one.data)}; mend such batches or "
+                "leave them out"
+            )
+
+    def _judging(self, population: Population) -> Judging:
+        assert isinstance(population, OwnPopulation), "a bench of the user's model trains no other"
+        return Judging(population, self.batches, self.model.contract, self.constant, self.rules)
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Nothing: what a foreign model's blocks are is not known."""
@@ -76,16 +113,47 @@ class OwnBench(Bench):
 
 
 def own_bench(
-    spec: TrainingSpec, variant: str, depth: int, optimizer: str, device: str, journal: Path | None = None
+    spec: TrainingSpec,
+    variant: str,
+    depth: int,
+    optimizer: str,
+    device: str,
+    journal: Path | None = None,
+    constant: Constant | None = None,
 ) -> OwnBench:
-    """The bench of the user's model at one variant and depth; what the user's code raises is a `UserCodeError`."""
+    """The bench of the user's model at one variant and depth; what the user's code raises is a `UserCodeError`.
+
+    `constant` is what the preflight found, where it tried this very model.
+    """
     where = torch.device(device)
     factory = factory_of(spec)
+    dtypes = dtypes_of(factory.as_written(0, variant, depth, spec.width))
+    if is_cast(dtypes) and factory.batch is not None:
+        factory = replace(factory, batch=in_float32(factory.batch))
     module = factory.make(0, variant, depth, spec.width).to(where)
+    check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    batches = OwnBatches(factory, task, where, has_convolutions(module), spec.batch_size)
-    found = contract(factory, module, batches.batch([0], 0, INITIAL)[0].data)
-    batches.fit(found)
+    batches = OwnBatches(factory, task, where, module, spec.batch_size)
+    batches.check_repeatable()
+    first = batches.batch([0], 0, INITIAL)[0]
+    with seeded(first.seed):
+        found = contract(factory, module, first.data)
+    if constant is None:
+        constant = best_constant(found, module, batches)
+        if factory.baseline_loss is not None:
+            constant = constant.said_to_be(factory.baseline_loss)
+        elif constant.lowest:
+            raise UserCodeError(
+                f"{found.text}: no outputs lose less than constant ones do ({constant.baseline_loss:.4g}), so "
+                "that a collapse cannot be told from training; give a loss_fn(model, batch) that such do not minimise"
+            )
+        elif constant.unbounded:
+            raise UserCodeError(
+                f"{found.text}: {constant.text}, so that its value says nothing of training (a policy gradient, an "
+                "adversarial loss?); give a loss_fn(model, batch) with a lowest value, or baseline_loss = NUMBER"
+            )
+    losses = ConstantLosses(constant, found, module) if constant.paired else None
+    batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if optimizer == OWN:
         training = Training(OWN_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
@@ -93,7 +161,16 @@ def own_bench(
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
     model = OwnModel(factory, found, variant, depth, spec.width)
     stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
-    return OwnBench(model, training, batches, journal=Journal(journal), probing=probing(spec), stacked=stacked)
+    return OwnBench(
+        model,
+        training,
+        batches,
+        journal=Journal(journal),
+        probing=probing(spec),
+        constant=constant,
+        stacked=stacked,
+        dtypes=dtypes,
+    )
 
 
 def resolved(spec: T, sweeps_depth: bool) -> T:
@@ -132,7 +209,7 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
             raise ConfigError(f"{factory.name} needs a variant; give --variant NAME,...")
         if isinstance(takes["variant"], str):
             update["variant"] = (takes["variant"],)
-    if OWN in spec.optimizers and factory.optimizer is None and not hasattr(factory.build, "configure_optimizers"):
+    if OWN in spec.optimizers and factory.optimizer is None and not _may_configure(factory):
         raise ConfigError(f"optimizer own: there is no optimizer(params, lr) beside {factory.name}; write one")
     missing = [name for name, default in takes.items() if name != "**" and required(default)]
     missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
@@ -145,12 +222,18 @@ def _does_not_take(factory: Factory, name: str) -> str:
     return f"{factory.name} takes no '{name}', only ({', '.join(factory.takes)}); leave it out or let it take one"
 
 
+def _may_configure(factory: Factory) -> bool:
+    """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
+    if not inspect.isclass(factory.build):
+        return True
+    configure = getattr(factory.build, "configure_optimizers", None)
+    return callable(configure) and configure.__module__.partition(".")[0] not in _LIGHTNING  # whose own returns None
+
+
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """The optimizer beside the model where the user names none; another by its canonical spelling."""
     many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
-    theirs = factory.optimizer is not None or (
-        inspect.isclass(factory.build) and hasattr(factory.build, "configure_optimizers")
-    )
+    theirs = factory.optimizer is not None or (inspect.isclass(factory.build) and _may_configure(factory))
     if "optimizer" not in spec.model_fields_set and theirs:
         names: tuple[str, ...] = (OWN,)
     else:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stresstest.choices import parse_choice
+from stresstest.engine.constant import Constant
 from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.errors import ConfigError
@@ -108,6 +109,11 @@ class Plan:
         """The cell of one point for one seed."""
         key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed, **point})
         return CellPlan(key, variant, depth, seed, dict(point))
+
+    def constant_of(self, cell: CellPlan) -> Constant | None:
+        """The best constant predictor of the user's model at a cell's place, where the preflight tried it there."""
+        batch_size = int(cell.point.get("batch_size", self.spec.batch_size))
+        return None if self.own is None else self.own.constants.get((cell.variant, cell.depth, batch_size))
 
     def need(self, cell: CellPlan) -> Need:
         """Memory of one replica of a cell, by estimate: of the phase that takes most."""

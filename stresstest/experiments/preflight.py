@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stresstest.engine.memory import Need, training_need
-from stresstest.engine.own_batches import OwnBatch, tensors
+from stresstest.engine.constant import Constant
+from stresstest.engine.divergence import Rules
+from stresstest.engine.memory import Need, is_out_of_memory, training_need
+from stresstest.engine.own_batches import FRESH, OwnBatch, tensors
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
 from stresstest.engine.probes import look_at
 from stresstest.errors import ConfigError, ModelError
+from stresstest.experiments.causality import sees_the_future
+from stresstest.experiments.fresh import oddness
+from stresstest.experiments.lr_response import optimizer_notes, optimizer_words
+from stresstest.experiments.objective import rises_along_its_gradient
 from stresstest.experiments.own import OwnBench, own_bench
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.models.contract import shape_words
@@ -30,6 +37,8 @@ TRACEBACK = Path(".stresstest") / "traceback.txt"
 _FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
 _STEPS = 5  # in which a leak shows
 _TRIAL_LR = 1e-6
+_FRESH_BATCHES = 24
+_FIRST_STEPS = 64  # among which a batch is looked for that comes again
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Preflight:
     need: Need
     depth: int  # of which that is
     fingerprint: str
+    constants: Mapping[tuple[str, int, int], Constant]  # by variant, depth and batch size
 
     def need_at(self, depth: int) -> Need:
         """Memory of a replica at another depth, in proportion."""
@@ -60,15 +70,23 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
         try:
             bench = own_bench(spec, variant, depths[0], spec.optimizers[0], device)
             loss, activations = _checked(bench, name, notes)
+            notes += optimizer_notes(bench, spec, name)
         except UserCodeError as error:
             raise ModelError(_kept(f"{name}: {error.line}", error.text)) from None
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            text = traceback.format_exc()
+            line = f"{name}: one replica runs out of memory; use a smaller --batch-size, --width or --depth"
+            raise ModelError(_kept(line, text)) from None
         found.append((bench, loss, activations))
     bench, loss, _ = found[0]
     factory = factory_of(spec)
     parameters = max(b.model.layout.num_parameters for b, _, _ in found)
     slots = len(bench.training.optimizer.slots) if bench.training.optimizer is not OWN_OPTIMIZER else 2
     activation_bytes = max(activations for _, _, activations in found)
-    known = not math.isnan(bench.batches.baseline_loss)
+    known = bench.constant.known
+    first = bench.batches.batch([0], 0)[0].data
     return Preflight(
         notes=(*_contract(spec, bench, parameters, loss), *dict.fromkeys(notes)),
         data={
@@ -78,10 +96,17 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "baseline_loss": bench.batches.baseline_loss if known else loss,
             "chance_loss": bench.batches.chance_loss if known else loss,
             "constant_predictor_known": known,
+            "constant": bench.constant.text,
+            "loss_unit": bench.unit,
+            **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
         },
         need=training_need(parameters, slots, activation_bytes),
         depth=depths[0],
         fingerprint=factory.fingerprint,
+        constants={
+            (variant, depths[0], spec.batch_size): b.constant
+            for variant, (b, _, _) in zip(spec.variant, found, strict=True)
+        },
     )
 
 
@@ -96,14 +121,21 @@ def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float)
     drawn = "batch() beside it" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
     held_out = "" if model.factory.batch is None or batches.splits else "; none held out (no argument split)"
     yield f"  batch {shown} from {drawn}{held_out}"
-    chance = (
-        f"{batches.baseline_loss:.4g} for the best constant predictor"
-        if not math.isnan(batches.baseline_loss)
-        else "and no constant predictor is known: write baseline_loss = ... beside it, or a collapse to it goes unseen"
-    )
-    yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {chance}"
-    own = bench.training.optimizer is OWN_OPTIMIZER
-    yield f"  optimizer: {'the one beside it, its LRs in proportion' if own else ', '.join(spec.optimizers)}"
+    yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
+    yield f"  optimizer: {optimizer_words(bench, spec)}"
+
+
+def _baseline(bench: OwnBench) -> str:
+    """What the best constant predictor loses, how sure that is and how it was found; or what stands in for it."""
+    found = bench.constant
+    if not found.known:
+        return (
+            f"and the best constant predictor is unknown ({found.text}): a collapse to it shows where other inputs do "
+            "as well; baseline_loss = NUMBER beside the model says more"
+        )
+    floor = Rules().progress_share * abs(found.baseline_loss)
+    rough = f", to within {2 * found.error:.2g}: too few targets a batch" if 2 * found.error > floor else ""
+    return f"{found.baseline_loss:.4g} for the best constant predictor ({found.text}{rough})"
 
 
 def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
@@ -111,12 +143,7 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     model = bench.model
     batches = bench.batches
     _same_seed_same_model(model, name, notes)
-    one, again = (batches.batch([0], 0, INITIAL)[0] for _ in range(2))
-    if any(not torch.equal(a, b) for a, b in zip(tensors(one.data), tensors(again.data), strict=True)):
-        raise ConfigError(
-            f"{name}: batch() gives another batch for the same step and generator; draw from its arguments alone, "
-            "e.g. torch.randint(..., generator=generator)"
-        )
+    one = batches.batch([0], 0, INITIAL)[0]
     losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
     if not math.isfinite(losses[0]):
         raise ConfigError(
@@ -128,6 +155,11 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
             f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; let all that is random come from "
             "torch's, numpy's or Python's global generator, which are seeded"
         )
+    _data_is_finite(bench, name)
+    if leak := sees_the_future(bench.model, one, bench.constant.outlet, bench.training.device):
+        raise ConfigError(f"{name}: {leak}")
+    if rise := rises_along_its_gradient(bench.model, one, bench.training.device):
+        raise ConfigError(f"{name}: {rise}")
     if unused[0]:
         more = f" and {len(unused[0]) - 1} more" if len(unused[0]) > 1 else ""
         if len(unused[0]) == len(model.layout.parameters):
@@ -139,8 +171,26 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
             f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above that of a uniform guess, "
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
+    if batches.none_left(_FIRST_STEPS):
+        notes.append(
+            f"  note: {name}: batch() reads the step alone and starts over, so no batch is left over: the constant "
+            "predictor is fitted to batches that are trained on"
+        )
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
+
+
+def _data_is_finite(bench: OwnBench, name: str) -> None:
+    """Fresh batches have a finite loss at the initial weights."""
+    module = bench.model.make(0).to(bench.training.device)
+    for step, one in enumerate(bench.batches.fresh(_FRESH_BATCHES)):
+        with seeded(one.seed), torch.no_grad():
+            loss = float(bench.model.contract.loss(module, one.data))
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"{name}: the loss on {bench.batches.named(step, FRESH)} is {loss} at the initial weights"
+                f"{oddness(one.data)}; mend such batches or leave them out"
+            )
 
 
 def _same_seed_same_model(model: OwnModel, name: str, notes: list[str]) -> None:
@@ -197,16 +247,27 @@ def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
     population = OwnPopulation(bench.model, [0], bench.training)
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
-    for step in range(_STEPS):
-        population.step(bench.batches.batch([0], step), lr_R)
-        gc.collect()
-        alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+    gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
+    try:
+        for step in range(_STEPS):
+            population.step(bench.batches.batch([0], step), lr_R)
+            gc.collect()
+            theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
+            alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
+    finally:
+        gc.unfreeze()
     grown = [after - before for before, after in itertools.pairwise(alive[1:])]
     if min(grown) > 0:
         notes.append(
             f"  warning: {name}: {min(grown)} more tensors are alive after every step; something keeps them (a list of "
             "outputs or losses?), and memory will run out: keep numbers, .item(), or .detach() what is kept"
         )
+
+
+def examples_in(data: Any) -> int | None:
+    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
+    lengths = {part.shape[0] for part in tensors(data) if part.ndim}
+    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _kept(line: str, text: str) -> str:

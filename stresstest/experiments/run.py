@@ -25,6 +25,8 @@ class Run:
 
     seed: int
     detector: Detector
+    paired: bool = True  # judged relative to the constant predictor on each batch
+    start: NDArray[np.float64] | None = None  # losses of fresh batches at the start, where it brought something
     lrs: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     judged: list[float] = field(default_factory=list)  # losses without the luck of the batch

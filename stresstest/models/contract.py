@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,60 +12,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.models.own import Factory
+from stresstest.models.targets import IGNORED, TARGET_NAMES, Targets
 from stresstest.user_code import UserCodeError, user_code
 
-_TARGET_NAMES = ("targets", "target", "labels", "y")
-_IGNORED = -100  # torch's ignore_index
+NATS = "nats"
+_TOTALS = ("loss", "total_loss")  # entries of a dict of losses that are trained on, the first that is there
+_MASKS = (-1, 255)  # what marks a position without a target in many data sets, beside torch's -100
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What one batch and one model give: `loss(model, batch)` is a scalar in the units of the user's loss.
+    """What one batch and one model give: `loss(model, batch)` is a scalar in the unit of the user's loss.
 
-    `text` says where it comes from. `targets(batch)` are the classes to predict where the loss is a mean
-    cross-entropy over `num_classes`, or numbers where it is a mean squared error (`num_classes` 0);
-    `None` where nothing is known about it.
+    `text` says where it comes from, `unit` is "nats" of a likelihood and else empty. Where the loss was inferred,
+    `targets` says what is predicted: of `num_classes` by cross-entropy, or numbers (0) by mean squared error.
+    `differentiates`: the loss takes gradients itself, so that it cannot be evaluated without autograd.
     """
 
     loss: Callable[[nn.Module, Any], Tensor]
     text: str
+    unit: str = ""
+    targets: Targets | None = None
     num_classes: int = 0
-    targets: Callable[[Any], Tensor] | None = None
-
-
-_NEAR_CHANCE = 0.25  # a first loss within this share of ln C is taken for a cross-entropy over C classes
+    differentiates: bool = False
 
 
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:
-    """Infer how the loss is taken, by one forward pass; a `UserCodeError` says why it cannot be."""
+    """Infer how the loss is taken, by one or two forward passes; a `UserCodeError` says why it cannot be."""
     found = _said_or_inferred(factory, module, batch)
-    return found if found.targets is not None else _taken_for_cross_entropy(found, module, batch)
+    try:
+        with torch.no_grad():
+            found.loss(module, batch)
+    except UserCodeError as error:
+        if "RuntimeError" not in error.line:
+            raise
+        with torch.enable_grad():
+            found.loss(module, batch)  # raises what it has to say by itself
+        return _with_gradients(found)
+    return found
 
 
-def _taken_for_cross_entropy(found: Contract, module: nn.Module, batch: Any) -> Contract:
-    """A loss of the user's own that starts near that of a uniform guess among the batch's classes is one of them."""
-    targets = _second if isinstance(batch, Sequence) and len(batch) == 2 else _labels
-    labels = targets(batch) if targets is _second or isinstance(batch, Mapping) else None
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or not labels.numel() or labels.max() < 1:
-        return found
-    classes = int(labels.max()) + 1
-    with torch.no_grad():
-        share = float(found.loss(module, batch)) / math.log(classes)
-    if abs(share - 1.0) > _NEAR_CHANCE:
-        return found
-    text = f"{found.text}, taken for a cross-entropy over the classes of its targets, as it starts near ln {classes}"
-    return Contract(found.loss, text, classes, targets)
+def _with_gradients(found: Contract) -> Contract:
+    def loss(model: nn.Module, data: Any) -> Tensor:
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():
+            value = found.loss(model, data)
+        return value if wanted else value.detach()
+
+    return replace(found, loss=loss, differentiates=True)
 
 
 def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     if factory.loss_fn is not None:
-        function, call = factory.loss_fn, "loss_fn(model, batch)"
-        return Contract(lambda model, data: _scalar(call, function, model, data), call)
+        return _called("loss_fn(model, batch)", factory.loss_fn, module, batch)
     if callable(getattr(module, "training_step", None)):
-        step = "training_step(batch, 0)"
-        return Contract(lambda model, data: _scalar(step, _training_step, model, data), f"the model's {step}")
+        found = _called("training_step(batch, 0)", _training_step, module, batch)
+        return replace(found, text=f"the model's {found.text}")
     if isinstance(batch, Mapping):
-        return _of_dict(factory, module, batch)
+        found = _called("model(**batch)", lambda model, data: model(**data), module, batch)
+        return replace(
+            found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch.get("labels")) else ""
+        )
     if isinstance(batch, Sequence) and len(batch) == 2 and isinstance(batch[1], Tensor):
         return _of_pair(module, batch)
     raise UserCodeError(
@@ -85,67 +91,105 @@ def shape_words(batch: Any) -> str:
     return type(batch).__name__
 
 
+def _called(call: str, function: Callable[..., Any], module: nn.Module, batch: Any) -> Contract:
+    """The loss in what a call returns; `text` says which part of it, where there is a choice."""
+
+    def loss(model: nn.Module, data: Any) -> Tensor:
+        return _scalar(call, function, model, data)
+
+    with torch.enable_grad(), user_code(call):
+        choice = _choice(function(module, batch))
+    return Contract(loss, f"{call}{choice}")
+
+
 def _training_step(model: nn.Module, batch: Any) -> Any:
     return model.training_step(batch, 0)  # type: ignore[operator]  # a LightningModule's, found by its name
 
 
-def _of_dict(factory: Factory, module: nn.Module, batch: Mapping[str, Any]) -> Contract:
-    def loss(model: nn.Module, data: Mapping[str, Any]) -> Tensor:
-        return _scalar("model(**batch)", lambda m, d: m(**d), model, data)
-
-    with torch.no_grad():
-        loss(module, batch)
-    classes, targets = 0, None
-    labels = batch.get("labels")
-    if factory.shifts_labels and isinstance(labels, Tensor):
-        classes, targets = int(module.config.vocab_size), lambda data: data["labels"][:, 1:]  # type: ignore[union-attr,arg-type]  # its config's
-    return Contract(loss, "the loss that model(**batch) returns", classes, targets)
-
-
 def _of_pair(module: nn.Module, batch: Sequence[Any]) -> Contract:
-    parameters = inspect.signature(module.forward).parameters
-    named = next((name for name in _TARGET_NAMES if name in parameters), None)
+    named = next((name for name in TARGET_NAMES if name in _parameters(module)), None)
     if named is not None:
-        call = f"model(x, {named}=y)"
-
-        def loss(model: nn.Module, data: Sequence[Any]) -> Tensor:
-            return _scalar(call, lambda m, d: m(d[0], **{named: d[1]}), model, data)
-
-        with torch.no_grad():
-            loss(module, batch)
-        return Contract(loss, f"the loss that {call} returns", *_known_classes(module, batch))
+        found = _called(f"model(x, {named}=y)", lambda m, d: m(d[0], **{named: d[1]}), module, batch)
+        return replace(found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch[1]) else "")
     with torch.no_grad():
         return _of_output(_output(module, batch), batch)
 
 
+def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Those of the forward; a compiled module's wrapper says nothing, what it wraps does."""
+    return inspect.signature(plain_module(module).forward).parameters
+
+
+def plain_module(module: nn.Module) -> nn.Module:
+    """The module that torch.compile was given, or the module itself."""
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
+
+
 def _of_output(output: Tensor, batch: Sequence[Any]) -> Contract:
     target = batch[1]
+    shown = f"model(x) {list(output.shape)}"
     if target.is_floating_point():
         if output.shape != target.shape:
             raise UserCodeError(
                 f"model(x) is {shape_words(output)} and y is {shape_words(target)}; "
                 "for a mean squared error they must agree, or give a loss_fn(model, batch)"
             )
-        text = f"mean squared error of model(x) {list(output.shape)}"
-        return Contract(lambda model, data: F.mse_loss(_output(model, data).float(), data[1]), text, 0, _second)
+        return Contract(_squared_error, f"mean squared error of {shown}", targets=Targets(1))
+    if _is_one_logit(output, target):
+        return Contract(_binary, f"binary cross-entropy of the one logit of {shown}", NATS)
     axis = _class_axis(output, target)
     classes = output.shape[axis]
+    outside = _outside(target, classes)
+    ignored = [value for value in _MASKS if not 0 <= value < classes]
+    also = ", ignoring targets of " + ", ".join(map(str, outside)) if outside else ""
 
-    def loss(model: nn.Module, data: Sequence[Any]) -> Tensor:
-        logits = _output(model, data).movedim(axis, -1)
-        return F.cross_entropy(logits.reshape(-1, classes).float(), data[1].reshape(-1))
+    def loss(model: nn.Module, data: Any) -> Tensor:
+        logits, labels = _output(model, data).movedim(axis, -1), data[1].reshape(-1)
+        with user_code("cross-entropy of model(x) and y"):
+            for value in ignored:
+                labels = labels.masked_fill(labels == value, IGNORED)
+            return F.cross_entropy(_single(logits.reshape(-1, classes)), labels.long())
 
-    return Contract(loss, f"cross-entropy of model(x) {list(output.shape)}", classes, _second)
-
-
-def _second(batch: Any) -> Tensor:
-    target: Tensor = batch[1]
-    return target
+    return Contract(loss, f"cross-entropy of {shown}{also}", NATS, Targets(1), classes)
 
 
-def _labels(batch: Any) -> Tensor:
-    labels: Tensor = batch.get("labels")
-    return labels
+def _squared_error(model: nn.Module, data: Any) -> Tensor:
+    with user_code("mean squared error of model(x) and y"):
+        return F.mse_loss(_single(_output(model, data)), data[1])
+
+
+def _binary(model: nn.Module, data: Any) -> Tensor:
+    logits = _output(model, data)
+    return F.binary_cross_entropy_with_logits(_single(logits), data[1].reshape(logits.shape).to(_single(logits)))
+
+
+def _single(logits: Tensor) -> Tensor:
+    """Half precision is too coarse for a loss; double stays what it is."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _is_one_logit(output: Tensor, target: Tensor) -> bool:
+    if output.numel() != target.numel() or output.shape[: target.ndim] != target.shape or not _are_classes(target):
+        return False
+    return bool((target.bool() == target).all())
+
+
+def _are_classes(target: Any) -> bool:
+    return isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
+
+
+def _outside(target: Tensor, classes: int) -> list[int]:
+    """The values of y that mark positions without a target; what else lies outside the classes is an error."""
+    values: list[int] = torch.unique(target).tolist()
+    outside = [value for value in values if not 0 <= value < classes and value != IGNORED]
+    wrong = [value for value in outside if value not in _MASKS]
+    if wrong:
+        raise UserCodeError(
+            f"y holds {wrong[0]} where model(x) has {classes} classes; make y 0 to {classes - 1}, {IGNORED} where "
+            "there is nothing to predict, or give a loss_fn(model, batch)"
+        )
+    return outside
 
 
 def _class_axis(output: Tensor, target: Tensor) -> int:
@@ -158,21 +202,6 @@ def _class_axis(output: Tensor, target: Tensor) -> int:
         f"model(x) is {shape_words(output)} and y is {shape_words(target)}; for a cross-entropy model(x) must be "
         "[..., classes] or [batch, classes, ...] over the shape of y, or give a loss_fn(model, batch)"
     )
-
-
-def _known_classes(module: nn.Module, batch: Sequence[Any]) -> tuple[int, Callable[[Any], Tensor] | None]:
-    """The classes of a model that takes its loss itself: those of the logits beside it, where there are some."""
-    with torch.no_grad():
-        output = module(batch[0], batch[1])
-    for part in output if isinstance(output, tuple | list) else ():
-        if (
-            isinstance(part, Tensor)
-            and part.is_floating_point()
-            and part.shape[:-1] == batch[1].shape
-            and part.ndim > 1
-        ):
-            return part.shape[-1], _second
-    return 0, None
 
 
 def _output(model: nn.Module, batch: Sequence[Any]) -> Tensor:
@@ -194,16 +223,33 @@ def _tensor(output: Any) -> Tensor:
 
 
 def _scalar(what: str, function: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
-    """The loss in what a function returns: a scalar, `.loss`, the entry `loss`, or the sum of several losses."""
+    """The loss in what a function returns: a scalar, `.loss`, the entry `loss` or `total_loss`, or a sum of losses."""
     with user_code(what):
         found = function(model, batch)
-        loss = getattr(found, "loss", None) if not isinstance(found, Tensor | Mapping) else found
+        loss: Any = found if isinstance(found, Tensor) else getattr(found, "loss", None)
         if isinstance(found, Mapping):
-            named = [value for key, value in found.items() if "loss" in str(key) and isinstance(value, Tensor)]
-            loss = found["loss"] if "loss" in found else sum(named[1:], named[0]) if named else None
+            parts = _losses(found)
+            loss = sum((value for _, value in parts[1:]), parts[0][1]) if parts else None
         elif loss is None and isinstance(found, tuple | list):
             loss = next((part for part in found if isinstance(part, Tensor) and part.ndim == 0), None)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            shown = shape_words(found)
-            raise UserCodeError(f"returned {shown}, and no loss; return one number, or a dict with 'loss'")
+            raise UserCodeError(f"returned {shape_words(found)}, and no loss; return one number, or a dict with 'loss'")
         return loss.reshape(())
+
+
+def _losses(found: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
+    """The entry of a dict that is the loss; where none says so, all that are called a loss."""
+    total = next((name for name in _TOTALS if isinstance(found.get(name), Tensor)), None)
+    if total is not None:
+        return [(total, found[total])]
+    return [(str(key), value) for key, value in found.items() if "loss" in str(key) and isinstance(value, Tensor)]
+
+
+def _choice(found: Any) -> str:
+    """Which part of a result is trained on, in words; nothing where there is one alone."""
+    if not isinstance(found, Mapping) or len(found) < 2 or hasattr(found, "loss"):
+        return ""
+    names = [name for name, _ in _losses(found)]
+    if len(names) == 1:
+        return f", its '{names[0]}'"
+    return f", the sum of {', '.join(map(repr, names))}" if names else ""
