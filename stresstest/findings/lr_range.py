@@ -53,9 +53,15 @@ def _boundary(row: SummaryRow, cells: Sequence[Cell]) -> str:
     if metric.median.high is None:
         return f"at least {lr(metric.median.low)}, the top of the range"
     mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
-    harmless = 2 * sum(map(only_flat, mine)) > len(mine)
+    harmless = 2 * sum(map(_flat_at_boundary, mine)) > len(mine)
     below, above = ("does no harm", "does") if harmless else ("trains", "does not")
     return f"{lr(metric.median.low)} {below}, {lr(metric.median.high)} {above} ({seeds(metric.n)})"
+
+
+def _flat_at_boundary(cell: Cell) -> bool:
+    """Whether the largest LR that did not break brought nothing."""
+    last = cell.metrics["max_stable_lr"].low
+    return any(trial["outcome"] == "flat" for trial in cell.hold if trial["lr"] == last)
 
 
 def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
