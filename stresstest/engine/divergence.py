@@ -245,7 +245,7 @@ class Detector:
             best = self._best + 3.0 * self._noise  # the luckiest of many levels
             there = fresh.gain > max(least, sure) and end < self._limit_from(best, self._start)
             return "spiked" if there else by_level
-        if by_level == "failed-to-train" and fresh.gain <= max(least, 0.8 * sure):
+        if by_level == "failed-to-train" and fresh.gain <= max(least, 0.6 * sure):
             return by_level
         if fresh.gain <= max(least / 2.0, 0.6 * sure):
             return "failed-to-train"

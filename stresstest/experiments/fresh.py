@@ -15,6 +15,7 @@ from torch import nn
 from stresstest.engine.constant import Constant
 from stresstest.engine.divergence import MEDIAN_OF_FIVE, FreshLosses, Reference, Rules
 from stresstest.engine.own_batches import OwnBatch, OwnBatches, tensors
+from stresstest.engine.own_optimizers import FIRST_LR
 from stresstest.engine.own_population import OwnPopulation
 from stresstest.engine.swapped import swapped_losses
 from stresstest.engine.train import evaluate_batches
@@ -45,6 +46,11 @@ class Judging:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(the model's loss, the constant predictor's) on fresh batches, each [count, R]."""
         return evaluate_batches(self.population, self.batches, seeds, INITIAL, count, first)  # type: ignore[arg-type]  # batches of the user's
+
+    def first_losses(self, seed: int, count: int, first: int) -> NDArray[np.float64]:
+        """What a replica lost at its start on the same batches, [count]: it is built again."""
+        again = OwnPopulation(self.population.model, [seed], self.population.training, [FIRST_LR])
+        return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]  # type: ignore[arg-type]  # as above
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:
         """What the loss rises by with the outputs of other batches; NaN where that cannot be asked."""
@@ -159,16 +165,28 @@ def conclude(judging: Judging, runs: Sequence[Run]) -> None:
     if not rows:
         return
     loss, gain = np.empty((0, len(runs))), np.empty((0, len(runs)))
+    start = [run.start for run in runs]
     for count in (FIRST_BATCHES, ALL_BATCHES, _MOST_BATCHES // 4, _MOST_BATCHES):
         more = judging.losses(seeds, count - len(loss), len(loss))
         loss, gain = np.concatenate([loss, more[0]]), np.concatenate([gain, more[1] - more[0]])
-        short = any(start is not None and count < len(start) for start in (runs[row].start for row in rows))
-        if not short and not any(_unclear(runs[row], gain[:, row]) for row in rows):
+        unclear = False
+        for row in rows:
+            mine = start[row]
+            if mine is None:
+                unclear |= _unclear(runs[row], gain[:, row])
+            elif count < len(mine):
+                unclear = True
+            elif _unclear_rise(runs[row], loss[: len(mine), row] - mine):
+                if count > len(mine):
+                    mine = np.concatenate([mine, judging.first_losses(seeds[row], count - len(mine), len(mine))])
+                    start[row] = mine
+                unclear |= _unclear_rise(runs[row], loss[:, row] - mine)
+        if not unclear:
             break
     for row in rows:
-        run, start = runs[row], runs[row].start
-        if start is not None:
-            rise = loss[: len(start), row] - start
+        run, mine = runs[row], start[row]
+        if mine is not None:
+            rise = loss[: len(mine), row] - mine
             run.detector.conclude(FreshLosses(rise=mean(rise), rise_error=standard_error(rise)))
             continue
         fresh = FreshLosses()
@@ -188,12 +206,20 @@ def _swap(judging: Judging, row: int, seed: int) -> FreshLosses:
 
 def _unclear(run: Run, gain: NDArray[np.float64]) -> bool:
     """Whether the first batches leave open on which side of the floor a run has ended."""
-    if np.isnan(gain).any() or run.start is not None:
+    if np.isnan(gain).any():
         return False
     least = run.detector.reference.least(run.detector.rules)
     margin = 2.0 * max(least, run.detector.rules.fresh_sigmas * standard_error(gain))
     trained = run.detector.judgement().outcome in TRAINED
     return mean(gain) < margin if trained else mean(gain) > 0.0
+
+
+def _unclear_rise(run: Run, rise: NDArray[np.float64]) -> bool:
+    """Whether batches leave open if a model that brought something has lost too much of it."""
+    detector = run.detector
+    least, error = detector.reference.least(detector.rules), standard_error(rise)
+    may_be = mean(rise) > least or mean(rise) + 2.0 * error > 2.0 * least
+    return may_be and mean(rise) <= detector.rules.fresh_sigmas * error
 
 
 def finite_step(contract: Contract, module: nn.Module, one: OwnBatch) -> bool:

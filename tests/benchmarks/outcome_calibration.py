@@ -2,7 +2,7 @@
 
     python tests/benchmarks/outcome_calibration.py [--curves N] [--seed S] [--rules key=value ...]
 
-false: a sound curve was called broken (relapsed, exploded, nonfinite); missed: the opposite; word: any
+false: a sound curve was called broken (relapsed, exploded, nonfinite) or failed; missed: the opposite; word: any
 wrong outcome. onset, blow-up: steps late against the planted first step (median and worst); a slow
 relapse cannot be seen before it gave something back. Beside ours, on the same curves: the LR finders'
 rule (5x: the smoothed loss is above 5 times its best) and "non-finite only" (nf).
@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 Range = tuple[float, float]
 Step = int | None
 BROKEN: frozenset[Outcome] = frozenset({"relapsed", "exploded", "nonfinite"})
+NO_USE: frozenset[Outcome] = BROKEN | {"failed-to-train"}  # which the rivals do not look for
 MEDIAN_OF_5 = 0.56  # standard deviation of the median of 5, in those of one loss
 LARGEST = 3e38  # float32 overflows beyond
 
@@ -256,14 +257,15 @@ def five_times_best(losses: Sequence[float]) -> bool:
 def score(found: Sequence[Curve], rules: Rules = Rules()) -> dict[str, int]:
     """The errors of each rule on these curves, by column of the table."""
     judged = [judge(c.losses, c.reference, rules, rules.patience if c.constant_lr else None) for c in found]
+    bad = {rule: [curve.truth <= broken for curve in found] for rule, broken in (("", NO_USE), ("5x ", BROKEN))}
     says = {
-        "": [judgement.outcome in BROKEN for judgement in judged],
-        "5x ": [five_times_best(curve.losses) for curve in found],
-        "nf ": [not all(map(math.isfinite, curve.losses)) for curve in found],
+        "": (bad[""], [judgement.outcome in NO_USE for judgement in judged]),
+        "5x ": (bad["5x "], [five_times_best(curve.losses) for curve in found]),
+        "nf ": (bad["5x "], [not all(map(math.isfinite, curve.losses)) for curve in found]),
     }
     row = {"word": sum(j.outcome not in c.truth for c, j in zip(found, judged, strict=True))}
-    for rule, answers in says.items():
-        wrong = [answer for answer, c in zip(answers, found, strict=True) if answer != (c.truth <= BROKEN)]
+    for rule, (truth, answers) in says.items():
+        wrong = [answer for answer, right in zip(answers, truth, strict=True) if answer != right]
         row |= {f"{rule}false": sum(wrong), f"{rule}missed": len(wrong) - sum(wrong)}
     for name, step in (("onset", "onset"), ("blow-up", "explosion")):
         pairs = [(getattr(j, f"{step}_step"), getattr(c, step)) for c, j in zip(found, judged, strict=True)]
