@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -81,6 +80,7 @@ class Objective:
         self._module = module
         self._by_shape: dict[str, Outputs] = {}
         self._replays: dict[int, Replay] = {}
+        self.differentiates = contract.differentiates
         self.cheap = True
         self.at_start = math.nan  # the loss of the first batch with the model's own outputs
 
@@ -137,7 +137,9 @@ def fit(objective: Objective, ones: Sequence[OwnBatch]) -> Fitted | None:
     if best is None:
         return None
     baseline, error, constants = best
-    lowest = sum(_lowest(objective, one, constants) for one in fresh[:2]) / 2.0
+    lowest = -math.inf  # of a loss that differentiates the outputs: free ones have no derivative
+    if not objective.differentiates:
+        lowest = sum(lowest_loss(objective, one, constants) for one in fresh[:2]) / 2.0
     learnable = mean_loss(objective, fresh[:2], constants) - lowest
     return Fitted(
         constants,
@@ -172,23 +174,36 @@ def _fit_kind(
 
 def _start(objective: Objective, ones: Sequence[OwnBatch], kind: Kind) -> Constants | None:
     """The mean of what the outlet puts out at initialisation; `None` where shapes allow no constant of this kind."""
-    means: dict[tuple[int, Kind, torch.Size], list[Tensor]] = {}
-    slots: list[tuple[int, Kind, torch.Size]] = []
     if kind != "last" and max(part.ndim for part in objective.parts(ones[0])) < 3:
         return None  # the same as by the last axis
+    found: list[tuple[int, Kind, list[Tensor]]] = []
     for (_, leaf), slot in zip(objective.outlet.slots, zip(*map(objective.parts, ones[:4]), strict=True), strict=True):
         mine: Kind = "one" if slot[0].ndim == 1 else kind
         if kind == "second" and slot[0].ndim < 3:
             mine = "last"
         if kind == "element" and (len({part.shape[1:] for part in slot}) > 1 or slot[0][0].numel() > _MOST_ELEMENTS):
             return None
-        reduced = [_reduced(mine, part.float()) for part in slot]
-        if any(a.shape != b.shape for a, b in pairwise(reduced)):
-            return None
-        slots.append((leaf, mine, reduced[0].shape))
-        means.setdefault(slots[-1], []).extend(reduced)
-    parts = tuple((mine, torch.stack(values).mean(0)) for (_, mine, _), values in means.items())
-    return Constants(parts, tuple(list(means).index(slot) for slot in slots))
+        found.append((leaf, mine, [_reduced(mine, part.float()) for part in slot]))
+    return _tied(found, kind)
+
+
+def _tied(found: Sequence[tuple[int, Kind, Sequence[Tensor]]], kind: Kind) -> Constants | None:
+    """One constant for each leaf of the outlet's outputs, in whichever call: it does not know which call it is.
+
+    Of calls whose outputs differ in shape it is one number.
+    """
+    shapes: dict[int, set[torch.Size]] = {}
+    for leaf, _, means in found:
+        shapes.setdefault(leaf, set()).update(mean.shape for mean in means)
+    if kind != "last" and any(len(several) > 1 for several in shapes.values()):
+        return None
+    parts: dict[int, tuple[Kind, list[Tensor]]] = {}
+    for leaf, mine, means in found:
+        one = len(shapes[leaf]) > 1
+        parts.setdefault(leaf, ("one" if one else mine, []))[1].extend(m.mean() if one else m for m in means)
+    places = list(parts)
+    averaged = tuple((mine, torch.stack(means).mean(0)) for mine, means in parts.values())
+    return Constants(averaged, tuple(places.index(leaf) for leaf, _, _ in found))
 
 
 def _reduced(kind: Kind, part: Tensor) -> Tensor:
@@ -281,10 +296,18 @@ def _farther(start: Constants, constants: Constants, times: float) -> Constants:
     return start.with_values(a + times * (b - a) for (_, a), (_, b) in pairs)
 
 
-def _lowest(objective: Objective, one: OwnBatch, constants: Constants) -> float:
-    """The lowest loss that any outputs have on a batch, as far as some steps of L-BFGS find it; above -inf."""
+def lowest_loss(objective: Objective, one: OwnBatch, constants: Constants) -> float:
+    """The lowest loss that any outputs have on a batch, as far as some steps of L-BFGS find it; above -inf.
+
+    From the constants, and from what the model puts out: where all examples are alike, a contrastive loss is flat.
+    """
     like = objective.parts(one)
-    parts = [part.detach().clone().requires_grad_() for part in constants.filled([p.shape for p in like], like)]
+    starts = constants.filled([part.shape for part in like], like), like
+    return min(_descended(objective, one, start) for start in starts)
+
+
+def _descended(objective: Objective, one: OwnBatch, start: Sequence[Tensor]) -> float:
+    parts = [part.detach().clone().requires_grad_() for part in start]
     optimizer = torch.optim.LBFGS(parts, max_iter=2 * _STEPS, line_search_fn="strong_wolfe")
     seen: list[float] = []
 

@@ -17,7 +17,7 @@ from stresstest.engine.constant_fit import Constants, Fitted, Kind, Objective, f
 from stresstest.engine.outlet import Outlet, find_outlets
 from stresstest.engine.own_batches import OwnBatch, OwnBatches
 from stresstest.engine.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
-from stresstest.models.contract import Contract
+from stresstest.models.contract import Contract, plain_module
 from stresstest.models.targets import Targets, classes_of
 from stresstest.user_code import UserCodeError
 
@@ -29,8 +29,6 @@ def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) ->
     found = of_plain_loss(contract, batches)
     if found is not None:
         return found
-    if contract.differentiates:
-        return Constant("the loss differentiates the model's output")
     ones = batches.fresh(FIRST_BATCHES)
     unbounded, outlet = False, None
     for outlet in find_outlets(contract, module, ones[0]):
@@ -42,7 +40,7 @@ def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) ->
         except UserCodeError:  # the loss takes no such constants: say, probabilities; the layer before may do
             continue
         if fitted is None:
-            unbounded = True
+            unbounded = bool(dict(plain_module(module).get_submodule(outlet.path).named_parameters(recurse=False)))
             continue
         return Constant(
             "the lowest of the loss over constant outputs" + (f" of {outlet.path}" if outlet.path else ""),

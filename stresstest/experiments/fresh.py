@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stresstest.engine.constant import Constant
-from stresstest.engine.divergence import MEDIAN_OF_FIVE, FreshLosses, Reference, Rules
+from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Reference, Rules
 from stresstest.engine.own_batches import OwnBatch, OwnBatches, tensors
 from stresstest.engine.own_optimizers import FIRST_LR
 from stresstest.engine.own_population import OwnPopulation
@@ -141,7 +141,7 @@ def starts(judging: Judging, seeds: Sequence[int]) -> list[Start]:
             if not any(_may_bring(loss[:, i], constant[:, i], swapped[i], found[i][0], rules) for i in rows):
                 break
     return [
-        Start(reference, paired, loss[:, i] if reference.brought else None)
+        Start(reference, paired, loss[:, i] if reference.brought or not known.known else None)
         for i, (reference, paired) in enumerate(found)
     ]
 
@@ -174,6 +174,8 @@ def conclude(judging: Judging, runs: Sequence[Run]) -> None:
             mine = start[row]
             if mine is None:
                 unclear |= _unclear(runs[row], gain[:, row])
+            elif not runs[row].detector.reference.brought:
+                unclear |= count < len(mine)
             elif count < len(mine):
                 unclear = True
             elif _unclear_rise(runs[row], loss[: len(mine), row] - mine):
@@ -185,13 +187,12 @@ def conclude(judging: Judging, runs: Sequence[Run]) -> None:
             break
     for row in rows:
         run, mine = runs[row], start[row]
-        if mine is not None:
+        if mine is not None and run.detector.reference.brought:
             rise = loss[: len(mine), row] - mine
             run.detector.conclude(FreshLosses(rise=mean(rise), rise_error=standard_error(rise)))
             continue
-        fresh = FreshLosses()
-        if judging.constant.known:
-            fresh = FreshLosses(gain=mean(gain[:, row]), gain_error=standard_error(gain[:, row]))
+        mine = gain[:, row] if mine is None else mine - loss[: len(mine), row]  # over its start, if none is known
+        fresh = FreshLosses(gain=mean(mine), gain_error=standard_error(mine))
         run.detector.conclude(fresh)
         if not judging.constant.found and run.detector.judgement().outcome in TRAINED:
             run.detector.conclude(replace(_swap(judging, row, run.seed), gain=fresh.gain, gain_error=fresh.gain_error))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stresstest.engine.divergence import Outcome
+from stresstest.engine.outcomes import Outcome
 from stresstest.results import HARMLESS, TRAINED, Bracket
 
 OCTAVE = 4

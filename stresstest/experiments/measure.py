@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
-from stresstest.engine.divergence import Detector, Reference, Rules
+from stresstest.engine.divergence import Detector
 from stresstest.engine.memory import PeakMemory, in_halves, replicas_that_fit
+from stresstest.engine.outcomes import Reference, Rules
 from stresstest.engine.own_optimizers import FIRST_LR
 from stresstest.engine.population import (
     Population,

@@ -3,61 +3,84 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stresstest.engine.own_batches import OwnBatch
-from stresstest.engine.own_population import OwnModel
+from stresstest.engine.own_optimizers import FIRST_LR, built
+from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel
+from stresstest.engine.population import Training
 from stresstest.models.own import seeded
 from stresstest.user_code import user_code
 
 _SHARES = (1e-2, 1e-3)  # of the loss: how far a step should bring it down, to first order
 _RISES = 0.1  # of that: a rise by more is no rounding
+_OWN_SHARE = 0.5  # of that: what each of several optimizers brings it down by
 
 
-def rises_along_its_gradient(model: OwnModel, one: OwnBatch, device: torch.device) -> str:
-    """A sentence where small steps down the gradient raise the loss of the same batch, so that its value tells nothing.
+def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
+    """A sentence where the value of the loss does not follow its gradient, so that it tells nothing; or nothing.
 
-    So do adversarial losses, in which one part of the model works against another, and losses whose value is detached
-    from their gradient. Empty of an objective.
+    A small step down the gradient raises the loss of the same batch where its value is detached from what is trained;
+    where several optimizers share the parameters, each part must bring it down by itself, which an adversary does not.
     """
-    module = model.make(0).to(device)
+    module = model.make(0).to(training.device)
     parameters = [p for p in module.parameters() if p.requires_grad]
     with seeded(one.seed), torch.enable_grad():
         loss = model.contract.loss(module, one.data)
         with user_code("loss.backward()"):
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
-    gradients = [None if p.grad is None else p.grad.to_dense() if p.grad.is_sparse else p.grad for p in parameters]
-    square = sum((float(g.double().square().sum()) for g in gradients if g is not None), 0.0)
     start = float(loss.detach())
+    falls = [_fall(model, module, part, one, start) for part in (parameters, *_parts(model, module, training))]
+    if falls[0] < -_RISES:
+        return (
+            f"a small step down the gradient raises the loss of the same batch, {start:.4g}: its value is not what is "
+            "trained, as with some adversarial or policy-gradient losses, and says nothing of stability; give a "
+            "loss_fn(model, batch) whose value falls as the model learns"
+        )
+    if len(falls) > 2 and min(falls[1:]) < _OWN_SHARE:
+        return (
+            f"of its {len(falls) - 1} optimizers, one does not lower the loss that is returned, though it follows its "
+            "gradient: an adversary's? Such a loss says nothing of stability; ramp one part alone, with a "
+            "loss_fn(model, batch) and an optimizer(params, lr) for it"
+        )
+    return ""
+
+
+def _parts(model: OwnModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
+    """The parameters of each of several optimizers of the user's."""
+    if training.optimizer is not OWN_OPTIMIZER:
+        return []
+    each = built(model.factory, module, FIRST_LR)
+    parts = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in each]
+    return parts if len(parts) > 1 else []
+
+
+def _fall(model: OwnModel, module: nn.Module, part: list[nn.Parameter], one: OwnBatch, start: float) -> float:
+    """By how much of what it should, to first order, the loss falls with a small step down these parameters' gradient.
+
+    The most of two sizes of step; 1 where there is nothing to go down.
+    """
+    moved = [p for p in part if p.grad is not None]
+    gradients = [p.grad.to_dense() if p.grad.is_sparse else p.grad for p in moved if p.grad is not None]
+    square = sum(float(g.double().square().sum()) for g in gradients)
     if square == 0.0 or start == 0.0:
-        return ""
-    rises = []
-    for share in _SHARES:
-        wanted = share * abs(start)
-        rise = _after(model, module, parameters, gradients, one, wanted / square) - start
-        rises.append(rise / wanted)
-    if min(rises) <= _RISES:
-        return ""
-    return (
-        f"a small step down the gradient raises the loss of the same batch, {start:.4g} (by {max(rises):.2g} of what "
-        "it should fall): its value is not what is trained, as with adversarial or policy-gradient losses, and says "
-        "nothing of stability; give a loss_fn(model, batch) whose value falls as the model learns"
-    )
+        return 1.0
+    wanted = [share * abs(start) for share in _SHARES]
+    return max((start - _after(model, module, moved, gradients, one, fall / square)) / fall for fall in wanted)
 
 
 def _after(
     model: OwnModel,
     module: nn.Module,
     parameters: list[nn.Parameter],
-    gradients: list[torch.Tensor | None],
+    gradients: list[Tensor],
     one: OwnBatch,
     lr: float,
 ) -> float:
     before = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.add_(gradient, alpha=-lr)
+            parameter.add_(gradient, alpha=-lr)
         with seeded(one.seed):
             loss = float(model.contract.loss(module, one.data))
         for parameter, value in zip(parameters, before, strict=True):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stresstest.choices import parse_choice
 from stresstest.engine.constant import Constant
-from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
+from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.measure import Bench
 from stresstest.experiments.own import resolved

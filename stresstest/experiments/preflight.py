@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.constant import Constant
-from stresstest.engine.divergence import Rules
 from stresstest.engine.memory import Need, is_out_of_memory, training_need
+from stresstest.engine.outcomes import Rules
 from stresstest.engine.own_batches import FRESH, OwnBatch, tensors
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
 from stresstest.engine.probes import look_at
@@ -25,7 +25,7 @@ from stresstest.errors import ConfigError, ModelError
 from stresstest.experiments.causality import sees_the_future
 from stresstest.experiments.fresh import oddness
 from stresstest.experiments.lr_response import optimizer_notes, optimizer_words
-from stresstest.experiments.objective import rises_along_its_gradient
+from stresstest.experiments.objective import not_an_objective
 from stresstest.experiments.own import OwnBench, own_bench
 from stresstest.model_specs import AS_BUILT, TrainingSpec
 from stresstest.models.contract import shape_words
@@ -158,8 +158,8 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     _data_is_finite(bench, name)
     if leak := sees_the_future(bench.model, one, bench.constant.outlet, bench.training.device):
         raise ConfigError(f"{name}: {leak}")
-    if rise := rises_along_its_gradient(bench.model, one, bench.training.device):
-        raise ConfigError(f"{name}: {rise}")
+    if why := not_an_objective(bench.model, one, bench.training):
+        raise ConfigError(f"{name}: {why}")
     if unused[0]:
         more = f" and {len(unused[0]) - 1} more" if len(unused[0]) > 1 else ""
         if len(unused[0]) == len(model.layout.parameters):

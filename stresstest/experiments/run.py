@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.engine.divergence import Detector, Reason
+from stresstest.engine.divergence import Detector
+from stresstest.engine.outcomes import Reason
 from stresstest.engine.population import BAD_GRADIENT, BAD_LOSS, BAD_PARAMETER
 from stresstest.engine.signal import Signal
 from stresstest.engine.train import Block

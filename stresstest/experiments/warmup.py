@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stresstest.choices import parse_choice
-from stresstest.engine.divergence import Reference, Rules
+from stresstest.engine.outcomes import Reference, Rules
 from stresstest.experiments.measure import Bench, recipe
 from stresstest.experiments.plan import CellPlan, Measurement, Plan, make_plan, no_more, spelled
 from stresstest.experiments.run import Run

@@ -25,7 +25,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stresstest.engine.constant_predictor import Constant
-from stresstest.engine.divergence import Detector, FreshLosses, Outcome, Rules
+from stresstest.engine.divergence import Detector
+from stresstest.engine.outcomes import FreshLosses, Outcome, Rules
 from stresstest.experiments.fresh import Judging, conclude, mean, standard_error, starts
 from stresstest.experiments.run import Run
 from stresstest.results import HARMLESS

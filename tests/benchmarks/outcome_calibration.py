@@ -22,7 +22,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stresstest.engine.divergence import Outcome, Reference, Rules, judge
+from stresstest.engine.divergence import judge
+from stresstest.engine.outcomes import Outcome, Reference, Rules
 
 Floats = NDArray[np.float64]
 Range = tuple[float, float]

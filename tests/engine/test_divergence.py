@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stresstest.engine.divergence import Detector, Judgement, Reason, Reference, Rules, judge
+from stresstest.engine.divergence import Detector, judge
+from stresstest.engine.outcomes import Judgement, Reason, Reference, Rules
 
 LANGUAGE = Reference(initial_loss=6.2, initial_std=0.02, baseline_loss=3.28, chance_loss=5.55)
 FAR_START = replace(LANGUAGE, initial_loss=50.0)

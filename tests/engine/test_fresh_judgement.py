@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stresstest.engine.divergence import Detector, FreshLosses, Judgement, Outcome, Reference, Rules, judge
+from stresstest.engine.divergence import Detector, judge
+from stresstest.engine.outcomes import FreshLosses, Judgement, Outcome, Reference, Rules
 from tests.benchmarks.fresh_calibration import FAMILIES, score
 
 LANGUAGE = Reference(initial_loss=6.2, initial_std=0.02, baseline_loss=3.28, chance_loss=5.55)

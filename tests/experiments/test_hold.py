@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stresstest.engine.divergence import Outcome
+from stresstest.engine.outcomes import Outcome
 from stresstest.experiments.hold import LOWEST, OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.results import Bracket
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stresstest.engine.divergence import Judgement, Outcome
+from stresstest.engine.outcomes import Judgement, Outcome
 from stresstest.experiments.boundary import _hold_metrics
 from stresstest.experiments.hold import Answer, HoldSearch
 from stresstest.results import Bracket

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stresstest.cli import run as run_line
-from stresstest.engine.divergence import Rules
+from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import run
 from stresstest.experiments.race import plan, progress, reduce, speedups, steps_to

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stresstest.engine.divergence import Reference, Rules
+from stresstest.engine.outcomes import Reference, Rules
 from stresstest.experiments.cells import Group, run, train_cells
 from stresstest.experiments.lr_range import plan as plan_lr_range
 from stresstest.experiments.plan import Plan

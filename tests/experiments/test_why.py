@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stresstest.cli import run as command
-from stresstest.engine.divergence import Detector, Reference
+from stresstest.engine.divergence import Detector
+from stresstest.engine.outcomes import Reference
 from stresstest.experiments.run import Run
 from stresstest.experiments.why import moves, overflows
 from stresstest.findings.depth_sweep import explained
