@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,7 @@ class OwnBench(Bench):
     model: OwnModel  # type: ignore[assignment]  # all that a bench itself does with it is below
     batches: OwnBatches  # type: ignore[assignment]  # with the face of the built-in ones, but for the batch itself
     constant: Constant = Constant("")
+    _starts: dict[int, Start] = field(default_factory=dict)
 
     @property
     def capacity(self) -> int:
@@ -85,8 +86,10 @@ class OwnBench(Bench):
         return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
     def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
-        """What each replica is judged against."""
-        return starts(self._judging(population), seeds)
+        """What each replica is judged against; that of a seed is the same in every run."""
+        if any(seed not in self._starts for seed in seeds):
+            self._starts |= zip(seeds, starts(self._judging(population), seeds), strict=True)
+        return [self._starts[seed] for seed in seeds]
 
     def finish(self, population: Population, runs: Sequence[Run]) -> None:
         """What fresh batches say of runs that have come to their end, [R]."""
