@@ -20,7 +20,8 @@ class Constant:
     below the baseline any outputs can get (NaN: to 0). Its loss on a batch comes from `log_prior` ([C], over classes)
     or `mean` (of numbers), of `targets`, or from `constants` at the `outlet`; `paired`: that is cheap. `offset` is
     what the user's own baseline has more. `unbounded`: there is none, as the loss of constants has no lower end.
-    `lowest`: no outputs lose less than these constants, so that nothing can be learned beyond them.
+    `lowest`: no outputs lose less than these constants, so that nothing can be learned beyond them. `swappable`:
+    where nothing is known, the outputs of other batches may be put in their place, since the loss has targets.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Constant:
     offset: float = 0.0
     unbounded: bool = False
     lowest: bool = False
+    swappable: bool = False
 
     @property
     def known(self) -> bool:

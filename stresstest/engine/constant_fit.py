@@ -24,6 +24,8 @@ _FEW_NUMBERS = 16  # of a constant that needs no shrinking
 _WEIGHTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the pull towards a uniform constant, from strong to weak
 _ZERO = 0.02  # of the baseline: a lowest loss below it is taken for 0
 _NOTHING = 1e-3  # of the loss at initialisation: less is nothing to learn
+_ORDINARY = 100.0  # losses up to so many times smaller or larger than 1 suit torch's tolerances as they are
+_ABSURD = 1e4  # times the loss at the start: no lowest value lies so far down
 _STEPS = 15  # of L-BFGS for each weight
 
 
@@ -82,6 +84,7 @@ class Objective:
         self._replays: dict[int, Replay] = {}
         self.differentiates = contract.differentiates
         self.cheap = True
+        self.unit = 1.0  # of the loss: what it is divided by where steps, pulls and tolerances are not its own
         self.at_start = math.nan  # the loss of the first batch with the model's own outputs
 
     def loss(self, one: OwnBatch, constants: Constants) -> Tensor:
@@ -131,6 +134,8 @@ def fit(objective: Objective, ones: Sequence[OwnBatch]) -> Fitted | None:
     best: tuple[float, float, Constants] | None = None
     for kind in _KINDS:
         start = _start(objective, ones, kind)
+        if start is not None and kind == "last":
+            objective.unit = _unit(objective, ones[0], start)
         found = None if start is None else _fit_kind(objective, halves, fresh, start)
         if found is not None and (best is None or found[0] < best[0]):
             best = found
@@ -151,6 +156,18 @@ def fit(objective: Objective, ones: Sequence[OwnBatch]) -> Fitted | None:
         learnable <= _NOTHING * abs(objective.at_start),
         _scatter(objective, fresh, constants),
     )
+
+
+def _unit(objective: Objective, one: OwnBatch, start: Constants) -> float:
+    """The size of the loss, or of its gradient in the constants if that is more; 1 where it is ordinary, or nothing."""
+    values = [value.detach().clone().requires_grad_() for _, value in start.parts]
+    with torch.enable_grad():
+        loss = objective.loss(one, start.with_values(values))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    slope = math.sqrt(sum(float(value.grad.square().sum()) for value in values if value.grad is not None))
+    size = max(abs(objective.at_start), slope)
+    ordinary = not math.isfinite(size) or size == 0.0 or 1.0 / _ORDINARY < size < _ORDINARY
+    return 1.0 if ordinary else size
 
 
 def _fit_kind(
@@ -257,7 +274,8 @@ def _minimised(objective: Objective, ones: Sequence[OwnBatch], start: Constants,
         constants = start.with_values(values)
         pull = sum(((value - value.mean()).square().sum() for value in values), values[0].new_zeros(()))
         with torch.enable_grad():
-            total = torch.stack([objective.loss(one, constants) for one in ones]).mean() + 0.5 * weight * pull
+            mean = torch.stack([objective.loss(one, constants) for one in ones]).mean()
+            total = mean / objective.unit + 0.5 * weight * pull
         if not bool(total.isfinite()):
             raise UserCodeError("is not finite")
         total.backward()  # type: ignore[no-untyped-call]  # torch's
@@ -288,6 +306,8 @@ def _falls_without_end(objective: Objective, ones: Sequence[OwnBatch], start: Co
         )
     except UserCodeError:
         return False
+    if first - there > _ABSURD * max(abs(first), abs(objective.at_start)):
+        return True
     return beyond < there - 0.5 * abs(there - first) and beyond < there - 1e-3 * abs(there)
 
 
@@ -318,7 +338,7 @@ def _descended(objective: Objective, one: OwnBatch, start: Sequence[Tensor]) -> 
         seen.append(float(loss.detach()))
         if not math.isfinite(seen[-1]):
             raise UserCodeError("is not finite")
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        (loss / objective.unit).backward()  # type: ignore[no-untyped-call]  # torch's
         return loss
 
     try:

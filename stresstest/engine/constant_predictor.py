@@ -17,10 +17,12 @@ from stresstest.engine.constant_fit import Constants, Fitted, Kind, Objective, f
 from stresstest.engine.outlet import Outlet, find_outlets
 from stresstest.engine.own_batches import OwnBatch, OwnBatches
 from stresstest.engine.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
+from stresstest.engine.swapped import swapped_losses
 from stresstest.models.contract import Contract, plain_module
 from stresstest.models.targets import Targets, classes_of
 from stresstest.user_code import UserCodeError
 
+_SWAPPED = 8  # batches by which it shows whether the loss has targets
 _PLAIN = 1e-4  # relative: as far as a user's loss may be from a plain one that it is taken for
 
 
@@ -30,7 +32,7 @@ def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) ->
     if found is not None:
         return found
     ones = batches.fresh(FIRST_BATCHES)
-    unbounded, outlet = False, None
+    unusable: Constant | None = None  # what the innermost outlet with weights of its own says
     for outlet in find_outlets(contract, module, ones[0]):
         plain = _recognised(contract, module, ones, outlet)
         if plain is not None:
@@ -39,8 +41,9 @@ def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) ->
             fitted = _fitted(contract, module, outlet, batches)
         except UserCodeError:  # the loss takes no such constants: say, probabilities; the layer before may do
             continue
-        if fitted is None:
-            unbounded = bool(dict(plain_module(module).get_submodule(outlet.path).named_parameters(recurse=False)))
+        if fitted is None or fitted.lowest:
+            if _has_weights(module, outlet):
+                unusable = _said_unusable(fitted, outlet)
             continue
         return Constant(
             "the lowest of the loss over constant outputs" + (f" of {outlet.path}" if outlet.path else ""),
@@ -51,12 +54,23 @@ def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) ->
             outlet=outlet,
             constants=fitted.constants,
             paired=fitted.cheap,
-            lowest=fitted.lowest,
         )
-    if unbounded:
-        text = "outputs that do not depend on the input lower it without end"
-        return Constant(text, outlet=outlet, unbounded=True)
-    return Constant("no module's outputs alone make the loss")
+    if unusable is not None:
+        return unusable
+    nearest = next(find_outlets(contract, module, ones[0], alone=False), None)  # for swapped batches
+    swappable = swapped_losses(contract, module, ones[:_SWAPPED], nearest, at_start=True) is not None
+    return Constant("no module's outputs alone make the loss", outlet=nearest, swappable=swappable)
+
+
+def _has_weights(module: nn.Module, outlet: Outlet) -> bool:
+    """Whether the outlet makes its outputs itself, so that it can put out any; a wrapper of others may not."""
+    return any(True for _ in plain_module(module).get_submodule(outlet.path).parameters(recurse=False))
+
+
+def _said_unusable(fitted: Fitted | None, outlet: Outlet) -> Constant:
+    if fitted is not None:
+        return Constant("no outputs lose less", fitted.baseline_loss, outlet=outlet, lowest=True)
+    return Constant("outputs that do not depend on the input lower it without end", outlet=outlet, unbounded=True)
 
 
 def _fitted(contract: Contract, module: nn.Module, outlet: Outlet, batches: OwnBatches) -> Fitted | None:

@@ -59,8 +59,11 @@ class Replay:
     outputs: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def find_outlets(contract: Contract, module: nn.Module, one: OwnBatch) -> Iterator[Outlet]:
-    """The outlets of a model, the outermost and last to run first; each costs a forward and a backward pass to find."""
+def find_outlets(contract: Contract, module: nn.Module, one: OwnBatch, alone: bool = True) -> Iterator[Outlet]:
+    """The outlets of a model, the outermost and last to run first; each costs two forward passes and a backward one.
+
+    Not `alone`, the loss may depend on parameters by other ways too, as a learned temperature's.
+    """
     calls, loss = _trace(contract, module, one)
     parameters = [p for p in module.parameters() if p.requires_grad]
     for path, outputs in list(calls.items())[:_MOST_CANDIDATES]:
@@ -76,7 +79,7 @@ def find_outlets(contract: Contract, module: nn.Module, one: OwnBatch) -> Iterat
         if (
             parts
             and all(part.ndim for part in parts)
-            and _carries_all(contract, module, one, outlet, found, loss, parameters)
+            and _carries_all(contract, module, one, outlet, found, loss, parameters, alone)
         ):
             yield outlet
 
@@ -236,8 +239,10 @@ def _carries_all(
     found: Outputs,
     loss: float,
     parameters: Sequence[nn.Parameter],
+    alone: bool,
 ) -> bool:
-    """Whether the loss with the outlet's outputs put in by hand is the same, and knows no other way to a parameter.
+    """Whether the loss with the outlet's outputs put in by hand is the same, and, `alone`, knows no other way to a
+    parameter: not by gradient, and not by value (as through a detached output).
 
     A loss that differentiates them is another without their derivative.
     """
@@ -251,6 +256,44 @@ def _carries_all(
     except Exception:  # whatever the user's code says of outputs that are not its own
         return False
     ours, others = grads[: len(parts)], grads[len(parts) :]
-    close = contract.differentiates or abs(float(again.detach()) - loss) <= 1e-4 * abs(loss) + 1e-7
+    close = contract.differentiates or abs(float(again.detach()) - loss) <= 1e-4 * abs(loss) + 1e-12
     carries = contract.differentiates or any(g is not None for g in ours)  # an energy's own level may not matter
-    return close and carries and all(g is None for g in others)
+    if not (close and carries):
+        return False
+    if not alone:
+        return not _other_ways(plain_module(module), outlet, parameters, others)
+    moved = _with_other_weights(contract, module, one, outlet, found.replaced(outlet, parts), parameters)
+    return all(g is None for g in others) and abs(moved - float(again.detach())) <= 1e-4 * abs(loss) + 1e-12
+
+
+def _other_ways(
+    model: nn.Module, outlet: Outlet, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]
+) -> bool:
+    """Whether a module beside the outlet brings inputs to the loss: one within or around it has weights alone."""
+    reached = {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    return any(
+        id(parameter) in reached
+        for path, part in model.named_modules()
+        if not _within(outlet.path, path)
+        for parameter in part.parameters(recurse=False)
+    )
+
+
+def _with_other_weights(
+    contract: Contract,
+    module: nn.Module,
+    one: OwnBatch,
+    outlet: Outlet,
+    outputs: Sequence[Any],
+    parameters: Sequence[nn.Parameter],
+) -> float:
+    """The loss of these outputs where all weights are a little larger."""
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.mul_(1.05).add_(0.01)
+        try:
+            return float(loss_of(contract, module, one, outlet, outputs).detach())
+        finally:
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -140,7 +140,7 @@ class OwnBatches:
             digest = hashlib.blake2b(digest_size=8)
             for step in range(4):
                 for part in tensors(self.batch([0], step)[0].data):
-                    digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                    digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             stored = {"hash": digest.hexdigest()}
         return stored
 
@@ -198,7 +198,13 @@ def moved(data: Any, device: torch.device) -> Any:
     if isinstance(data, Mapping):
         return {key: moved(value, device) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return tuple(moved(part, device) for part in data)
+        parts = [moved(part, device) for part in data]
+        return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
+    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
+        return data.to(device)
+    if is_dataclass(data) and not isinstance(data, type):
+        held = {field.name: getattr(data, field.name) for field in fields(data) if field.init}
+        return replace(data, **{name: moved(value, device) for name, value in held.items()})
     return data
 
 
@@ -206,7 +212,12 @@ def tensors(data: Any) -> list[Tensor]:
     """The tensors of a batch, in order."""
     if isinstance(data, Tensor):
         return [data]
-    parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else ()
+    if isinstance(data, Mapping):
+        parts: Iterable[Any] = data.values()
+    elif isinstance(data, list | tuple):
+        parts = data
+    else:
+        parts = vars(data).values() if hasattr(data, "__dict__") and not callable(data) else ()
     return [tensor for part in parts for tensor in tensors(part)]
 
 

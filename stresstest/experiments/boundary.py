@@ -136,7 +136,7 @@ def _hold_metrics(search: HoldSearch, held: Sequence[Run]) -> dict[str, Bracket]
     )
     if harmless:
         best = min(trained or harmless, key=lambda run: run.validation_loss)
-        metrics["final_loss"] = Bracket.exactly(best.detector.judgement().last_loss)
+        metrics["final_loss"] = Bracket.exactly(best.last_loss)
         metrics["validation_loss"] = Bracket.exactly(best.validation_loss)
         metrics |= {name: Bracket.exactly(score) for name, score in best.scores.items()}
     if trained:

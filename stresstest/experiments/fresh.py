@@ -54,6 +54,8 @@ class Judging:
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:
         """What the loss rises by with the outputs of other batches; NaN where that cannot be asked."""
+        if not self.constant.swappable:
+            return FreshLosses()
         ones = [self.batches.batch([seed], step, INITIAL)[0] for step in range(count)]
         with self.population.trained_module(row) as module:
             found = swapped_losses(self.contract, module, ones, self.constant.outlet)

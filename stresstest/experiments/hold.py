@@ -19,6 +19,7 @@ STRIDES: Mapping[str, int] = {"octave": 4, "half-octave": 2, "quarter-octave": 1
 LOWEST = -20 * OCTAVE
 _SLOW = frozenset({"failed-to-train", "flat"})  # below an LR that trains: it makes too little progress
 _FARTHEST = 8  # octaves to walk below the first guess
+_FARTHEST_BROKEN = 3  # octaves to walk above it where something broke: an LR may throw the loss up and train
 _FARTHEST_UNTRAINED = 4  # octaves to walk where nothing has trained at all
 
 
@@ -146,10 +147,10 @@ class HoldSearch:
         loss = {k: self.answers[k].final_loss for k in places}
         lowest_broke = self.answers[places[0]].outcome != "failed-to-train"
         if lowest_broke or loss[places[0]] <= min(loss.values()) + self.noise_floor:
-            return down or (up if self.both_ways and not self._broke else [])
+            return down or (up if self.both_ways else [])
         if not self._broke and loss[places[-1]] == min(loss.values()):
             return up or (down if self.both_ways else [])
-        return (down or (up if not self._broke else [])) if self.both_ways else []
+        return (down or up) if self.both_ways else []
 
     @property
     def _broke(self) -> bool:
@@ -162,7 +163,9 @@ class HoldSearch:
 
     def _higher(self) -> list[int]:
         above = max(self.answers) + OCTAVE
-        return [above] if above <= min(self.highest, self.guess + _FARTHEST_UNTRAINED * OCTAVE) else []
+        broke = self._where(lambda answer: answer.outcome != "failed-to-train")
+        farthest = broke[0] + _FARTHEST_BROKEN * OCTAVE if broke else self.guess + _FARTHEST_UNTRAINED * OCTAVE
+        return [above] if above <= min(self.highest, farthest) else []
 
     def _finer(self) -> list[int]:
         low, high = self.max_stable

@@ -30,6 +30,8 @@ def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
         with user_code("loss.backward()"):
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
     start = float(loss.detach())
+    if _after(model, module, [], [], one, 0.0) != start:
+        return ""  # it goes on from the batch before (a queue, a memory): two looks at one batch are not comparable
     falls = [_fall(model, module, part, one, start) for part in (parameters, *_parts(model, module, training))]
     if falls[0] < -_RISES:
         return (

@@ -153,7 +153,8 @@ def own_bench(
         elif constant.unbounded:
             raise UserCodeError(
                 f"{found.text}: {constant.text}, so that its value says nothing of training (a policy gradient, an "
-                "adversarial loss?); give a loss_fn(model, batch) with a lowest value, or baseline_loss = NUMBER"
+                "adversarial loss, a score that is maximised?); give a loss_fn(model, batch) with a lowest value, or "
+                "baseline_loss = NUMBER"
             )
     losses = ConstantLosses(constant, found, module) if constant.paired else None
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)

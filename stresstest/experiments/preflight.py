@@ -36,6 +36,7 @@ from stresstest.user_code import UserCodeError
 TRACEBACK = Path(".stresstest") / "traceback.txt"
 _FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
 _STEPS = 5  # in which a leak shows
+_FAR_UP = 0.5  # of the loss at initialisation
 _TRIAL_LR = 1e-6
 _FRESH_BATCHES = 24
 _FIRST_STEPS = 64  # among which a batch is looked for that comes again
@@ -129,9 +130,10 @@ def _baseline(bench: OwnBench) -> str:
     """What the best constant predictor loses, how sure that is and how it was found; or what stands in for it."""
     found = bench.constant
     if not found.known:
+        seen = "shows where other inputs do as well" if found.swappable else "goes unseen"
         return (
-            f"and the best constant predictor is unknown ({found.text}): a collapse to it shows where other inputs do "
-            "as well; baseline_loss = NUMBER beside the model says more"
+            f"and the best constant predictor is unknown ({found.text}): a collapse to it {seen}; "
+            "baseline_loss = NUMBER beside the model says more"
         )
     floor = Rules().progress_share * abs(found.baseline_loss)
     rough = f", to within {2 * found.error:.2g}: too few targets a batch" if 2 * found.error > floor else ""
@@ -166,7 +168,7 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
             raise ConfigError(f"{name}: no parameter gets a gradient from the loss; is it detached?")
         notes.append(f"  warning: {name}: {unused[0][0]}{more} never gets a gradient; freeze it or use it in the loss")
     chance = batches.chance_loss
-    if losses[0] > _FAR * chance:
+    if bench.unit and losses[0] > _FAR * chance:  # of a likelihood of classes
         notes.append(
             f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above that of a uniform guess, "
             f"{chance:.4g}; make the output layer's initialisation smaller"
@@ -243,19 +245,28 @@ def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> s
 
 
 def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
-    """A few steps of training: the number of tensors alive must not grow at every one."""
+    """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
     population = OwnPopulation(bench.model, [0], bench.training)
+    start = bench.starts(population, [0])[0].reference
+    losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):
-            population.step(bench.batches.batch([0], step), lr_R)
+            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
             gc.collect()
             theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
     finally:
         gc.unfreeze()
+    high = start.initial_loss + max(_FAR_UP * abs(start.initial_loss), 5.0 * start.initial_std)
+    if min(losses[2:]) > high and bench.training.optimizer is not OWN_OPTIMIZER:
+        raise ConfigError(
+            f"{name}: the loss rises from {start.initial_loss:.4g} to {losses[-1]:.4g} within {_STEPS} steps at LR "
+            f"{_TRIAL_LR:g}, which moves nothing: it depends on the batches before (a queue, a memory), so its start "
+            "measures nothing; fill it in the factory"
+        )
     grown = [after - before for before, after in itertools.pairwise(alive[1:])]
     if min(grown) > 0:
         notes.append(

@@ -62,6 +62,8 @@ class Run:
         judgement = self.detector.judgement()
         return {
             **asdict(judgement),
+            "best_loss": self.best_loss,
+            "last_loss": self.last_loss,
             "onset_lr": self.lr_before(judgement.onset_step),
             "explosion_lr": self.lr_before(judgement.explosion_step),
             "steps": len(self.losses),
@@ -69,6 +71,24 @@ class Run:
             "clip_fraction": self.clipped / max(1, len(self.losses)),
             "skipped_steps": self.skipped,
         }
+
+    @property
+    def last_loss(self) -> float:
+        """The level at the end; of the user's model that of the losses as they are."""
+        levels = self._raw_levels()
+        return levels[-1] if levels else self.detector.judgement().last_loss
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest level, likewise."""
+        return min(self._raw_levels(), default=self.detector.judgement().best_loss)
+
+    def _raw_levels(self) -> list[float]:
+        if not self.detector.reference.noisy:
+            return []  # of a built-in model what is judged has the luck of the batch taken out of many examples
+        losses = [loss for loss in self.losses if math.isfinite(loss)]
+        window = self.detector.rules.level_window
+        return [statistics.median(losses[max(0, t - window + 1) : t + 1]) for t in range(len(losses))]
 
     def steps_to(self, target_loss: float) -> int | None:
         """Steps taken before the level of the judged loss is first at `target_loss` or below."""

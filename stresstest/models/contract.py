@@ -149,7 +149,7 @@ def _of_output(output: Tensor, batch: Sequence[Any]) -> Contract:
         with user_code("cross-entropy of model(x) and y"):
             for value in ignored:
                 labels = labels.masked_fill(labels == value, IGNORED)
-            return F.cross_entropy(_single(logits.reshape(-1, classes)), labels.long())
+            return F.cross_entropy(_single(logits.flatten(0, -2)), labels.long())  # classes may vary by batch
 
     return Contract(loss, f"cross-entropy of {shown}{also}", NATS, Targets(1), classes)
 
@@ -184,6 +184,11 @@ def _outside(target: Tensor, classes: int) -> list[int]:
     values: list[int] = torch.unique(target).tolist()
     outside = [value for value in values if not 0 <= value < classes and value != IGNORED]
     wrong = [value for value in outside if value not in _MASKS]
+    if wrong and classes == 1:
+        raise UserCodeError(
+            f"y holds the whole number {wrong[0]} and model(x) has one output; for a regression give y.float() in the "
+            "shape of model(x), or a loss_fn(model, batch)"
+        )
     if wrong:
         raise UserCodeError(
             f"y holds {wrong[0]} where model(x) has {classes} classes; make y 0 to {classes - 1}, {IGNORED} where "

@@ -9,7 +9,7 @@ import os
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,11 +17,11 @@ import torch
 from stresstest.runs.identity import environment
 from tests.user_models import test_optimizers as optimizers
 from tests.user_models import zoo
-from tests.user_models.hand_loop import edge, trained
-from tests.user_models.situation import Situation, Told, ask
+from tests.user_models.hand_loop import trained
+from tests.user_models.situation import Told, ask
 from tests.user_models.table import SITUATIONS
 
-_OCTAVES = range(-14, 4)  # the hand loop's learning rates, as powers of 2
+_NOWHERE = [2.0**-10, 2.0**-6, 2.0**-3]  # where the hand loop looks if the tool found nothing
 _KNOWS = 2.65  # the loss of fresh batches below which an optimizer's model knows more than nothing
 
 
@@ -30,13 +30,16 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(f"Made by `tests/benchmarks/situations_table.py` on {environment('cpu', 'float32')['key']}.")
-    print("`right`: the hand loop trains at the last LR of the bracket and not at the first beyond it.\n")
+    print(
+        "By hand: the loss of fresh batches at the end of a plain loop at both LRs of the tool's bracket, or at three LRs"
+    )
+    print("where it has none. `right`: the first trains and the second does not, or none does.\n")
     for title, rows in (("Losses, models and data", _situations()), ("Optimizers", _optimizers())):
-        print(f"## {title}\n\n| situation | by hand, octaves | the tool | |\n|---|---|---|---|")
+        print(f"## {title}\n\n| situation | the tool | by hand | |\n|---|---|---|---|")
         verdicts = Counter[str]()
         for name, by_hand, told, verdict in rows:
             verdicts[verdict] += 1
-            print(f"| {name} | {by_hand} | {told} | {verdict} |", flush=True)
+            print(f"| {name} | {told} | {by_hand} | {verdict} |", flush=True)
         counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
         print(f"\n{sum(verdicts.values())} situations: {counted}.\n")
 
@@ -45,26 +48,21 @@ def _situations() -> Iterator[tuple[str, str, str, str]]:
     for situation in SITUATIONS:
         with tempfile.TemporaryDirectory() as folder:
             told = ask(situation, Path(folder))
-        yield situation.name, _by_hand(situation), _shown(told), _verdict(situation, told)
+        if situation.words:
+            honest = told.code and all(words in told.line for words in situation.words)
+            yield situation.name, "-", _shown(told), "declined" if honest else "WRONG"
+            continue
+        judge = situation.trains
+        assert judge is not None, "what is not declined has an answer"
+        lrs = _NOWHERE if told.low is None else [lr for lr in (told.low, told.high) if lr is not None]
+        found = [trained(situation.by_hand(), judge, lr) for lr in lrs]
+        right = [good for good, _ in found] == ([False] * 3 if situation.never else [True, False][: len(lrs)])
+        right &= told.code == 0 and (told.low is None) == situation.never
+        yield situation.name, _ends(lrs, found), _shown(told), "right" if right else "WRONG"
 
 
-def _by_hand(situation: Situation) -> str:
-    if situation.trains is None:
-        return "-"
-    return str(edge(situation.by_hand(), situation.trains))
-
-
-def _verdict(situation: Situation, told: Told) -> str:
-    if situation.words:
-        return "declined" if told.code and all(words in told.line for words in situation.words) else "WRONG"
-    if situation.never:
-        return "right" if told.code == 0 and told.low is None else "WRONG"
-    if told.code or told.low is None or situation.trains is None:
-        return "WRONG"
-    code = situation.by_hand()
-    good = trained(code, situation.trains, told.low)[0]
-    bad = told.high is None or not trained(code, situation.trains, told.high)[0]
-    return "right" if good and bad else "WRONG"
+def _ends(lrs: Sequence[float], found: Sequence[tuple[bool, float]]) -> str:
+    return ", ".join(f"{lr:.2g}: {loss:.3g}" for lr, (_, loss) in zip(lrs, found, strict=True))
 
 
 def _shown(told: Told) -> str:
@@ -87,25 +85,12 @@ def _optimizers() -> Iterator[tuple[str, str, str, str]]:
             yield name, "-", said.getvalue().strip().rpartition(".py:")[2], "declined"
             continue
         low, high = (cell["metrics"]["max_stable_lr"][side] for side in ("low", "high"))
-        good = low is not None and _knows(name, low)
-        bad = high is None or not _knows(name, high)
+        lrs = [lr for lr in (low, high) if lr is not None]
+        ends = [optimizers.by_hand(getattr(zoo, name), lr)[1] for lr in lrs]
+        found = [(math.isfinite(end) and end < _KNOWS, end) for end in ends]
+        right = bool(lrs) and [good for good, _ in found] == [True, False][: len(lrs)]
         told = "none" if low is None else f"> {low:.2g}" if high is None else f"{low:.2g}..{high:.2g}"
-        yield name, _octaves(name), told, "right" if good and bad else "WRONG"
-
-
-def _knows(name: str, lr: float) -> bool:
-    end = optimizers.by_hand(getattr(zoo, name), lr)[1]
-    return math.isfinite(end) and end < _KNOWS
-
-
-def _octaves(name: str) -> str:
-    last = None
-    for k in _OCTAVES:
-        if _knows(name, 2.0**k):
-            last = k
-        elif last is not None:
-            return f"{2.0**last:.2g}..{2.0**k:.2g}"
-    return "trains nowhere" if last is None else f"> {2.0**last:.2g}"
+        yield name, _ends(lrs, found), told, "right" if right else "WRONG"
 
 
 if __name__ == "__main__":

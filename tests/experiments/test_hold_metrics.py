@@ -22,7 +22,8 @@ def metrics_of(held: dict[int, Held]) -> dict[str, Bracket]:
         search.tell(k, Answer(outcome, last))
         judgement = Judgement(outcome, "", None, None, last, last, outcome == "stable")
         detector = SimpleNamespace(judgement=lambda judgement=judgement: judgement)
-        runs.append(SimpleNamespace(detector=detector, validation_loss=validation, scores={"bleu": validation}))
+        ends = {"last_loss": last, "validation_loss": validation, "scores": {"bleu": validation}}
+        runs.append(SimpleNamespace(detector=detector, **ends))
     return _hold_metrics(search, runs)
 
 

@@ -28,7 +28,7 @@ from stresstest.tasks.task import splitmix64
 
 FOLDER = Path(__file__).parent / "situations"
 OCTAVES = range(-14, 4)  # the hand loop's learning rates, as powers of 2
-_FRESH = 16  # batches that are looked at
+_FRESH = 48  # batches that are looked at
 _FRESH_STEP = 10_000  # their steps, which training never reaches
 
 Loss = Callable[[Any, Any], Tensor]

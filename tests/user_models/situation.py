@@ -61,6 +61,10 @@ class Situation:
         theory = [] if "--theory" in self.options else ["--no-theory"]
         return [*words, *steps, *theory, *self.options.split()]
 
+    def uses(self) -> set[str]:
+        """The names of the functions in the file that are asked about."""
+        return {self._factory, self._named("batch"), self._named("loss")} - {""}
+
     def by_hand(self) -> UserCode:
         """The same functions for a plain loop."""
         module = file(self.path.name)
@@ -139,7 +143,7 @@ def _inside(folder: Path) -> Iterator[None]:
 def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     """Of the first output; classes last, or second where the shapes say so."""
     output = model(batch[0])
-    output = output[0] if isinstance(output, tuple) else output
+    output = output[0] if isinstance(output, tuple) else getattr(output, "logits", output)
     if output.shape[:-1] == batch[1].shape:
         return F.cross_entropy(output.flatten(0, -2), batch[1].flatten())
     return F.cross_entropy(output, batch[1], ignore_index=255)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.user_models.hand_loop import trained
+from tests.user_models.hand_loop import FOLDER, trained
 from tests.user_models.situation import Situation, ask
 from tests.user_models.table import SITUATIONS
 
@@ -62,13 +62,24 @@ def test_what_cannot_be_judged_is_declined_in_one_line_that_says_why(situation: 
         assert words in told.line
 
 
-def test_every_factory_that_stands_in_a_file_is_asked_about() -> None:
-    asked = {one.model for one in SITUATIONS}
-    named_more_than_once = [name for name, times in Counter(one.name for one in SITUATIONS).items() if times > 1]
-    assert not named_more_than_once
-    assert len(asked) >= 60
-    batches = [one for one in SITUATIONS if one.path.exists()]
-    assert len(batches) == len(SITUATIONS) >= 100
+def test_a_hundred_situations_of_all_three_kinds_each_have_a_name_of_their_own() -> None:
+    assert len({one.name for one in SITUATIONS}) == len(SITUATIONS) >= 100
+    assert {one.kind for one in SITUATIONS} == {"boundary", "never", "declined"}
+
+
+def test_every_model_and_batch_in_the_files_is_asked_about() -> None:
+    asked = {(one.path, name) for one in SITUATIONS for name in one.uses()}
+    there = {(path, name) for path in FOLDER.glob("*.py") for name in _functions_of_the_table(path)}
+    assert there <= asked
+
+
+def _functions_of_the_table(path: Path) -> set[str]:
+    """Factories, which take nothing, and what is called after them."""
+    functions = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    factories = {
+        name for name, node in functions.items() if not (node.args.args or node.args.kwarg or node.decorator_list)
+    }
+    return factories | {name for name in functions if name.endswith(("_batch", "_loss"))}
 
 
 def _needs_its_library(situation: Situation) -> None:

@@ -74,14 +74,21 @@ def classifier_batch(step, batch_size, generator):
     return {"input_ids": x, "attention_mask": torch.ones_like(x), "labels": y}
 
 
+def on_bytes():
+    """As it is, on the built-in bytes."""
+    config = transformers.GPT2Config(
+        vocab_size=256, n_embd=16, n_head=2, n_layer=1, n_positions=64, bos_token_id=0, eos_token_id=0
+    )
+    config.update({"use_cache": False, "initializer_range": 0.2, "resid_pdrop": 0.0, "embd_pdrop": 0.0})
+    return AutoModelForCausalLM.from_config(config)
+
+
 class Wrapped(nn.Module):
-    """A Hugging Face model inside another, fed the built-in bytes."""
+    """The same inside another module, which gives what it gives."""
 
     def __init__(self):
         super().__init__()
-        config = transformers.GPT2Config(vocab_size=256, n_embd=16, n_head=2, n_layer=1, n_positions=64)
-        config.use_cache = False
-        self.inner = AutoModelForCausalLM.from_config(config)
+        self.inner = on_bytes()
 
     def forward(self, x):
         return self.inner(input_ids=x)
@@ -89,10 +96,3 @@ class Wrapped(nn.Module):
 
 def wrapped():
     return Wrapped()
-
-
-def on_bytes():
-    """As it is, on the built-in bytes."""
-    config = transformers.GPT2Config(vocab_size=256, n_embd=16, n_head=2, n_layer=1, n_positions=64)
-    config.use_cache = False
-    return AutoModelForCausalLM.from_config(config)

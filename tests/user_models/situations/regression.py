@@ -277,14 +277,14 @@ class Flow(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.parts = nn.ModuleList(mlp(1, 2, 12, 2) for _ in range(4))
+        self.parts = nn.ModuleList(mlp(1, 2, 24, 3) for _ in range(2))
 
     def forward(self, x):
         total = torch.zeros(len(x))
         for part in self.parts:
             a, b = x.chunk(2, 1)
             log_scale, shift = part(a).chunk(2, 1)
-            log_scale = 2.0 * log_scale.tanh()
+            log_scale = 1.5 * log_scale.tanh()
             x = torch.cat([b * log_scale.exp() + shift, a], 1)
             total = total + log_scale.squeeze(1)
         return x, total
