@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import tempfile
 import warnings
@@ -22,7 +21,6 @@ from tests.user_models.situation import Told, ask
 from tests.user_models.table import SITUATIONS
 
 _NOWHERE = [2.0**-10, 2.0**-6, 2.0**-3]  # where the hand loop looks if the tool found nothing
-_KNOWS = 2.65  # the loss of fresh batches below which an optimizer's model knows more than nothing
 
 
 def main() -> None:
@@ -31,9 +29,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(f"Made by `tests/benchmarks/situations_table.py` on {environment('cpu', 'float32')['key']}.")
     print(
-        "By hand: the loss of fresh batches at the end of a plain loop at both LRs of the tool's bracket, or at three LRs"
+        "By hand: the loss of fresh batches at the end of a plain loop at both LRs of the tool's bracket, or at three"
     )
-    print("where it has none. `right`: the first trains and the second does not, or none does.\n")
+    print("LRs where it has none. `right`: the first trains and the second does not, or none does.\n")
     for title, rows in (("Losses, models and data", _situations()), ("Optimizers", _optimizers())):
         print(f"## {title}\n\n| situation | the tool | by hand | |\n|---|---|---|---|")
         verdicts = Counter[str]()
@@ -58,11 +56,11 @@ def _situations() -> Iterator[tuple[str, str, str, str]]:
         found = [trained(situation.by_hand(), judge, lr) for lr in lrs]
         right = [good for good, _ in found] == ([False] * 3 if situation.never else [True, False][: len(lrs)])
         right &= told.code == 0 and (told.low is None) == situation.never
-        yield situation.name, _ends(lrs, found), _shown(told), "right" if right else "WRONG"
+        yield situation.name, _ends(lrs, [loss for _, loss in found]), _shown(told), "right" if right else "WRONG"
 
 
-def _ends(lrs: Sequence[float], found: Sequence[tuple[bool, float]]) -> str:
-    return ", ".join(f"{lr:.2g}: {loss:.3g}" for lr, (_, loss) in zip(lrs, found, strict=True))
+def _ends(lrs: Sequence[float], losses: Sequence[float]) -> str:
+    return ", ".join(f"{lr:.2g}: {loss:.3g}" for lr, loss in zip(lrs, losses, strict=True))
 
 
 def _shown(told: Told) -> str:
@@ -87,10 +85,9 @@ def _optimizers() -> Iterator[tuple[str, str, str, str]]:
         low, high = (cell["metrics"]["max_stable_lr"][side] for side in ("low", "high"))
         lrs = [lr for lr in (low, high) if lr is not None]
         ends = [optimizers.by_hand(getattr(zoo, name), lr)[1] for lr in lrs]
-        found = [(math.isfinite(end) and end < _KNOWS, end) for end in ends]
-        right = bool(lrs) and [good for good, _ in found] == [True, False][: len(lrs)]
+        right = bool(ends) and ends[0] < optimizers.NOTHING and not any(end < optimizers.SOMETHING for end in ends[1:])
         told = "none" if low is None else f"> {low:.2g}" if high is None else f"{low:.2g}..{high:.2g}"
-        yield name, _ends(lrs, found), told, "right" if right else "WRONG"
+        yield name, _ends(lrs, ends), told, "right" if right else "WRONG"
 
 
 if __name__ == "__main__":
