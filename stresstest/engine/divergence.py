@@ -34,6 +34,7 @@ class Detector:
         self._has_learned = False
         self._step = 0
         self._best = float("inf")
+        self._sure_at_best = 0.0
         self._level = float("nan")
         self._bad_since: int | None = None  # first bad loss of the relapse under way
         self._bad_length = 0
@@ -64,7 +65,8 @@ class Detector:
         self._window.append(loss)
         self._note_scatter(loss)
         self._level = statistics.median(self._window)
-        self._best = min(self._best, self._level) if self._tells else self._level
+        if not self._tells or self._level < self._best:
+            self._best, self._sure_at_best = self._level, self._sure
         self._has_learned |= self._tells and self._learned > max(self.floor, self._sure)
         self._watch_explosion()
         self._watch_relapse()
@@ -242,7 +244,7 @@ class Detector:
             return
         limit = self._relapse_limit
         recovered = min(limit, self._given_back(self.rules.recovery_share))
-        if self._bad_since is not None and self._level <= max(recovered, self._best + self._sure):
+        if self._bad_since is not None and self._level <= max(recovered, self._best + self._left_open):
             self._spiked |= self._bad_length >= self.rules.persistence
             self._bad_since, self._bad_length = None, 0
         if self._bad_since is not None:
@@ -253,7 +255,12 @@ class Detector:
     @property
     def _relapse_limit(self) -> float:
         limit = min(self._given_back(self.rules.relapse_share), self._start - self.floor / 2)
-        return max(limit, self._best + self._sure)
+        return max(limit, self._best + self._left_open)
+
+    @property
+    def _left_open(self) -> float:
+        """What noise leaves open of a relapse; a ramp's is that of its best level, since its collapse scatters too."""
+        return self._sure_at_best if self.patience is None else self._sure
 
     def _note_scatter(self, loss: float) -> None:
         if not self.reference.noisy:

@@ -29,7 +29,7 @@ _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches w
 
 @dataclass(frozen=True)
 class OwnBatch:
-    """One replica's batch, as the user's code takes it, and the seed of all that is random in its step."""
+    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
 
     data: Any
     seed: int
@@ -57,14 +57,15 @@ class OwnBatches:
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[OwnBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
-        drawn = [int(key >> np.uint64(1)) for key in keys]
+        drawn = [_seed(key) for key in keys]
+        steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
         if stream == FRESH and self._built_in is not None:
             step, stream = step + _LEFT_OVER, INITIAL
         if self._factory.batch is not None:
-            return [OwnBatch(self._users(step, stream, seed), seed) for seed in drawn]
+            return [OwnBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
-        return [OwnBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, drawn, strict=True)]
+        return [OwnBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
 
     def fresh(self, count: int) -> list[OwnBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
@@ -187,6 +188,11 @@ class OwnBatches:
             side = math.isqrt(x.shape[-1] // channels)
             return x.view(-1, channels, side, side), y
         return x, y
+
+
+def _seed(key: np.uint64) -> int:
+    """What a generator takes: 63 bits of a key."""
+    return int(key >> np.uint64(1))
 
 
 def moved(data: Any, device: torch.device) -> Any:

@@ -22,6 +22,7 @@ from stresstest.user_code import UserCodeError, user_code
 FIRST_LR = 1e-3  # at which the optimizer of a ramp is built, and scaled from
 Group = dict[str, Any]
 _CYCLES = ("min_lr", "max_momentum")  # what OneCycleLR and CyclicLR leave in a group, beside initial_lr
+_LIGHTNING = ("lightning", "pytorch_lightning")
 _CYCLED = ("betas", "momentum")  # what they move beside the LR
 
 
@@ -217,6 +218,12 @@ def check_automatic(module: nn.Module) -> None:
             "training_step takes optimizer_idx, a loss for each optimizer; write a loss_fn(model, batch) that returns "
             "one loss, and an optimizer(params, lr) beside it"
         )
+
+
+def configures(kind: type) -> bool:
+    """Whether a module's class has a `configure_optimizers` that is not Lightning's own, which returns `None`."""
+    configure = getattr(kind, "configure_optimizers", None)
+    return callable(configure) and configure.__module__.partition(".")[0] not in _LIGHTNING
 
 
 def _returned(factory: Factory, module: nn.Module, wanted: Sequence[nn.Parameter], lr: float) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stresstest.engine.own_optimizers import FIRST_LR, built, takes_lr, unheld
+from stresstest.engine.own_optimizers import FIRST_LR, built, configures, takes_lr, unheld
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnPopulation
 from stresstest.errors import ConfigError
 from stresstest.experiments.own import OwnBench
@@ -54,16 +54,13 @@ def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]
     if bench.training.optimizer is OWN_OPTIMIZER:
         notes += _about_groups(bench, name)
         notes += _about_steps(bench, spec, name)
-    elif not inspect.isclass(bench.model.factory.build) and _has_its_own(bench.module()):  # unknown before it is built
+    elif not inspect.isclass(bench.model.factory.build) and configures(
+        type(bench.module())
+    ):  # unknown before it is built
         notes.append(
             f"  warning: {name}: {spec.optimizers[0]} trains it, not its configure_optimizers(): --optimizer own would"
         )
     return notes
-
-
-def _has_its_own(module: nn.Module) -> bool:
-    configure = getattr(type(module), "configure_optimizers", None)
-    return configure is not None and configure.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
 
 
 def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:

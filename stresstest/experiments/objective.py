@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.engine.own_batches import OwnBatch
-from stresstest.engine.own_optimizers import FIRST_LR, built
+from stresstest.engine.own_optimizers import FIRST_LR, built, configures
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel
 from stresstest.engine.population import Training
 from stresstest.models.own import seeded
-from stresstest.user_code import user_code
+from stresstest.user_code import UserCodeError, user_code
 
 _SHARES = (1e-2, 1e-3)  # of the loss: how far a step should bring it down, to first order
 _RISES = 0.1  # of that: a rise by more is no rounding
@@ -49,10 +49,15 @@ def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
 
 
 def _parts(model: OwnModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
-    """The parameters of each of several optimizers of the user's."""
-    if training.optimizer is not OWN_OPTIMIZER:
+    """The parameters of each of several optimizers of the user's, whether they train it or another does."""
+    if training.optimizer is not OWN_OPTIMIZER and not configures(type(module)):
         return []
-    each = built(model.factory, module, FIRST_LR)
+    try:
+        each = built(model.factory, module, FIRST_LR)
+    except UserCodeError:
+        if training.optimizer is OWN_OPTIMIZER:
+            raise
+        return []
     parts = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in each]
     return parts if len(parts) > 1 else []
 

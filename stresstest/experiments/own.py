@@ -16,7 +16,7 @@ from stresstest.engine.constant import Constant
 from stresstest.engine.constant_predictor import ConstantLosses, best_constant
 from stresstest.engine.curvature import Loss
 from stresstest.engine.own_batches import OwnBatches
-from stresstest.engine.own_optimizers import FIRST_LR, built, check_automatic, eps_of
+from stresstest.engine.own_optimizers import FIRST_LR, built, check_automatic, configures, eps_of
 from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
 from stresstest.engine.own_stacked import StackedOwnPopulation, stacks
 from stresstest.engine.population import DTYPES, Population, Training
@@ -38,7 +38,6 @@ from stresstest.user_code import UserCodeError
 T = TypeVar("T", bound=TrainingSpec)
 
 OWN = OWN_OPTIMIZER.name
-_LIGHTNING = ("lightning", "pytorch_lightning")
 _AT_ONCE = 8  # replicas of one population: they are stepped one after the other
 
 
@@ -228,10 +227,7 @@ def _does_not_take(factory: Factory, name: str) -> str:
 
 def _may_configure(factory: Factory) -> bool:
     """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
-    if not inspect.isclass(factory.build):
-        return True
-    configure = getattr(factory.build, "configure_optimizers", None)
-    return callable(configure) and configure.__module__.partition(".")[0] not in _LIGHTNING  # whose own returns None
+    return not inspect.isclass(factory.build) or configures(factory.build)
 
 
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:

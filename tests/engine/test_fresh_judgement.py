@@ -136,7 +136,7 @@ def noisy_curve(*stretches: tuple[float, int], scatter: float = 0.6) -> list[flo
 @pytest.mark.parametrize(("end", "relapsed"), [(2.3, False), (2.85, True)])
 def test_in_much_noise_the_mean_of_many_losses_tells_how_much_was_given_back(end: float, relapsed: bool) -> None:
     curve = noisy_curve((2.2, 80), (end, 40))
-    assert judge(curve, SCRATCH).outcome == "spiked", "by its levels alone"
+    assert judge(curve, SCRATCH, patience=Rules().patience).outcome == "spiked", "by its levels alone"
     fresh = FreshLosses(gain=3.28 - end, gain_error=0.02)
     assert concluded(curve, SCRATCH, fresh).outcome == ("relapsed" if relapsed else "spiked")
 
@@ -204,3 +204,27 @@ def test_planted_runs_are_called_by_their_truth(family: str) -> None:
     row = score(family, 40)
     for error in ("false", "missed"):
         assert row[error] <= WRONG.get(family, {}).get(error, 0), error
+
+
+# A ramp: the collapse scatters too, which must not hide where it began.
+
+
+def ramp_that_collapses(seed: int, noise: float) -> tuple[list[float], int]:
+    """Losses that fall to 1 of 3, collapse within 8 steps and scatter four times as much then; and the collapse."""
+    rng = random.Random(seed)
+    collapse = rng.randint(110, 140)
+
+    def loss(step: int) -> float:
+        fallen = min(max(step - collapse, 0) / 8, 1.0)
+        return 3.0 - 2.0 * min(step / 80, 1.0) + 2.2 * fallen + noise * (1 + 3 * fallen) * rng.gauss(0.0, 1.0)
+
+    return [loss(step) for step in range(180)], collapse
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.05, 0.1, 0.2])
+def test_the_onset_of_a_noisy_ramp_is_where_its_collapse_begins(noise: float) -> None:
+    """In 100 of 100 curves, within a dozen steps, though a noise of 0.2 is a tenth of what was learned."""
+    for seed in range(100):
+        losses, collapse = ramp_that_collapses(seed, noise)
+        onset = judge(losses, replace(SCRATCH, initial_loss=3.2, baseline_loss=3.0)).onset_step
+        assert onset in range(collapse, collapse + 13), (seed, collapse, onset)

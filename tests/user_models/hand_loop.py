@@ -113,9 +113,9 @@ def loop(code: UserCode, lr: float, seed: int) -> Looked:
     module = _built(code, seed)
     optimizer = code.optimizer(module, lr)
     for step in range(code.steps):
-        key = _key(seed, step)
-        data = code.drawn(step, key, seed)
-        seed_everything(key ^ 1)  # what the model draws has nothing to do with what the batch drew
+        batch_key, step_key = keys(seed, step)
+        data = code.drawn(step, batch_key, seed)
+        seed_everything(step_key)
         optimizer.zero_grad()
         loss = code.loss(module, data)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
@@ -137,10 +137,10 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def _key(seed: int, step: int) -> int:
-    """The seed of all that is random in a step, as the tool draws it: so both see the same batches."""
+def keys(seed: int, step: int) -> tuple[int, int]:
+    """What seeds a batch's generator, and all that is drawn in its step, as the tool has it: so both see the same."""
     mixed = splitmix64(splitmix64(np.array([seed], np.uint64)) + np.uint64(step * 4))
-    return int(mixed[0] >> np.uint64(1))
+    return int(mixed[0] >> np.uint64(1)), int(splitmix64(mixed)[0] >> np.uint64(1))
 
 
 def _built(code: UserCode, seed: int) -> nn.Module:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stresstest.cli import run
-from stresstest.tasks.task import splitmix64
 from tests.user_models import zoo
+from tests.user_models.hand_loop import keys
 
 ZOO = Path(zoo.__file__)
 STEPS = 30
@@ -46,12 +46,6 @@ def holds() -> tuple[dict[str, Any], dict[float, NDArray[np.float64]]]:
     return cell, dict(zip(curves["hold_lr"].tolist(), curves["hold_loss"], strict=True))
 
 
-def key_of(step: int) -> int:
-    """What seeds seed 0's batch and all that is random in its step."""
-    mixed = splitmix64(splitmix64(np.array([0], np.uint64)) + np.uint64(step * 4))
-    return int(mixed[0] >> np.uint64(1))
-
-
 def by_hand(optimizer: Callable[..., Any], lr: float, steps: int = STEPS) -> tuple[NDArray[np.float64], float]:
     """Losses of a plain loop with the optimizer built at `lr`, and the trained model's on fresh batches."""
     torch.manual_seed(0)
@@ -63,7 +57,8 @@ def by_hand(optimizer: Callable[..., Any], lr: float, steps: int = STEPS) -> tup
         one.train()
     losses = []
     for step in range(steps):
-        x, y = zoo.batch(step, 8, torch.Generator().manual_seed(key_of(step)))
+        batch_key, step_key = keys(0, step)
+        x, y = zoo.batch(step, 8, torch.Generator().manual_seed(batch_key))
 
         def closure(x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
             for one in optimizers:
@@ -72,9 +67,9 @@ def by_hand(optimizer: Callable[..., Any], lr: float, steps: int = STEPS) -> tup
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
             return loss
 
-        torch.manual_seed(key_of(step))
+        torch.manual_seed(step_key)
         losses.append(closure().item())
-        torch.manual_seed(key_of(step) + 1)
+        torch.manual_seed(step_key + 1)
         for one in optimizers:
             one.step(closure) if type(one).__name__ in ("LBFGS", "SAM") else one.step()
     for one in modes:

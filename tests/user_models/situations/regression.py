@@ -180,6 +180,19 @@ def noise_batch(step, batch_size, generator):
     return torch.randn(32, 6, generator=generator), 2.0 + torch.randn(32, 3, generator=generator)
 
 
+def noise_alone():
+    return mlp(3, 3)
+
+
+def noise_alone_batch(step, batch_size, generator):
+    return torch.randn(32, 3, generator=generator)
+
+
+def noise_alone_loss(model, batch):
+    """A decoder that is fed nothing but noise."""
+    return F.mse_loss(model(torch.randn(len(batch), 3)), batch)
+
+
 class Mean(nn.Module):
     """The mean predictor itself."""
 
