@@ -230,7 +230,9 @@ def _returned(factory: Factory, module: nn.Module, wanted: Sequence[nn.Parameter
     if factory.optimizer is None:
         configure = getattr(module, "configure_optimizers", None)
         if not callable(configure):
-            raise UserCodeError("is not there, and there is no optimizer(params, lr) beside the model; write one")
+            raise UserCodeError(
+                "is not there, nor an optimizer(params, lr) beside the model; write one, or choose: --optimizer adam"
+            )
         return configure()
     takes = inspect.signature(factory.optimizer).parameters
     subject = module if next(iter(takes), "") == "model" else list(wanted)

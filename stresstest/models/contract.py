@@ -17,6 +17,7 @@ from stresstest.user_code import UserCodeError, user_code
 
 NATS = "nats"
 _TOTALS = ("loss", "total_loss")  # entries of a dict of losses that are trained on, the first that is there
+_ORDINALS = {0: "first", 1: "second", 2: "third"}
 _MASKS = (-1, 255)  # what marks a position without a target in many data sets, beside torch's -100
 
 
@@ -137,7 +138,8 @@ def _of_output(output: Tensor, batch: Sequence[Any]) -> Contract:
             )
         return Contract(_squared_error, f"mean squared error of {shown}", targets=Targets(1))
     if _is_one_logit(output, target):
-        return Contract(_binary, f"binary cross-entropy of the one logit of {shown}", NATS)
+        each = "each logit" if target.shape[1:].numel() > 1 else "the one logit"
+        return Contract(_binary, f"binary cross-entropy of {each} of {shown}", NATS)
     axis = _class_axis(output, target)
     classes = output.shape[axis]
     outside = _outside(target, classes)
@@ -236,7 +238,7 @@ def _scalar(what: str, function: Callable[..., Any], model: nn.Module, batch: An
             parts = _losses(found)
             loss = sum((value for _, value in parts[1:]), parts[0][1]) if parts else None
         elif loss is None and isinstance(found, tuple | list):
-            loss = next((part for part in found if isinstance(part, Tensor) and part.ndim == 0), None)
+            loss = found[place] if (place := _place(found)) is not None else None
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise UserCodeError(f"returned {shape_words(found)}, and no loss; return one number, or a dict with 'loss'")
         return loss.reshape(())
@@ -250,8 +252,16 @@ def _losses(found: Mapping[Any, Any]) -> list[tuple[str, Tensor]]:
     return [(str(key), value) for key, value in found.items() if "loss" in str(key) and isinstance(value, Tensor)]
 
 
+def _place(found: Sequence[Any]) -> int | None:
+    """Where in several values the loss is: the first single number."""
+    return next((place for place, part in enumerate(found) if isinstance(part, Tensor) and part.ndim == 0), None)
+
+
 def _choice(found: Any) -> str:
     """Which part of a result is trained on, in words; nothing where there is one alone."""
+    if isinstance(found, tuple | list) and not hasattr(found, "loss"):
+        place = _place(found)
+        return "" if place is None or len(found) < 2 else f", its {_ORDINALS.get(place, f'{place + 1}th')} part"
     if not isinstance(found, Mapping) or len(found) < 2 or hasattr(found, "loss"):
         return ""
     names = [name for name, _ in _losses(found)]
