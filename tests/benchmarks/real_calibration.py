@@ -51,7 +51,7 @@ def by_hand(family: Family, seed: int, lr: float) -> tuple[bool | None, list[flo
     looks = {*np.linspace(5, family.steps, CHECKS).astype(int).tolist(), family.steps - 10, family.steps - 5}
     for step in range(family.steps):
         optimizer.zero_grad()
-        loss = family.loss(module, code.drawn(step, hand_loop._key(seed, step)))
+        loss = family.loss(module, code.drawn(step, hand_loop.keys(seed, step)[0]))
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         optimizer.step()
         losses.append(float(loss.detach()))
