@@ -1,6 +1,6 @@
 """`python -m stresstest`."""
 
-from stresstest.cli import main
+from stresstest.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from stresstest.errors import ConfigError, StresstestError
-from stresstest.results import Result
-from stresstest.running import Request, plan_experiment, train_experiment
+from stresstest.experiments.specs import SPECS
+from stresstest.pipeline import Request, plan_experiment, train_experiment
+from stresstest.results.records import Result
 from stresstest.runs.settings import RunSettings
-from stresstest.specs import SPECS, resolve
+from stresstest.specs.profiles import resolve
 
 _BESIDE = ("batch", "loss_fn", "baseline_loss")
 Build = Callable[..., Any]
@@ -93,7 +94,7 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
         return
     if not callable(model):
         raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or what --model takes")
-    from stresstest.models.own import given
+    from stresstest.user_model.factory import given
 
     beside: dict[str, Any] = {name: settings.pop(name) for name in _BESIDE if name in settings}
     if callable(settings.get("optimizer")):

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stresstest import api
-from stresstest.findings.words import HOW_IT_BROKE, number
-from stresstest.results import TRAINED
+from stresstest.reports.numbers import HOW_IT_BROKE, number
+from stresstest.results.records import TRAINED
 
 
 def assert_stable(

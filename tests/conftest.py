@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from stresstest.model_specs import ModelSpec
+from stresstest.specs.base import ModelSpec
 
 
 @pytest.fixture(scope="session", autouse=True)

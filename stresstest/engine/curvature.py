@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stresstest.optimizers import Optimizer, Step
-from stresstest.tables import OptionValue
+from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.registry import OptionValue
 
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
 Product = Callable[[Tensor], Tensor]

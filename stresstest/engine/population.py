@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stresstest.engine.optimizers import Optimizer, Step
 from stresstest.engine.probes import Blocks, Look, looking
 from stresstest.models.block import Model, profile
-from stresstest.optimizers import Optimizer, Step
-from stresstest.tables import OptionValue
+from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_LOSS_SCALE = 2.0**16
+FIRST_LR = 1e-3  # at which the optimizer of a ramp is built, and scaled from
 _SCALE_GROWTH_STEPS = 200
 _ALIGNED = 16  # numbers of 4 bytes in 64
 _CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB

@@ -16,19 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stresstest.choices import parse_choice
-from stresstest.engine.constant import Constant
 from stresstest.engine.memory import OutOfMemoryError, free_bytes
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError, StoppedError
-from stresstest.experiments.journal import Journal
-from stresstest.experiments.measure import Bench, probing
-from stresstest.experiments.own import own_bench
-from stresstest.experiments.plan import CellPlan, Measure, Measurement, Plan, make_model
-from stresstest.model_specs import TrainingSpec, is_own
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import Cell, Status
+from stresstest.experiments.plan import Measure, Plan, make_model
+from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
+from stresstest.measurements.journal import Journal
+from stresstest.results.records import Cell, Status
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
 from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.ray_cluster import Ray
@@ -36,8 +32,12 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
+from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.bench import own_bench
+from stresstest.user_model.constant import Constant
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 

@@ -15,12 +15,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stresstest.engine.memory import Need
+from stresstest.experiments.arms import map_points
+from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.plan import make_model, need_of
-from stresstest.experiments.warmup_map import map_points
-from stresstest.grid_specs import BatchSweepSpec, LrGridSpec, RaceSpec, WarmupSpec
-from stresstest.model_specs import TrainingSpec
+from stresstest.experiments.race.spec import RaceSpec
+from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.models.resnet import STAGES
-from stresstest.specs import BoundarySpec, DepthSweepSpec
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.lr_grid import LrGridSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL
 

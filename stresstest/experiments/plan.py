@@ -3,77 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from stresstest.choices import parse_choice
-from stresstest.engine.constant import Constant
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
-from stresstest.experiments.measure import Bench
-from stresstest.experiments.own import resolved
-from stresstest.experiments.preflight import Preflight, preflight
-from stresstest.model_specs import MODELS, ModelSpec, ShapeSpec, TrainingSpec, is_own
+from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.models.block import Model
 from stresstest.models.encoder_decoder import EncoderDecoder
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.resnet import STAGES, ResNet
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import Bracket, Cell
+from stresstest.results.records import Cell
 from stresstest.runs.identity import cell_key, code_fingerprint, environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
+from stresstest.specs.base import MODELS, ModelSpec, ShapeSpec, TrainingSpec, is_own
+from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import Task
+from stresstest.user_model.bench import resolved
+from stresstest.user_model.constant import Constant
+from stresstest.user_model.preflight import Preflight, preflight
 
 T = TypeVar("T", bound=TrainingSpec)
 
 NOWHERE: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment that varies no more
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """One cell to train; `key` identifies all that decides its result.
-
-    `point` has what the experiment varies beside these, as the cell stores it; its "optimizer" is that of
-    the spec where it names none.
-    """
-
-    key: str
-    variant: str
-    depth: int
-    seed: int
-    point: Mapping[str, Any] = field(default_factory=dict)
-
-    def optimizer(self, spec: TrainingSpec) -> str:
-        """The cell's own optimizer, or the one of the spec."""
-        return str(self.point.get("optimizer", spec.optimizers[0]))
-
-
-@dataclass
-class Measurement:
-    """What a measurement adds to a cell: metrics, records by the cell's field, curves, seconds spent on probes."""
-
-    metrics: dict[str, Bracket] = field(default_factory=dict)
-    records: dict[str, Any] = field(default_factory=dict)
-    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    probe_seconds: float = 0.0
-
-    def add(self, other: Measurement) -> None:
-        """Take over what another measurement found."""
-        self.metrics |= other.metrics
-        self.records |= other.records
-        self.curves |= other.curves
-        self.probe_seconds += other.probe_seconds
 
 
 Phase = Literal["train", "probe", "train and probe"]

@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError
 
 from stresstest.errors import ConfigError
 from stresstest.gate.judge import Results
-from stresstest.metrics import METRICS
-from stresstest.results import Bracket, Record, Result, SummaryRow, TrendRow, summarise
+from stresstest.results.metrics import METRICS
+from stresstest.results.records import Bracket, Record, Result, SummaryRow, TrendRow, summarise
 from stresstest.runs.identity import cell_key
 
 BASELINES = Path("stresstest-baselines")

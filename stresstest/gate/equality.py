@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.gate.records import Place
-from stresstest.results import Cell, Result
+from stresstest.results.records import Cell, Result
 
 _OF_THE_RUN = ("key", "seconds", "probe_seconds")
 _TIMED = ("seconds_per_step", "peak_bytes")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stresstest.findings.words import loss_unit
 from stresstest.gate import statistics
-from stresstest.gate.measured import matches, over_all
 from stresstest.gate.records import GateLine, LimitLine, Place
-from stresstest.metrics import METRICS
-from stresstest.results import Bracket, MetricSummary, Result
-from stresstest.thresholds import OPERATORS, Threshold, octaves
+from stresstest.gate.thresholds import matches, over_all
+from stresstest.reports.numbers import loss_unit
+from stresstest.results.metrics import METRICS
+from stresstest.results.records import Bracket, MetricSummary, Result
+from stresstest.scenario.thresholds import OPERATORS, Threshold, octaves
 
 NOWHERE = 100.0  # octaves: what trains at no learning rate is worse than what does by at least as much
 

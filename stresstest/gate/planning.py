@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from stresstest.errors import ConfigError
 from stresstest.gate import statistics
-from stresstest.gate.measured import check_threshold, default_thresholds, metrics_of
-from stresstest.model_specs import TrainingSpec
-from stresstest.scenario import Scenario
-from stresstest.thresholds import Threshold, parse_threshold
+from stresstest.gate.thresholds import check_threshold, default_thresholds, metrics_of
+from stresstest.scenario.reader import Scenario
+from stresstest.scenario.thresholds import Threshold, parse_threshold
+from stresstest.specs.base import TrainingSpec
 
 
 def gate_thresholds(

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from stresstest.errors import ExitCode
 from stresstest.gate.statistics import Verdict
-from stresstest.results import MetricSummary, Record
-from stresstest.thresholds import Level
+from stresstest.results.records import MetricSummary, Record
+from stresstest.scenario.thresholds import Level
 
 VERDICT_SCHEMA = "stresstest.verdict/1"
 PASSES: tuple[Verdict, ...] = ("identical", "no-change", "within-noise", "improved")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
-from stresstest.results import Result, load_result
+from stresstest.results.records import Result, load_result
 
 CHECKS = Path(".stresstest/checks")
 _CELL_ENDED = re.compile(r"\[\d+/\d+\] ")

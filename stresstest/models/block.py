@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.model_specs import ModelSpec
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import Sublayer, Variant, Wiring
+from stresstest.specs.base import ModelSpec
 
 # Hears of each sublayer: (layer, sublayer, branch as added, sum before the post-norm, new stream).
 Watch = Callable[[int, Sublayer, Tensor, Tensor, Tensor], None]

@@ -14,7 +14,7 @@ from stresstest.models.layout import Parameters
 from stresstest.models.norms import declare_norm
 from stresstest.models.transformer import SUBLAYERS, Transformer
 from stresstest.models.variants import Place, Stack, Sublayer, Wiring
-from stresstest.tables import OptionValue
+from stresstest.registry import OptionValue
 from stresstest.tasks.translation import PADDING
 
 _OF_DECODER: tuple[Sublayer, ...] = ("attention", "cross", "ffn")

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.model_specs import ModelSpec
 from stresstest.models.block import (
     Watch,
     declare_scalar_gate,
@@ -25,7 +24,8 @@ from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
-from stresstest.tables import OptionValue
+from stresstest.registry import OptionValue
+from stresstest.specs.base import ModelSpec
 
 
 class ResidualMlp:

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stresstest.errors import ConfigError
-from stresstest.model_specs import ModelSpec
 from stresstest.models.block import Watch, mean_cross_entropy
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
 from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
-from stresstest.tables import OptionValue
+from stresstest.registry import OptionValue
+from stresstest.specs.base import ModelSpec
 
 STAGES = 3
 SHAPES = {3072: (3, 32), 64: (1, 8)}  # channels and side, by the numbers of an image

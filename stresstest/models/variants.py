@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stresstest.tables import OptionValue, Table
+from stresstest.registry import OptionValue, Table
 
 Sublayer = Literal["attention", "cross", "ffn", "mlp", "conv"]
 Stack = Literal["alone", "encoder", "decoder"]

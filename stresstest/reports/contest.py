@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.findings.race import entrant
-from stresstest.findings.words import interval, loss_unit, middle, number, with_unit
+from stresstest.experiments.race.findings import entrant
+from stresstest.reports.numbers import interval, loss_unit, middle, number, with_unit
 from stresstest.reports.words import data_words, model_words, paragraph, plain_table
-from stresstest.results import MetricSummary, Result, SummaryRow, TrendRow
+from stresstest.results.records import MetricSummary, Result, SummaryRow, TrendRow
 
 _RACE = {
     "steps": "steps_to_target",

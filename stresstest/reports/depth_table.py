@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from stresstest.findings.depth_sweep import growth_words, why_failed
-from stresstest.findings.words import bracket, interval, middle, number
+from stresstest.experiments.depth_sweep.findings import growth_words, why_failed
+from stresstest.reports.numbers import bracket, interval, middle, number
 from stresstest.reports.words import loss_format
-from stresstest.results import (
+from stresstest.results.records import (
     TRAINED,
     Bracket,
     Cell,

@@ -9,13 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stresstest.findings.words import has_constant, interval, lr, middle, number
-from stresstest.model_specs import is_own
 from stresstest.reports.contest import contest_facts
 from stresstest.reports.html_depth_sweep import depth_sweep_facts
+from stresstest.reports.numbers import has_constant, interval, lr, middle, number
 from stresstest.reports.warmup_map import warmup_facts
 from stresstest.reports.words import LR_RANGE_COLUMNS, constant_words, loss_format, loss_range, model_words
-from stresstest.results import MetricSummary, Result, SummaryRow
+from stresstest.results.records import MetricSummary, Result, SummaryRow
+from stresstest.specs.base import is_own
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 24
 

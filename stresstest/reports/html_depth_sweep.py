@@ -20,7 +20,7 @@ from stresstest.reports.depth_table import (
 )
 from stresstest.reports.svg import svg_chart
 from stresstest.reports.words import sweep_words
-from stresstest.results import Result
+from stresstest.results.records import Result
 
 _CHARTED_DEPTHS = 4
 

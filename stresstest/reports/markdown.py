@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stresstest.findings.words import interval, middle
 from stresstest.reports.contest import contest_facts
 from stresstest.reports.depth_table import main_columns, signal_columns, training_rows, trend_columns
+from stresstest.reports.numbers import interval, middle
 from stresstest.reports.warmup_map import (
     arm_title,
     best_settings,
@@ -19,7 +19,7 @@ from stresstest.reports.warmup_map import (
     place_words,
 )
 from stresstest.reports.words import LR_RANGE_COLUMNS, loss_format
-from stresstest.results import MetricSummary, Result
+from stresstest.results.records import MetricSummary, Result
 
 
 def render_markdown(result: Result) -> str:

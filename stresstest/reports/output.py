@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from stresstest.errors import ConfigError
-from stresstest.results import Result
-from stresstest.tables import did_you_mean
+from stresstest.registry import did_you_mean
+from stresstest.results.records import Result
 
 FORMATS = {"html": (".html", ".htm"), "json": (".json",), "md": (".md", ".markdown")}
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from stresstest.findings.words import bracket, cell_name
-from stresstest.results import Cell
+from stresstest.reports.numbers import bracket, cell_name
+from stresstest.results.records import Cell
 
 
 class Progress:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stresstest.findings.words import number
+from stresstest.reports.numbers import number
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 260, 60, 24, 10, 16
 _COLORS = ("#2456b3", "#b3261e", "#1a7f4b", "#8a5a00", "#7a3fa0", "#00798c", "#c2477f", "#5c6670")

@@ -15,7 +15,7 @@ from stresstest.reports.terminal_depth_sweep import print_depth_sweep
 from stresstest.reports.terminal_lr_range import print_lr_range
 from stresstest.reports.terminal_warmup import print_warmup
 from stresstest.reports.words import paragraph
-from stresstest.results import Result
+from stresstest.results.records import Result
 
 _PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep, "warmup": print_warmup}
 _PRINTERS |= {"race": print_contest, "batch-sweep": print_contest}

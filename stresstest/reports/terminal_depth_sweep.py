@@ -11,7 +11,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.findings.words import number
 from stresstest.reports.chart import line_chart
 from stresstest.reports.depth_table import (
     Column,
@@ -29,8 +28,9 @@ from stresstest.reports.depth_table import (
     trend_columns,
     trend_legend,
 )
+from stresstest.reports.numbers import number
 from stresstest.reports.words import model_words, paragraph, plain_table, probes_words, sweep_words
-from stresstest.results import Cell, Result, SummaryRow
+from stresstest.results.records import Cell, Result, SummaryRow
 
 _LABEL = 20
 _CHART_HEIGHT = 3

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.findings.words import interval, middle, theory_formula
 from stresstest.reports.chart import line_chart, place
+from stresstest.reports.numbers import interval, middle, theory_formula
 from stresstest.reports.words import (
     WIDE,
     data_words,
@@ -22,7 +22,7 @@ from stresstest.reports.words import (
     plain_table,
     probes_words,
 )
-from stresstest.results import MetricSummary, Result, SummaryRow
+from stresstest.results.records import MetricSummary, Result, SummaryRow
 
 _CHART_HEIGHT = 3
 _LABEL = 13

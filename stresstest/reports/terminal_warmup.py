@@ -26,7 +26,7 @@ from stresstest.reports.warmup_map import (
     title,
 )
 from stresstest.reports.words import loss_format, paragraph, plain_table
-from stresstest.results import MapPlace, Result, TrendRow
+from stresstest.results.records import MapPlace, Result, TrendRow
 
 _LABEL, _PLACE = 8, 7  # columns of the warm-up, and of one place with its gap, at least
 _STYLES = {

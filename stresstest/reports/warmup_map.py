@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stresstest.findings.warmup import arm_name, need, peak_lrs, setting_words
-from stresstest.findings.words import bracket, interval, loss_unit, middle, number
+from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
+from stresstest.reports.numbers import bracket, interval, loss_unit, middle, number
 from stresstest.reports.svg import svg_chart
 from stresstest.reports.words import data_words, loss_format, model_words
-from stresstest.results import MapPlace, MetricSummary, Result, SearchRow, TrendRow
+from stresstest.results.records import MapPlace, MetricSummary, Result, SearchRow, TrendRow
 
 LossFormat = Callable[[float], str]
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.findings.words import has_constant, loss, loss_unit, number, with_unit
-from stresstest.model_specs import is_own, kind_of
-from stresstest.results import Result
+from stresstest.reports.numbers import has_constant, loss, loss_unit, number, with_unit
+from stresstest.results.records import Result
+from stresstest.specs.base import is_own, kind_of
 
 WIDE = 100  # columns of a terminal from which a table has air
 LR_RANGE_COLUMNS = tuple(

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from stresstest.engine.machine import limited_memory
 from stresstest.errors import StoppedError
-from stresstest.machine import limited_memory
 from stresstest.runs.stopping import SIGNALS, Stopping, listen, stopping
 
 if TYPE_CHECKING:

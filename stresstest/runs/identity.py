@@ -24,11 +24,9 @@ def cell_key(settings: Mapping[str, Any]) -> str:
 def code_fingerprint() -> str:
     """Hash of the modules that decide a number: what trains, not what prints."""
     digest = hashlib.blake2b(digest_size=8)
-    for folder in ("models", "tasks", "engine", "experiments"):
+    for folder in ("models", "tasks", "engine", "measurements", "user_model", "experiments"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    for name in ("optimizers.py", "schedules.py"):
-        digest.update((PACKAGE / name).read_bytes())
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
-from stresstest.results import count
+from stresstest.results.records import count
 from stresstest.runs.store import holder_of, planned_cells, read_manifest, stored_status
 
 

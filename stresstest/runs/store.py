@@ -21,9 +21,9 @@ from typing import IO, Any, Literal, TextIO
 
 from pydantic import ValidationError
 
+from stresstest.engine.machine import keep_out_of_git
 from stresstest.errors import ConfigError, StorageError
-from stresstest.machine import keep_out_of_git
-from stresstest.results import Cell
+from stresstest.results.records import Cell
 
 DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
 _LOCK_ATTEMPTS = 5

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.tables import Table
+from stresstest.registry import Table
 from stresstest.tasks.shapes import generate_images
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 

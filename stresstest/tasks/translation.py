@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.tables import Table
+from stresstest.registry import Table
 from stresstest.tasks.sentences import Pair, first_pairs
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 

@@ -20,12 +20,13 @@ from pathlib import Path
 from tables import show
 
 from stresstest.experiments.cells import run
-from stresstest.experiments.lr_range import plan
+from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
 from stresstest.runs.identity import environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.profiles import resolve
 
 VARIANTS = ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm")
 STATUS = """

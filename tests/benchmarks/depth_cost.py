@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.memory import PeakMemory
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.plan import resolve_device
-from stresstest.model_specs import ModelSpec
 from stresstest.models.residual_mlp import ResidualMlp
-from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
 
 WIDTH, BATCH, LR = 32, 32, 1e-4

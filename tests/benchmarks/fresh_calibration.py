@@ -24,12 +24,12 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stresstest.engine.constant_predictor import Constant
 from stresstest.engine.divergence import Detector
 from stresstest.engine.outcomes import FreshLosses, Outcome, Rules
-from stresstest.experiments.fresh import Judging, conclude, mean, standard_error, starts
-from stresstest.experiments.run import Run
-from stresstest.results import HARMLESS
+from stresstest.measurements.replica import Run
+from stresstest.results.records import HARMLESS
+from stresstest.user_model.constant_predictor import Constant
+from stresstest.user_model.fresh import Judging, conclude, mean, standard_error, starts
 
 Floats = NDArray[np.float64]
 Range = tuple[float, float]

@@ -25,8 +25,8 @@ from pathlib import Path
 from tables import show
 
 from stresstest.gate import statistics
-from stresstest.scenario import load_scenario
-from stresstest.shipped import find_scenario
+from stresstest.scenario.library import find_scenario
+from stresstest.scenario.reader import load_scenario
 
 STORED = Path(__file__).with_name("gate_scatter.json")
 SEEDS, LOOKS, ALPHA, TOLERANCE = 8, (8, 16), 0.05, 0.5  # what `stresstest check ci` has

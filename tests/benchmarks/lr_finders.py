@@ -35,13 +35,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stresstest.engine.population import Population
-from stresstest.experiments.boundary import measure_boundary, ramp_lrs
 from stresstest.experiments.cells import Group, make_bench, train_cells
-from stresstest.experiments.lr_range import plan
-from stresstest.experiments.measure import Bench, hold, ramp
-from stresstest.experiments.plan import CellPlan
-from stresstest.results import TRAINED, count
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.measurements.base import Bench, CellPlan
+from stresstest.measurements.boundary import measure_boundary, ramp_lrs
+from stresstest.measurements.course import hold, ramp
+from stresstest.results.records import TRAINED, count
+from stresstest.specs.profiles import resolve
 from stresstest.tasks.task import INITIAL
 
 UNSEEN = 1000  # added to a seed: the seed of a second check, which no tool has seen

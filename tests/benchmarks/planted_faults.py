@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import stresstest
-from stresstest.results import Result
+from stresstest.results.records import Result
 
 DEPTH, WIDTH, HEADS = 6, 64, 4
 

@@ -23,10 +23,11 @@ from turns import Chunk, ratio, take_turns
 from stresstest.engine.probes import Probing
 from stresstest.engine.train import train
 from stresstest.experiments.cells import make_bench
-from stresstest.experiments.measure import Bench
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import resolve_device
+from stresstest.measurements.base import Bench
 from stresstest.runs.identity import environment
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.profiles import resolve
 
 LEVELS = ("off", "economy", "standard", "full")
 OWN = f"{Path(__file__).parent / 'planted_faults.py'}:build"

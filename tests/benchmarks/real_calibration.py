@@ -27,10 +27,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stresstest.results import HARMLESS
+from stresstest.results.records import HARMLESS
 from tests.benchmarks.real_families import Batch, Family, families
-from tests.user_models import hand_loop
-from tests.user_models.untrainable import OCTAVES, Own, constants, random_labels, random_numbers
+from tests.user_model import hand_loop
+from tests.user_model.untrainable import OCTAVES, Own, constants, random_labels, random_numbers
 
 FRESH_STEP = 10_000_000
 LINE = 0.05

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.user_models.untrainable import Own, zipf
+from tests.user_model.untrainable import Own, zipf
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[nn.Module, Any], Tensor]

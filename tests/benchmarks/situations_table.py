@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from stresstest.runs.identity import environment
-from tests.user_models import test_optimizers as optimizers
-from tests.user_models import zoo
-from tests.user_models.hand_loop import trained
-from tests.user_models.situation import Told, ask
-from tests.user_models.table import SITUATIONS
+from tests.user_model import test_optimizers as optimizers
+from tests.user_model import zoo
+from tests.user_model.hand_loop import trained
+from tests.user_model.situation import Told, ask
+from tests.user_model.table import SITUATIONS
 
 _NOWHERE = [2.0**-10, 2.0**-6, 2.0**-3]  # where the hand loop looks if the tool found nothing
 

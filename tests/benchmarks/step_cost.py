@@ -23,14 +23,14 @@ from tables import show
 from torch import Tensor, nn
 from turns import Chunk, ratio, take_turns
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import resolve_device
-from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import VOCABULARY, Transformer
-from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
-from stresstest.specs import LrRangeSpec
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import TRAINING
 

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from tables import show
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import make_model
-from stresstest.optimizers import OPTIMIZERS
 from stresstest.runs.identity import environment
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
 VARIANTS = ["post-ln", "normformer", "rezero", "deepnorm", "sub-ln", "peri-ln"]

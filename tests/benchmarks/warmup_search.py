@@ -18,13 +18,13 @@ from tables import show
 
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.warmup import plan, reduce
-from stresstest.grid_specs import WarmupSpec
-from stresstest.results import Cell
+from stresstest.experiments.warmup.experiment import plan, reduce
+from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.results.records import Cell
 from stresstest.runs.identity import environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import resolve
+from stresstest.specs.profiles import resolve
 
 SPACE: dict[str, Any] = {
     "variant": "post-ln",

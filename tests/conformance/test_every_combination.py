@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import FINITE, Population, Training
 from stresstest.engine.train import Batches
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import make_model
-from stresstest.model_specs import MODELS
 from stresstest.models.variants import VARIANTS
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.base import MODELS
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
 STEPS = 20

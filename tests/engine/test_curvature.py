@@ -20,9 +20,10 @@ from stresstest.engine.curvature import (
     largest_eigenvalue,
     rule_of,
 )
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.experiments.cells import make_bench
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.specs.profiles import resolve
 
 
 def symmetric(size: int, seed: int, shift: float = 0.0) -> Tensor:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
-from stresstest.experiments.hold import grid_lr
-from stresstest.experiments.measure import Bench, hold
-from stresstest.model_specs import ModelSpec
+from stresstest.measurements.base import Bench
+from stresstest.measurements.course import hold
+from stresstest.measurements.hold import grid_lr
 from stresstest.models.transformer import Transformer
-from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
 
 pytestmark = [

@@ -11,12 +11,12 @@ import torch
 from scipy.linalg import svdvals
 from torch import Tensor
 
-from stresstest.choices import parse_choice
 from stresstest.engine import jacobian
 from stresstest.engine.jacobian import Spectrum, spectrum
-from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.parsing import parse_choice
 
 
 def walk_of(variant: str, depth: int = 2, seed: int = 0, **shape: object) -> Callable[[Tensor], Tensor]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from stresstest.engine.machine import free_memory, limited_memory
 from stresstest.engine.memory import PeakMemory, gib, in_halves, probe_need, training_need
 from stresstest.errors import ConfigError
-from stresstest.experiments.depth_sweep import plan
+from stresstest.experiments.depth_sweep.experiment import plan
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.plan import make_model, need_of
-from stresstest.machine import free_memory, limited_memory
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from stresstest.engine.optimizers import OPTIMIZERS, Step
 from stresstest.engine.population import _CACHED_PARAMETERS, Population, Training
 from stresstest.engine.train import Batches, initialise, train
-from stresstest.model_specs import ModelSpec
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.variants import VARIANTS
-from stresstest.optimizers import OPTIMIZERS, Step
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks.images import ImageTask
 from stresstest.tasks.shapes import generate_images
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import (
     BAD_GRADIENT,
     BAD_LOSS,
@@ -21,10 +22,9 @@ from stresstest.engine.population import (
     Training,
 )
 from stresstest.engine.train import Batches, initialise, train
-from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS
-from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks.generator import generate_text
 from stresstest.tasks.language import LanguageTask
 

@@ -13,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresstest.engine.own_batches import OwnBatches
-from stresstest.engine.own_population import OWN_OPTIMIZER, OwnModel, OwnPopulation
-from stresstest.engine.own_stacked import StackedOwnPopulation
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.probes import Look, Probing, look_at
 from stresstest.engine.train import Batches, train
-from stresstest.model_specs import ModelSpec
-from stresstest.models.contract import contract
 from stresstest.models.layout import sampled
-from stresstest.models.own import Factory
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
-from stresstest.optimizers import OPTIMIZERS
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
+from stresstest.user_model.batches import OwnBatches
+from stresstest.user_model.contract import contract
+from stresstest.user_model.factory import Factory
+from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.user_model.stacked import StackedOwnPopulation
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)

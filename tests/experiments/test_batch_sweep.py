@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from stresstest.cli import run as run_line
+from stresstest.cli.main import run as run_line
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
+from stresstest.engine.schedules import schedule
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
-from stresstest.experiments.batch_sweep import plan, reduce, scaling_batch
+from stresstest.experiments.arms import Arm
+from stresstest.experiments.batch_sweep.experiment import plan, reduce, scaling_batch
+from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import make_model
-from stresstest.experiments.warmup_map import Arm
-from stresstest.grid_specs import BatchSweepSpec
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import Bracket, Cell
+from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.schedules import schedule
-from stresstest.specs import resolve
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
 TINY: dict[str, Any] = {

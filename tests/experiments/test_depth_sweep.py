@@ -13,12 +13,14 @@ import torch
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import Listener, _populations, run
-from stresstest.experiments.depth_sweep import plan, recipe_lrs, reduce
-from stresstest.experiments.plan import CellPlan, Plan
-from stresstest.results import Bracket, Cell
+from stresstest.experiments.depth_sweep.experiment import plan, recipe_lrs, reduce
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.experiments.plan import Plan
+from stresstest.measurements.base import CellPlan
+from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.specs.profiles import resolve
 from stresstest.tasks.task import Batch
 
 MLP: dict[str, Any] = {
@@ -151,8 +153,8 @@ def test_at_initialisation_alone_nothing_is_trained(tmp_path: Path, monkeypatch:
 
 
 def test_the_boundary_of_a_depth_is_that_of_the_lr_range_test(tmp_path: Path) -> None:
-    from stresstest.experiments import lr_range
-    from stresstest.specs import LrRangeSpec
+    from stresstest.experiments.lr_range import experiment as lr_range
+    from stresstest.experiments.lr_range.spec import LrRangeSpec
 
     swept = {cell.depth: cell for cell in run_all(planned(DECODER, variant="pre-ln"), tmp_path / "sweep")}
     settings = {key: value for key, value in DECODER.items() if key not in ("depths", "train_steps", "variant")}

@@ -23,15 +23,17 @@ from typing import Any
 import pytest
 
 from stresstest.experiments.cells import Listener, run
-from stresstest.experiments.lr_range import plan
-from stresstest.experiments.plan import CellPlan, Plan
-from stresstest.results import Cell
+from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.plan import Plan
+from stresstest.measurements.base import CellPlan
+from stresstest.results.records import Cell
 from stresstest.runs.executor import Executor
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.profiles import resolve
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
 

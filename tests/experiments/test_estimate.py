@@ -7,8 +7,9 @@ import resource
 import pytest
 
 from stresstest.experiments.estimate import at_depth, estimates, forward_flops, num_parameters
-from stresstest.model_specs import TrainingSpec
-from stresstest.specs import SPECS, resolve
+from stresstest.experiments.specs import SPECS
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.profiles import resolve
 
 SIZES = {"125M": (12, 768, 12), "355M": (24, 1024, 16), "1.3B": (24, 2048, 32), "2.7B": (32, 2560, 32)}
 SHARES = {"125M": 0.074, "355M": 0.069, "1.3B": 0.037, "2.7B": 0.031}  # per cent, of 10 d + H a block

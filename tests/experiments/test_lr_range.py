@@ -12,18 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from stresstest.choices import parse_choice
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
-from stresstest.experiments.boundary import measure_boundary, ramp_lrs
 from stresstest.experiments.cells import Group, Listener, run, train_cells
-from stresstest.experiments.lr_range import plan
-from stresstest.experiments.plan import CellPlan, Plan
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.results import Bracket, Cell
+from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.plan import Plan
+from stresstest.measurements.base import CellPlan
+from stresstest.measurements.boundary import measure_boundary, ramp_lrs
+from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.parsing import parse_choice
+from stresstest.specs.profiles import resolve
 from stresstest.tasks.task import Batch
 
 TINY: dict[str, Any] = {

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stresstest.cli import run as run_line
+from stresstest.cli.main import run as run_line
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import run
-from stresstest.experiments.race import plan, progress, reduce, speedups, steps_to
-from stresstest.grid_specs import RaceSpec
-from stresstest.results import Bracket, Cell
+from stresstest.experiments.race.experiment import plan, progress, reduce, speedups, steps_to
+from stresstest.experiments.race.spec import RaceSpec
+from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import resolve
+from stresstest.specs.profiles import resolve
 
 TINY: dict[str, Any] = {
     "variant": "post-ln,pre-ln",

@@ -21,12 +21,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.warmup import plan, reduce
-from stresstest.grid_specs import WarmupSpec
-from stresstest.results import Cell
+from stresstest.experiments.warmup.experiment import plan, reduce
+from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.results.records import Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import resolve
+from stresstest.specs.profiles import resolve
 
 TINY: dict[str, Any] = {
     "variant": "post-ln",
@@ -162,7 +162,7 @@ def test_a_journal_that_was_cut_or_spoilt_costs_no_cell_and_the_total_is_right(
 
 
 COMMAND = (
-    "import sys; from stresstest.cli import run; sys.exit(run(sys.argv[1:]))",
+    "import sys; from stresstest.cli.main import run; sys.exit(run(sys.argv[1:]))",
     *"warmup --variant post-ln --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 4 --train-steps 20".split(),
     *"--warmup-steps 0,10 --start-lr 0.01 --end-lr 1 --no-map --trials 8 --trials-at-once 3 --seeds 2".split(),
     *"--device cpu -j 1 -q --json --sampler tpe".split(),

@@ -26,10 +26,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from stresstest.cli import run
-from stresstest.experiments import search
-from stresstest.experiments.plan import CellPlan
-from stresstest.results import Cell
+from stresstest.cli.main import run
+from stresstest.experiments.warmup import search
+from stresstest.measurements.base import CellPlan
+from stresstest.results.records import Cell
 
 SEARCH = (
     "warmup --variant post-ln --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 4 --train-steps 20 "
@@ -92,8 +92,8 @@ def complete(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def driver(url: str, study: str, run_dir: Path, lost_seconds: float | None = None, *more: str) -> subprocess.Popen[str]:
     """A driver in a process of its own; `lost_seconds` after which it takes another one for lost."""
     short = f"search.BEAT_SECONDS, search.LOST_SECONDS = {lost_seconds / 10}, {lost_seconds};" if lost_seconds else ""
-    code = f"import sys; from stresstest.experiments import search; {short}"
-    code += "from stresstest.cli import run; sys.exit(run(sys.argv[1:]))"
+    code = f"import sys; from stresstest.experiments.warmup import search; {short}"
+    code += "from stresstest.cli.main import run; sys.exit(run(sys.argv[1:]))"
     shared = ["--storage", url, "--study", study, "--run-dir", str(run_dir), *more]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code, *SEARCH, *shared], **pipes)

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from stresstest.engine.outcomes import Reference, Rules
+from stresstest.experiments.arms import arm_rows, arms_of, map_points
 from stresstest.experiments.cells import Group, run, train_cells
-from stresstest.experiments.lr_range import plan as plan_lr_range
+from stresstest.experiments.lr_range.experiment import plan as plan_lr_range
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.warmup import cap, measure_warmup, plan, reduce
-from stresstest.experiments.warmup_map import arm_rows, arms_of, map_points
-from stresstest.grid_specs import WarmupSpec
-from stresstest.results import Bracket, Cell, Finding, SummaryRow, TrendRow
+from stresstest.experiments.warmup.experiment import cap, measure_warmup, plan, reduce
+from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.results.records import Bracket, Cell, Finding, SummaryRow, TrendRow
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.profiles import resolve
 
 TINY: dict[str, Any] = {
     "depth": 2,

@@ -12,7 +12,7 @@ import pytest
 from stresstest.errors import ConfigError
 from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline, make_baseline
 from stresstest.gate.judge import Results
-from stresstest.results import RESULT_SCHEMA, Bracket, Result, SummaryRow, TrendRow, summarise
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Result, SummaryRow, TrendRow, summarise
 
 VALUES = {0: Bracket(low=0.1, high=0.12), 1: Bracket(low=None, high=0.01), 7: Bracket(low=10.0, high=None)}
 

@@ -11,8 +11,8 @@ import pytest
 from stresstest.gate import judge
 from stresstest.gate.judge import Look
 from stresstest.gate.records import GateLine
-from stresstest.results import RESULT_SCHEMA, Bracket, Result, SummaryRow, summarise
-from stresstest.thresholds import parse_threshold
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Result, SummaryRow, summarise
+from stresstest.scenario.thresholds import parse_threshold
 
 EDGE = parse_threshold("max_stable_lr", "med vs base >= -0.5oct")
 LOSS = parse_threshold("final_loss", "med vs base <= 10%")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.engine.train import Batches, initial_parameters
-from stresstest.model_specs import ModelSpec
 from stresstest.models.encoder_decoder import EncoderDecoder
 from stresstest.models.layout import Parameters
 from stresstest.models.variants import VARIANTS, Place, Sublayer
+from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.translation import PADDING
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stresstest.choices import parse_choice
-from stresstest.model_specs import ModelSpec
 from stresstest.models.block import profile
 from stresstest.models.layout import Leaves, Parameters
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.variants import NORMS, VARIANTS, Place, Sublayer, Wiring
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.parsing import parse_choice
 
 NUM_INPUTS, NUM_CLASSES = 6, 3
 NAMES = [name for name, variant in VARIANTS.items() if "mlp" not in variant.not_in]

@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresstest.cli import run
+from stresstest.cli.main import run
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
-from stresstest.experiments.lr_range import plan
-from stresstest.model_specs import ModelSpec
+from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models import resnet
 from stresstest.models.layout import Parameters
 from stresstest.models.resnet import ResNet
-from stresstest.optimizers import OPTIMIZERS
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
 VARIANTS = ["vanilla", "fixup", "rezero"]

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresstest.choices import parse_choice
-from stresstest.model_specs import ModelSpec
 from stresstest.models.block import profile
 from stresstest.models.layout import Layout, Parameters
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS
-from stresstest.tables import OptionValue
+from stresstest.registry import OptionValue
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.parsing import parse_choice
 
 OF_TRANSFORMERS = [name for name, variant in VARIANTS.items() if "decoder" not in variant.not_in]
 

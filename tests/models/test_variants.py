@@ -7,12 +7,12 @@ from typing import get_args
 
 import pytest
 
-from stresstest.choices import parse_choice
 from stresstest.errors import ConfigError
-from stresstest.model_specs import ModelSpec
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import NORMS, VARIANTS, Norm, Place, Sublayer, Variant, Wiring
-from stresstest.tables import OptionValue, Table
+from stresstest.registry import OptionValue, Table
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.parsing import parse_choice
 
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
 OF_TRANSFORMERS = [name for name, variant in VARIANTS.items() if "decoder" not in variant.not_in]

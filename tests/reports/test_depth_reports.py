@@ -13,12 +13,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from stresstest.experiments.summary import depth_rows, trend_rows
-from stresstest.findings.depth_sweep import depth_sweep_findings, why_failed
+from stresstest.experiments.depth_sweep.findings import depth_sweep_findings, why_failed
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_result
-from stresstest.results import RESULT_SCHEMA, Bracket, Cell, Result, Status
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result, Status
+from stresstest.results.summary import depth_rows, trend_rows
+from stresstest.specs.profiles import resolve
 
 HEALTHY = {"grad_ratio": 1.0, "grad_last": 0.2, "stream_growth": 2.0, "activation_rms": 2.0, "similarity": 0.4}
 EXACT = Bracket.exactly

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stresstest.experiments import lr_range, warmup
-from stresstest.experiments.warmup_map import map_points
-from stresstest.grid_specs import WarmupSpec
+from stresstest.experiments.arms import map_points
+from stresstest.experiments.lr_range import experiment as lr_range
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.warmup import experiment as warmup
+from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.contest import legend as contest_legend
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_result
 from stresstest.reports.words import data_words
-from stresstest.results import RESULT_SCHEMA, Bracket, Cell, Result
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result
+from stresstest.specs.profiles import resolve
 
 MSE: Mapping[str, Any] = {
     "name": "own batches",

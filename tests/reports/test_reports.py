@@ -13,13 +13,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from stresstest.experiments.summary import ranked_rows
-from stresstest.findings.lr_range import lr_range_findings
+from stresstest.experiments.lr_range.findings import lr_range_findings
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.reports.chart import line_chart
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_result
-from stresstest.results import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
+from stresstest.results.summary import ranked_rows
+from stresstest.specs.profiles import resolve
 
 END_LR = 10.0
 OPEN = Bracket(low=END_LR, high=None)

@@ -13,14 +13,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from stresstest.experiments.warmup import reduce
-from stresstest.experiments.warmup_map import map_points, point
-from stresstest.grid_specs import WarmupSpec
+from stresstest.experiments.arms import map_points, point
+from stresstest.experiments.warmup.experiment import reduce
+from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_result
 from stresstest.reports.warmup_map import MARKS
-from stresstest.results import RESULT_SCHEMA, Cell, Result
-from stresstest.specs import resolve
+from stresstest.results.records import RESULT_SCHEMA, Cell, Result
+from stresstest.specs.profiles import resolve
 
 Outcomes = Sequence[float | str]  # by seed: the loss of a run that trains, or how it fails
 

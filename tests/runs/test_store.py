@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from stresstest.errors import ConfigError, StorageError
-from stresstest.results import Bracket, Cell
+from stresstest.results.records import Bracket, Cell
 from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run
 
 MANIFEST = {"identity": "one", "command": "lr-range", "again": "stresstest lr-range", "spec": {"depth": 1}}

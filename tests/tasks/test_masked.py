@@ -12,9 +12,10 @@ import torch.nn.functional as F
 
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
-from stresstest.model_specs import ModelSpec
+from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.transformer import Transformer
-from stresstest.specs import LrRangeSpec, resolve
+from stresstest.specs.base import ModelSpec
+from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 from stresstest.tasks.language import load_language
 from stresstest.tasks.masked import MASK, NOT_ASKED, MaskedTask

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.train import Batches
-from stresstest.engine.translating import translation_scores
+from stresstest.engine.translation_scores import translation_scores
 from stresstest.errors import ConfigError
 from stresstest.tasks.sentences import first_pairs, generate_pairs, number_words
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION

@@ -1,0 +1,156 @@
+"""The commands that compare: check, compare, baseline."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from stresstest.cli.sources import scenario_requests
+from stresstest.scenario.library import find_scenario
+from stresstest.scenario.reader import load_scenario
+from stresstest.specs.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from stresstest.commands.check import CheckRequest
+
+
+def _check_options(command: Any) -> Any:
+    """Those of `run` that a gate has too."""
+    for option in reversed(_CHECK_OPTIONS):
+        command = option(command)
+    return command
+
+
+_CHECK_OPTIONS = [
+    click.option("--seeds", metavar="TEXT", envvar="STRESSTEST_SEEDS", help="Number of seeds, or a list: 8 or 0,1,2."),
+    click.option("--profile", metavar="NAME", type=click.Choice(list(PROFILES)), help="quick, standard or full."),
+    click.option("--device", metavar="TEXT", envvar="STRESSTEST_DEVICE", help="auto, cpu, cuda or cuda:N."),
+    click.option("-j", "--jobs", metavar="N", envvar="STRESSTEST_JOBS", help="Worker processes of each side in turn."),
+    click.option("--per-gpu", type=click.IntRange(min=1), metavar="K", help="Worker processes on each GPU."),
+    click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one cell."),
+    click.option("--fresh", is_flag=True, help="Train every cell of both sides again."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+]  # fmt: skip
+
+
+def _check_request(context: click.Context, scenario: str, options: dict[str, Any]) -> CheckRequest:
+    """What a gate's line asks for; both sides are a `stresstest run` with its words."""
+    from stresstest.commands.check import CheckRequest
+
+    loaded = load_scenario(find_scenario(scenario))
+    typed = [
+        word for name in ("seeds", "profile") if options[name] is not None for word in (f"--{name}", options[name])
+    ]
+    line = context.find_root().command
+    assert isinstance(line, click.Group), "the root is stresstest itself"
+    as_run = line.commands["run"].make_context("run", [scenario, *typed, *_run_words(options)], parent=context)
+    return CheckRequest(
+        scenario=loaded,
+        requests=scenario_requests(scenario, loaded, as_run, as_run.params),
+        words=_run_words(options),
+        reproduce=_reproduce_line(scenario, options),
+        outputs=options.get("output", ()),
+        base=options.get("base"),
+        baseline=options.get("baseline"),
+        lenient=options.get("lenient", False),
+        as_json=options.get("as_json", False),
+        quiet=options["quiet"],
+    )
+
+
+def _run_words(options: Mapping[str, Any]) -> list[str]:
+    """The options of `check` that `run` has too."""
+    words = []
+    for name in ("jobs", "per_gpu", "cell_timeout", "device"):
+        if options.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
+    return words + ["--fresh"] * bool(options.get("fresh")) + ["--retry-errors"]
+
+
+def _reproduce_line(file: str, options: Mapping[str, Any]) -> str:
+    """The line that gives this check again."""
+    words = ["stresstest", "check", shlex.quote(file)]
+    for name in ("base", "baseline", "seeds", "profile", "device"):
+        if options.get(name) is not None:
+            words += [f"--{name}", shlex.quote(str(options[name]))]
+    return " ".join([*words, *(["--lenient"] if options.get("lenient") else [])])
+
+
+@click.command("check")
+@click.argument("scenario", metavar="FILE|NAME")
+@click.option("--base", metavar="REV", help="Compare with the commit at which this branch left REV, e.g. origin/main.")
+@click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
+@click.option("--lenient", is_flag=True, help="Where there is no verdict, warn and exit with 0 instead of 3.")
+@_check_options
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (json, junit, md).")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
+@click.pass_context
+def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
+    """The gate for CI: run a scenario, hold its thresholds, compare it with a base; exit 99 where one is crossed.
+
+    Both sides run the same settings and seeds, each in a process of its own. Without thresholds `vs base` the
+    boundaries are compared (max_stable_lr, half an octave). Exit codes: 0 passed, 3 no verdict, 4 the model's code
+    failed, 99 crossed.
+    """
+    from stresstest.commands.check import check
+
+    if options["base"] is not None and options["baseline"] is not None:
+        raise click.UsageError("--base and --baseline are two ways to compare; give one")
+    return check(_check_request(context, scenario, options))
+
+
+@click.command("compare")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else, on stdout.")
+def compare_(a: str, b: str, as_json: bool) -> int:
+    """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""
+    from stresstest.commands.compare import compare
+    from stresstest.gate.sides import CHECKS
+
+    return compare(a, b, as_json, CHECKS)
+
+
+@click.group("baseline")
+def baseline_() -> None:
+    """Values that are kept in the repository, for `check --baseline`."""
+
+
+@baseline_.command("update")
+@click.argument("scenario", metavar="FILE|NAME")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it changes, for those who review it.")
+@_check_options
+@click.pass_context
+def baseline_update(context: click.RichContext, /, scenario: str, reason: str, **options: Any) -> int:
+    """Run a scenario on a clean commit and write its values under stresstest-baselines/."""
+    from stresstest.commands.compare import update_baseline
+
+    return update_baseline(_check_request(context, scenario, options), reason, datetime.now(UTC).date())
+
+
+@baseline_.command("show")
+@click.argument("scenario", metavar="[NAME]", required=False)
+def baseline_show(scenario: str | None) -> int:
+    """Print the values of each seed."""
+    from stresstest.commands.compare import show_baselines
+
+    return show_baselines(scenario)
+
+
+@baseline_.command("status")
+@click.argument("scenario", metavar="[NAME]", required=False)
+def baseline_status_(scenario: str | None) -> int:
+    """Print age, environment, coverage and slack of each baseline."""
+    from stresstest.commands.compare import baseline_status
+    from stresstest.experiments.plan import resolve_device
+    from stresstest.gate.sides import CHECKS
+    from stresstest.runs.identity import environment
+
+    return baseline_status(scenario, environment(resolve_device("auto"), "float32")["key"], CHECKS)
+
+
+GATE_COMMANDS: tuple[click.Command, ...] = (check_, compare_, baseline_)

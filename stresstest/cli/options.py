@@ -1,0 +1,237 @@
+"""The options of the commands that train: one for each field of a spec, and how to run and show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import rich_click as click
+from pydantic.fields import FieldInfo
+
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.experiments.specs import SPECS
+from stresstest.specs.base import MODELS, ModelSpec
+from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.profiles import PROFILES
+
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+Fields = Mapping[str, FieldInfo]
+
+
+def _fields_of_all() -> Fields:
+    """Those of every experiment; where one takes a number and another a list, the list."""
+    found: dict[str, FieldInfo] = {}
+    for spec in SPECS.values():
+        for name, field in spec.model_fields.items():
+            if get_origin(found.get(name, field).annotation) is not tuple or get_origin(field.annotation) is tuple:
+                found[name] = field
+    return found
+
+
+ALL_FIELDS = _fields_of_all()  # the options of a command that runs several
+
+
+def flag(name: str) -> str:
+    """The option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+_RUN_OPTIONS = (
+    "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
+    "storage study output json quiet verbose dry-run help"
+).split()
+_WITH_UNITS = ("tokens",)  # 500k
+_SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
+
+
+def option_groups(fields: Fields) -> list[Any]:
+    """How `--help` groups the options."""
+    model = [name for name in fields if name in ModelSpec.model_fields]
+    swept = [name for name in fields if name in _SWEPT] if "depths" in fields else []
+    question = [name for name in fields if name not in (*model, *swept)]
+    groups = {"Depth": swept, "Question": question, "Model": model}
+    run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
+    return [run, *({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options)]
+
+
+def _jobs(context: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number of worker processes; `auto` is `None`."""
+    if value == "auto":
+        return None
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"'{value}' is no number of processes; give 1 or more, or auto")
+
+
+def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """I/N as two numbers."""
+    index, _, number = value.partition("/")
+    if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
+        return int(index), int(number)
+    raise click.BadParameter(f"'{value}' is no part of a whole; give I/N with I from 1 to N, e.g. 1/4")
+
+
+def _parameters(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str | int], ...]:
+    """KEY=VALUE pairs; a whole number as one."""
+    pairs = [value.partition("=") for value in values]
+    for value, (key, equals, text) in zip(values, pairs, strict=True):
+        if not (key and equals and text):
+            raise click.BadParameter(f"'{value}' is no parameter; give KEY=VALUE, e.g. partition=gpu")
+    return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
+
+
+def _spec_option(name: str, field: FieldInfo) -> Decorator:
+    """The option of a spec's field: its default, type and help are the field's."""
+    switch, kind = flag(name), field.annotation
+    default = _shown_default(field.default)
+    for model in MODELS.values():
+        if name in model.defaults:
+            default += f"; {model.name} {_shown_default(model.defaults[name])}"
+    settings: dict[str, Any] = {
+        "default": None,
+        "envvar": f"STRESSTEST_{name.upper()}",
+        "help": f"{field.description} (default: {default})",
+    }
+    if kind is bool:
+        return click.option(f"{switch}/--no-{switch[2:]}", **settings)
+    if get_origin(kind) is Literal:
+        settings |= {"type": click.Choice(get_args(kind)), "metavar": "NAME"}
+    elif kind is int and name not in _WITH_UNITS:
+        settings |= {"type": int, "metavar": "N"}
+    elif kind is float or float in get_args(kind):
+        settings |= {"type": float, "metavar": "X"}
+    if name == "variant":
+        settings["multiple"] = True
+    return click.option(switch, name, **settings)
+
+
+def _shown_default(value: Any) -> str:
+    if value is None or value is False or value == ():
+        return "off"
+    if value is True:
+        return "on"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_WHERE: list[Decorator] = [
+    click.option(
+        "-j",
+        "--jobs",
+        callback=_jobs,
+        metavar="N",
+        default="auto",
+        envvar="STRESSTEST_JOBS",
+        help="Worker processes, one thread each. (default: auto: one a core, or --per-gpu on every GPU)",
+    ),
+    click.option(
+        "--per-gpu",
+        type=click.IntRange(min=1),
+        metavar="K",
+        default=1,
+        help="Worker processes on each GPU. (default: 1)",
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray", "slurm"]),
+        metavar="NAME",
+        default="local",
+        envvar="STRESSTEST_EXECUTOR",
+        help="Where cells are trained: local processes, a ray cluster or slurm jobs. (default: local)",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        envvar="STRESSTEST_RAY_ADDRESS",
+        help="A Ray cluster, HOST:PORT or auto. (default: one of this machine, started for the run)",
+    ),
+    click.option(
+        "--slurm",
+        multiple=True,
+        callback=_parameters,
+        metavar="KEY=VALUE",
+        help="A job's parameter as submitit names it: partition, timeout_min, mem_gb, gpus_per_node, ...",
+    ),
+]
+
+_WHICH: list[Decorator] = [
+    click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
+    click.option("--retry-errors", is_flag=True, help="Train cells again that crashed, ran out of memory or time."),
+    click.option(
+        "--cell-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="End a cell that takes longer; each is then trained by itself. (default: off)",
+    ),
+    click.option(
+        "--max-cells",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Train so many cells, then stop; the same command goes on. (default: off)",
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
+    click.option(
+        "--shard",
+        callback=_shard,
+        metavar="I/N",
+        default="1/1",
+        help="Train the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
+    ),
+]
+
+_SHARED: list[Decorator] = [
+    click.option(
+        "--storage",
+        metavar="URL",
+        envvar="STRESSTEST_STORAGE",
+        help="A database in which several drivers share one search: postgresql://USER:PASSWORD@HOST/DATABASE. "
+        "(default: a journal in the run directory)",
+    ),
+    click.option("--study", metavar="NAME", default="warmup", help="Name of the search there. (default: warmup)"),
+]
+
+_SHOWN: list[Decorator] = [
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell."),
+    click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
+]
+
+
+def run_options(fields: Fields, directory: str, shares: bool = False, more: tuple[str, ...] = ()) -> Decorator:
+    """What every command that trains takes: these settings, how to run and show it, and for some, how to share it.
+
+    `more`: profiles that a scenario file may have of its own.
+    """
+    options: list[Decorator] = [
+        click.option(
+            "--profile",
+            type=click.Choice([*PROFILES, *more]),
+            metavar="NAME",
+            default="quick",
+            envvar="STRESSTEST_PROFILE",
+            help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
+        ),
+        *(_spec_option(name, field) for name, field in fields.items()),
+        *_WHERE,
+        click.option(
+            "--run-dir",
+            default=None,
+            envvar="STRESSTEST_RUN_DIR",
+            help=f"Where the run is stored. (default: .stresstest/runs/TIME-{directory})",
+        ),
+        *_WHICH,
+        *(_SHARED if shares else []),
+        *_SHOWN,
+    ]
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

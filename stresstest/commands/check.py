@@ -1,0 +1,335 @@
+"""`stresstest check`: run a scenario, hold its thresholds, and compare it with a base; one verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, ModelError, StresstestError
+from stresstest.gate import judge
+from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
+from stresstest.gate.equality import same_cells, why_incomparable
+from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
+from stresstest.gate.planning import extended, gate_thresholds, planned_looks
+from stresstest.gate.records import CheckVerdict, GateLine, Place
+from stresstest.gate.report import parse_verdict_output, show_verdict
+from stresstest.gate.sides import CHECKS, Ran, Side, SideError
+from stresstest.gate.thresholds import metrics_of
+from stresstest.pipeline import Request, plan_scenario
+from stresstest.reports.numbers import cell_name
+from stresstest.runs.identity import PACKAGE
+from stresstest.runs.stopping import Stopping, stopping
+from stresstest.scenario.reader import Scenario
+from stresstest.scenario.thresholds import Threshold
+from stresstest.specs.base import TrainingSpec, is_own, kind_of
+
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What `stresstest check` was asked for."""
+
+    scenario: Scenario
+    requests: Sequence[Request]
+    words: Sequence[str]  # for `stresstest run`, on both sides
+    base: str | None
+    baseline: str | None
+    lenient: bool
+    outputs: Sequence[str]
+    as_json: bool
+    quiet: bool
+    reproduce: str
+
+
+@dataclass
+class _Check:
+    """One check under way."""
+
+    asked: CheckRequest
+    specs: dict[str, TrainingSpec]
+    commands: dict[str, str]
+    absolute: list[Threshold]
+    relative: list[Threshold]
+    looks: list[int]
+    stop: Stopping
+    sides: list[Side]
+    warnings: list[str]
+
+    def take(self, plans: Sequence[Plan]) -> None:
+        """The settings of what was planned."""
+        for experiment, plan in zip(self.asked.scenario.experiments, plans, strict=True):
+            self.specs[experiment.name], self.commands[experiment.name] = plan.spec, experiment.command
+
+    def experiments(self, names: Sequence[str], seeds: int | None) -> dict[str, dict[str, object]]:
+        """The settings of these experiments, in full, so that both sides run the same; with so many seeds."""
+        found = {}
+        for name in names:
+            spec = self.specs[name]
+            given = spec.model_dump(mode="json", exclude=set(kind_of(spec.model).lacks))
+            given["seeds"] = list(spec.seeds if seeds is None else extended(spec.seeds, seeds))
+            found[name] = {"command": self.commands[name], **given}
+        return found
+
+    def run(self, side: Side, names: Sequence[str], look: int = 0, seeds: int = 0) -> Ran:
+        """Train one side, from the second look on with so many seeds; what was trained stays. Stopping raises."""
+        self._stop_if_asked()
+        self.sides.append(side)
+        try:
+            ran = side.run(self.experiments(names, seeds if look else None), lambda: self.stop.code, keep=look > 0)
+        finally:
+            side.kill()
+        self._stop_if_asked()
+        return ran
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.code is not None:
+            raise InterruptedRunError(
+                f"interrupted; the cells that were finished are saved; to go on: {self.asked.reproduce}", self.stop.code
+            )
+
+    @property
+    def alpha(self) -> float:
+        """What each look may spend."""
+        return self.asked.scenario.gate.alpha / max(1, len(self.looks))
+
+    @property
+    def reproduce(self) -> dict[str, str]:
+        """By experiment, the line that gives its result again."""
+        requests = zip(self.asked.scenario.experiments, self.asked.requests, strict=True)
+        return {experiment.name: request.reproduce for experiment, request in requests}
+
+    def look(self, lines: int) -> judge.Look:
+        """One look at what was run."""
+        resolutions = {
+            (name, metric): finest for name, spec in self.specs.items() for metric, finest in metrics_of(spec).items()
+        }
+        return judge.Look(lines, self.alpha, resolutions, self.reproduce)
+
+
+def check(asked: CheckRequest) -> int:
+    """Check, print the verdict, and return its exit code."""
+    outputs = [parse_verdict_output(text) for text in asked.outputs]
+    sides: list[Side] = []
+    with _taken_signals(sides) as stop:
+        try:
+            verdict = _check(asked, stop, sides)
+        except StresstestError:
+            if stop.code is None:
+                raise
+            raise InterruptedRunError(
+                f"interrupted; the cells that were finished are saved; to go on: {asked.reproduce}", stop.code
+            ) from None
+    show_verdict(verdict, CHECKS, outputs, asked.as_json)
+    return verdict.exit_code
+
+
+@contextlib.contextmanager
+def _taken_signals(sides: Sequence[Side]) -> Iterator[Stopping]:
+    """Pass signals on to the side that runs: it saves what it can, and ends."""
+
+    def pass_on() -> None:
+        for side in sides:
+            side.stop(signal.SIGINT if stop.code == ExitCode.INTERRUPTED else signal.SIGTERM)
+
+    with stopping(pass_on) as stop:
+        yield stop
+
+
+def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdict:
+    scenario = asked.scenario
+    check = _Check(asked, {}, {}, [], [], [], stop, sides, [])
+    try:
+        plans = plan_scenario(scenario.experiments, [replace(request, quiet=True) for request in asked.requests])
+    except ModelError as error:
+        return _verdict(check, {}, [], failures=[str(error)])
+    check.take(plans)
+    check.absolute, relative, lines = gate_thresholds(scenario, check.specs)
+    if asked.base is None and asked.baseline is None:
+        if not check.absolute:
+            raise ConfigError(
+                f"{scenario.source} has no limits to hold and nothing to compare with; give --base REV, "
+                "--baseline auto, or thresholds: {max_stable_lr: 'med >= 0.003'}"
+            )
+        return _verdict(check, {}, [], check.run(_side(check, "head", _tree(), None), list(check.specs)))
+    check.relative = relative
+    check.looks = planned_looks(scenario, check.specs, relative, lines, once=asked.base is None)
+    if asked.base is not None:
+        return _against_base(check, lines)
+    key = plans[0].environment["key"]
+    baseline = _baseline(asked, key)  # before anything is trained
+    return _against_baseline(check, baseline, check.run(_side(check, "head", _tree(), None), list(check.specs)), key)
+
+
+def _tree() -> Tree | None:
+    with contextlib.suppress(ConfigError):
+        return head_tree(Path.cwd())
+    return None
+
+
+def _side(check: _Check, name: str, tree: Tree | None, other: Tree | None, take_from: str = "") -> Side:
+    return Side(name, tree, other, check.asked.scenario.name, check.asked.words, not check.asked.quiet, take_from)
+
+
+def _against_base(check: _Check, number: int) -> CheckVerdict:
+    asked = check.asked
+    assert asked.base is not None, "there is a base"
+    head = head_tree(Path.cwd())
+    if not any(is_own(spec.model) for spec in check.specs.values()) and not PACKAGE.is_relative_to(head.root):
+        raise ConfigError(
+            f"{asked.scenario.source}: its models are stresstest's own, and no code of this repository would be "
+            "trained; name yours, model: FILE.py:FUNCTION"
+        )
+    with worktree(head, merge_base(head, asked.base)) as base:
+        same = head.tree == base.tree
+        comments = not same and same_but_for_comments(head, base)
+        if same:
+            check.warnings.append(
+                f"nothing has changed since HEAD and {asked.base} parted; give an earlier --base, or commit the change"
+            )
+        sides = _side(check, "head", head, base, base.tree if comments else ""), _side(check, "base", base, head)
+        facts = {"ref": asked.base, "commit": base.short, "changed": "comments" if comments else "" if same else "code"}
+        return _looks(check, *sides, number, facts)
+
+
+def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str, Any]) -> CheckVerdict:
+    """Look at both sides, with more seeds as long as a line that counts is open."""
+    names, why = list(check.specs), ""
+    settled: list[GateLine] = []
+    all_head, all_base = Ran({}, {}, 0), Ran({}, {}, 0)
+    for look, seeds in enumerate(check.looks or [0]):
+        base = None
+        if not why:
+            try:
+                base = check.run(theirs, names, look, seeds)
+            except SideError as error:
+                why = f"the base cannot run it: {error}"
+        head = check.run(ours, names, look, seeds)
+        all_head, all_base = all_head.and_then(head), all_base.and_then(base) if base else all_base
+        if failures := failures_of(head):
+            return _verdict(check, facts, [], all_head, all_base, failures=failures)
+        lines = _look(check, head, base, why, settled, number)
+        undecided = [line for line in lines if line.verdict in ("inconclusive", "insufficient-seeds")]
+        names = list(dict.fromkeys(line.place.experiment for line in undecided if line.level == "error"))
+        last = not names or look == len(check.looks) - 1
+        settled += [line for line in lines if last or line not in undecided or line.place.experiment not in names]
+        if last:
+            break
+    return _verdict(check, facts, settled, all_head, all_base)
+
+
+def _look(
+    check: _Check, ran: Ran, base: Ran | None, why: str, settled: Sequence[GateLine], number: int
+) -> list[GateLine]:
+    done = {(line.place.model_dump_json(), line.metric, line.threshold) for line in settled}
+    asked = [
+        (threshold, place)
+        for threshold in check.relative
+        for place in judge.places(threshold, ran.results)
+        if (place.model_dump_json(), threshold.metric, threshold.text) not in done
+    ]
+
+    def same(place: Place) -> bool:
+        return base is not None and same_cells(place, ran.stored(place.experiment), base.stored(place.experiment))
+
+    lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(number))
+    if base is None:
+        return [line.model_copy(update={"reason": why}) if line.verdict == "no-baseline" else line for line in lines]
+    differ = {
+        name: reason for name in ran.results if (reason := why_incomparable(ran.results[name], base.results[name]))
+    }
+    return [
+        line.model_copy(update={"verdict": "incomparable", "p": None, "reason": differ[line.place.experiment]})
+        if line.place.experiment in differ
+        else line
+        for line in lines
+    ]
+
+
+def failures_of(ran: Ran) -> list[str]:
+    """Cells without a result, a line each."""
+    return [
+        f"{name}: {cell_name(cell)}: {cell.status} {cell.error.splitlines()[-1] if cell.error else ''}".rstrip()
+        for name, result in ran.results.items()
+        for cell in result.cells
+        if cell.status != "done"
+    ]
+
+
+def _baseline(asked: CheckRequest, key: str) -> Baseline | None:
+    """The baseline that is named; with `auto` that of this environment, or else of another, or `None`."""
+    if asked.baseline != "auto":
+        return load_baseline(Path(asked.baseline or ""))
+    path = baseline_file(asked.scenario.name, key)
+    others = sorted(path.parent.glob("*.json"))
+    return load_baseline(path if path.exists() else others[0]) if others else None
+
+
+def _against_baseline(check: _Check, baseline: Baseline | None, ran: Ran, key: str) -> CheckVerdict:
+    facts = {} if baseline is None else {"commit": baseline.commit[:10], "updated": baseline.created}
+    if failures := failures_of(ran):
+        return _verdict(check, facts, [], ran, failures=failures)
+    differs = "" if baseline is None else baseline.differs(ran.results, key)
+    base = {} if baseline is None or differs else baseline_results(baseline, ran.results)
+    asked = [(threshold, place) for threshold in check.relative for place in judge.places(threshold, ran.results)]
+    lines = judge.judge(asked, ran.results, base, lambda place: False, check.look(len(asked)))
+    reason = differs or ("" if baseline else f"no baseline of {check.asked.scenario.name}; stresstest baseline update")
+    if reason:
+        told = {"verdict": "incomparable" if differs else "no-baseline", "reason": reason}
+        lines = [line.model_copy(update=told) for line in lines]
+    return _verdict(check, facts, lines, ran)
+
+
+def _verdict(
+    check: _Check,
+    base: dict[str, Any],
+    lines: Sequence[GateLine],
+    head: Ran | None = None,
+    ran_base: Ran | None = None,
+    failures: Sequence[str] = (),
+) -> CheckVerdict:
+    asked, tree, names = check.asked, _tree(), list(check.specs)
+    facts: dict[str, Any] = {"commit": tree.short if tree else ""}
+    if head is not None:
+        facts |= {"cells": head.cells, "trained": head.trained}
+        facts["environment"] = next(iter(head.results.values())).environment["key"]
+    if ran_base is not None and ran_base.results:
+        base = base | {"cells": ran_base.cells, "trained": ran_base.trained}
+    return CheckVerdict(
+        scenario=asked.scenario.name,
+        mode="base" if asked.base is not None else "baseline" if asked.baseline is not None else "limits",
+        base=base,
+        head=facts,
+        alpha=asked.scenario.gate.alpha,
+        looks=check.looks,
+        seeds=max((line.n for line in lines), default=0),
+        lines=sorted(lines, key=lambda line: names.index(line.place.experiment)),
+        limits=judge.limits(check.absolute, head.results, check.reproduce) if head and not failures else [],
+        failures=list(failures),
+        warnings=check.warnings,
+        lenient=asked.lenient,
+        reproduce=asked.reproduce,
+    )
+
+
+def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec], Ran, Baseline | None]:
+    """The tree, the settings and the results of a scenario that is to become a baseline, and the one before it.
+
+    What makes it none, changes that are not committed or a baseline that was edited, is found before any training.
+    """
+    sides: list[Side] = []
+    with _taken_signals(sides) as stop:
+        check, head = _Check(asked, {}, {}, [], [], [], stop, sides, []), _tree()
+        if head is None or head.dirty:
+            what = "no repository" if head is None else f"changes that are not committed on top of {head.commit[:10]}"
+            raise ConfigError(f"the working tree has {what}; a baseline is of a commit: commit first")
+        plans = plan_scenario(asked.scenario.experiments, asked.requests)
+        check.take(plans)
+        path = baseline_file(asked.scenario.name, plans[0].environment["key"])
+        before = load_baseline(path) if path.exists() else None
+        return head, check.specs, check.run(_side(check, "head", head, None), list(check.specs)), before

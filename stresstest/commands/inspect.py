@@ -1,0 +1,203 @@
+"""What each command does once its line is parsed: call, print, exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table as RichTable
+
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.schedules import DECAYS, WARMUPS
+from stresstest.errors import ConfigError, ExitCode
+from stresstest.models.variants import NORMS, VARIANTS
+from stresstest.registry import Table, did_you_mean
+from stresstest.reports.output import console, parse_output
+from stresstest.reports.terminal import show_result
+from stresstest.results.metrics import METRICS
+from stresstest.results.records import load_result
+from stresstest.scenario.library import shipped_scenarios
+from stresstest.specs.base import MODELS
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+if TYPE_CHECKING:
+    from stresstest.runs.status import RunStatus
+
+
+def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
+    """Render a stored result; never trains."""
+    from stresstest.runs.store import read_manifest
+
+    outputs = [parse_output(text) for text in output]
+    path = Path(run_path) if run_path else _newest("result.json")
+    file = path / "result.json" if path.is_dir() else path
+    if not file.exists() and (path / "manifest.json").exists():
+        manifest = read_manifest(path)
+        again = "" if manifest is None else f"; to go on: {manifest['again']}"
+        raise ConfigError(f"the run in {path} has no result, as cells are missing{again}")
+    result = load_result(file)
+    show_result(result, str(file.parent), outputs, as_json)
+    return ExitCode.OK
+
+
+def print_status(run_path: str | None, as_json: bool) -> int:
+    """Print how far a run, or each run of a scenario, has got."""
+    from stresstest.runs.status import read_status
+    from stresstest.runs.store import DEFAULT_ROOT, runs_in
+
+    path = Path(run_path) if run_path else _newest("manifest.json")
+    if not run_path and path.parent != DEFAULT_ROOT:
+        path = path.parent  # of the scenario that it belongs to
+    statuses = [read_status(run) for run in runs_in(path)]
+    if as_json:
+        stored = [{**asdict(status), "path": str(status.path)} for status in statuses]
+        sys.stdout.write(json.dumps(stored, indent=1) + "\n")
+        return ExitCode.OK
+    out = console()
+    for status in statuses:
+        out.print(_in_words(status), markup=False, soft_wrap=True)
+    return ExitCode.OK
+
+
+def _in_words(status: RunStatus) -> str:
+    from stresstest.reports.progress import duration
+
+    ended = sum(status.statuses.values())
+    to_come = status.total - ended - len(status.running)
+    counts = {"done": status.statuses.get("done", 0), "running": len(status.running)}
+    counts |= {name: number for name, number in status.statuses.items() if name != "done"}
+    counts["to come"] = to_come
+    cells = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    left = f"; about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    index, number = status.shard
+    part = f" of shard {index} of {number}" if number > 1 else ""
+    lines = [f"{status.path}: {status.command}, {status.total} cells{part}: {cells or 'not planned yet'}{left}"]
+    lines += [f"  running: {name}" for name in status.running]
+    if status.holder:
+        lines.append(f"  held by {status.holder}")
+    elif to_come:
+        lines.append(f"  stopped; to go on: {status.again}")
+    return "\n".join(lines)
+
+
+def _newest(name: str) -> Path:
+    """The run directory whose file of this name is the newest."""
+    from stresstest.runs.store import DEFAULT_ROOT
+
+    found = [*DEFAULT_ROOT.glob(f"*/{name}"), *DEFAULT_ROOT.glob(f"*/*/{name}")]
+    if not found:
+        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or name a RUN")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def _tables() -> dict[str, Table[Any]]:
+    from stresstest.tasks.images import IMAGE_SOURCES
+    from stresstest.tasks.language import DATA_SOURCES
+    from stresstest.tasks.translation import PAIR_SOURCES
+
+    return {
+        "scenarios": shipped_scenarios(),
+        "models": MODELS,
+        "variants": VARIANTS,
+        "norms": NORMS,
+        "optimizers": OPTIMIZERS,
+        "warm-ups": WARMUPS,
+        "decays": DECAYS,
+        "data": DATA_SOURCES,
+        "translations": PAIR_SOURCES,
+        "images": IMAGE_SOURCES,
+        "metrics": METRICS,
+    }
+
+
+def print_tables(kind: str | None) -> int:
+    """Print one table or all: name, first sentence, source."""
+    tables = _tables()
+    if kind is not None and kind not in tables:
+        raise ConfigError(f"unknown kind '{kind}'{did_you_mean(kind, tables)}")
+    out = console()
+    for name, table in tables.items():
+        if kind in (None, name):
+            shown = RichTable(name, "", "source", box=None, pad_edge=False, title_justify="left")
+            shown.columns[0].no_wrap = True
+            for entry in table.values():
+                shown.add_row(entry.name, entry.summary, entry.source, style=None)
+            out.print(shown)
+            out.print()
+    return ExitCode.OK
+
+
+def print_entry(name: str) -> int:
+    """Print all that is known of one entry."""
+    tables = _tables()
+    found = [(kind, table[name]) for kind, table in tables.items() if name in table]
+    if not found:
+        everything = [entry for table in tables.values() for entry in table]
+        raise ConfigError(f"unknown name '{name}'{did_you_mean(name, everything)}")
+    out = console()
+    for kind, entry in found:
+        out.print(f"[bold]{name}[/bold] ({kind})", entry.summary, sep="\n", markup=True)
+        if entry.source:
+            out.print(f"source: {entry.source}", markup=False)
+        if kind == "scenarios":
+            out.print(f"\n{entry.text}", markup=False, soft_wrap=True)
+        for option, default in getattr(entry, "options", {}).items():
+            shown = str(default).lower() if isinstance(default, bool) else default
+            out.print(f"option: {name}:{option}={shown}", markup=False)
+    return ExitCode.OK
+
+
+_WORKFLOWS = {"github": ".github/workflows/stresstest.yml", "gitlab": "stresstest.gitlab-ci.yml"}
+
+
+def write_start(folder: str, ci: str | None) -> int:
+    """Write a model and a scenario for it, or for CI a gate and a workflow; with a model only where there is none.
+
+    A file that is there is a `ConfigError`, and nothing is written.
+    """
+    files = {"model.py": "model.py", "stresstest.yaml": "stresstest.yaml"}
+    if ci is not None:
+        model = {} if (Path(folder) / "model.py").exists() else {"model.py": "model.py"}
+        files = {**model, "gate.yaml": "gate.yaml", _WORKFLOWS[ci]: f"{ci}.yml"}
+    there = [name for name in files if (Path(folder) / name).exists()]
+    if there:
+        raise ConfigError(f"{Path(folder) / there[0]} is there already and was left as it is; give another folder")
+    try:
+        for name, template in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text((TEMPLATES / f"{template}.txt").read_text())
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    out, here = console(), "" if folder == "." else f"cd {folder} && "
+    out.print(f"wrote {', '.join(str(Path(folder) / name) for name in files)}; next:", markup=False, soft_wrap=True)
+    line = "lr-range --model model.py:build --variant pre-ln,post-ln" if ci is None else "validate gate.yaml"
+    out.print(f"  {here}stresstest {line}", markup=False, soft_wrap=True)
+    if ci is not None:
+        out.print(f"  commit them, and {here}stresstest check gate.yaml --base main", markup=False, soft_wrap=True)
+    return ExitCode.OK
+
+
+def print_diagnosis() -> int:
+    """Check what a run needs, one line each; exit 1 when something is wrong."""
+    from stresstest.commands.doctor import CHECKS
+
+    out = console()
+    healthy = True
+    for check in CHECKS:
+        good, text = _checked(check)
+        healthy &= good
+        out.print(f"{'ok  ' if good else 'FAIL'} {text}", markup=False)
+    return ExitCode.OK if healthy else ExitCode.INTERNAL
+
+
+def _checked(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except Exception as error:
+        return False, f"{(check.__doc__ or '').splitlines()[0]} {error}"

@@ -1,0 +1,67 @@
+"""`stresstest validate`: what a scenario asks for and would cost, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresstest.errors import ConfigError
+from stresstest.gate import statistics
+from stresstest.gate.claims import check_claim
+from stresstest.gate.planning import gate_thresholds, planned_looks
+from stresstest.pipeline import Request, plan_scenario
+from stresstest.scenario.reader import Scenario
+from stresstest.specs.base import TrainingSpec
+
+
+def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
+    """What a scenario asks for, in words, without training; what is wrong with it is a `ConfigError`."""
+    plans = plan_scenario(scenario.experiments, requests)
+    cells, number = sum(len(plan.cells) for plan in plans), len(plans)
+    words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; nothing is wrong with it"]
+    if scenario.claims:
+        check_claims(scenario, [plan.spec for plan in plans])
+        words.append(f"{len(scenario.claims)} claim{'s' * (len(scenario.claims) > 1)} over its metrics")
+    if scenario.thresholds:
+        specs = {each.name: plan.spec for each, plan in zip(scenario.experiments, plans, strict=True)}
+        absolute, relative, lines = gate_thresholds(scenario, specs)
+        looks, alpha = planned_looks(scenario, specs, relative, lines), scenario.gate.alpha
+        words.append(
+            f"gate: {lines} line{'s' * (lines > 1)} against a base, {len(absolute)} limits; looks at "
+            f"{' and '.join(map(str, looks))} seeds, error rate {alpha:g} over all: a look can call a loss from "
+            f"{statistics.seeds_needed(lines, alpha / len(looks))} seeds on"
+        )
+    return words
+
+
+def check_claims(scenario: Scenario, specs: Sequence[TrainingSpec]) -> None:
+    """Whether every claim can be told by its experiments; one that cannot is a `ConfigError` with its place."""
+    named = {each.name: spec for each, spec in zip(scenario.experiments, specs, strict=True)}
+    for where, claim in scenario.claims:
+        try:
+            check_claim(claim, named)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: claims: {error}") from None
+
+
+def estimate_words(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
+    """What a profile would cost, of each experiment, variant and depth, without allocating anything.
+
+    It need not fit this machine; anything else that is wrong with it is a `ConfigError`.
+    """
+    from stresstest.engine.memory import gib
+    from stresstest.experiments.estimate import estimates
+    from stresstest.experiments.plan import spelled
+
+    specs = [spelled(request.spec, "depths" in type(request.spec).model_fields) for request in requests]
+    check_claims(scenario, specs)
+    words, total = [], 0.0
+    for experiment, spec in zip(scenario.experiments, specs, strict=True):
+        for one in estimates(spec):
+            total += one.hours
+            words.append(
+                f"{experiment.name}: {one.variant} depth {one.depth}: {one.parameters / 1e6:.4g} M parameters, "
+                f"{gib(one.need.total)} a replica, {one.flops_a_step:.3g} FLOPs a step, {one.runs} runs of "
+                f"{one.steps // max(1, one.runs)} steps, {one.hours:.3g} GPU hours"
+            )
+    words.append(f"{total:.3g} GPU hours in all, where a GPU sustains 100 TFLOP/s")
+    return words

@@ -1,0 +1,230 @@
+"""Optimizers over replicas: a few lines on `theta_RP`, where each row has its own learning rate.
+
+An update reads one gradient matrix and changes parameters and state in place. Every entry equals
+its reference, replica by replica; the table names the reference.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stresstest.registry import OptionValue, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Step:
+    """What one update sees. P counts the parameters of one replica.
+
+    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
+    applies, and empty where there is none; `segments` holds
+    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
+    """
+
+    theta_RP: Tensor
+    grad_RP: Tensor
+    lr_R1: Tensor
+    state: dict[str, Tensor]
+    step_R1: Tensor
+    decay_P: Tensor
+    segments: Sequence[tuple[int, int, int, bool]]
+
+    def add_l2(self, weight_decay: float) -> None:
+        """Add the gradient of an L2 penalty (coupled weight decay)."""
+        if weight_decay:
+            self.grad_RP.addcmul_(self.theta_RP, self.decay_P, value=weight_decay)
+
+    def decay(self, weight_decay: float) -> None:
+        """Shrink the weights by lr * weight_decay (decoupled; Loshchilov & Hutter 2019)."""
+        if weight_decay:
+            self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * self.decay_P)
+
+    def descend(self, direction_RP: Tensor) -> None:
+        """theta <- theta - lr * direction."""
+        self.theta_RP.addcmul_(direction_RP, self.lr_R1, value=-1.0)
+
+    def correction(self, beta: float) -> Tensor:
+        """1 - beta^t of each replica, [R, 1]: what a running mean has seen so far."""
+        return (1.0 - beta**self.step_R1).to(self.theta_RP.dtype)
+
+    def moments(self, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
+        """Update and return the running means of the gradient and of its square."""
+        mean, square = self.state["mean"], self.state["square"]
+        mean.lerp_(self.grad_RP, 1.0 - beta1)
+        square.mul_(beta2).addcmul_(self.grad_RP, self.grad_RP, value=1.0 - beta2)
+        return mean, square
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
+
+    An `elementwise` update treats each parameter by itself, so that it can be done part by part.
+    """
+
+    name: str
+    summary: str
+    source: str
+    slots: tuple[str, ...]
+    options: Mapping[str, OptionValue]
+    update: Callable[..., None]
+    elementwise: bool = True
+
+
+_entries: list[Optimizer] = []
+
+
+def _optimizer(
+    name: str, source: str, *slots: str, elementwise: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def register(update: Callable[..., None]) -> Callable[..., None]:
+        parameters = list(inspect.signature(update).parameters.values())[1:]
+        summary = inspect.cleandoc(update.__doc__ or "").splitlines()[0]
+        options = {p.name: p.default for p in parameters}
+        _entries.append(Optimizer(name, summary, source, slots, options, update, elementwise))
+        return update
+
+    return register
+
+
+@_optimizer("sgd", "torch.optim.SGD")
+def _sgd(s: Step, weight_decay: float = 0.0) -> None:
+    """theta -= lr * g."""
+    s.add_l2(weight_decay)
+    s.descend(s.grad_RP)
+
+
+@_optimizer("momentum", "Polyak 1964; torch.optim.SGD(momentum=0.9)", "velocity")
+def _momentum(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
+    """v = beta v + g; theta -= lr * v."""
+    s.add_l2(weight_decay)
+    s.descend(s.state["velocity"].mul_(beta).add_(s.grad_RP))
+
+
+@_optimizer("nesterov", "Nesterov 1983; torch.optim.SGD(momentum=0.9, nesterov=True)", "velocity")
+def _nesterov(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
+    """v = beta v + g; theta -= lr * (g + beta v)."""
+    s.add_l2(weight_decay)
+    velocity = s.state["velocity"].mul_(beta).add_(s.grad_RP)
+    s.descend(s.grad_RP.add(velocity, alpha=beta))
+
+
+@_optimizer("adagrad", "Duchi et al. 2011; torch.optim.Adagrad", "sum")
+def _adagrad(s: Step, eps: float = 1e-10, weight_decay: float = 0.0) -> None:
+    """s += g^2; theta -= lr * g / (sqrt(s) + eps)."""
+    s.add_l2(weight_decay)
+    total = s.state["sum"].addcmul_(s.grad_RP, s.grad_RP)
+    s.descend(s.grad_RP / total.sqrt().add_(eps))
+
+
+@_optimizer("rmsprop", "Tieleman & Hinton 2012; torch.optim.RMSprop", "square")
+def _rmsprop(s: Step, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    """v = alpha v + (1 - alpha) g^2; theta -= lr * g / (sqrt(v) + eps)."""
+    s.add_l2(weight_decay)
+    square = s.state["square"].mul_(alpha).addcmul_(s.grad_RP, s.grad_RP, value=1.0 - alpha)
+    s.descend(s.grad_RP / square.sqrt().add_(eps))
+
+
+@_optimizer("adam", "Kingma & Ba 2015, Alg. 1; torch.optim.Adam", "mean", "square")
+def _adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    """Bias-corrected means of g and g^2: theta -= lr * m / (sqrt(v) + eps)."""
+    s.add_l2(weight_decay)
+    s.descend(_adam_direction(s, beta1, beta2, eps))
+
+
+@_optimizer("adamw", "Loshchilov & Hutter 2019, Alg. 2; torch.optim.AdamW", "mean", "square")
+def _adamw(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
+    """Adam with decoupled weight decay on the matrices."""
+    s.decay(weight_decay)
+    s.descend(_adam_direction(s, beta1, beta2, eps))
+
+
+@_optimizer("gi-adam", "Kalra & Barkeshli 2024: v starts at g^2, the bias correction stays", "mean", "square")
+def _gi_adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    """Adam whose v starts at the first g^2: an automatic warm-up, lr * sqrt(1 - beta2^t) at first."""
+    s.add_l2(weight_decay)
+    s.state["square"].addcmul_(s.grad_RP, s.grad_RP * (s.step_R1 == 1.0))
+    s.descend(_adam_direction(s, beta1, beta2, eps))
+
+
+@_optimizer("radam", "Liu et al. 2020, Alg. 2; torch.optim.RAdam (threshold rho > 5)", "mean", "square")
+def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    """Adam with a rectified step size; plain momentum while the variance is untrustworthy."""
+    s.add_l2(weight_decay)
+    mean, square = s.moments(beta1, beta2)
+    mean = mean / s.correction(beta1)
+    decay_R1 = beta2**s.step_R1
+    rho_inf = 2.0 / (1.0 - beta2) - 1.0
+    rho_R1 = rho_inf - 2.0 * s.step_R1 * decay_R1 / (1.0 - decay_R1)
+    numerator_R1 = ((rho_R1 - 4.0) * (rho_R1 - 2.0) * rho_inf).clamp(min=0.0)
+    rectifier_R1 = (numerator_R1 / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho_R1)).sqrt()
+    scale_R1 = (rectifier_R1 * (1.0 - decay_R1).sqrt()).to(mean.dtype)
+    adaptive = mean * scale_R1 / square.sqrt().add_(eps)
+    s.descend(adaptive.where(rho_R1 > 5.0, mean))
+
+
+@_optimizer(
+    "lamb",
+    "You et al. 2020, Alg. 2; phi the identity, the ratio 1 where a norm is 0",
+    "mean",
+    "square",
+    elementwise=False,
+)
+def _lamb(
+    s: Step,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    bias_correction: bool = True,
+    adapt_when_no_decay: bool = True,
+) -> None:
+    """Adam's direction, rescaled for each tensor to the norm of its weights.
+
+    `bias_correction=false` is the algorithm of the paper's third version; with
+    `adapt_when_no_decay=false` tensors without weight decay keep Adam's step.
+    """
+    if bias_correction:
+        direction = _adam_direction(s, beta1, beta2, eps)
+    else:
+        mean, square = s.moments(beta1, beta2)
+        direction = mean / square.sqrt().add_(eps)
+    if weight_decay:
+        direction.addcmul_(s.theta_RP, s.decay_P, value=weight_decay)
+    for start, stop, rows, decays in s.segments:
+        if not adapt_when_no_decay and not (weight_decay and decays):
+            continue
+        shape = (len(direction), rows, (stop - start) // rows)
+        weights = s.theta_RP[:, start:stop].view(shape)
+        update = direction[:, start:stop].view(shape)
+        update.mul_(_trust_ratio(weights, update))
+    s.descend(direction)
+
+
+@_optimizer("lion", "Chen et al. 2023, Alg. 2", "mean")
+def _lion(s: Step, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> None:
+    """theta -= lr * sign(beta1 m + (1 - beta1) g); then m = beta2 m + (1 - beta2) g."""
+    s.decay(weight_decay)
+    mean = s.state["mean"]
+    s.descend(mean.lerp(s.grad_RP, 1.0 - beta1).sign_())
+    mean.lerp_(s.grad_RP, 1.0 - beta2)
+
+
+def _adam_direction(s: Step, beta1: float, beta2: float, eps: float) -> Tensor:
+    mean, square = s.moments(beta1, beta2)
+    return (mean / s.correction(beta1)).div_(square.sqrt().div_(s.correction(beta2).sqrt()).add_(eps))
+
+
+def _trust_ratio(weights: Tensor, update: Tensor) -> Tensor:
+    weight_norm = weights.square().sum(2, keepdim=True).sqrt_()
+    update_norm = update.square().sum(2, keepdim=True).sqrt_()
+    ratio = weight_norm / update_norm
+    return ratio.where((weight_norm > 0) & (update_norm > 0), ratio.new_ones(()))
+
+
+OPTIMIZERS: Table[Optimizer] = Table("optimizer", _entries)

@@ -1,0 +1,30 @@
+"""Settings of `stresstest race`."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from stresstest.specs.lr_grid import LrGridSpec
+
+
+class RaceSpec(LrGridSpec):
+    """Everything that decides the result of `stresstest race`."""
+
+    variant: tuple[str, ...] = Field(
+        ("post-ln", "pre-ln", "normformer", "rezero"),
+        min_length=1,
+        description="Norm variants, NAME[:key=value,...]; 'all' for every one. The first is the reference.",
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    train_steps: int = Field(400, ge=20, description="Steps of training, the warm-up among them.")
+    target_loss: float | None = Field(
+        None, gt=0, description="Training loss that is raced for (off: what the reference has at its end)."
+    )
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_steps >= self.train_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of train_steps {self.train_steps}")
+        return self

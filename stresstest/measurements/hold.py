@@ -1,0 +1,183 @@
+"""The search for the largest constant learning rate that trains or does no harm, on one global grid.
+
+The grid is 2^(k/4), the same for every seed, variant and machine. Octaves around the ramp's answer
+come first; bisection follows only between a stable and an unstable neighbour, since stability need
+not be monotone. The order of the questions depends on one seed's answers alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from stresstest.engine.outcomes import Outcome
+from stresstest.results.records import HARMLESS, TRAINED, Bracket
+
+OCTAVE = 4
+STRIDES: Mapping[str, int] = {"octave": 4, "half-octave": 2, "quarter-octave": 1}
+LOWEST = -20 * OCTAVE
+_SLOW = frozenset({"failed-to-train", "flat"})  # below an LR that trains: it makes too little progress
+_FARTHEST = 8  # octaves to walk below the first guess
+_FARTHEST_BROKEN = 3  # octaves to walk above it where something broke: an LR may throw the loss up and train
+_FARTHEST_UNTRAINED = 4  # octaves to walk where nothing has trained at all
+
+
+def grid_lr(k: int) -> float:
+    """The learning rate at place k of the global grid."""
+    return float(2.0 ** (k / OCTAVE))
+
+
+def octave_below(lr: float) -> int:
+    """The largest whole octave of the grid that is not above `lr`."""
+    return math.floor(math.log2(lr)) * OCTAVE
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one held learning rate."""
+
+    outcome: Outcome
+    final_loss: float
+
+    @property
+    def trained(self) -> bool:
+        """Whether it made progress and kept it."""
+        return self.outcome in TRAINED
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing broke, and what was there at the start is still there: it trained, or is flat."""
+        return self.outcome in HARMLESS
+
+
+@dataclass
+class HoldSearch:
+    """One seed's search: `ask` for places of the grid, `tell` the answers, until `ask` is empty."""
+
+    guess: int
+    highest: int
+    stride: int = OCTAVE
+    lower_end: bool = False
+    both_ways: bool = False  # walk down and up before nothing is said to train
+    noise_floor: float = 0.0  # in the loss's own unit; smaller differences of final losses mean nothing
+    answers: dict[int, Answer] = field(default_factory=dict)
+
+    def tell(self, k: int, answer: Answer) -> None:
+        """Record what became of the learning rate at place k."""
+        self.answers[k] = answer
+
+    def ask(self) -> list[int]:
+        """The places to try next; empty when the search is over."""
+        wanted = self._coarse() or self._finer() or self._window()
+        return [k for k in wanted if k not in self.answers]
+
+    @property
+    def max_stable(self) -> tuple[int | None, int | None]:
+        """(last stable, first unstable) going up from the smallest harmless LR."""
+        harmless = self._where(lambda answer: answer.harmless)
+        if not harmless:
+            return None, None
+        broken = [k for k in sorted(self.answers) if k > harmless[0] and k not in harmless]
+        first = min(broken, default=None)
+        return max(k for k in harmless if first is None or k < first), first
+
+    @property
+    def max_stable_lr(self) -> Bracket:
+        """The bracket of the result; open where the search met the end of its range."""
+        low, high = self.max_stable
+        return Bracket(low=None if low is None else grid_lr(low), high=None if high is None else grid_lr(high))
+
+    @property
+    def min_useful_lr(self) -> Bracket:
+        """The smallest LR that makes real progress, between the last too slow and the first that trained."""
+        trained = self._where(lambda answer: answer.trained)
+        if not trained:
+            return Bracket(low=None, high=None)
+        slower = [k for k in self._where(lambda answer: answer.outcome in _SLOW) if k < trained[0]]
+        return Bracket(low=grid_lr(slower[-1]) if slower else None, high=grid_lr(trained[0]))
+
+    @property
+    def max_useful_lr(self) -> Bracket:
+        """The largest LR that trains, going up from the smallest that does until one breaks, and the next above it.
+
+        That is max_stable_lr, unless LRs that are merely flat lie below the break.
+        """
+        trained = self._where(lambda answer: answer.trained)
+        if not trained:
+            return Bracket(low=None, high=None)
+        broken = [k for k in self._where(lambda answer: not answer.harmless) if k > trained[0]]
+        last = max(k for k in trained if not broken or k < broken[0])
+        above = min((k for k in self.answers if k > last), default=None)
+        return Bracket(low=grid_lr(last), high=None if above is None else grid_lr(above))
+
+    @property
+    def monotone(self) -> bool:
+        """No LR above the first unstable one is harmless again, and none below the first harmless one broke."""
+        harmless = self._where(lambda answer: answer.harmless)
+        if not harmless:
+            return True
+        _, first_bad = self.max_stable
+        broke = self._where(lambda answer: not answer.harmless and answer.outcome != "failed-to-train")
+        return not any(k < harmless[0] for k in broke) and (first_bad is None or harmless[-1] < first_bad)
+
+    def _where(self, holds: Callable[[Answer], bool]) -> list[int]:
+        """The places whose answers are so, ascending."""
+        return [k for k in sorted(self.answers) if holds(self.answers[k])]
+
+    def _coarse(self) -> list[int]:
+        if not self.answers:
+            first = [self.guess - OCTAVE, self.guess, self.guess + OCTAVE]
+            return [k for k in first if LOWEST <= k <= self.highest] or [self.highest]
+        low, high = self.max_stable
+        if low is None:
+            return self._toward_training()
+        if high is None and low + OCTAVE <= self.highest:
+            return [low + OCTAVE]
+        return []
+
+    def _toward_training(self) -> list[int]:
+        """Where nothing is harmless yet: down, unless the smallest LR was clearly the slowest.
+
+        Of the user's own model the other way too before it is said that nothing trains: a run may fail at an LR that is
+        too large as quietly as at one that is too small.
+        """
+        down, up = self._lower(), self._higher()
+        places = sorted(self.answers)
+        loss = {k: self.answers[k].final_loss for k in places}
+        lowest_broke = self.answers[places[0]].outcome != "failed-to-train"
+        if lowest_broke or loss[places[0]] <= min(loss.values()) + self.noise_floor:
+            return down or (up if self.both_ways else [])
+        if not self._broke and loss[places[-1]] == min(loss.values()):
+            return up or (down if self.both_ways else [])
+        return (down or up) if self.both_ways else []
+
+    @property
+    def _broke(self) -> bool:
+        return any(answer.outcome != "failed-to-train" for answer in self.answers.values())
+
+    def _lower(self) -> list[int]:
+        below = min(self.answers) - OCTAVE
+        far = _FARTHEST if self._broke else _FARTHEST_UNTRAINED
+        return [below] if below >= max(LOWEST, self.guess - far * OCTAVE) else []
+
+    def _higher(self) -> list[int]:
+        above = max(self.answers) + OCTAVE
+        broke = self._where(lambda answer: answer.outcome != "failed-to-train")
+        farthest = broke[0] + _FARTHEST_BROKEN * OCTAVE if broke else self.guess + _FARTHEST_UNTRAINED * OCTAVE
+        return [above] if above <= min(self.highest, farthest) else []
+
+    def _finer(self) -> list[int]:
+        low, high = self.max_stable
+        if low is None or high is None or high - low <= self.stride:
+            return []
+        return [(low + high) // 2]
+
+    def _window(self) -> list[int]:
+        trained = self._where(lambda answer: answer.trained)
+        if not self.lower_end or not trained:
+            return []
+        lowest = trained[0]
+        if any(k < lowest for k in self.answers) or lowest - OCTAVE < LOWEST:
+            return []
+        return [lowest - OCTAVE]

@@ -1,0 +1,208 @@
+"""Every metric: its unit, its scale, what is better, and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stresstest.registry import Table
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All facts about one metric."""
+
+    name: str
+    unit: str
+    scale: Literal["log2", "linear", "grid"]  # grid: values between two that were tried mean nothing
+    direction: Literal["higher", "lower", ""]  # what is better, if anything
+    summary: str
+    source: str = "this project"
+
+
+METRICS: Table[Metric] = Table(
+    "metric",
+    [
+        Metric(
+            "onset_lr", "lr", "log2", "higher", "Ramp LR at which a replica starts to lose what it learned, for good."
+        ),
+        Metric("explosion_lr", "lr", "log2", "higher", "Ramp LR at which the loss is non-finite or above its start."),
+        Metric("steps_survived", "steps", "linear", "higher", "Steps of the ramp before the explosion."),
+        Metric("max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold, a bracket."),
+        Metric(
+            "critical_lr",
+            "lr",
+            "log2",
+            "",
+            "LR at which the optimizer's first step begins to raise the loss of its own batch, a bracket.",
+            "Kalra & Barkeshli 2024, App. B.2",
+        ),
+        Metric(
+            "predicted_lr",
+            "lr",
+            "log2",
+            "",
+            "LR that the curvature at initialisation allows: 2/sharpness for SGD, (2+2b)/((1-b) sharpness) for Adam.",
+            "Cohen et al. 2021, 2022",
+        ),
+        Metric(
+            "sharpness",
+            "1/lr",
+            "log2",
+            "",
+            "Largest eigenvalue of the Hessian at initialisation, preconditioned where the optimizer does.",
+            "Cohen et al. 2021, 2022",
+        ),
+        Metric(
+            "lr_window",
+            "octaves",
+            "linear",
+            "higher",
+            "Octaves from the smallest LR that makes progress to max_stable_lr.",
+        ),
+        Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
+        Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
+        Metric(
+            "recipe_loss",
+            "nats",
+            "linear",
+            "lower",
+            "Validation loss at the end of the fixed recipe, of runs that got there.",
+        ),
+        Metric("bits_per_byte", "bits", "linear", "lower", "Validation loss of a language model of bytes over ln 2."),
+        Metric(
+            "token_accuracy",
+            "",
+            "linear",
+            "higher",
+            "Share of a translation's tokens that are the likeliest after the true ones before; held-out pairs.",
+        ),
+        Metric(
+            "bleu",
+            "",
+            "linear",
+            "higher",
+            "Corpus BLEU, 0 to 100, of greedy translations of held-out sentences.",
+            "Papineni et al. 2002; sacrebleu, tokenize=none",
+        ),
+        Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe to the target loss."),
+        Metric("tokens_to_target", "tokens", "linear", "lower", "Tokens (or images) of a race to the target loss."),
+        Metric("seconds_to_target", "s", "log2", "lower", "Wall time of a race to the target loss, on this machine."),
+        Metric("speedup", "times", "log2", "higher", "The reference's steps to the target loss over one's own."),
+        Metric(
+            "scaling_batch",
+            "examples",
+            "log2",
+            "higher",
+            "Largest batch up to which none gives away more than a tenth of what the smallest learns in equal tokens.",
+        ),
+        Metric(
+            "batch_lr_exponent",
+            "",
+            "linear",
+            "",
+            "b of max_stable_lr ~ batch_size^b, least squares in log-log; sqrt scaling has 1/2.",
+            "You et al. 2019 (LAMB)",
+        ),
+        Metric("seconds_per_step", "s", "log2", "lower", "Wall time of a step, of one replica in its population."),
+        Metric("peak_bytes", "bytes", "log2", "lower", "Memory that one replica took at most while it trained."),
+        Metric(
+            "max_trainable_depth",
+            "blocks",
+            "log2",
+            "higher",
+            "Largest depth at which the fixed recipe trains, a bracket.",
+        ),
+        Metric(
+            "max_stable_lr_exponent", "", "linear", "higher", "b of max_stable_lr ~ depth^b, least squares in log-log."
+        ),
+        Metric(
+            "lr_sensitivity",
+            "nats",
+            "linear",
+            "lower",
+            "Mean over the peak LRs of min(loss, loss at init) - the lowest of them; read it with the map.",
+            "Wortsman et al. 2023, Sec. 2.2",
+        ),
+        Metric(
+            "warmup_sensitivity",
+            "nats",
+            "linear",
+            "lower",
+            "The same over the warm-ups, averaged over the peak LRs that some warm-up trains.",
+            "this project, after Wortsman et al. 2023",
+        ),
+        Metric("min_warmup", "steps", "grid", "lower", "Fewest steps of warm-up that train at a peak LR."),
+        Metric(
+            "warmup_gain",
+            "octaves",
+            "linear",
+            "",
+            "What a doubling of the warm-up adds to max_stable_lr, least squares.",
+            "Kalra & Barkeshli 2024",
+        ),
+        Metric("warmup_share", "", "linear", "", "Share of the loss's variance over the map that is the warm-up's."),
+        Metric("lr_share", "", "linear", "", "Share of the loss's variance over the map that is the peak LR's."),
+        Metric("interaction_share", "", "linear", "", "Share of the loss's variance that only both together have."),
+        Metric("grad_exponent", "", "linear", "", "b of grad_last ~ depth^b at initialisation."),
+        Metric("grad_rate", "", "linear", "", "b of grad_last ~ b^depth, where that fits better."),
+        Metric("activation_exponent", "", "linear", "", "b of activation_rms ~ depth^b at initialisation."),
+        Metric("activation_rate", "", "linear", "", "b of activation_rms ~ b^depth, where that fits better."),
+        Metric(
+            "grad_ratio",
+            "",
+            "log2",
+            "",
+            "Gradient norm of the first block's last matrix over the last block's, at initialisation.",
+            "Xiong et al. 2020, Sec. 3.4: Frobenius norm of the mean gradient",
+        ),
+        Metric(
+            "encoder_grad_ratio",
+            "",
+            "log2",
+            "",
+            "grad_ratio of the encoder's blocks, where there is one; grad_ratio is then that of the decoder's.",
+            "Xiong et al. 2020, Sec. 3.4",
+        ),
+        Metric(
+            "grad_mismatch",
+            "",
+            "log2",
+            "",
+            "The same ratio of mean absolute gradients.",
+            "Shleifer et al. 2021 (NormFormer)",
+        ),
+        Metric("grad_slope", "decades / 100 blocks", "linear", "", "Slope of the log gradient norm over blocks."),
+        Metric("grad_last", "", "log2", "", "Gradient norm of the last block's last matrix.", "Xiong et al. 2020"),
+        Metric(
+            "grad_last_trained",
+            "",
+            "log2",
+            "",
+            "grad_last before the last of the probe_steps of the fixed recipe.",
+            "Xiong et al. 2020, Sec. 3.4",
+        ),
+        Metric("grad_mismatch_trained", "", "log2", "", "grad_mismatch before the last of the probe_steps."),
+        Metric("parameters", "", "linear", "", "Trainable numbers of the model."),
+        Metric("stream_growth", "", "log2", "", "RMS of the stream after the last block over that before the first."),
+        Metric("activation_rms", "", "log2", "", "RMS of stream plus branch in the last block, before a post-norm."),
+        Metric("branch_share", "", "log2", "", "RMS of what the last sublayer adds over that of what it adds to."),
+        Metric(
+            "similarity",
+            "",
+            "linear",
+            "",
+            "Mean cosine between tokens (in an MLP, images) after the last block; 1 is rank collapse.",
+            "init2winit's c-value",
+        ),
+        Metric(
+            "jacobian_mean_square",
+            "",
+            "log2",
+            "",
+            "Mean squared singular value of the blocks' input-output Jacobian.",
+            "Bachlechner et al. 2020 (ReZero)",
+        ),
+        Metric("jacobian_condition", "", "log2", "lower", "Largest over smallest singular value of the same Jacobian."),
+    ],
+)

@@ -1,0 +1,89 @@
+"""JSON Schema of scenario files, for editors; the reader itself is stricter and says more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+from stresstest.experiments.specs import SPECS
+from stresstest.scenario.thresholds import LEVELS
+from stresstest.scenario.yaml_nodes import NAME
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.profiles import PROFILES
+
+_EXPRESSION = {"type": "string", "description": "med >= 0.003, or med vs base >= -0.5oct"}
+_WITH_LEVEL = {"expr": _EXPRESSION, "level": {"enum": list(LEVELS)}}
+_ONE = {"oneOf": [_EXPRESSION, {"type": "object", "properties": _WITH_LEVEL, "additionalProperties": False}]}
+_THRESHOLDS = {
+    "type": "object",
+    "description": "By [EXPERIMENT.]METRIC[{KEY=VALUE}], what must hold: for stresstest check.",
+    "additionalProperties": {"anyOf": [_ONE, {"type": "array", "items": _ONE}]},
+}
+
+
+_CLAIM = {
+    "type": "object",
+    "properties": {
+        "says": {"type": "string", "description": "The claim in words."},
+        "holds": {"type": "string", "description": "EXPERIMENT.METRIC{KEY=VALUE} [/ or - another] > NUMBER"},
+        "published": {"type": "string", "description": "The paper's own figure."},
+        "because": {"type": "string", "description": "Why it is not seen, where that was found."},
+    },
+    "required": ["says", "holds"],
+    "additionalProperties": False,
+}
+
+
+def scenario_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a scenario file, for editors."""
+    profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
+    shared: dict[str, Any] = {"profile": profile}
+    experiments = []
+    for command, kind in SPECS.items():
+        schema = kind.model_json_schema()
+        properties = {name: _loosened(kind, name, value) for name, value in schema["properties"].items()}
+        for name, value in properties.items():
+            kinds = [*shared.get(name, {"oneOf": []}).get("oneOf", [shared.get(name)]), value]
+            kinds = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+            shared[name] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        own = {"command": {"const": command}, "profile": profile, **properties}
+        experiments.append(_object(own) | {"required": ["command"], "description": (kind.__doc__ or "").strip()})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "stresstest scenario",
+        **_object(
+            {
+                "defaults": _object(shared) | {"description": "Settings of every experiment that has them."},
+                "experiments": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+                    "additionalProperties": {"oneOf": experiments},
+                },
+                "paper": {"type": "string", "description": "The paper whose claims these are."},
+                "profiles": {
+                    "type": "object",
+                    "description": "By name, other settings of each experiment (or of all, under defaults): cpu, full.",
+                    "additionalProperties": {"type": "object", "additionalProperties": _object(shared)},
+                },
+                "claims": {"type": "array", "items": _CLAIM, "description": "What the results are held against."},
+                "thresholds": _THRESHOLDS,
+                "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
+                | {"description": "Error rate over all lines and looks, and the most seeds."},
+            }
+        ),
+        "required": ["experiments"],
+    }
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
+
+
+def _loosened(kind: type[TrainingSpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A list may also be written as the command line takes it; nothing is required."""
+    if get_origin(kind.model_fields[name].annotation) is not tuple:
+        return dict(schema)
+    text = {"anyOf": [{"type": "array", **{k: v for k, v in schema.items() if k in ("items", "minItems")}}]}
+    text["anyOf"] += [{"type": "string"}, {"type": "integer"}]
+    return text | {key: schema[key] for key in ("default", "description", "title") if key in schema}

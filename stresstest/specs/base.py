@@ -1,0 +1,285 @@
+"""What is trained: the built-in architectures, the settings of their shape, on what, for which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stresstest.registry import Table, did_you_mean
+from stresstest.specs.parsing import parse_seeds, parse_settings, split_choices, split_settings
+
+
+class Spec(BaseModel):
+    """Base of all settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """All facts about one built-in architecture that settings depend on."""
+
+    name: str
+    summary: str
+    source: str
+    task: str
+    lacks: frozenset[str] = frozenset()  # settings that mean nothing to it
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the decoder's
+    published: frozenset[str] | None = None  # the variants that a paper has of it; the others are analogues
+    has: frozenset[str] | None = None  # the variants that it can be wired as, where they are few
+
+
+_OF_TRANSFORMERS = frozenset({"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain"})
+
+MODELS: Table[ModelKind] = Table(
+    "model",
+    [
+        ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
+        ModelKind(
+            "encoder",
+            "Transformer without a causal mask; it learns masked language, 15 % of the bytes from both sides.",
+            "Vaswani et al. 2017; Devlin et al. 2019 (BERT)",
+            "masked-language",
+            defaults={  # a seventh of the places is asked for, so that a step tells it less
+                "task": "masked-language",
+                "seq_len": 32,
+                "batch_size": 32,
+                "num_steps": 400,
+                "hold_steps": 400,
+                "train_steps": 500,
+            },
+        ),
+        ModelKind(
+            "encoder-decoder",
+            "The original Transformer, both stacks of --depth blocks; it learns to translate.",
+            "Vaswani et al. 2017; Xiong et al. 2020",
+            "translation",
+            defaults={
+                "task": "translation",
+                "depth": 3,
+                "seq_len": 24,
+                "batch_size": 32,
+                "num_steps": 300,
+                "hold_steps": 300,
+                "train_steps": 400,
+            },
+        ),
+        ModelKind(
+            "mlp",
+            "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
+            "Bachlechner et al. 2020 (ReZero)",
+            "images",
+            lacks=_OF_TRANSFORMERS | {"seq_len"},
+            defaults={
+                "task": "images",
+                "depth": 32,
+                "width": 32,
+                "batch_size": 100,
+                "variant": ("rezero", "residual", "layernorm", "plain"),
+                "depths": (10, 100, 1000),
+                "measure": ("outcome",),
+                "peak_lr": 3e-4,
+                "train_steps": 300,
+            },
+            published=frozenset({"plain", "residual", "layernorm", "rezero"}),
+        ),
+        ModelKind(
+            "resnet",
+            "ResNet, two convolutions a block; 9, 27, 54 blocks of width 16 are ResNet-20, -56, -110.",
+            "He et al. 2016; Bachlechner et al. 2020 (ReZero)",
+            "images",
+            lacks=_OF_TRANSFORMERS | {"seq_len", "norm"},
+            defaults={
+                "task": "images",
+                "depth": 3,
+                "width": 8,
+                "batch_size": 32,
+                "variant": ("vanilla", "fixup", "rezero"),
+                "depths": (3, 9),
+                "measure": ("outcome",),
+            },
+            has=frozenset({"vanilla", "fixup", "rezero"}),
+        ),
+    ],
+)
+
+
+AS_BUILT = "as-built"  # the variant of a factory that takes none
+
+_OWN = ModelKind(
+    "own",
+    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+    "",
+    task="",
+    lacks=_OF_TRANSFORMERS | {"norm"},
+    defaults={"variant": (AS_BUILT,)},
+)
+
+
+def is_own(model: str) -> bool:
+    """Whether a model is the user's, and no built-in one."""
+    return ":" in model
+
+
+def kind_of(model: str) -> ModelKind:
+    """What settings depend on, of a built-in model or the user's own."""
+    return _OWN if is_own(model) else MODELS[model]
+
+
+class ShapeSpec(Spec):
+    """The shape of a model, but for its depth."""
+
+    model: str = Field(
+        "decoder",
+        description="Built-in architecture: decoder, encoder, encoder-decoder, mlp or resnet; or your own, "
+        "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+    )
+    set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
+    batch_fn: str = Field(
+        "", description="Function batch(step, batch_size, generator) of your own model's data, if not in its file."
+    )
+    loss_fn: str = Field("", description="Function loss_fn(model, batch) of your own model, if not in its file.")
+    optimizer_fn: str = Field("", description="Function optimizer(params, lr) of your own model, if not in its file.")
+    norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
+        "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
+    )
+    width: int = Field(64, ge=2, description="Model width.")
+    ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
+    heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
+    seq_len: int = Field(64, ge=1, description="Bytes a sequence; in translation the most tokens a sentence.")
+    vocab_size: int | None = Field(
+        None, ge=1, description="Rows of the embedding (off: as many as the data has tokens)."
+    )
+    activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
+    tied: bool = Field(False, description="Share the input embedding with the output layer.")
+    qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
+    qkv_gain: float = Field(
+        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq have 0.70710678."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
+        model = settings.get("model", "decoder") if isinstance(settings, Mapping) else None
+        if not isinstance(model, str) or not (is_own(model) or model in MODELS):
+            return settings  # the field's own check complains
+        defaults = kind_of(model).defaults
+        return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, model: str) -> str:
+        if not is_own(model) and model not in MODELS:
+            hint = f"; is it {model}:FUNCTION?" if "." in model else did_you_mean(model, MODELS)
+            raise ValueError(f"no such model{hint}")
+        return model
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _split_settings(cls, value: Any) -> Any:
+        return split_settings(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _settings_mean_something_to_the_model(self) -> Self:
+        for name in sorted(kind_of(self.model).lacks):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                remedy = f"use set {name}=..., if its factory takes it" if is_own(self.model) else "leave it out"
+                raise ValueError(f"{name} is no setting of model {self.model}; {remedy}")
+        if not is_own(self.model):
+            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for a model of your own, FILE.py:FACTORY; {self.model} is built in")
+        parse_settings(self.set)
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if "heads" not in kind_of(self.model).lacks and self.width % self.heads:
+            near = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            nearest = min(near, key=lambda h: abs(h - self.heads))
+            raise ValueError(
+                f"width {self.width} is not divisible by heads {self.heads}; use heads {nearest}, "
+                f"or width {max(1, round(self.width / self.heads)) * self.heads}"
+            )
+        return self
+
+
+class ModelSpec(ShapeSpec):
+    """The shape of a built-in model."""
+
+    depth: int = Field(6, ge=1, description="Number of blocks (of each stack, in an encoder-decoder).")
+
+
+class TrainingSpec(ShapeSpec):
+    """What is trained, on what, for which seeds."""
+
+    variant: tuple[str, ...] = Field(
+        ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm"),
+        min_length=1,
+        description="Norm variants, NAME[:key=value,...]; 'all' for every one.",
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="Clip gradients to this norm (off by default: clipping hides instability)."
+    )
+    task: Literal["language", "masked-language", "translation", "images"] = Field(
+        "language",
+        description="What is learned: language (the next byte), masked-language (hidden bytes), translation, "
+        "images (their class).",
+    )
+    data: str = Field(
+        "synthetic",
+        description="Data source: synthetic; of text pydoc or path:FILE; of translations pairs:SOURCE,TARGET; "
+        "of images digits or cifar10:FOLDER.",
+    )
+    batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
+    )
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Every optimizer that is asked for."""
+        raise NotImplementedError
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and optimizers."""
+        raise NotImplementedError
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _parse_seeds(cls, value: Any) -> Any:
+        return parse_seeds(value) if isinstance(value, str) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if min(seeds) < 0 or max(seeds) >= 1 << 32:
+            raise ValueError(f"seeds {','.join(map(str, seeds))} must lie between 0 and 2^32 - 1")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {','.join(map(str, seeds))} repeat; give each seed once")
+        return seeds
+
+    @field_validator("variant", mode="before")
+    @classmethod
+    def _parse_variants(cls, value: Any) -> Any:
+        variants = split_choices(value) if isinstance(value, str) else value
+        if not variants:
+            raise ValueError("name at least one variant, e.g. --variant pre-ln")
+        return variants
+
+    @model_validator(mode="after")
+    def _task_is_the_models(self) -> Self:
+        if not is_own(self.model) and self.task != MODELS[self.model].task:
+            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
+        if is_own(self.model) and self.task in ("masked-language", "translation"):
+            raise ValueError(f"task {self.task} is a built-in model's; give the data by a batch() of your own")
+        return self
+
+
+class OneDepthSpec(ModelSpec):
+    """The depth of an experiment that trains."""

@@ -1,0 +1,53 @@
+"""Settings of the experiments that look for a boundary by ramp and hold: lr-range, depth-sweep."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stresstest.specs.base import TrainingSpec
+
+
+class BoundarySpec(TrainingSpec):
+    """How a boundary is looked for: by which ramp and hold."""
+
+    optimizer: str = Field("adam", description="Optimizer, NAME[:key=value,...].")
+    ramp: Literal["exponential", "linear"] = Field(
+        "exponential", description="How the learning rate rises: exponential, or linear (NormFormer's Fig. 5)."
+    )
+    start_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the ramp.")
+    end_lr: float = Field(10.0, gt=0, description="Learning rate at the last step of the ramp.")
+    num_steps: int = Field(200, ge=20, description="Steps of the ramp.")
+    hold_steps: int = Field(150, ge=20, description="Steps of each constant-LR run of the hold.")
+    hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
+        "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
+    )
+    theory: bool = Field(
+        True, description="Also compute critical_lr and predicted_lr at initialisation, beside the hold."
+    )
+    probes: Literal["off", "economy", "standard", "full"] = Field(
+        "economy",
+        description="What is read while it trains, to say why it broke: off; economy: sizes of weights, gradients and "
+        "updates; standard or full: also activations and attention logits, every 10 steps or at each.",
+    )
+    lr_window: bool = Field(
+        False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
+    )
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """The one optimizer."""
+        return (self.optimizer,)
+
+    def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
+        """The same of these variants and this one optimizer."""
+        return self.model_copy(update={"variant": variants, "optimizer": optimizers[0]})
+
+    @model_validator(mode="after")
+    def _ramp_rises(self) -> Self:
+        if self.start_lr >= self.end_lr:
+            raise ValueError(f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise")
+        if self.ramp == "exponential" and self.start_lr == 0:
+            raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
+        return self

@@ -1,0 +1,150 @@
+"""What stands behind an option as text: names with options, numbers of seeds, lists of depths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stresstest.errors import ConfigError
+from stresstest.registry import OptionValue, Table, did_you_mean
+
+_MANY_SEEDS = 1000
+MANY_DEPTHS = 100
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`5` means seeds 0 to 4; `0,3,7` means these seeds; `3,` means the one seed 3."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError("give a number of seeds, or a list such as 0,3,7") from None
+    if not numbers or ("," not in text and numbers[0] < 1):
+        raise ValueError("at least one seed is needed, e.g. --seeds 3")
+    if "," not in text and numbers[0] > _MANY_SEEDS:
+        raise ValueError(f"more than {_MANY_SEEDS} seeds; for one seed of this number, write --seeds {numbers[0]},")
+    if "," in text:
+        return tuple(numbers)
+    return tuple(range(numbers[0]))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A table entry's name with the options the user gave it: `NAME[:key=value,...]`."""
+
+    name: str
+    options: dict[str, OptionValue]
+
+    @property
+    def label(self) -> str:
+        """The canonical spelling."""
+        if not self.options:
+            return self.name
+        return self.name + ":" + ",".join(f"{k}={_spell(v)}" for k, v in sorted(self.options.items()))
+
+
+def _spell(value: OptionValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else exact(value)
+
+
+def exact(value: float) -> str:
+    """The shortest spelling that reads back as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def split_choices(text: str) -> tuple[str, ...]:
+    """Split `a,b:k=1,j=2,c` at the commas that start a new name."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and "=" in piece and ":" not in piece:
+            parts[-1] += "," + piece
+        elif piece.strip():
+            parts.append(piece.strip())
+    return tuple(parts)
+
+
+def parse_choice(text: str, table: Table[Any]) -> Choice:
+    """Look up `NAME[:key=value,...]`; unknown names and keys are a `ConfigError`."""
+    name, _, tail = text.partition(":")
+    defaults: Mapping[str, OptionValue] = table[name.strip()].options
+    options = {}
+    for pair in filter(None, tail.split(",")):
+        key, _, value = pair.partition("=")
+        if key not in defaults:
+            raise ConfigError(f"unknown option '{key}' of {table.kind} {name}{did_you_mean(key, defaults)}")
+        options[key] = _parse_option(f"option '{key}' of {table.kind} {name}", key, value, defaults[key])
+    return Choice(name.strip(), {k: v for k, v in options.items() if v != defaults[k]})
+
+
+def _parse_option(what: str, key: str, text: str, default: OptionValue) -> OptionValue:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{what} is '{text}'; use true or false")
+        return text.lower() == "true"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"{what} is '{text}'; use a number, e.g. {default:g}") from None
+    share = key.startswith("beta") or key.endswith("share")
+    if not 0.0 <= value < math.inf or (share and value >= 1.0):
+        below = "below 1" if share else "finite"
+        raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
+    return value
+
+
+def split_settings(text: str) -> tuple[str, ...]:
+    """Split `a=1,b=x,y` at the commas that start a new KEY=."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and "=" not in piece:
+            parts[-1] += "," + piece
+        elif piece.strip():
+            parts.append(piece.strip())
+    return tuple(parts)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as the arguments of a call: numbers, true, false and none are read as such."""
+    words: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"set '{text}' is no argument; give KEY=VALUE, e.g. n_layer=4")
+        if key in found:
+            raise ValueError(f"set gives '{key}' twice; keep one")
+        found[key] = words[value.lower()] if value.lower() in words else _number_or_text(value)
+    return found
+
+
+def _number_or_text(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_depths(text: str) -> tuple[int, ...]:
+    """`4,12,64` means these depths; `10:10000:x10` means 10, 100, 1000, 10000."""
+    example = "give depths such as 4,12,64, or a range such as 10:10000:x10"
+    start, colon, rest = text.partition(":")
+    try:
+        if not colon:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+        stop, _, step = rest.partition(":")
+        first, last, factor = int(start), int(stop), float(step.removeprefix("x"))
+    except ValueError:
+        raise ValueError(example) from None
+    if first < 1 or not 1.0 < factor < math.inf or not step.startswith("x"):
+        raise ValueError(example)
+    depths: list[int] = []
+    value = float(first)
+    while round(value) <= last and len(depths) <= MANY_DEPTHS:
+        if round(value) not in depths[-1:]:
+            depths.append(round(value))
+        value *= factor
+    return tuple(depths)

@@ -1,0 +1,238 @@
+"""Batches for the user's own model: those of a built-in task, or those that the user's `batch` draws."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stresstest.engine.train import Batches
+from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
+from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.factory import Factory
+
+FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
+_MOST_BYTES = 1 << 28  # of batches for statistics
+_FEWEST = 12  # batches for statistics, where there are no more
+_LEFT_OVER = 1_000_003  # steps from which on other streams take their batches where batch() reads the step alone
+
+
+@dataclass(frozen=True)
+class OwnBatch:
+    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
+
+    data: Any
+    seed: int
+
+
+class OwnBatches:
+    """Batches by seed and step, one a replica: `Batches` for a model that has no replica axis.
+
+    `baseline_loss` and `chance_loss` are NaN and `constant_loss` is not to be had until `judge` says what they are.
+    """
+
+    def __init__(self, factory: Factory, task: Task, device: torch.device, module: nn.Module, batch_size: int) -> None:
+        self.device = device
+        self.batch_size = batch_size
+        self._factory = factory
+        self._as_images = has_convolutions(module)
+        self._shifts_labels = is_causal(factory, module)
+        self._built_in = None if factory.batch is not None else Batches(task, device)
+        self._task = task
+        self._constant: Callable[[OwnBatch, torch.device], Tensor] | None = None
+        self._fresh: list[OwnBatch] = []
+        self.baseline_loss = math.nan
+        self.chance_loss = math.nan
+
+    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[OwnBatch]:
+        """Each replica's batch: a function of (seed, step, stream) alone."""
+        keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
+        drawn = [_seed(key) for key in keys]
+        steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
+        if stream == FRESH and self._built_in is not None:
+            step, stream = step + _LEFT_OVER, INITIAL
+        if self._factory.batch is not None:
+            return [OwnBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
+        assert self._built_in is not None, "one of both draws the batches"
+        batch = self._built_in.batch(seeds, step, stream)
+        return [OwnBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
+
+    def fresh(self, count: int) -> list[OwnBatch]:
+        """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
+        while len(self._fresh) < count:
+            size = sum(part.nbytes for one in self._fresh[:1] for part in tensors(one.data))
+            if len(self._fresh) >= _FEWEST and len(self._fresh) * size > _MOST_BYTES:
+                break
+            try:
+                self._fresh.append(self.batch([0], len(self._fresh), FRESH)[0])
+            except UserCodeError:
+                if len(self._fresh) < _FEWEST:
+                    raise
+                break
+        return self._fresh[:count]
+
+    def check_repeatable(self) -> None:
+        """A batch is the same when it is drawn again; else a `UserCodeError`."""
+        one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
+        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
+            raise UserCodeError(
+                "batch() gives another batch for the same step and generator; draw from its arguments alone, "
+                "e.g. torch.randint(..., generator=generator)"
+            )
+
+    def constant_loss(self, batch: Sequence[OwnBatch]) -> Tensor:
+        """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
+        if self._constant is None:
+            return torch.full((len(batch),), self.baseline_loss, device=self.device)
+        return torch.stack([self._constant(one, self.device) for one in batch])
+
+    def judge(
+        self, baseline_loss: float, chance_loss: float, constant: Callable[[OwnBatch, torch.device], Tensor] | None
+    ) -> None:
+        """Say what the best constant predictor and a uniform guess lose; the former on each batch, if that is known."""
+        self.baseline_loss = baseline_loss
+        self.chance_loss = chance_loss
+        self._constant = constant
+
+    def named(self, step: int, stream: int) -> str:
+        """A batch, in words: the call that draws it."""
+        if self._factory.batch is None:
+            return f"batch {step} of the built-in task"
+        return f"batch(step={self._step_of(step, stream)}, batch_size={self.batch_size}, generator)"
+
+    @property
+    def splits(self) -> bool:
+        """Whether the user's `batch` takes `split`, "train" or "validation"."""
+        return self._factory.batch is not None and "split" in inspect.signature(self._factory.batch).parameters
+
+    @property
+    def log_prior(self) -> NDArray[np.float64] | None:
+        """Log-probability of each class in the training part of a built-in task, [C]; `None` of the user's batches."""
+        return None if self._built_in is None else self._task.log_prior
+
+    @property
+    def task_baseline(self) -> float:
+        """Loss of the best constant predictor of the built-in task."""
+        return self._task.baseline_loss
+
+    @cached_property
+    def by_step(self) -> bool:
+        """Whether the user's `batch` reads the step alone: another generator gives the same batch."""
+        if self._factory.batch is None:
+            return False
+        first, second = (tensors(self._drawn(0, TRAINING, seed)) for seed in (1, 2))
+        return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=False))
+
+    def description(self) -> dict[str, int | str | float]:
+        """What a result stores of the data."""
+        if self._built_in is not None:
+            stored = dict(self._task.description)
+        else:
+            digest = hashlib.blake2b(digest_size=8)
+            for step in range(4):
+                for part in tensors(self.batch([0], step)[0].data):
+                    digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            stored = {"hash": digest.hexdigest()}
+        return stored
+
+    def none_left(self, steps: int) -> bool:
+        """Whether the first batch for statistics is one of the `steps` that are trained on."""
+        if not self.by_step:
+            return False
+        fresh = tensors(self.fresh(1)[0].data)
+        drawn = (tensors(self.batch([0], step)[0].data) for step in range(steps))
+        return any(
+            all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(fresh, parts, strict=True)) for parts in drawn
+        )
+
+    def _users(self, step: int, stream: int, seed: int) -> Any:
+        """A batch of the user's; where it reads the step alone, other streams are later steps."""
+        if self._step_of(step, stream) != step:
+            with suppress(UserCodeError):  # no batch is left over: those that are trained on must do
+                data = self._drawn(self._step_of(step, stream), stream, seed)
+                if all(part.numel() for part in tensors(data)):
+                    return data
+        return self._drawn(step, stream, seed)
+
+    def _step_of(self, step: int, stream: int) -> int:
+        return step if stream == TRAINING or not self.by_step else _LEFT_OVER * stream + step
+
+    def _drawn(self, step: int, stream: int, seed: int) -> Any:
+        assert self._factory.batch is not None, "asked for where there is one"
+        generator = torch.Generator().manual_seed(seed)
+        more = {"split": "validation" if stream == VALIDATION else "train"} if self.splits else {}
+        with user_code(f"batch(step={step}, batch_size={self.batch_size}, generator)"):
+            try:
+                data = self._factory.batch(step, self.batch_size, generator, **more)
+            except StopIteration:
+                raise UserCodeError(
+                    f"ran out of data at step {step}; draw by step or generator, or start over (itertools.cycle)"
+                ) from None
+        return moved(data, self.device)
+
+    def _adapted(self, x: Tensor, y: Tensor) -> Any:
+        if self._shifts_labels:
+            return {"input_ids": x, "labels": x}
+        if self._as_images and x.is_floating_point():
+            channels = 3 if x.shape[-1] % 3 == 0 else 1
+            side = math.isqrt(x.shape[-1] // channels)
+            return x.view(-1, channels, side, side), y
+        return x, y
+
+
+def _seed(key: np.uint64) -> int:
+    """What a generator takes: 63 bits of a key."""
+    return int(key >> np.uint64(1))
+
+
+def moved(data: Any, device: torch.device) -> Any:
+    """The tensors of a batch on the device; whatever else there is stays as it is."""
+    if isinstance(data, Tensor):
+        return data.to(device)
+    if isinstance(data, np.ndarray):
+        return torch.from_numpy(data).to(device)
+    if isinstance(data, Mapping):
+        return {key: moved(value, device) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        parts = [moved(part, device) for part in data]
+        return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
+    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
+        return data.to(device)
+    if is_dataclass(data) and not isinstance(data, type):
+        held = {field.name: getattr(data, field.name) for field in fields(data) if field.init}
+        return replace(data, **{name: moved(value, device) for name, value in held.items()})
+    return data
+
+
+def tensors(data: Any) -> list[Tensor]:
+    """The tensors of a batch, in order."""
+    if isinstance(data, Tensor):
+        return [data]
+    if isinstance(data, Mapping):
+        parts: Iterable[Any] = data.values()
+    elif isinstance(data, list | tuple):
+        parts = data
+    else:
+        parts = vars(data).values() if hasattr(data, "__dict__") and not callable(data) else ()
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def is_causal(factory: Factory, module: nn.Module) -> bool:
+    """Whether it is a causal language model of Hugging Face's, which takes its own inputs as labels."""
+    name = type(module).__name__
+    return factory.shifts_labels or (hasattr(module, "config") and name.endswith(("ForCausalLM", "LMHeadModel")))
+
+
+def has_convolutions(module: nn.Module) -> bool:
+    """Whether a model reads images as [B, C, H, W]."""
+    return any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in module.modules())

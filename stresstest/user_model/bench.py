@@ -1,0 +1,241 @@
+"""The user's own model as an experiment sees it: settings resolved from its factory, the bench, the preflight."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from stresstest.engine.curvature import Loss
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.population import DTYPES, FIRST_LR, Population, Training
+from stresstest.engine.signal_propagation import Signal
+from stresstest.errors import ConfigError
+from stresstest.measurements.base import Bench, probing
+from stresstest.measurements.journal import Journal
+from stresstest.measurements.replica import Run, Start
+from stresstest.specs.base import AS_BUILT, TrainingSpec
+from stresstest.specs.parsing import parse_choice
+from stresstest.tasks import load_task
+from stresstest.tasks.task import INITIAL, TRAINING
+from stresstest.user_code import UserCodeError
+from stresstest.user_model.batches import OwnBatches
+from stresstest.user_model.constant import Constant
+from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
+from stresstest.user_model.contract import contract
+from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
+from stresstest.user_model.factory import Factory, factory_of, required, seeded
+from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
+from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
+from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
+from stresstest.user_model.stacked import StackedOwnPopulation, stacks
+
+T = TypeVar("T", bound=TrainingSpec)
+
+OWN = OWN_OPTIMIZER.name
+_AT_ONCE = 8  # replicas of one population: they are stepped one after the other
+
+
+@dataclass
+class OwnBench(Bench):
+    """What the measurements of the user's model share."""
+
+    model: OwnModel  # type: ignore[assignment]  # all that a bench itself does with it is below
+    batches: OwnBatches  # type: ignore[assignment]  # with the face of the built-in ones, but for the batch itself
+    constant: Constant = Constant("")
+    _starts: dict[int, Start] = field(default_factory=dict)
+
+    @property
+    def capacity(self) -> int:
+        """How many replicas are held at once."""
+        return _AT_ONCE
+
+    stacked: bool = False  # train several replicas as one computation
+    dtypes: tuple[str, ...] = ()  # of the parameters as written
+
+    @property
+    def unit(self) -> str:
+        """Of the loss: "nats" of a likelihood; empty where it has its own."""
+        return self.model.contract.unit or self.constant.unit
+
+    @property
+    def eps(self) -> float | None:
+        """The optimizer's eps, if it has one, and no more: that of the first group of the user's own."""
+        if self.training.optimizer is not OWN_OPTIMIZER:
+            return super().eps
+        return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
+
+    def module(self) -> nn.Module:
+        """A fresh replica."""
+        return self.model.make(0)
+
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
+        """A freshly initialised population; the user's own optimizer of each row is built at its entry of `lrs`."""
+        if self.stacked and len(seeds) > 1:
+            return StackedOwnPopulation(self.model, seeds, self.training)
+        return OwnPopulation(self.model, seeds, self.training, lrs)
+
+    def objective(self, seed: int) -> tuple[Tensor, Loss]:
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
+        return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
+
+    def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
+        """What each replica is judged against; that of a seed is the same in every run."""
+        if any(seed not in self._starts for seed in seeds):
+            self._starts |= zip(seeds, starts(self._judging(population), seeds), strict=True)
+        return [self._starts[seed] for seed in seeds]
+
+    def finish(self, population: Population, runs: Sequence[Run]) -> None:
+        """What fresh batches say of runs that have come to their end, [R]."""
+        conclude(self._judging(population), runs)
+
+    def blame(self, seed: int, step: int) -> None:
+        """A step that is not finite at the initial weights too is the data's: a `UserCodeError` that names it."""
+        module = self.model.make(seed).to(self.training.device)
+        one = self.batches.batch([seed], step)[0]
+        if not finite_step(self.model.contract, module, one):
+            raise UserCodeError(
+                f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
+                f"initial weights either, so no learning rate is to blame{oddness(one.data)}; mend such batches or "
+                "leave them out"
+            )
+
+    def _judging(self, population: Population) -> Judging:
+        assert isinstance(population, OwnPopulation), "a bench of the user's model trains no other"
+        return Judging(population, self.batches, self.model.contract, self.constant, self.rules)
+
+    def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
+        """Nothing: what a foreign model's blocks are is not known."""
+        return None
+
+
+def own_bench(
+    spec: TrainingSpec,
+    variant: str,
+    depth: int,
+    optimizer: str,
+    device: str,
+    journal: Path | None = None,
+    constant: Constant | None = None,
+) -> OwnBench:
+    """The bench of the user's model at one variant and depth; what the user's code raises is a `UserCodeError`.
+
+    `constant` is what the preflight found, where it tried this very model.
+    """
+    where = torch.device(device)
+    factory = factory_of(spec)
+    dtypes = dtypes_of(factory.as_written(0, variant, depth, spec.width))
+    if is_cast(dtypes) and factory.batch is not None:
+        factory = replace(factory, batch=in_float32(factory.batch))
+    module = factory.make(0, variant, depth, spec.width).to(where)
+    check_automatic(module)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    batches = OwnBatches(factory, task, where, module, spec.batch_size)
+    batches.check_repeatable()
+    first = batches.batch([0], 0, INITIAL)[0]
+    with seeded(first.seed):
+        found = contract(factory, module, first.data)
+    if constant is None:
+        constant = best_constant(found, module, batches)
+        if factory.baseline_loss is not None:
+            constant = constant.said_to_be(factory.baseline_loss)
+        elif constant.lowest:
+            raise UserCodeError(
+                f"{found.text}: no outputs lose less than constant ones do ({constant.baseline_loss:.4g}), so "
+                "that a collapse cannot be told from training; give a loss_fn(model, batch) that such do not minimise"
+            )
+        elif constant.unbounded:
+            raise UserCodeError(
+                f"{found.text}: {constant.text}, so that its value says nothing of training (a policy gradient, an "
+                "adversarial loss, a score that is maximised?); give a loss_fn(model, batch) with a lowest value, or "
+                "baseline_loss = NUMBER"
+            )
+    losses = ConstantLosses(constant, found, module) if constant.paired else None
+    batches.judge(constant.baseline_loss, constant.chance_loss, losses)
+    if optimizer == OWN:
+        training = Training(OWN_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
+    else:
+        choice = parse_choice(optimizer, OPTIMIZERS)
+        training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    model = OwnModel(factory, found, variant, depth, spec.width)
+    stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
+    return OwnBench(
+        model,
+        training,
+        batches,
+        journal=Journal(journal),
+        probing=probing(spec),
+        constant=constant,
+        stacked=stacked,
+        dtypes=dtypes,
+    )
+
+
+def resolved(spec: T, sweeps_depth: bool) -> T:
+    """The spec with what its factory says where the user says nothing; a setting that it does not take is an error.
+
+    A sweep over depth needs a factory that takes `depth`.
+    """
+    factory = factory_of(spec)
+    takes, update = factory.takes, dict[str, Any]()
+    anything = "**" in takes
+    for name in ("depth", "width"):
+        if name not in type(spec).model_fields:
+            continue
+        if name in factory.args:
+            if name in spec.model_fields_set and getattr(spec, name) != factory.args[name]:
+                raise ConfigError(f"{name} {getattr(spec, name)}, but set says {name}={factory.args[name]}; keep one")
+            update[name] = factory.args[name]
+        elif name in takes or anything:
+            default = takes.get(name)
+            if name not in spec.model_fields_set and isinstance(default, int) and not isinstance(default, bool):
+                update[name] = default
+        elif name in spec.model_fields_set:
+            raise ConfigError(f"{name}: {_does_not_take(factory, name)}")
+        elif name == "depth":
+            update[name] = 1
+    if sweeps_depth and "depth" not in takes and not anything:
+        raise ConfigError(f"depths: {_does_not_take(factory, 'depth')}; a sweep over depth needs it")
+    for name in ("init_only", "probe_steps"):
+        if getattr(spec, name, None):
+            raise ConfigError(f"{name} needs a built-in model, whose blocks are known; leave it out for {spec.model}")
+    variants = [variant for variant in spec.variant if variant != AS_BUILT]
+    if variants and "variant" not in takes and not anything:
+        raise ConfigError(f"variant {variants[0]}: {_does_not_take(factory, 'variant')}")
+    if not variants and "variant" in takes:
+        if required(takes["variant"]):
+            raise ConfigError(f"{factory.name} needs a variant; give --variant NAME,...")
+        if isinstance(takes["variant"], str):
+            update["variant"] = (takes["variant"],)
+    if OWN in spec.optimizers and factory.optimizer is None and not _may_configure(factory):
+        raise ConfigError(f"optimizer own: there is no optimizer(params, lr) beside {factory.name}; write one")
+    missing = [name for name, default in takes.items() if name != "**" and required(default)]
+    missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
+    if missing:
+        raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
+    return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+def _does_not_take(factory: Factory, name: str) -> str:
+    return f"{factory.name} takes no '{name}', only ({', '.join(factory.takes)}); leave it out or let it take one"
+
+
+def _may_configure(factory: Factory) -> bool:
+    """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
+    return not inspect.isclass(factory.build) or configures(factory.build)
+
+
+def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
+    """The optimizer beside the model where the user names none; another by its canonical spelling."""
+    many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
+    theirs = factory.optimizer is not None or (inspect.isclass(factory.build) and _may_configure(factory))
+    if "optimizer" not in spec.model_fields_set and theirs:
+        names: tuple[str, ...] = (OWN,)
+    else:
+        names = tuple(text if text == OWN else parse_choice(text, OPTIMIZERS).label for text in spec.optimizers)
+    return {"optimizer": names if many else names[0]}

@@ -1,0 +1,217 @@
+"""What is asked of the user's own optimizer before a run: what follows the LR, and does the LR set the step?"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stresstest.engine.population import FIRST_LR
+from stresstest.errors import ConfigError
+from stresstest.specs.base import TrainingSpec
+from stresstest.user_code import UserCodeError
+from stresstest.user_model.bench import OwnBench
+from stresstest.user_model.dtypes import cast_words, is_cast
+from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
+from stresstest.user_model.population import OWN_OPTIMIZER, OwnPopulation
+
+_FEW, _MANY, _MORE = 1, 10, 2  # steps before the LR is doubled, and after: torch's ASGD takes an LR a step late
+_SAME = 0.05  # a ratio this near 1 is that of an LR that does nothing
+_IN_PROPORTION = 0.1  # relative: how far from 2 a ratio goes unmentioned
+_VISIBLE = 50.0  # times the rounding of the parameters: a move that can be told from it
+_TRIES, _FACTOR = 3, 16.0  # LRs to try for one that moves the parameters so far, and how far apart
+_NOT_SETTINGS = ("params", "lr", "initial_lr")
+_OF_A_CYCLE = ("max_lr", "min_lr")  # what OneCycleLR leaves in a group
+_NOT_ATTRIBUTES = ("defaults", "state", "param_groups")
+_NESTED = 4  # levels of a container that are compared
+
+
+def optimizer_words(bench: OwnBench, spec: TrainingSpec) -> str:
+    """What optimizer trains, for the preflight's lines."""
+    if bench.training.optimizer is not OWN_OPTIMIZER:
+        return ", ".join(spec.optimizers)
+    factory = bench.model.factory
+    found = built(factory, bench.module(), FIRST_LR)
+    names = " and ".join(type(optimizer).__name__ for optimizer in found)
+    if takes_lr(factory):
+        return f"{names} of optimizer(params, lr), built anew at each LR that is held"
+    where = "optimizer(params)" if factory.optimizer is not None else "configure_optimizers()"
+    more = ", its schedulers left out" if factory.optimizer is None else ""
+    return f"{names} of {where}, which takes no LR: scaled, its first LR to the one asked for, the rest with it{more}"
+
+
+def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]:
+    """Lines about the optimizer and the dtype.
+
+    Raises `ConfigError` where a learning rate asked for would not be the one that trains.
+    """
+    notes = [f"  note: {name}: {cast_words(bench.dtypes)}"] if is_cast(bench.dtypes) else []
+    if bench.training.optimizer is OWN_OPTIMIZER:
+        notes += _about_groups(bench, name)
+        notes += _about_steps(bench, spec, name)
+    elif not inspect.isclass(bench.model.factory.build) and configures(
+        type(bench.module())
+    ):  # unknown before it is built
+        notes.append(
+            f"  warning: {name}: {spec.optimizers[0]} trains it, not its configure_optimizers(): --optimizer own would"
+        )
+    return notes
+
+
+def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:
+    """Whose LR does not move with the one asked for, what moves with it, and which parameters are left out."""
+    factory, module = bench.model.factory, bench.module()
+    first = built(factory, module, FIRST_LR)
+    if left := unheld(first, module):
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        yield (
+            f"  warning: {name}: no optimizer holds {left[0]}{more}: never trained; give {'them' if more else 'it'} to "
+            "one, or freeze"
+        )
+    if not takes_lr(factory):
+        return
+    second = built(factory, bench.module(), 2.0 * FIRST_LR)
+    fixed = bench.model.fixed_groups
+    if all(fixed):
+        raise ConfigError(
+            f"{name}: optimizer(params, lr) gives every group the same LR at lr {FIRST_LR:g} and {2 * FIRST_LR:g}; use "
+            "its argument lr, or leave it out and the LRs are scaled"
+        )
+    groups = [group for optimizer in first for group in optimizer.param_groups]
+    for place in (i for i, one in enumerate(fixed) if one):
+        lr = float(groups[place]["lr"])
+        yield f"  note: {name}: parameter group {place} keeps its own LR, {lr:g}, whatever lr is asked for"
+    if follows := _what_follows(first, second):
+        yield (
+            f"  note: {name}: besides the LR, {', '.join(follows)} of the optimizer follows lr: a ramp, built at "
+            f"{FIRST_LR:g} and scaled, is only a bracket; the hold, built at each LR, is the answer"
+        )
+
+
+def _what_follows(first: Sequence[torch.optim.Optimizer], second: Sequence[torch.optim.Optimizer]) -> list[str]:
+    """Names of settings and attributes that differ between two optimizers built at different LRs."""
+    found: list[str] = []
+    for a, b in zip(first, second, strict=True):
+        for ours, theirs in zip(a.param_groups, b.param_groups, strict=True):
+            skipped = _NOT_SETTINGS + (_OF_A_CYCLE if "initial_lr" in ours and "min_lr" in ours else ())
+            found += [key for key in ours if key not in skipped and not _same(ours[key], theirs.get(key))]
+            lr, other = float(ours["lr"]), float(theirs["lr"])
+            if lr != other and not math.isclose(other, 2.0 * lr, rel_tol=1e-6):
+                found.append("an LR out of proportion")
+        kept = {key: value for key, value in vars(a).items() if key not in _NOT_ATTRIBUTES and "_hooks" not in key}
+        found += [key for key, value in kept.items() if not _same(value, vars(b).get(key))]
+    return list(dict.fromkeys(found))
+
+
+def _same(a: Any, b: Any, depth: int = 0) -> bool:
+    """Whether two values are alike, as far as they are numbers, text, tensors or containers of these."""
+    if depth > _NESTED or type(a) is not type(b):
+        return depth > _NESTED
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, bool | int | float | str):
+        return bool(a == b) or a != a  # NaN
+    if isinstance(a, torch.optim.Optimizer):
+        return not _what_follows([a], [b])
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key], depth + 1) for key in a if key not in _NOT_SETTINGS)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_same(x, y, depth + 1) for x, y in zip(a, b, strict=True))
+    return True
+
+
+@dataclass(frozen=True)
+class Response:
+    """How far twice `lr` moves the parameters beside `lr` itself, in two steps after 1 step and after 10.
+
+    NaN where neither moves them, or they are no longer finite.
+    """
+
+    lr: float
+    early: float
+    late: float
+
+    @property
+    def ratio(self) -> float:
+        """The one to speak of."""
+        return self.late if math.isfinite(self.late) else self.early
+
+    @property
+    def unset(self) -> bool:
+        """Whether the LR does nothing."""
+        return abs(self.early - 1.0) <= _SAME and abs(self.late - 1.0) <= _SAME
+
+
+def _about_steps(bench: OwnBench, spec: TrainingSpec, name: str) -> Iterator[str]:
+    largest = float(getattr(spec, "end_lr", None) or getattr(spec, "peak_lr", None) or FIRST_LR)
+    smallest = min(float(getattr(spec, "start_lr", None) or FIRST_LR), largest)
+    small, large = _small_response(bench, smallest, largest), _large_response(bench, largest)
+    if small.unset and large.unset:
+        raise ConfigError(
+            f"{name}: the LR does not set the optimizer's step: from the same state, LR {small.lr:g} and twice that "
+            f"move the parameters as far, and so at {large.lr:g}; switch off what does (Adafactor's relative_step), or "
+            "give an optimizer(params, lr) whose lr does"
+        )
+    if large.unset:
+        yield (
+            f"  note: {name}: at LR {large.lr:g} the optimizer's step is no longer set by the LR, as if capped: twice "
+            "that moves the parameters as far, so that results up there say little of the LR"
+        )
+    if abs(small.ratio - 2.0) > 2.0 * _IN_PROPORTION:
+        yield (
+            f"  note: {name}: twice the LR moves the parameters {small.ratio:.2g} times as far, not 2 times, after "
+            f"{_MANY} steps at {small.lr:.2g}: its LRs are not in proportion to its steps"
+        )
+
+
+def _small_response(bench: OwnBench, smallest: float, largest: float) -> Response:
+    """At the smallest LR that moves the parameters visibly, of a few."""
+    lr = smallest
+    for _ in range(_TRIES - 1):
+        start, *_, end = _trained(bench, lr, [1.0] * (_FEW + _MORE), (_FEW,))
+        noise = torch.finfo(start.dtype).eps * start.norm()
+        if bool((end - start).norm() > _VISIBLE * noise) or lr * _FACTOR > largest:
+            break
+        lr *= _FACTOR
+    return _response(bench, lr)
+
+
+def _large_response(bench: OwnBench, lr: float) -> Response:
+    """At the largest LR; where it breaks the optimizer itself, nothing is known."""
+    try:
+        return _response(bench, lr)
+    except UserCodeError:
+        return Response(lr, math.nan, math.nan)
+
+
+def _response(bench: OwnBench, lr: float) -> Response:
+    """Replayed from scratch for each question, which gives the same state to the bit."""
+    marks = (_FEW, _FEW + _MORE, _MANY)
+    a, b, c, d = _trained(bench, lr, [1.0] * (_MANY + _MORE), marks)
+    early = _trained(bench, lr, [1.0] * _FEW + [2.0] * _MORE, ())[-1]
+    late = _trained(bench, lr, [1.0] * _MANY + [2.0] * _MORE, ())[-1]
+    return Response(lr, _ratio(early - a, b - a), _ratio(late - c, d - c))
+
+
+def _trained(bench: OwnBench, lr: float, factors: Sequence[float], marks: Sequence[int]) -> list[Tensor]:
+    """The parameters, [P], after each of so many steps `marks` and at the end, at `factors` times `lr`."""
+    lr = float(np.float32(lr))  # as a population takes it
+    population = OwnPopulation(bench.model, [0], bench.training, [lr])
+    found = []
+    for step, factor in enumerate(factors):
+        if step in marks:
+            found.append(population.theta_RP[0].clone())
+        lr_R = torch.full((1,), factor * lr, device=bench.training.device)
+        population.step(bench.batches.batch([0], step), lr_R)
+    return [*found, population.theta_RP[0].clone()]
+
+
+def _ratio(doubled: Tensor, single: Tensor) -> float:
+    over, under = float(doubled.norm()), float(single.norm())
+    return over / under if under and math.isfinite(over / under) else math.nan

@@ -1,0 +1,95 @@
+"""Whether the loss is an objective: whether it falls along its own gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stresstest.engine.population import FIRST_LR, Training
+from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.factory import seeded
+from stresstest.user_model.optimizers import built, configures
+from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel
+
+_SHARES = (1e-2, 1e-3)  # of the loss: how far a step should bring it down, to first order
+_RISES = 0.1  # of that: a rise by more is no rounding
+_OWN_SHARE = 0.5  # of that: what each of several optimizers brings it down by
+
+
+def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
+    """A sentence where the value of the loss does not follow its gradient, so that it tells nothing; or nothing.
+
+    A small step down the gradient raises the loss of the same batch where its value is detached from what is trained;
+    where several optimizers share the parameters, each part must bring it down by itself, which an adversary does not.
+    """
+    module = model.make(0).to(training.device)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    with seeded(one.seed), torch.enable_grad():
+        loss = model.contract.loss(module, one.data)
+        with user_code("loss.backward()"):
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    start = float(loss.detach())
+    if _after(model, module, [], [], one, 0.0) != start:
+        return ""  # it goes on from the batch before (a queue, a memory): two looks at one batch are not comparable
+    falls = [_fall(model, module, part, one, start) for part in (parameters, *_parts(model, module, training))]
+    if falls[0] < -_RISES:
+        return (
+            f"a small step down the gradient raises the loss of the same batch, {start:.4g}: its value is not what is "
+            "trained, as with some adversarial or policy-gradient losses, and says nothing of stability; give a "
+            "loss_fn(model, batch) whose value falls as the model learns"
+        )
+    if len(falls) > 2 and min(falls[1:]) < _OWN_SHARE:
+        return (
+            f"of its {len(falls) - 1} optimizers, one does not lower the loss that is returned, though it follows its "
+            "gradient: an adversary's? Such a loss says nothing of stability; ramp one part alone, with a "
+            "loss_fn(model, batch) and an optimizer(params, lr) for it"
+        )
+    return ""
+
+
+def _parts(model: OwnModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
+    """The parameters of each of several optimizers of the user's, whether they train it or another does."""
+    if training.optimizer is not OWN_OPTIMIZER and not configures(type(module)):
+        return []
+    try:
+        each = built(model.factory, module, FIRST_LR)
+    except UserCodeError:
+        if training.optimizer is OWN_OPTIMIZER:
+            raise
+        return []
+    parts = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in each]
+    return parts if len(parts) > 1 else []
+
+
+def _fall(model: OwnModel, module: nn.Module, part: list[nn.Parameter], one: OwnBatch, start: float) -> float:
+    """By how much of what it should, to first order, the loss falls with a small step down these parameters' gradient.
+
+    The most of two sizes of step; 1 where there is nothing to go down.
+    """
+    moved = [p for p in part if p.grad is not None]
+    gradients = [p.grad.to_dense() if p.grad.is_sparse else p.grad for p in moved if p.grad is not None]
+    square = sum(float(g.double().square().sum()) for g in gradients)
+    if square == 0.0 or start == 0.0:
+        return 1.0
+    wanted = [share * abs(start) for share in _SHARES]
+    return max((start - _after(model, module, moved, gradients, one, fall / square)) / fall for fall in wanted)
+
+
+def _after(
+    model: OwnModel,
+    module: nn.Module,
+    parameters: list[nn.Parameter],
+    gradients: list[Tensor],
+    one: OwnBatch,
+    lr: float,
+) -> float:
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.add_(gradient, alpha=-lr)
+        with seeded(one.seed):
+            loss = float(model.contract.loss(module, one.data))
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.copy_(value)
+    return loss

@@ -1,0 +1,323 @@
+"""A population of the user's own model: one module a replica, its parameters a row of the one matrix.
+
+The replicas are stepped one after the other, each with its own buffers and random numbers; everything
+that follows the gradient is a population's: optimizers, clipping, loss scaling, health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from stresstest.engine.curvature import Loss
+from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.engine.population import FIRST_LR, Population, Readings, Training
+from stresstest.engine.probes import Look, look_at, together
+from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.contract import Contract, shape_words
+from stresstest.user_model.factory import Factory, seeded
+from stresstest.user_model.layout import OwnLayout
+from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
+
+
+def _never(step: Step) -> None:
+    raise AssertionError("the user's optimizer makes the update")
+
+
+OWN_OPTIMIZER = Optimizer("own", "The optimizer beside the user's model.", "", (), {}, _never, elementwise=False)
+
+
+class OwnModel:
+    """The user's architecture at one variant, depth and width. Tied parameters are one; frozen ones are left out."""
+
+    def __init__(self, factory: Factory, contract: Contract, variant: str, depth: int, width: int) -> None:
+        self.factory = factory
+        self.contract = contract
+        self._where = variant, depth, width
+        self.layout = OwnLayout(self.make(0))
+
+    @cached_property
+    def fixed_groups(self) -> tuple[bool, ...]:
+        """Which parameter groups of the user's optimizer have an LR of their own, whatever is asked for."""
+        return fixed_groups(self.factory, [self.make(0), self.make(0)])
+
+    def make(self, seed: int) -> nn.Module:
+        """A freshly initialised module."""
+        return self.factory.make(seed, *self._where)
+
+    def release(self) -> None:
+        """Nothing is kept."""
+
+
+class OwnPopulation(Population):
+    """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows).
+
+    The user's own optimizer of each row is built at that row's entry of `lrs`, by default `FIRST_LR`.
+    """
+
+    model: OwnModel  # type: ignore[assignment]  # all that a population asks of it is its layout
+
+    def __init__(
+        self, model: OwnModel, seeds: Sequence[int], training: Training, lrs: Sequence[float] | None = None
+    ) -> None:
+        self._modules = [model.make(seed).to(training.device) for seed in seeds]
+        self._parameters = [_trainable(module, model.layout) for module in self._modules]
+        rows = [torch.cat([p.detach().flatten() for p in row]) for row in self._parameters]
+        self._users: list[UsersOptimizers] = []
+        self._begin(model, torch.stack(rows), training)  # type: ignore[arg-type]  # as above
+        if training.optimizer is OWN_OPTIMIZER:
+            for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
+                self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
+
+    def step(self, batch: Sequence[OwnBatch], lr_R: Tensor) -> Readings:  # type: ignore[override]  # the user's batches
+        """One optimizer step of every replica, each at its own learning rate."""
+        return super().step(batch, lr_R)  # type: ignore[arg-type]  # which hands it on to `_backward`
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """The replicas themselves, in the order of the rows."""
+        return self._modules
+
+    @property
+    def users(self) -> Sequence[UsersOptimizers]:
+        """The user's own optimizers of each row; empty where another trains."""
+        return self._users
+
+    def profile(self, batch: Sequence[OwnBatch]) -> None:  # type: ignore[override]  # the user's batches
+        """Nothing is measured at initialisation."""
+
+    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # as above
+        """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
+        losses = []
+        for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
+            module.train(as_trained)
+            with torch.no_grad(), self._as_used(row), _kept(module), seeded(one.seed), self._autocast():
+                losses.append(self.model.contract.loss(module, one.data).detach().float())
+            module.train()
+        return torch.stack(losses)
+
+    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+        """A forward pass of each replica, looked at; buffers stay."""
+        looks = []
+        for module, one in zip(self._modules, batch, strict=True):
+            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
+                looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
+        look = together(looks)
+        self._look_at_moments(look)
+        return look
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every replica but these rows."""
+        self._modules = [self._modules[row] for row in rows]
+        self._parameters = [self._parameters[row] for row in rows]
+        self._users = [self._users[row] for row in rows] if self._users else []
+        super().keep(rows)
+        for users, module in zip(self._users, self._modules, strict=bool(self._users)):
+            users.moved(module)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes, from which `restore` goes on bit for bit."""
+        return super().state() | {
+            "buffers": [[buffer.clone() for buffer in module.buffers()] for module in self._modules],
+            "users": [users.state() for users in self._users],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the rows of a `state`, on whichever device it lies; they were built at the LRs of these rows."""
+        self._modules = self._modules[: len(state["buffers"])]  # all alike but for what is restored now
+        self._parameters = self._parameters[: len(self._modules)]
+        self._users = self._users[: len(self._modules)]
+        super().restore(state)
+        for module, values in zip(self._modules, state["buffers"], strict=True):
+            for buffer, value in zip(module.buffers(), values, strict=True):
+                buffer.copy_(value)
+        for users, stored in zip(self._users, state["users"], strict=True):
+            users.restore(stored)
+
+    def _bind(self) -> None:
+        for row, parameters in enumerate(self._parameters):
+            for parameter, part in zip(parameters, self._parts(self.theta_RP[row]), strict=True):
+                parameter.data = part
+
+    def _parts(self, row_P: Tensor) -> list[Tensor]:
+        """Views of a row, one for each parameter."""
+        return [row_P[place.start : place.stop].view(place.shape) for place in self.model.layout.parameters]
+
+    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:  # type: ignore[override]  # as above
+        scales = [1.0] * len(batch) if scale_R is None else scale_R.tolist()
+        losses = [self._gradient(row, one, scale) for row, (one, scale) in enumerate(zip(batch, scales, strict=True))]
+        self._last = batch, scales
+        return torch.stack([loss.float() for loss in losses])
+
+    def _gradient(self, row: int, one: OwnBatch, scale: float) -> Tensor:
+        """A replica's loss; its gradient, times `scale`, goes to the parameters and, as a copy, to its row."""
+        parameters = self._parameters[row]
+        for parameter in parameters:
+            parameter.grad = None
+        with seeded(one.seed):
+            with self._autocast():
+                loss = self.model.contract.loss(self._modules[row], one.data)
+            with user_code("loss.backward()"):
+                (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+        for parameter, part in zip(parameters, self._parts(self.grad_RP[row]), strict=True):
+            gradient = parameter.grad
+            if gradient is None:
+                part.zero_()
+            else:
+                part.copy_((gradient.to_dense() if gradient.is_sparse else gradient).detach())
+            if not self._users:
+                parameter.grad = None  # the optimizer reads the matrix
+        return loss.detach()
+
+    def _second_moment(self) -> tuple[Tensor, float] | None:
+        if not self._users:
+            return super()._second_moment()
+        found = [
+            users.second_moment(parameters) for users, parameters in zip(self._users, self._parameters, strict=True)
+        ]
+        rows = [one for one in found if one is not None]
+        return (torch.stack([row for row, _ in rows]), rows[-1][1]) if rows and len(rows) == len(found) else None
+
+    def _update(self, lr_R: Tensor) -> None:
+        if not self._users:
+            super()._update(lr_R)
+            return
+        self._step_R1 += 1.0
+        for row, lr in enumerate(lr_R.tolist()):
+            self._users_step(row, lr)
+
+    def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
+        if not self._users:
+            super()._update_unless(skipped_R, lr_R)
+            return
+        for row, (lr, skipped) in enumerate(zip(lr_R.tolist(), skipped_R.tolist(), strict=True)):
+            if not skipped:
+                self._users_step(row, lr)
+        self._adapt_scale(skipped_R)
+
+    def _users_step(self, row: int, lr: float) -> None:
+        """One step of the user's optimizers with the gradient as it is in the matrix, which stays as it is."""
+        users, one = self._users[row], self._last[0][row]
+        self._hand_out(row)
+        with seeded(one.seed + 1):  # of an optimizer that draws numbers
+            if users.may_ask_again:
+                kept_P = self.grad_RP[row].clone()
+                users.step(lr, partial(self._again, row, self.theta_RP[row].clone()))
+                self.grad_RP[row] = kept_P
+            else:
+                users.step(lr)
+        self._take_back(row)
+
+    def _again(self, row: int, first_P: Tensor) -> Tensor:
+        """The loss and the clipped gradient anew, of the parameters as they are: an optimizer's closure.
+
+        Where they are still the first, buffers have already taken the batch in.
+        """
+        batch, scales = self._last
+        first = torch.equal(self.theta_RP[row], first_P)
+        with torch.enable_grad(), _kept(self._modules[row]) if first else nullcontext():
+            loss = self._gradient(row, batch[row], scales[row])
+        gradient_P = self.grad_RP[row].div_(scales[row])
+        if self.training.clip_norm is not None:
+            norm = torch.linalg.vector_norm(gradient_P)
+            gradient_P.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        self._hand_out(row)
+        return loss
+
+    def _hand_out(self, row: int) -> None:
+        """Let the parameters' gradients be what the matrix says, where that may differ by now."""
+        if self.training.clip_norm is None and self._last[1][row] == 1.0:
+            return
+        for parameter, part in zip(self._parameters[row], self._parts(self.grad_RP[row]), strict=True):
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                parameter.grad = part.sparse_mask(parameter.grad.coalesce())
+            else:
+                parameter.grad.copy_(part)
+
+    def _take_back(self, row: int) -> None:
+        """Let a parameter whose data the optimizer has replaced lie in the matrix again."""
+        parts = self._parts(self.theta_RP[row])
+        for place, parameter, part in zip(self.model.layout.parameters, self._parameters[row], parts, strict=True):
+            if parameter.data_ptr() == part.data_ptr() and parameter.stride() == part.stride():
+                continue
+            if parameter.shape != part.shape or parameter.dtype != part.dtype:
+                raise UserCodeError(
+                    f"the optimizer made {place.name} a {shape_words(parameter.data)}; it must stay {shape_words(part)}"
+                )
+            part.copy_(parameter.detach())
+            parameter.data = part
+
+    @contextmanager
+    def trained_module(self, row: int) -> Iterator[nn.Module]:
+        """A replica with the parameters of the trained model, in training mode; buffers stay."""
+        module = self._modules[row]
+        with torch.no_grad(), self._as_used(row), _kept(module), self._autocast():
+            yield module
+
+    @contextmanager
+    def _as_used(self, row: int) -> Iterator[None]:
+        """The parameters of the trained model; afterwards they are as before, to the bit."""
+        if not self._users or not self._users[row].has_modes:
+            yield
+            return
+        before_P = self.theta_RP[row].clone()
+        with self._users[row].as_used():
+            yield
+        self._take_back(row)
+        self.theta_RP[row] = before_P
+
+
+class Forward(nn.Module):
+    """The user's loss as a module's forward, so that its parameters can be replaced in a call."""
+
+    def __init__(self, inner: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.inner = inner
+        self._contract = contract
+
+    def forward(self, data: Any) -> Tensor:
+        return self._contract.loss(self.inner, data)
+
+
+def own_objective(model: OwnModel, one: OwnBatch, seed: int, device: torch.device) -> tuple[Tensor, Loss]:
+    """A fresh replica's parameters, [P], and its loss on a batch as a function of them, in training mode."""
+    module = model.make(seed).to(device)
+    theta_P = torch.cat([p.detach().flatten() for p in _trainable(module, model.layout)])
+    forward = Forward(module, model.contract)
+    buffers = {f"inner.{name}": buffer for name, buffer in module.named_buffers()}
+
+    def loss(at_P: Tensor) -> Tensor:
+        state = {name: buffer.clone() for name, buffer in buffers.items()}
+        for place in model.layout.parameters:
+            state[f"inner.{place.name}"] = at_P[place.start : place.stop].view(place.shape)
+        with seeded(one.seed):
+            found: Tensor = functional_call(forward, state, (one.data,))
+        return found
+
+    return theta_P, loss
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Afterwards the buffers are as they were before."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    yield
+    for buffer, value in zip(module.buffers(), before, strict=True):
+        buffer.copy_(value)
+
+
+def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
+    found = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    shapes = [parameter.shape for parameter in layout.parameters]
+    if [parameter.shape for parameter in found] != shapes:
+        raise UserCodeError("the factory built a model of other parameters than before; its arguments alone may decide")
+    return found

@@ -1,0 +1,293 @@
+"""What is checked of the user's own model before any long work: a line each, with a remedy."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stresstest.engine.memory import Need, is_out_of_memory, training_need
+from stresstest.engine.outcomes import Rules
+from stresstest.engine.probes import look_at
+from stresstest.errors import ConfigError, ModelError
+from stresstest.specs.base import AS_BUILT, TrainingSpec
+from stresstest.tasks.task import INITIAL
+from stresstest.user_code import UserCodeError
+from stresstest.user_model.batches import FRESH, OwnBatch, tensors
+from stresstest.user_model.bench import OwnBench, own_bench
+from stresstest.user_model.causality import sees_the_future
+from stresstest.user_model.constant import Constant
+from stresstest.user_model.contract import shape_words
+from stresstest.user_model.factory import factory_of, seeded
+from stresstest.user_model.fresh import oddness
+from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
+from stresstest.user_model.objective import not_an_objective
+from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+
+TRACEBACK = Path(".stresstest") / "traceback.txt"
+_FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
+_STEPS = 5  # in which a leak shows
+_FAR_UP = 0.5  # of the loss at initialisation
+_TRIAL_LR = 1e-6
+_FRESH_BATCHES = 24
+_FIRST_STEPS = 64  # among which a batch is looked for that comes again
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was seen: lines to print, what a result stores of the data, memory of one replica, hash of the code."""
+
+    notes: tuple[str, ...]
+    data: dict[str, Any]
+    need: Need
+    depth: int  # of which that is
+    fingerprint: str
+    constants: Mapping[tuple[str, int, int], Constant]  # by variant, depth and batch size
+
+    def need_at(self, depth: int) -> Need:
+        """Memory of a replica at another depth, in proportion."""
+        factor = depth / self.depth
+        return Need(*(int(factor * part) for part in vars(self.need).values()))
+
+
+def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflight:
+    """Build and try the model at its smallest depth, in every variant.
+
+    Raises `ConfigError` where results would mean nothing.
+    """
+    found: list[tuple[OwnBench, float, int]] = []
+    notes: list[str] = []
+    for variant in spec.variant:
+        name = spec.model if variant == AS_BUILT else f"{spec.model}, {variant}"
+        try:
+            bench = own_bench(spec, variant, depths[0], spec.optimizers[0], device)
+            loss, activations = _checked(bench, name, notes)
+            notes += optimizer_notes(bench, spec, name)
+        except UserCodeError as error:
+            raise ModelError(_kept(f"{name}: {error.line}", error.text)) from None
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            text = traceback.format_exc()
+            line = f"{name}: one replica runs out of memory; use a smaller --batch-size, --width or --depth"
+            raise ModelError(_kept(line, text)) from None
+        found.append((bench, loss, activations))
+    bench, loss, _ = found[0]
+    factory = factory_of(spec)
+    parameters = max(b.model.layout.num_parameters for b, _, _ in found)
+    slots = len(bench.training.optimizer.slots) if bench.training.optimizer is not OWN_OPTIMIZER else 2
+    activation_bytes = max(activations for _, _, activations in found)
+    known = bench.constant.known
+    first = bench.batches.batch([0], 0)[0].data
+    return Preflight(
+        notes=(*_contract(spec, bench, parameters, loss), *dict.fromkeys(notes)),
+        data={
+            "name": spec.data if factory.batch is None else "own batches",
+            **bench.batches.description(),
+            "takes": [name for name in ("depth", "width", "variant") if name in factory.takes],
+            "baseline_loss": bench.batches.baseline_loss if known else loss,
+            "chance_loss": bench.batches.chance_loss if known else loss,
+            "constant_predictor_known": known,
+            "constant": bench.constant.text,
+            "loss_unit": bench.unit,
+            **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
+        },
+        need=training_need(parameters, slots, activation_bytes),
+        depth=depths[0],
+        fingerprint=factory.fingerprint,
+        constants={
+            (variant, depths[0], spec.batch_size): b.constant
+            for variant, (b, _, _) in zip(spec.variant, found, strict=True)
+        },
+    )
+
+
+def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float) -> Iterator[str]:
+    """What was inferred, in three lines."""
+    model = bench.model
+    batches = bench.batches
+    takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
+    taken = ", ".join(takes) or "none of depth, width, variant"
+    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; takes {taken}"
+    shown = shape_words(batches.batch([0], 0)[0].data)
+    drawn = "batch() beside it" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
+    held_out = "" if model.factory.batch is None or batches.splits else "; none held out (no argument split)"
+    yield f"  batch {shown} from {drawn}{held_out}"
+    yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
+    yield f"  optimizer: {optimizer_words(bench, spec)}"
+
+
+def _baseline(bench: OwnBench) -> str:
+    """What the best constant predictor loses, how sure that is and how it was found; or what stands in for it."""
+    found = bench.constant
+    if not found.known:
+        seen = "shows where other inputs do as well" if found.swappable else "goes unseen"
+        return (
+            f"and the best constant predictor is unknown ({found.text}): a collapse to it {seen}; "
+            "baseline_loss = NUMBER beside the model says more"
+        )
+    floor = Rules().progress_share * abs(found.baseline_loss)
+    rough = f", to within {2 * found.error:.2g}: too few targets a batch" if 2 * found.error > floor else ""
+    return f"{found.baseline_loss:.4g} for the best constant predictor ({found.text}{rough})"
+
+
+def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
+    """The loss at initialisation and the bytes that a forward pass keeps; complains, and adds warnings to `notes`."""
+    model = bench.model
+    batches = bench.batches
+    _same_seed_same_model(model, name, notes)
+    one = batches.batch([0], 0, INITIAL)[0]
+    losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
+    if not math.isfinite(losses[0]):
+        raise ConfigError(
+            f"{name}: the loss at initialisation is {losses[0]}{_first_not_finite(model, one, bench.training.device)}; "
+            "check the initialisation and the data"
+        )
+    if losses[0] != losses[1]:
+        raise ConfigError(
+            f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; let all that is random come from "
+            "torch's, numpy's or Python's global generator, which are seeded"
+        )
+    _data_is_finite(bench, name)
+    if leak := sees_the_future(bench.model, one, bench.constant.outlet, bench.training.device):
+        raise ConfigError(f"{name}: {leak}")
+    if why := not_an_objective(bench.model, one, bench.training):
+        raise ConfigError(f"{name}: {why}")
+    if unused[0]:
+        more = f" and {len(unused[0]) - 1} more" if len(unused[0]) > 1 else ""
+        if len(unused[0]) == len(model.layout.parameters):
+            raise ConfigError(f"{name}: no parameter gets a gradient from the loss; is it detached?")
+        notes.append(f"  warning: {name}: {unused[0][0]}{more} never gets a gradient; freeze it or use it in the loss")
+    chance = batches.chance_loss
+    if bench.unit and losses[0] > _FAR * chance:  # of a likelihood of classes
+        notes.append(
+            f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above that of a uniform guess, "
+            f"{chance:.4g}; make the output layer's initialisation smaller"
+        )
+    if batches.none_left(_FIRST_STEPS):
+        notes.append(
+            f"  note: {name}: batch() reads the step alone and starts over, so no batch is left over: the constant "
+            "predictor is fitted to batches that are trained on"
+        )
+    _nothing_piles_up(bench, name, notes)
+    return losses[0], max(activations)
+
+
+def _data_is_finite(bench: OwnBench, name: str) -> None:
+    """Fresh batches have a finite loss at the initial weights."""
+    module = bench.model.make(0).to(bench.training.device)
+    for step, one in enumerate(bench.batches.fresh(_FRESH_BATCHES)):
+        with seeded(one.seed), torch.no_grad():
+            loss = float(bench.model.contract.loss(module, one.data))
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"{name}: the loss on {bench.batches.named(step, FRESH)} is {loss} at the initial weights"
+                f"{oddness(one.data)}; mend such batches or leave them out"
+            )
+
+
+def _same_seed_same_model(model: OwnModel, name: str, notes: list[str]) -> None:
+    first, second, other = (dict(model.make(seed).state_dict()) for seed in (0, 0, 1))
+    differs = [key for key, value in first.items() if isinstance(value, Tensor) and not _same(value, second.get(key))]
+    if differs:
+        raise ConfigError(
+            f"{name}: one seed builds two models, {differs[0]} differs; draw from torch's, numpy's or Python's "
+            "global generator, which are seeded"
+        )
+    if all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor)):
+        notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ by their batches alone")
+
+
+def _same(a: Tensor, b: Any) -> bool:
+    return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[float, int, list[str]]:
+    """(loss, bytes kept for the backward pass, trainable parameters without a gradient) of a fresh model."""
+    module = model.make(0).to(device)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with seeded(one.seed):
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = model.contract.loss(module, one.data)
+        if not loss.requires_grad:
+            raise UserCodeError("the loss has no gradient; is it detached, or taken under no_grad()?")
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    for parameter in module.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    unused = [key for key, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    return float(loss.detach()), sum(kept.values()), unused
+
+
+def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> str:
+    """Which module's output is the first that is not finite, in words."""
+    module = model.make(0).to(device)
+    with seeded(one.seed):
+        look = look_at(module, partial(model.contract.loss, module, one.data))
+    places = [
+        place for (signal, place), rms in look.values.items() if signal == "activation_rms" and not rms.isfinite()
+    ]
+    return f", and the output of {places[0]} is the first that is not finite" if places else ""
+
+
+def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
+    """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
+    population = OwnPopulation(bench.model, [0], bench.training)
+    start = bench.starts(population, [0])[0].reference
+    losses = []
+    lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
+    alive = []
+    gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
+    try:
+        for step in range(_STEPS):
+            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
+            gc.collect()
+            theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
+            alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
+    finally:
+        gc.unfreeze()
+    high = start.initial_loss + max(_FAR_UP * abs(start.initial_loss), 5.0 * start.initial_std)
+    if min(losses[2:]) > high and bench.training.optimizer is not OWN_OPTIMIZER:
+        raise ConfigError(
+            f"{name}: the loss rises from {start.initial_loss:.4g} to {losses[-1]:.4g} within {_STEPS} steps at LR "
+            f"{_TRIAL_LR:g}, which moves nothing: it depends on the batches before (a queue, a memory), so its start "
+            "measures nothing; fill it in the factory"
+        )
+    grown = [after - before for before, after in itertools.pairwise(alive[1:])]
+    if min(grown) > 0:
+        notes.append(
+            f"  warning: {name}: {min(grown)} more tensors are alive after every step; something keeps them (a list of "
+            "outputs or losses?), and memory will run out: keep numbers, .item(), or .detach() what is kept"
+        )
+
+
+def examples_in(data: Any) -> int | None:
+    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
+    lengths = {part.shape[0] for part in tensors(data) if part.ndim}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _kept(line: str, text: str) -> str:
+    """The line, with its traceback in a file."""
+    if not text:
+        return line
+    try:
+        TRACEBACK.parent.mkdir(exist_ok=True)
+        TRACEBACK.write_text(text)
+    except OSError:
+        return line
+    return f"{line}; the traceback is in {TRACEBACK}"

@@ -1,0 +1,154 @@
+"""Replicas of the user's own model as one batched computation, by `torch.func`, where that gives the same.
+
+On a GPU, where a small model's cost is in its launches, R replicas then cost little more than one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from stresstest.engine.population import Training
+from stresstest.engine.probes import Look, look_at, together
+from stresstest.user_model.batches import OwnBatch, OwnBatches
+from stresstest.user_model.factory import seeded
+from stresstest.user_model.population import OWN_OPTIMIZER, Forward, OwnModel, OwnPopulation
+
+_CLOSE = 1e-3  # relative: what the order of sums may change of a gradient in float32
+
+
+class StackedOwnPopulation(OwnPopulation):
+    """The replicas `seeds` of the user's model in one computation; see `stacks`."""
+
+    def __init__(self, model: OwnModel, seeds: Sequence[int], training: Training) -> None:
+        super().__init__(model, seeds, training)
+        self._forward = Forward(copy.deepcopy(self._modules[0]), model.contract)
+        named = [_untrained(module) for module in self._modules]
+        self._buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+        self._modules, self._parameters = [], []
+
+    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # the user's batches
+        """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
+        self._forward.train(as_trained)
+        with torch.no_grad():
+            loss_R = self._losses(batch, {name: buffer.clone() for name, buffer in self._buffers.items()})
+        self._forward.train()
+        return loss_R
+
+    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+        """A forward pass of each replica, looked at, one after the other."""
+        looks = []
+        for row, one in enumerate(batch):
+            state = {f"inner.{name}": bank[row].detach() for name, bank in self._banks.items()}
+            state |= {f"inner.{name}": buffer[row].clone() for name, buffer in self._buffers.items()}
+            with seeded(one.seed), self._autocast():
+                looks.append(look_at(self._forward.inner, partial(functional_call, self._forward, state, (one.data,))))
+        look = together(looks)
+        self._look_at_moments(look)
+        return look
+
+    @contextmanager
+    def trained_module(self, row: int) -> Iterator[nn.Module]:
+        """A replica as a module of its own."""
+        module = copy.deepcopy(self._forward.inner)
+        state = {name: bank[row] for name, bank in (*self._banks.items(), *self._buffers.items())}
+        module.load_state_dict({name: value.detach() for name, value in state.items()}, strict=False)
+        with torch.no_grad(), self._autocast():
+            yield module
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every replica but these rows."""
+        index = torch.tensor(rows, device=self.theta_RP.device)
+        self._buffers = {name: buffer[index] for name, buffer in self._buffers.items()}
+        super(OwnPopulation, self).keep(rows)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes, from which `restore` goes on."""
+        return super(OwnPopulation, self).state() | {"stacked": self._buffers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the rows of a `state`, on whichever device it lies."""
+        self._buffers = {name: value.to(self.training.device) for name, value in state["stacked"].items()}
+        super(OwnPopulation, self).restore(state)
+
+    def _bind(self) -> None:
+        super()._bind()
+        places = self.model.layout.parameters
+        rows = len(self.theta_RP)
+        self._banks = {
+            place.name: self.theta_RP[:, place.start : place.stop].view(rows, *place.shape).detach().requires_grad_()
+            for place in places
+        }
+
+    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:  # type: ignore[override]  # as above
+        loss_R = self._losses(batch, self._buffers)
+        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
+        gradients = torch.autograd.grad(total, list(self._banks.values()), allow_unused=True)
+        for place, gradient in zip(self.model.layout.parameters, gradients, strict=True):
+            part = self.grad_RP[:, place.start : place.stop]
+            part.zero_() if gradient is None else part.copy_(gradient.flatten(1))
+        return loss_R.detach()
+
+    def _losses(self, batch: Sequence[OwnBatch], buffers: Mapping[str, Tensor]) -> Tensor:
+        def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: Any) -> Tensor:
+            state = {f"inner.{name}": value for name, value in {**parameters, **buffers}.items()}
+            found: Tensor = functional_call(self._forward, state, (data,))
+            return found.float()
+
+        data = _stacked([one.data for one in batch])
+        with self._autocast():
+            loss_R: Tensor = vmap(loss, randomness="error")(self._banks, dict(buffers), data)
+        return loss_R
+
+
+def stacks(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
+    """Whether two replicas give in one computation what they give one after the other: losses and gradients.
+
+    Not where the model draws random numbers, which would not be each replica's own, or the optimizer is the user's.
+    """
+    if training.optimizer is OWN_OPTIMIZER or _draws(model, batches, training):
+        return False
+    seeds = (0, 1)
+    batch = batches.batch(seeds, 0)
+    try:
+        one_by_one, together = OwnPopulation(model, seeds, training), StackedOwnPopulation(model, seeds, training)
+        losses = [population._backward(batch, None) for population in (one_by_one, together)]
+    except Exception:  # whatever torch.func does not allow, in whose words ever
+        return False
+    difference = (one_by_one.grad_RP - together.grad_RP).norm(dim=1)
+    close = difference <= _CLOSE * one_by_one.grad_RP.norm(dim=1)
+    return bool(close.all()) and torch.allclose(losses[0], losses[1], rtol=_CLOSE)
+
+
+def _untrained(module: nn.Module) -> dict[str, Tensor]:
+    """Buffers and frozen parameters: each replica has its own."""
+    frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+    return {**frozen, **dict(module.named_buffers())}
+
+
+def _draws(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
+    """Whether a forward pass in training mode draws from torch's generator."""
+    module = model.make(0).to(training.device)
+    one = batches.batch([0], 0)[0]
+    with seeded(one.seed), torch.no_grad():
+        on_gpu = training.device.type == "cuda"
+        before = torch.cuda.get_rng_state(training.device) if on_gpu else torch.get_rng_state()
+        model.contract.loss(module, one.data)
+        after = torch.cuda.get_rng_state(training.device) if on_gpu else torch.get_rng_state()
+    return not torch.equal(before, after)
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(parts))
+    if isinstance(first, Mapping):
+        return {key: _stacked([part[key] for part in parts]) for key in first}
+    return tuple(_stacked(list(column)) for column in zip(*parts, strict=True))

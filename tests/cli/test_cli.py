@@ -1,0 +1,413 @@
+"""The command line: what it prints, where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stresstest.cli.main import cli, main, run
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.population import Population, Readings
+from stresstest.models.variants import NORMS, VARIANTS
+from stresstest.registry import Table
+from stresstest.results.metrics import METRICS
+from stresstest.tasks.task import Batch
+
+README = Path(__file__).parents[2] / "README.md"
+SHAPE = "--depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu".split()
+TINY = ["lr-range", *SHAPE, "--seeds", "1", "--variant", "pre-ln", "-j", "1"]
+SIGNALLED = [
+    "lr-range",
+    *SHAPE,
+    "--seeds",
+    "3",
+    "--variant",
+    "pre-ln,post-ln,rezero,normformer",
+    "--end-lr",
+    "9.87654321",
+]
+Capture = pytest.CaptureFixture[str]
+
+
+def start(args: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
+    """Run the tool as a process, in an environment that holds what `os.environ` says and no more."""
+    command = [sys.executable, "-m", "stresstest", *args]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=dict(os.environ),
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to work in, and no settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("STRESSTEST_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A directory with one finished run, and what the run printed."""
+    path = tmp_path_factory.mktemp("finished")
+    with start(TINY, path) as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert re.fullmatch(r"\[1/1\] pre-ln depth 1 seed 0: .*\n", err)
+    return path, out
+
+
+def without_seconds(text: str) -> Any:
+    result = json.loads(text)
+    for cell in result["cells"]:
+        del cell["seconds"], cell["probe_seconds"]
+    return result
+
+
+def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(self: Population, batch_RBT1: Tensor, lr_R: Tensor) -> Readings:
+        raise AssertionError("a step was trained")
+
+    monkeypatch.setattr(Population, "step", step)
+
+
+def test_what_only_reads_imports_no_torch(finished: tuple[Path, str]) -> None:
+    lines = ["--help", "lr-range --help", f"report {next((finished[0] / '.stresstest/runs').iterdir())}", "list", "x"]
+    program = (
+        "import shlex, sys; from stresstest.cli.main import run; codes = [int(run(shlex.split(a))) for a in sys.argv[1:]]; "
+        "print([name for name in ('torch', 'rich', 'pydantic') if name in sys.modules], codes)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *lines], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "['rich', 'pydantic'] [0, 0, 0, 0, 2]", done.stderr
+
+
+def code_lines() -> list[str]:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [part.strip() for line in lines for part in line.split("&&")]
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert any(line.split()[:2] == ["stresstest", name] for line in code_lines())
+
+
+def test_every_command_line_of_the_readme_is_understood() -> None:
+    lines = [shlex.split(line, comments=True) for line in code_lines() if line.startswith("stresstest ")]
+    assert lines
+    for _, name, *args in lines:
+        assert name in cli.commands, f"stresstest {name}"
+        cli.commands[name].make_context(name, args)  # raises where an option is unknown
+
+
+BAD = [
+    (["--variant", "pre-lm"], ["unknown variant 'pre-lm'", "did you mean 'pre-ln'?"]),
+    (["--optimizer", "adan"], ["unknown optimizer 'adan'", "did you mean 'adam'?"]),
+    (["--optimizer", "adam:beta3=0.9"], ["unknown option 'beta3' of optimizer adam", "did you mean 'beta"]),
+    (["--optimizer", "adam:beta1=high"], ["option 'beta1' of optimizer adam is 'high'", "use a number"]),
+    (["--variant", "rezero:alfa=1"], ["unknown option 'alfa' of variant rezero", "did you mean 'alpha'?"]),
+    (["--variant", "pre-ln:alpha=1"], ["unknown option 'alpha' of variant pre-ln", "it takes none"]),
+    (["--variant", "normformer:res_scale=2"], ["'res_scale' of variant normformer is '2'", "use true or false"]),
+    (["--data", "path:missing.txt"], ["'missing.txt' does not exist", "--data path:FILE"]),
+    (["--data", "path:empty.txt"], ["'path:empty.txt' has 0 bytes", "at least 90"]),
+    (["--data", "path:short.txt"], ["'path:short.txt' has 80 bytes", "sequences of 8", "at least 90"]),
+    (["--data", "path:."], ["'.'", "--data path:FILE"]),
+    (["--data", "enwiki"], ["unknown data source 'enwiki'", "did you mean 'enwik8'"]),
+    (["--data", "enwik8"], ["'' does not exist", "--data enwik8:FILE"]),
+    (["--width", "10", "--heads", "4"], ["width 10 is not divisible by heads 4", "use heads"]),
+    (["--start-lr", "10", "--end-lr", "10"], ["start_lr 10 is not below end_lr 10"]),
+    (["--start-lr", "0"], ["start_lr 0 cannot grow exponentially", "linear"]),
+    (["--start-lr", "nan"], ["start_lr nan"]),
+    (["--end-lr", "inf"], ["end_lr inf"]),
+    (["--seeds", "0"], ["seeds '0'", "at least one seed is needed"]),
+    (["--seeds", ","], ["seeds ','", "at least one seed is needed"]),
+    (["--seeds", "1,2,1"], ["seeds 1,2,1 repeat"]),
+    (["--seeds", "-3"], ["seeds '-3'"]),
+    (["--seeds", "0,-3"], ["seeds 0,-3 must lie between 0 and"]),
+    (["--seeds", "many"], ["seeds 'many'", "a list such as 0,3,7"]),
+    (["--run-dir", "occupied"], ["run directory occupied cannot be written", "--run-dir"]),
+    (["--run-dir", "occupied/run"], ["run directory occupied/run cannot be written", "--run-dir"]),
+    (["--device", "cuda"], ["device 'cuda' is not there", "use --device cpu"]),
+    (["--device", "tpu"], ["unknown device 'tpu'", "use auto, cpu, cuda"]),
+    (["--dtype", "int8"], ["'int8'", "float32"]),
+    (["-o", "pdf:report.pdf"], ["'pdf:report.pdf' names no known format", "html, json, md"]),
+    (["-o", "report"], ["'report' names no known format", "html, json, md"]),
+    (["-o", "nowhere/report.html"], ["nowhere/report.html cannot be written"]),
+    (["--profile", "slow"], ["'slow'", "quick"]),
+    (["--depth", "deep"], ["--depth", "'deep'"]),
+    (["--depth", "0"], ["depth 0", "1"]),
+    (["--clip-norm", "0"], ["clip_norm 0"]),
+    (["-j", "0"], ["--jobs", "0"]),
+    (["--dept", "3"], ["--dept", "--depth"]),
+    (["extra"], ["extra"]),
+]
+
+
+@pytest.mark.parametrize(("args", "named"), BAD, ids=[" ".join(args) for args, _ in BAD])
+def test_bad_input_is_one_line_that_names_the_value_before_any_training(
+    args: list[str], named: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refuse_training(monkeypatch)
+    for name, content in {"empty.txt": "", "short.txt": "0123456789" * 8, "occupied": "mine"}.items():
+        (project / name).write_text(content)
+    before = sorted(project.rglob("*"))
+    assert run([*TINY, *args]) == 2
+    refused(capsys, named)
+    assert sorted(project.rglob("*")) == before, "no run directory was made"
+
+
+def refused(capsys: Capture, named: Sequence[str]) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("stresstest: ")
+    assert len(err.splitlines()) == 1
+    for part in named:
+        assert part in err
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ("[tool.stresstest]\ndept = 3", ["unknown setting 'dept'", "did you mean 'depth'?"]),
+        ("[tool.stresstest.lr-range]\ndept = 3", ["unknown setting 'dept'", "did you mean 'depth'?"]),
+        ("[tool.stresstest.lr-rang]\ndepth = 3", ["lr-rang", "lr-range"]),
+        ("[tool.stresstest]\nclip_norm = 'high'", ["clip-norm", "'high'"]),
+        ("[tool.stresstest]\nprofile = 'slow'", ["profile", "'slow'"]),
+        ("[tool]\nstresstest = 3", ["pyproject.toml", "stresstest"]),
+        ("[tool.stresstest", ["pyproject.toml cannot be read", "Expected ']'"]),
+    ],
+)
+def test_bad_project_settings_are_one_line(toml: str, named: list[str], project: Path, capsys: Capture) -> None:
+    (project / "pyproject.toml").write_text(toml)
+    assert run([*TINY, "--dry-run"]) == 2
+    refused(capsys, named)
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["report"], ["no run under", "stresstest lr-range"]),
+        (["status"], ["no run under", "stresstest lr-range"]),
+        (["status", "."], [". holds no run"]),
+        (["merge", "."], [". holds no run"]),
+        (["report", "missing"], ["no result at missing"]),
+        (["report", "."], ["no result at result.json"]),
+        (["report", "truncated.json"], ["truncated.json is not a readable result", "left as it is"]),
+        (["report", "foreign.json"], ["foreign.json has schema 'other/1'", "stresstest.result/1"]),
+        (["report", "truncated.json", "-o", "x.pdf"], ["'x.pdf' names no known format"]),
+        (["list", "variant"], ["unknown kind 'variant'", "did you mean 'variants'?"]),
+        (["show", "rezerro"], ["unknown name 'rezerro'", "did you mean 'rezero'?"]),
+        (["completion", "tcsh"], ["'tcsh'", "bash"]),
+        (["lr-rang"], ["'lr-rang'", "lr-range"]),
+    ],
+)
+def test_other_commands_refuse_bad_input_in_one_line(
+    args: list[str], named: list[str], project: Path, capsys: Capture
+) -> None:
+    files = {"truncated.json": '{"schema": "stresstest.result/1", "spec": {', "foreign.json": '{"schema": "other/1"}'}
+    for name, content in files.items():
+        (project / name).write_text(content)
+    assert run(args) == 2
+    refused(capsys, named)
+    assert {path.name: path.read_text() for path in project.iterdir()} == files
+
+
+def test_a_finished_run_is_printed_again_and_nothing_is_trained(
+    finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    path, printed = finished
+    monkeypatch.chdir(path)
+    refuse_training(monkeypatch)
+    [stored] = Path(".stresstest/runs").iterdir()
+    assert {"manifest.json", "cells.jsonl", "curves", "result.json", "report.html"} <= {
+        p.name for p in stored.iterdir()
+    }
+    assert len(list((stored / "curves").iterdir())) == 1
+    assert run(TINY) == 0
+    again = capsys.readouterr()
+    assert again.out == printed
+    assert "1 of 1 cells were finished before" in again.err
+    for args in (["report"], ["report", str(stored)], ["report", str(stored / "result.json")]):
+        assert run(args) == 0
+        assert capsys.readouterr() == (printed, "")
+    assert [*Path(".stresstest/runs").iterdir()] == [stored]
+
+
+@pytest.mark.parametrize("args", [[*TINY, "-q"], ["report"]], ids=["lr-range", "report"])
+def test_json_is_alone_on_stdout_and_outputs_are_written(
+    args: list[str], finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(finished[0])
+    outputs = [f"md:{tmp_path / 'notes.txt'}", str(tmp_path / "page.html"), str(tmp_path / "copy.json")]
+    assert run([*args, "--json", *(word for output in outputs for word in ("-o", output))]) == 0
+    out, err = capsys.readouterr()
+    assert (err, json.loads(out)["schema"]) == ("", "stresstest.result/1")
+    assert (
+        (tmp_path / "copy.json").read_text() == out == next(Path(".stresstest/runs").glob("*/result.json")).read_text()
+    )
+    assert (tmp_path / "notes.txt").read_text().startswith("### stresstest lr-range")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def settings_of(out: str) -> dict[str, tuple[str, str]]:
+    """value and origin of each setting that --dry-run prints."""
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines()]
+    return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
+
+def test_the_command_line_wins_over_the_environment_over_the_project_over_the_profile(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    toml = (
+        '[tool.stresstest]\ndepth = 3\nwidth = 32\nheads = 8\nseq-len = 16\nvariant = "pre-ln,rezero"\nseeds = [0, 4]\n'
+    )
+    (project / "pyproject.toml").write_text(toml + "[tool.stresstest.lr-range]\nheads = 2\nprofile = 'standard'\n")
+    for name, value in {"DEPTH": "4", "WIDTH": "48", "TIED": "true"}.items():
+        monkeypatch.setenv(f"STRESSTEST_{name}", value)
+    assert run(["lr-range", "--depth", "5", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    found = settings_of(out)
+    names = ("depth", "width", "tied", "heads", "seq_len", "variant", "seeds")
+    assert [found[name][0] for name in names] == ["5", "48", "True", "2", "16", "pre-ln,rezero", "0,4"]
+    assert found["depth"][1].startswith("command")
+    assert found["width"][1] == found["tied"][1] == "environment"
+    assert found["heads"][1] == found["seq_len"][1] == found["variant"][1] != "environment"
+    assert found["hold_resolution"] == ("quarter-octave", "profile standard")
+    assert found["norm"] == ("layer-norm", "built in")
+    assert "4 cells" in out
+    assert "nothing was trained" in out
+    assert not (project / ".stresstest").exists()
+
+
+def test_the_printed_command_gives_the_same_settings_without_environment_and_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.stresstest]\nend_lr = 3.14159265\nqk-norm = true\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("STRESSTEST_OPTIMIZER", "adam:beta2=0.9999999")
+        assert run([*TINY, "--json", "-q"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    (project / "pyproject.toml").unlink()
+    assert run([*shlex.split(first["reproduce"])[1:], "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert len(list(project.glob(".stresstest/runs/*"))) == 1, "the same settings resume the same run"
+
+
+@pytest.mark.parametrize(("jobs", "number", "code"), [("2", signal.SIGINT, 130), ("1", signal.SIGTERM, 143)])
+def test_a_signal_saves_the_finished_cells_and_the_command_it_prints_goes_on(
+    jobs: str, number: signal.Signals, code: int, project: Path, capsys: Capture
+) -> None:
+    args = [*SIGNALLED, "--run-dir", "my run", "-j", jobs]
+    with start(args, project) as process:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if line.startswith("[1/"))
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        rest = [line for line in process.stderr if not line.startswith("[")]
+    saved = len((project / "my run" / "cells.jsonl").read_text().splitlines())
+    assert process.returncode == code
+    stopping, interrupted = rest
+    assert stopping.startswith("stopping: ")
+    assert interrupted.startswith(f"stresstest: interrupted; {saved} of 12 cells are saved in my run; to go on: ")
+    assert 1 <= saved < 12
+    assert run([*shlex.split(interrupted.partition("to go on: ")[2])[1:], "-j", "1"]) == 0
+    assert f"{saved} of 12 cells were finished before; training the rest" in capsys.readouterr().err
+    if number == signal.SIGINT:
+        assert run([*SIGNALLED, "-j", "1", "--run-dir", "undisturbed"]) == 0
+        one, other = ((project / name / "result.json").read_text() for name in ("my run", "undisturbed"))
+        assert without_seconds(one) == without_seconds(other)
+
+
+def test_a_cell_that_does_not_fit_ends_with_4_and_the_others_are_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    step = Population.step
+
+    def too_large(self: Population, batch: Batch, lr_R: Tensor) -> Readings:
+        if self.model.variant.name == "post-ln":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, batch, lr_R)
+
+    monkeypatch.setattr(Population, "step", too_large)
+    assert run([*TINY, "--variant", "post-ln"]) == 4
+    out, err = capsys.readouterr()
+    assert "post-ln depth 1 seed 0: oom (CUDA out of memory)" in err
+    assert re.search(r"^- oom: post-ln depth 1 seed 0 .*\n?.*stability", out, re.MULTILINE)
+    assert re.search(r"^ *pre-ln ", out, re.MULTILINE)
+    assert not re.search(r"^  post-ln ", out, re.MULTILINE), "it is no row: it says nothing about stability"
+
+
+TABLES: dict[str, Table[Any]] = {"variants": VARIANTS, "norms": NORMS, "optimizers": OPTIMIZERS, "metrics": METRICS}
+
+
+@pytest.mark.parametrize("kind", [None, *TABLES])
+def test_list_names_every_entry_and_nothing_else(kind: str | None, capsys: Capture) -> None:
+    assert run(["list", *([kind] if kind else [])]) == 0
+    first_words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"\S", line)}
+    for name, table in TABLES.items():
+        assert (set(table) <= first_words) == (kind in (None, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rezero", ["variants", "Bachlechner", "option: rezero:alpha=0"]),
+        ("adam", ["optimizers", "Kingma", "adam:beta1=0.9", "adam:eps=1e-08"]),
+        ("max_stable_lr", ["metrics", "constant LR"]),
+        ("path", ["path:book.txt"]),
+    ],
+)
+def test_show_says_what_is_known_of_an_entry(name: str, said: list[str], capsys: Capture) -> None:
+    assert run(["show", name]) == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in [name, *said])
+
+
+def test_doctor_finds_this_machine_healthy(capsys: Capture) -> None:
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 5
+    assert all(line.startswith("ok ") for line in lines)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str, capsys: Capture) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"_STRESSTEST_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+def test_no_arguments_show_the_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(sys, "argv", ["stresstest"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    out = capsys.readouterr().out
+    assert all(name in out for name in cli.commands)
+
+
+def test_a_reader_that_has_enough_is_no_error(project: Path) -> None:
+    process = start(["show", "smoke"], project)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -1,0 +1,379 @@
+"""`stresstest check` in a repository made for it: what each kind of change comes to, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from junitparser import JUnitXml
+
+from stresstest.cli.main import run
+from stresstest.gate.equality import why_incomparable
+from stresstest.results.records import RESULT_SCHEMA, Result
+from stresstest.user_model import factory as own
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+def build(depth=4, width=16):
+    blocks = [Block(width) for _ in range(depth)]
+    return nn.Sequential(nn.Embedding(256, width), *blocks, nn.Linear(width, 256))
+"""
+NO_NORM = MODEL.replace("self.norm(x)", "x")
+LARGE_INIT = MODEL.replace(
+    "    return nn.Sequential", "    blocks[0].down.weight.data *= 300\n    return nn.Sequential"
+)
+GATE = """\
+defaults:
+  {model: "model.py:build", seeds: 7, seq_len: 8, num_steps: 60, hold_steps: 40, theory: false, probes: "off"}
+experiments:
+  boundary: {command: lr-range, depth: 4, hold_resolution: quarter-octave}
+thresholds:
+  max_stable_lr: [med vs base >= -0.5oct, {expr: med >= 5, level: warn}]
+  final_loss: {expr: med vs base <= 50%, level: warn}
+"""
+
+
+def check(*words: str) -> int:
+    """The command as a process of its own would run it: with the model as it is now."""
+    for name in [name for name in sys.modules if name.startswith("stresstest_user_")]:
+        del sys.modules[name]
+    own._imported.cache_clear()
+    own._load.cache_clear()
+    return run(["check", "gate.yaml", "-q", *words])
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def commit(branch: str, since: str, **files: str) -> None:
+    """A commit on a branch of its own, with the working tree at it."""
+    git("checkout", "-q", "-B", branch, since)
+    for name, text in files.items():
+        Path(name.replace("_py", ".py").replace("_yaml", ".yaml").replace("_toml", ".toml")).write_text(text)
+    git("add", "-A")
+    git("commit", "-q", "--allow-empty", "-m", branch)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository whose main has a pre-norm model and a gate; what one test trained, the next finds cached."""
+    before, path = Path.cwd(), tmp_path_factory.mktemp(f"repository-{os.getpid()}")
+    os.chdir(path)
+    git("init", "-q", "-b", "main", ".")
+    git("config", "user.email", "somebody@example.org")
+    git("config", "user.name", "Somebody")
+    Path("model.py").write_text(MODEL)
+    Path("gate.yaml").write_text(GATE)
+    git("add", "-A")
+    git("commit", "-q", "-m", "main")
+    yield path
+    os.chdir(before)
+
+
+@pytest.fixture
+def repository(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, clean; afterwards no worktree is left."""
+    monkeypatch.chdir(made)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    git("checkout", "-q", "-f", "main")
+    yield made
+    assert len(git("worktree", "list").splitlines()) == 1
+    assert not list(Path(tempfile.gettempdir()).glob(f"stresstest-base-*/{made.name}"))
+    git("checkout", "-q", "-f", "main")
+
+
+def verdict() -> dict[str, object]:
+    found: dict[str, object] = json.loads(Path(".stresstest/checks/gate.verdict.json").read_text())
+    return found
+
+
+def lines() -> dict[str, str]:
+    """The verdict of each metric."""
+    return {line["metric"]: line["verdict"] for line in verdict()["lines"]}  # type: ignore[attr-defined]  # a list of lines
+
+
+BASE = ["--base", "main"]
+
+
+def test_a_comment_is_identical_and_nothing_is_trained_twice(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit("comment", "main", model_py="# Only a comment.\n" + MODEL)
+    assert check(*BASE, "-o", "junit:found.xml") == 0
+    assert set(lines().values()) == {"identical"}
+    head, base = verdict()["head"], verdict()["base"]
+    assert isinstance(head, dict)
+    assert isinstance(base, dict)
+    assert (head["cells"], head["trained"], base["trained"]) == (7, 0, 7)
+    assert "IDENTICAL" in capsys.readouterr().out
+    (suite,) = JUnitXml.fromfile("found.xml")
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (3, 0, 0, 1)  # the limit at level warn
+    Path("found.xml").unlink()
+
+
+def test_code_beside_the_model_is_trained_anew_and_identical(repository: Path) -> None:
+    commit("beside", "main", other_py="print('hello')\n")
+    assert check(*BASE) == 0
+    assert set(lines().values()) == {"identical"}
+    head, base = verdict()["head"], verdict()["base"]
+    assert isinstance(head, dict)
+    assert isinstance(base, dict)
+    assert (head["trained"], base["trained"]) == (7, 0)
+
+
+def test_both_sides_have_the_settings_of_the_head(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the base's pyproject.toml says, and the environment, which each side would read again."""
+    commit("clipped", "main", pyproject_toml="[tool.stresstest]\nclip_norm = 0.001\n")
+    git("checkout", "-q", "-B", "free", "clipped")
+    git("rm", "-q", "pyproject.toml")
+    git("commit", "-q", "-m", "free")
+    monkeypatch.setenv("STRESSTEST_SEEDS", "8")
+    assert check("--base", "clipped") == 0
+    assert set(lines().values()) == {"identical"}
+    assert verdict()["seeds"] == 8
+    monkeypatch.delenv("STRESSTEST_SEEDS")
+
+
+@pytest.mark.parametrize(("branch", "model"), [("no-norm", NO_NORM), ("large-init", LARGE_INIT)])
+def test_a_change_that_breaks_it_has_regressed(
+    repository: Path, capsys: pytest.CaptureFixture[str], branch: str, model: str
+) -> None:
+    commit(branch, "main", model_py=model)
+    assert check(*BASE) == 99
+    assert lines()["max_stable_lr"] == "regressed"
+    assert "regressed, exit 99: a gate was crossed: boundary.max_stable_lr" in capsys.readouterr().out
+
+
+def test_a_change_that_mends_it_has_improved(repository: Path) -> None:
+    commit("broken", "main", model_py=LARGE_INIT)
+    commit("mended", "broken", model_py=MODEL)
+    assert check("--base", "broken") == 0
+    assert lines()["max_stable_lr"] == "improved"
+
+
+def test_what_is_not_committed_is_checked_too(repository: Path) -> None:
+    Path("model.py").write_text(NO_NORM)
+    index = git("status", "--porcelain")
+    assert check(*BASE) == 99
+    head = verdict()["head"]
+    assert isinstance(head, dict)
+    assert head["commit"].endswith("+")
+    assert git("status", "--porcelain") == index
+
+
+def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit("before", "main", model_py="def older():\n    pass\n")
+    commit("since", "before", model_py=MODEL)
+    assert check("--base", "before") == 3
+    assert set(lines().values()) == {"no-baseline"}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the base cannot run it: " in said
+    assert "there is no function 'build'" in said
+    assert check("--base", "before", "--lenient") == 0
+    assert "no-baseline, exit 0" in capsys.readouterr().out
+
+
+def test_other_data_are_incomparable(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = """
+
+def batch(step, batch_size, generator):
+    x = torch.randint(0, 50, (batch_size, 9), generator=generator).cumsum(1) % 256
+    return x[:, :-1], x[:, 1:]
+"""
+    commit("other-data", "main", model_py=MODEL + batch)
+    assert check(*BASE) == 3
+    assert set(lines().values()) == {"incomparable"}
+    assert "the data differ" in capsys.readouterr().out
+
+
+def test_results_of_two_machines_are_incomparable() -> None:
+    empty: dict[str, Any] = {name: {} for name in ("spec", "rules")}
+    here, there = (
+        Result(
+            schema_=RESULT_SCHEMA,
+            command="lr-range",
+            reproduce="",
+            cells=[],
+            summary=[],
+            findings=[],
+            environment={"key": key},
+            data={"hash": "abc"},
+            **empty,
+        )
+        for key in ("torch2.13/cpu", "torch2.14/cpu")
+    )
+    assert why_incomparable(here, there) == "the environments differ: torch2.14/cpu and torch2.13/cpu"
+    assert why_incomparable(here, here) == ""
+
+
+def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "src"))  # as an editable installation has it
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    Path("src/pkg").mkdir(parents=True)
+    Path("src/pkg/models.py").write_text(LARGE_INIT)
+    gate = GATE.replace("model.py:build", "pkg.models:build") + "gate: {max_seeds: 7}\n"
+    commit("package", "main", gate_yaml=gate)
+    Path("src/pkg/models.py").write_text(MODEL)
+    commit("mended-package", "package")
+    assert check("--base", "package") == 0
+    assert lines()["max_stable_lr"] == "improved"
+
+
+def test_a_base_that_imports_the_heads_code_gives_no_verdict(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an editable installation would make it."""
+    Path("lib").mkdir()
+    Path("lib/norms.py").write_text("from torch.nn import LayerNorm\n")
+    ours = f"import sys\nsys.path.insert(0, {str(repository / 'lib')!r})\nimport norms\n"
+    commit("installed", "main", model_py=ours + MODEL)
+    commit("onwards", "installed", model_py=ours + NO_NORM)
+    assert check("--base", "installed") == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"module norms was imported from {repository / 'lib' / 'norms.py'}, the other side's tree" in said
+
+
+def test_a_model_that_raises_is_no_regression(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commit("raises", "main", model_py=MODEL.replace("return x +", "raise ValueError('oh')\n        return x +"))
+    assert check(*BASE) == 4
+    assert verdict()["verdict"] == "errored"
+    assert "raised ValueError: oh (model.py:" in capsys.readouterr().out
+
+
+def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gate.yaml").write_text(GATE.replace("level: warn", "level: error", 1))
+    assert check() == 99
+    assert "med >= 5" in capsys.readouterr().out
+    Path("gate.yaml").write_text(GATE.replace("med >= 5", "med >= 0.001"))
+    assert check() == 0
+
+
+@pytest.mark.parametrize(
+    ("gate", "words", "said"),
+    [
+        (GATE, ["--base", "nowhere"], "there is no commit nowhere here; fetch it"),
+        (GATE, ["--base", "main", "--baseline", "auto"], "give one"),
+        (GATE, ["--baseline", "no.json"], "there is no baseline no.json"),
+        (GATE.partition("thresholds")[0], [], "give --base REV"),
+        (GATE.replace("seeds: 7", "seeds: 2"), ["--base", "main"], "needs 7 seeds before it can call anything"),
+        (GATE.replace("-0.5oct", "-0.2oct"), ["--base", "main"], "gate.yaml:6:19: thresholds.max_stable_lr: "),
+        (GATE.replace("final_loss", "recipe_loss"), ["--base", "main"], "no experiment measures recipe_loss"),
+    ],
+)
+def test_what_cannot_be_gated_is_one_line_before_any_training(
+    repository: Path, capsys: pytest.CaptureFixture[str], gate: str, words: list[str], said: str
+) -> None:
+    Path("gate.yaml").write_text(gate)
+    assert check(*words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_models_that_are_not_of_the_repository_gate_nothing(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("gate.yaml").write_text(GATE.replace('"model.py:build"', "mlp").replace("seq_len: 8, ", ""))
+    assert check(*BASE) == 2
+    assert "no code of this repository would be trained" in capsys.readouterr().err
+
+
+def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = ["baseline", "update", "gate.yaml", "--reason", "first", "-q"]
+    assert check("--baseline", "auto") == 3
+    assert set(lines().values()) == {"no-baseline"}
+    Path("model.py").write_text(NO_NORM)
+    assert run(update) == 2
+    assert "commit first" in capsys.readouterr().err
+    git("checkout", "-q", "-f", "main")
+    assert run(update) == 0
+    (path,) = Path("stresstest-baselines/gate").glob("*.json")
+    assert check("--baseline", "auto") == 0
+    Path("model.py").write_text(NO_NORM)
+    assert check("--baseline", str(path)) == 99
+    git("checkout", "-q", "-f", "main")
+    assert check("--baseline", "auto", "--seeds", "3") == 2
+    Path("gate.yaml").write_text(GATE.replace("hold_steps: 40", "hold_steps: 41"))
+    capsys.readouterr()
+    assert check("--baseline", "auto") == 3
+    assert "the settings of boundary are others than the baseline's" in " ".join(capsys.readouterr().out.split())
+    assert run(["baseline", "status"]) == 0
+    assert "0 days old; this environment; 2 lines in 1 experiments" in capsys.readouterr().out
+    assert run(["baseline", "show", "gate"]) == 0
+    assert "boundary.max_stable_lr{variant=as-built,depth=4}  0:" in capsys.readouterr().out
+    path.write_text(before := path.read_text().replace('"first"', '"second"'))
+    assert check("--baseline", "auto") == 2
+    assert run(update) == 2
+    assert "was changed by hand" in capsys.readouterr().err
+    assert path.read_text() == before
+    path.unlink()
+
+
+def test_two_results_are_compared_without_a_verdicts_exit_code(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "lr-range --model model.py:build --seeds 5 --seq-len 8 --num-steps 60 --hold-steps 40 --no-theory -q".split()
+    )
+    assert run([*words, "--run-dir", ".stresstest/a"]) == 0
+    Path("model.py").write_text(NO_NORM)
+    assert run([*words, "--run-dir", ".stresstest/b"]) == 0
+    capsys.readouterr()
+    assert run(["compare", ".stresstest/a", ".stresstest/b"]) == 0
+    assert "max_stable_lr{variant=as-built,depth=" in (said := capsys.readouterr().out)
+    assert "exit" not in said
+    assert run(["compare", ".stresstest/a", ".stresstest/a", "--json"]) == 0
+    assert {line["verdict"] for line in json.loads(capsys.readouterr().out)["lines"]} <= {"identical", "no-data"}
+    assert run([*words, "--hold-steps", "41", "--run-dir", ".stresstest/c"]) == 0
+    capsys.readouterr()
+    assert run(["compare", ".stresstest/a", ".stresstest/c"]) == 0
+    assert "settings differ: hold_steps" in capsys.readouterr().out
+
+
+def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path) -> None:
+    words = [sys.executable, "-m", "stresstest", "check", "gate.yaml", "--base", "main", "-j", "1"]
+    slow = GATE.replace("hold_steps: 40", "hold_steps: 80") + "gate: {max_seeds: 7}\n"
+    commit("slow", "main", gate_yaml=slow, model_py=LARGE_INIT)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    said = []
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("base: [2/7]"):
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+    assert "to go on: stresstest check gate.yaml --base main" in said[-1]
+    assert len(git("worktree", "list").splitlines()) == 1
+    assert check(*BASE, "-j", "1") in (0, 3, 99)
+    base = verdict()["base"]
+    assert isinstance(base, dict)
+    assert 0 < base["trained"] <= 5
