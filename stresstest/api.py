@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from stresstest.errors import ConfigError, StresstestError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.pipeline import Request, plan_experiment, train_experiment
 from stresstest.results.records import Result
 from stresstest.runs.settings import RunSettings

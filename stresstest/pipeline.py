@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.claims import judge
 from stresstest.gate.claims_report import Chapter, print_claims
 from stresstest.reports.numbers import cell_name
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from stresstest.measurements.base import CellPlan
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Experiment, Scenario
-
-_EXPERIMENTS = {command: command.replace("-", "_") for command in SPECS}  # the module of each command
 
 
 @dataclass(frozen=True)
@@ -153,14 +150,13 @@ def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]
 
 def plan_experiment(request: Request) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
-    plan: Plan = _experiment(request.command).plan(request.spec)
+    experiment = EXPERIMENTS[request.command]
+    plan = experiment.plan(request.spec)
     if plan.own is not None and not request.quiet:
         for note in plan.own.notes:
             console(stderr=True).print(note, markup=False, soft_wrap=True)
-    if request.settings.storage and request.command == "warmup":
-        from stresstest.experiments.warmup.search import check_storage
-
-        check_storage(plan, request.settings)
+    if request.settings.storage:
+        experiment.check_storage(plan, request.settings)
     return plan
 
 
@@ -192,10 +188,6 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         return path, None if missing else finish_run(store, manifest, cells), trained
 
 
-def _experiment(command: str) -> Any:
-    return importlib.import_module(f"stresstest.experiments.{_EXPERIMENTS[command]}.experiment")
-
-
 def exit_code(statuses: Sequence[str]) -> int:
     """4 if a cell has no result."""
     return ExitCode.MODEL_FAILED if any(status != "done" for status in statuses) else ExitCode.OK
@@ -210,8 +202,8 @@ def _stored(path: Path) -> list[str]:
 
 def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
     """Reduce the cells of a run and write its result and report."""
-    command = manifest["command"]
-    reduced = _experiment(command).reduce(SPECS[command].model_validate(manifest["spec"]), cells, manifest["data"])
+    experiment = EXPERIMENTS[manifest["command"]]
+    reduced = experiment.reduce(experiment.spec.model_validate(manifest["spec"]), cells, manifest["data"])
     result = Result(
         schema_=RESULT_SCHEMA,
         cells=cells,

@@ -14,20 +14,17 @@ import rich_click as click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
+from stresstest.cli.experiments import OUTPUT, Commands
 from stresstest.cli.gate import GATE_COMMANDS
 from stresstest.cli.options import ALL_FIELDS, option_groups, run_options
-from stresstest.cli.sources import line_request, project_defaults, scenario_requests
+from stresstest.cli.sources import project_defaults, scenario_requests
 from stresstest.errors import ExitCode, StresstestError
-from stresstest.experiments.specs import SPECS
-from stresstest.pipeline import run_experiment, run_scenario
+from stresstest.pipeline import run_scenario
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import Scenario, load_scenario
 from stresstest.scenario.schema import scenario_schema
 
-_FIELDS = {command: spec.model_fields for command, spec in SPECS.items()} | {"run": ALL_FIELDS}
-_OUTPUT = click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
-
-click.rich_click.OPTION_GROUPS = {f"stresstest {command}": option_groups(fields) for command, fields in _FIELDS.items()}
+click.rich_click.OPTION_GROUPS["stresstest run"] = option_groups(ALL_FIELDS)
 
 
 def main() -> None:
@@ -62,7 +59,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="train-stresstest", prog_name="stresstest")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -70,78 +67,9 @@ def cli(context: click.Context) -> None:
     context.default_map = project_defaults(Path("pyproject.toml"))
 
 
-@cli.command("lr-range")
-@run_options(_FIELDS["lr-range"], "lr-range")
-@_OUTPUT
-@click.pass_context
-def lr_range(context: click.RichContext, /, **options: Any) -> int:
-    """Ramp the learning rate every step until the loss explodes, then hold it to check.
-
-    With no options: five norm variants, three seeds, on generated text; about 3 minutes on 2 cores.
-    """
-    return run_experiment(line_request("lr-range", context, options))
-
-
-@cli.command("depth-sweep")
-@run_options(_FIELDS["depth-sweep"], "depth-sweep")
-@_OUTPUT
-@click.pass_context
-def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
-    """Find the boundary at growing depth: transformers, or residual MLPs of up to 10,000 blocks and more.
-
-    With no options: the boundary of five norm variants at depth 2 to 16, three seeds; about 15 minutes on
-    2 cores. `--model mlp` asks which depth a fixed recipe trains (`--measure outcome`), `--init-only` how
-    signals and gradients come through, in seconds.
-    """
-    return run_experiment(line_request("depth-sweep", context, options))
-
-
-@cli.command("warmup")
-@run_options(_FIELDS["warmup"], "warmup", shares=True)
-@_OUTPUT
-@click.pass_context
-def warmup(context: click.RichContext, /, **options: Any) -> int:
-    """Map the loss over warm-up x peak LR: how much warm-up does it need, and how much does it matter?
-
-    With no options: Post-LN and Pre-LN, three seeds, a map of 40 settings and a search of 10 trials of Optuna's;
-    about 15 minutes on 2 cores. `--trials 0` maps alone, `--no-map --trials 40` searches alone.
-
-    The sensitivities: lr_sensitivity (Wortsman et al. 2023) is the mean over the peak LRs of min(loss, loss at
-    initialisation) less the lowest; warmup_sensitivity the same over the warm-ups, averaged over the LRs that some
-    warm-up trains. Both depend on the ranges and on the number of steps; they compare variants on equal ranges, mean
-    little where a change gives the LR another meaning, and are 0 where nothing learns.
-    """
-    return run_experiment(line_request("warmup", context, options))
-
-
-@cli.command("race")
-@run_options(_FIELDS["race"], "race")
-@_OUTPUT
-@click.pass_context
-def race(context: click.RichContext, /, **options: Any) -> int:
-    """Race to a target loss: steps, tokens and seconds of variants and optimizers, each at its best learning rate.
-
-    With no options: four norm variants at four peak LRs, three seeds, to the loss that Post-LN has at its end.
-    """
-    return run_experiment(line_request("race", context, options))
-
-
-@cli.command("batch-sweep")
-@run_options(_FIELDS["batch-sweep"], "batch-sweep")
-@_OUTPUT
-@click.pass_context
-def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
-    """Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?
-
-    With no options: AdamW and LAMB at batch sizes 32 to 2,048, six peak LRs with sqrt scaling, three seeds, half a
-    million tokens a run.
-    """
-    return run_experiment(line_request("batch-sweep", context, options))
-
-
 @cli.command("run")
 @click.argument("scenario", metavar="FILE|NAME")
-@run_options(_FIELDS["run"], "NAME/EXPERIMENT", more=("cpu",))
+@run_options(ALL_FIELDS, "NAME/EXPERIMENT", more=("cpu",))
 @click.pass_context
 def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
     """Run every experiment of a scenario file, or of one that comes with stresstest: `stresstest run smoke`.
@@ -276,7 +204,7 @@ def status(run_path: str | None, as_json: bool) -> int:
 @cli.command()
 @click.argument("shards", metavar="RUN...", nargs=-1, required=True)
 @click.option("--run-dir", default=None, help="Where the whole run is stored. (default: .stresstest/runs/TIME-COMMAND)")
-@_OUTPUT
+@OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
     """Join the run directories of all shards of a run (--shard I/N) into one, and print its result."""

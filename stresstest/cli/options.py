@@ -8,10 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 import rich_click as click
 from pydantic.fields import FieldInfo
 
-from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.specs.base import MODELS, ModelSpec
-from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.profiles import PROFILES
 
 Command = Callable[..., Any]
@@ -22,7 +20,7 @@ Fields = Mapping[str, FieldInfo]
 def _fields_of_all() -> Fields:
     """Those of every experiment; where one takes a number and another a list, the list."""
     found: dict[str, FieldInfo] = {}
-    for spec in SPECS.values():
+    for spec in EXPERIMENTS.specs.values():
         for name, field in spec.model_fields.items():
             if get_origin(found.get(name, field).annotation) is not tuple or get_origin(field.annotation) is tuple:
                 found[name] = field
@@ -42,17 +40,14 @@ _RUN_OPTIONS = (
     "storage study output json quiet verbose dry-run help"
 ).split()
 _WITH_UNITS = ("tokens",)  # 500k
-_SWEPT = [name for name in DepthSweepSpec.model_fields if name not in BoundarySpec.model_fields]
 
 
 def option_groups(fields: Fields) -> list[Any]:
-    """How `--help` groups the options."""
+    """How `--help` groups the options: what is asked, of which model, and how to run and show it."""
     model = [name for name in fields if name in ModelSpec.model_fields]
-    swept = [name for name in fields if name in _SWEPT] if "depths" in fields else []
-    question = [name for name in fields if name not in (*model, *swept)]
-    groups = {"Depth": swept, "Question": question, "Model": model}
+    groups = {"Question": [name for name in fields if name not in model], "Model": model}
     run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
-    return [run, *({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options)]
+    return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
 
 
 def _jobs(context: click.Context, param: click.Parameter, value: str) -> int | None:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from stresstest.cli.options import ALL_FIELDS, flag
 from stresstest.errors import ConfigError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import EXPERIMENTS, SPECS
 from stresstest.pipeline import Request
 from stresstest.registry import did_you_mean
 from stresstest.runs.settings import RunSettings
@@ -126,9 +126,8 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
     values = {name: value for name, (value, _) in given.items() if name != "profile"}
     profile = given["profile"][0] if "profile" in given else "quick"
     spec = resolve(SPECS[command], profile, values)
-    if options["shard"][1] > 1 and (getattr(spec, "bisect", False) or getattr(spec, "trials", 0)):
-        search = "--bisect asks" if command == "depth-sweep" else "a search (--trials) asks"
-        raise ConfigError(f"{search} for cells as others end, and a shard knows only its own; leave out --shard")
+    if options["shard"][1] > 1 and (asking := EXPERIMENTS[command].asks_for_more(spec)):
+        raise ConfigError(f"{asking} asks for cells as others end, and a shard knows only its own; leave out --shard")
     if options["fresh"] and options.get("storage"):
         raise ConfigError("--fresh cannot undo what a shared storage holds; give another --study")
     words = ["stresstest", command]

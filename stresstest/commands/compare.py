@@ -9,7 +9,7 @@ from typing import Any
 
 from stresstest.commands.check import CheckRequest, failures_of, run_for_baseline
 from stresstest.errors import ConfigError, ExitCode
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
 from stresstest.gate.equality import same_cells, why_incomparable

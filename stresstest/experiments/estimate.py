@@ -15,22 +15,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stresstest.engine.memory import Need
-from stresstest.experiments.arms import map_points
-from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
-from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.experiments.base import depths_of
 from stresstest.experiments.plan import make_model, need_of
-from stresstest.experiments.race.spec import RaceSpec
-from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.resnet import STAGES
 from stresstest.specs.base import TrainingSpec
-from stresstest.specs.boundary import BoundarySpec
-from stresstest.specs.lr_grid import LrGridSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL
 
 SUSTAINED = 1e14  # FLOP/s: 100 TFLOP/s
-_HOLDS = 6  # constant-LR runs of a boundary, about
-_PROBE_STEPS = 50  # what signal propagation at one point costs, in steps, about
 
 
 @dataclass(frozen=True)
@@ -53,17 +46,15 @@ class Estimate:
 
 def estimates(spec: TrainingSpec) -> list[Estimate]:
     """Every variant and depth of a spec."""
-    depths = spec.depths if isinstance(spec, DepthSweepSpec) else (getattr(spec, "depth", 1),)
-    runs, steps = _runs_and_steps(spec)
-    size = max(spec.batch_sizes) if isinstance(spec, BatchSweepSpec) else spec.batch_size
-    sized = spec.model_copy(update={"batch_size": size})
+    cost = EXPERIMENTS.of(spec).cost(spec)
+    sized = spec.model_copy(update={"batch_size": cost.batch_size})
     few = STAGES if spec.model == "resnet" else 1
     found = []
-    for variant, depth in product(spec.variant, depths):
+    for variant, depth in product(spec.variant, depths_of(spec)):
         need = need_of("train", sized, variant, depth, spec.optimizers[0])
-        flops = 3.0 * size * at_depth(depth, partial(forward_flops, spec, variant), few)
+        flops = 3.0 * cost.batch_size * at_depth(depth, partial(forward_flops, spec, variant), few)
         parameters = at_depth(depth, partial(num_parameters, spec, variant), few)
-        found.append(Estimate(variant, depth, round(parameters), need, flops, runs, steps))
+        found.append(Estimate(variant, depth, round(parameters), need, flops, cost.runs, cost.steps))
     return found
 
 
@@ -91,27 +82,3 @@ def forward_flops(spec: TrainingSpec, variant: str, depth: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.plain_loss(model.layout.views(theta_RP), batch.inputs.to("meta"), batch.targets.to("meta"))
     return float(counter.get_total_flops())
-
-
-def _runs_and_steps(spec: TrainingSpec) -> tuple[int, int]:
-    """How many runs one variant and depth has, and their steps together (of the largest batch); a boundary's about."""
-    seeds = len(spec.seeds)
-    if isinstance(spec, WarmupSpec):
-        runs = seeds * ((len(map_points(spec)) if spec.map else 0) + spec.trials)
-        return runs, runs * spec.train_steps
-    if isinstance(spec, BatchSweepSpec):
-        runs = seeds * len(spec.optimizer) * spec.num_lrs * len(spec.batch_sizes)
-        return runs, runs * spec.steps(max(spec.batch_sizes))
-    if isinstance(spec, LrGridSpec):
-        assert isinstance(spec, RaceSpec), "there is no other kind"
-        runs = seeds * len(spec.optimizer) * spec.num_lrs
-        return runs, runs * spec.train_steps
-    assert isinstance(spec, BoundarySpec), "there is no other kind"
-    boundary = spec.num_steps + _HOLDS * spec.hold_steps
-    if not isinstance(spec, DepthSweepSpec):
-        return seeds, seeds * boundary
-    steps = _PROBE_STEPS
-    if not spec.init_only:
-        steps += spec.train_steps if "outcome" in spec.measure else 0
-        steps += boundary if "hold" in spec.measure else spec.num_steps if "ramp" in spec.measure else 0
-    return seeds, seeds * steps

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.errors import ConfigError
-from stresstest.gate.thresholds import metrics_of, over_all, rows_of
+from stresstest.gate.thresholds import metrics_of, result_rows, rows_of
 from stresstest.models.variants import VARIANTS
 from stresstest.registry import Table, did_you_mean
 from stresstest.reports.numbers import number
@@ -58,8 +58,7 @@ def check_claim(claim: Claim, specs: Mapping[str, TrainingSpec]) -> None:
         if operand.metric not in known:
             hint = did_you_mean(operand.metric, known)
             raise ConfigError(f"experiment {operand.experiment} does not measure {operand.metric}{hint}")
-        rows = [row for row in rows_of(spec) if ("depth" not in row) == over_all(operand.metric)]
-        found = len(_chosen(operand, rows))
+        found = len(_chosen(operand, rows_of(spec, operand.metric)))
         if found != 1:
             asked = ",".join(f"{key}={value}" for key, value in operand.selector)
             raise ConfigError(
@@ -97,9 +96,7 @@ def _values(claim: Claim, results: Mapping[str, Result]) -> dict[str, Bracket | 
 
 def _per_seed(operand: Operand, results: Mapping[str, Result]) -> Mapping[str, Bracket]:
     result = results.get(operand.experiment)
-    rows: Sequence[SummaryRow | TrendRow] = () if result is None else (*result.summary, *result.trends)
-    over_rows = over_all(operand.metric)
-    mine = [row for row in rows if isinstance(row, TrendRow) == over_rows]
+    mine = () if result is None else result_rows(result, operand.metric)
     chosen = _chosen(operand, [_facts(row) for row in mine])
     for row in mine:
         if _facts(row) in chosen and operand.metric in row.metrics:

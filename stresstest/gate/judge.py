@@ -10,7 +10,7 @@ from typing import Any
 
 from stresstest.gate import statistics
 from stresstest.gate.records import GateLine, LimitLine, Place
-from stresstest.gate.thresholds import matches, over_all
+from stresstest.gate.thresholds import matches, result_rows
 from stresstest.reports.numbers import loss_unit
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import Bracket, MetricSummary, Result
@@ -37,7 +37,7 @@ def places(threshold: Threshold, results: Results) -> list[Place]:
     found = []
     for name, result in results.items():
         if threshold.experiment in ("", name):
-            rows = [_place(name, row) for row in (result.trends if over_all(threshold.metric) else result.summary)]
+            rows = [_place(name, row) for row in result_rows(result, threshold.metric)]
             found += [place for place in rows if matches(threshold, as_row(place))]
     return found
 

@@ -12,7 +12,7 @@ import yaml
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import VARIANTS
 from stresstest.registry import Table, did_you_mean
 from stresstest.scenario.claims import Claim, parse_claim
@@ -114,7 +114,7 @@ class _Reader(YamlReader):
             self._gate(top["gate"][1])
         if "thresholds" in top:
             self._thresholds(top["thresholds"][1])
-        everywhere = {name for kind in SPECS.values() for name in kind.model_fields} | {"profile"}
+        everywhere = {name for kind in EXPERIMENTS.specs.values() for name in kind.model_fields} | {"profile"}
         shared: Located = {}
         if "defaults" in top:
             shared = self.mapping(top["defaults"][1], "defaults", everywhere)
@@ -150,7 +150,7 @@ class _Reader(YamlReader):
             if name not in (*experiments, "defaults"):
                 self.complain(key, f"{path}.{name}", f"is no experiment{did_you_mean(name, experiments)}")
             else:
-                every = {setting for kind in SPECS.values() for setting in kind.model_fields} | {"profile"}
+                every = {setting for kind in EXPERIMENTS.specs.values() for setting in kind.model_fields} | {"profile"}
                 found[name] = self.mapping(value, f"{path}.{name}", every)
         return found
 
@@ -227,7 +227,7 @@ class _Reader(YamlReader):
         command = self._command(node, path, key)
         if command is None:
             return None
-        kind = SPECS[command]
+        kind = EXPERIMENTS[command].spec
         own = self.mapping(node, path, {"command", "profile", *kind.model_fields})
         own = self._factory(own | over, path)
         for setting, (at, _) in over.items():
@@ -283,10 +283,10 @@ class _Reader(YamlReader):
             return None
         found = [v for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value == "command"]
         if not found:
-            self.complain(key, path, f"has no command; give command: {' or '.join(SPECS)}")
-        elif not isinstance(found[0], yaml.ScalarNode) or found[0].value not in SPECS:
+            self.complain(key, path, f"has no command; give command: {' or '.join(EXPERIMENTS)}")
+        elif not isinstance(found[0], yaml.ScalarNode) or found[0].value not in EXPERIMENTS:
             asked = found[0].value if isinstance(found[0], yaml.ScalarNode) else ""
-            self.complain(found[0], f"{path}.command", f"unknown command '{asked}'{did_you_mean(asked, SPECS)}")
+            self.complain(found[0], f"{path}.command", f"unknown command '{asked}'{did_you_mean(asked, EXPERIMENTS)}")
         else:
             return str(found[0].value)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_origin
 
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.scenario.thresholds import LEVELS
 from stresstest.scenario.yaml_nodes import NAME
 from stresstest.specs.base import TrainingSpec
@@ -39,7 +39,7 @@ def scenario_schema() -> dict[str, Any]:
     profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
     shared: dict[str, Any] = {"profile": profile}
     experiments = []
-    for command, kind in SPECS.items():
+    for command, kind in EXPERIMENTS.specs.items():
         schema = kind.model_json_schema()
         properties = {name: _loosened(kind, name, value) for name, value in schema["properties"].items()}
         for name, value in properties.items():

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stresstest.errors import ConfigError
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
 from stresstest.results.metrics import METRICS
 
 Level = Literal["error", "warn", "off"]
 LEVELS: tuple[Level, ...] = ("error", "warn", "off")
-SELECTED_BY = ("variant", "depth", "optimizer", "warmup", "warmup_steps", "batch_size")
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -136,15 +136,16 @@ def _selector(text: str) -> tuple[tuple[str, str], ...]:
         key = key.strip().replace("-", "_")
         if not separator or not value.strip():
             raise ConfigError(f"selector '{part}' is no KEY=VALUE; write e.g. {{variant=pre-ln}}")
-        if key not in SELECTED_BY:
-            raise ConfigError(f"selector: unknown key '{key}'{did_you_mean(key, SELECTED_BY)}")
+        if key not in EXPERIMENTS.selectors:
+            raise ConfigError(f"selector: unknown key '{key}'{did_you_mean(key, EXPERIMENTS.selectors)}")
         pairs.append((key, value.strip()))
     return tuple(pairs)
 
 
 def _split(text: str) -> list[str]:
     """At commas that begin a new KEY=: an optimizer's or variant's options have commas and = of their own."""
-    return re.split(rf",(?=\s*(?:{'|'.join(SELECTED_BY).replace('_', '[-_]')})\s*=)", text)
+    keys = "|".join(EXPERIMENTS.selectors).replace("_", "[-_]")
+    return re.split(rf",(?=\s*(?:{keys})\s*=)", text)
 
 
 def _absolute(threshold: Threshold) -> Threshold:

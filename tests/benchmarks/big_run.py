@@ -20,7 +20,7 @@ from pathlib import Path
 from tables import show
 
 from stresstest.experiments.cells import run
-from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
 from stresstest.runs.identity import environment

@@ -12,7 +12,7 @@ import torch
 from stresstest.engine.machine import free_memory, limited_memory
 from stresstest.engine.memory import PeakMemory, gib, in_halves, probe_need, training_need
 from stresstest.errors import ConfigError
-from stresstest.experiments.depth_sweep.experiment import plan
+from stresstest.experiments.depth_sweep.measure import plan
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.plan import make_model, need_of
 from stresstest.specs.profiles import resolve

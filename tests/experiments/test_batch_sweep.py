@@ -15,7 +15,8 @@ from stresstest.engine.schedules import schedule
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.arms import Arm
-from stresstest.experiments.batch_sweep.experiment import plan, reduce, scaling_batch
+from stresstest.experiments.batch_sweep.measure import plan
+from stresstest.experiments.batch_sweep.rows import reduce, scaling_batch
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import make_model

@@ -13,7 +13,8 @@ import torch
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import Listener, _populations, run
-from stresstest.experiments.depth_sweep.experiment import plan, recipe_lrs, reduce
+from stresstest.experiments.depth_sweep.experiment import DepthSweep
+from stresstest.experiments.depth_sweep.measure import plan, recipe_lrs
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.plan import Plan
 from stresstest.measurements.base import CellPlan
@@ -153,7 +154,7 @@ def test_at_initialisation_alone_nothing_is_trained(tmp_path: Path, monkeypatch:
 
 
 def test_the_boundary_of_a_depth_is_that_of_the_lr_range_test(tmp_path: Path) -> None:
-    from stresstest.experiments.lr_range import experiment as lr_range
+    from stresstest.experiments.lr_range import measure as lr_range
     from stresstest.experiments.lr_range.spec import LrRangeSpec
 
     swept = {cell.depth: cell for cell in run_all(planned(DECODER, variant="pre-ln"), tmp_path / "sweep")}
@@ -216,7 +217,7 @@ def test_bisection_closes_in_on_the_depth_at_which_training_fails(tmp_path: Path
         cells = run(sweep, store, RunSettings(jobs=1), Listener(known))[0]
     assert len(told) > 2, "several rounds"
     assert told[0] == (4, 0)
-    [trend] = reduce(sweep.spec, cells).trends
+    [trend] = DepthSweep().reduce(sweep.spec, cells).trends
     for seed, bracket in trend.metrics["max_trainable_depth"].per_seed.items():
         assert bracket.low is not None, seed
         assert bracket.high is not None, seed
@@ -243,7 +244,7 @@ def test_an_out_of_memory_at_one_depth_is_no_instability_and_the_sweep_goes_on(
     sweep = planned(**LEARNS | {"depths": "2,3"})
     cells = run_all(sweep, tmp_path)
     assert {(cell.depth, cell.status) for cell in cells} == {(2, "done"), (3, "oom")}
-    reduced = reduce(sweep.spec, cells)
+    reduced = DepthSweep().reduce(sweep.spec, cells)
     assert reduced.trends[0].metrics["max_trainable_depth"].median == Bracket(low=2, high=None)
     assert [finding.kind for finding in reduced.findings if "plain depth 3" in finding.text] == ["oom"]
 
@@ -268,7 +269,7 @@ def test_deep_cells_come_first_and_thin_mlps_train_their_seeds_together() -> Non
 
 def test_rezero_trains_where_plain_does_not(tmp_path: Path) -> None:
     sweep = planned(depths="2,400", train_steps=100, peak_lr=1e-3, batch_size=50)
-    reduced = reduce(sweep.spec, run_all(sweep, tmp_path, jobs=2))
+    reduced = DepthSweep().reduce(sweep.spec, run_all(sweep, tmp_path, jobs=2))
     rezero, plain = reduced.trends
     assert rezero.metrics["max_trainable_depth"].median == Bracket(low=400, high=None)
     assert plain.metrics["max_trainable_depth"].median.high == 400

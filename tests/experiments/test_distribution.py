@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from stresstest.experiments.cells import Listener, run
-from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
 from stresstest.measurements.base import CellPlan

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from stresstest.experiments.estimate import at_depth, estimates, forward_flops, num_parameters
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.profiles import resolve
 

@@ -16,7 +16,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import Group, Listener, run, train_cells
-from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
 from stresstest.measurements.base import CellPlan

@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from stresstest.experiments.cells import run
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.warmup.experiment import plan, reduce
+from stresstest.experiments.warmup.measure import plan
+from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.results.records import Cell
 from stresstest.runs.settings import RunSettings

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import stats
 
-from stresstest.experiments.sensitivity import gain_per_doubling, sensitivity, variance_shares
+from stresstest.experiments.warmup.sensitivity import gain_per_doubling, sensitivity, variance_shares
 
 INITIAL = 10.4  # ln 32101, Wortsman et al.
 LRS = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]

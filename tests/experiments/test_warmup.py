@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from stresstest.engine.outcomes import Reference, Rules
-from stresstest.experiments.arms import arm_rows, arms_of, map_points
 from stresstest.experiments.cells import Group, run, train_cells
-from stresstest.experiments.lr_range.experiment import plan as plan_lr_range
+from stresstest.experiments.lr_range.measure import plan as plan_lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.warmup.experiment import cap, measure_warmup, plan, reduce
+from stresstest.experiments.warmup.map import arm_rows, arms_of, map_points
+from stresstest.experiments.warmup.measure import measure_warmup, plan
+from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.measurements.scheduled import cap
 from stresstest.results.records import Bracket, Cell, Finding, SummaryRow, TrendRow
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run

@@ -13,7 +13,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
-from stresstest.experiments.lr_range.experiment import plan
+from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models import resnet
 from stresstest.models.layout import Parameters

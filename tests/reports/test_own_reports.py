@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stresstest.experiments.arms import map_points
-from stresstest.experiments.lr_range import experiment as lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.warmup import experiment as warmup
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.contest import legend as contest_legend
 from stresstest.reports.output import FORMATS, render
@@ -63,7 +62,7 @@ def mapped(data: Mapping[str, Any], losses: Mapping[str, float], **spec: Any) ->
 
 
 def result_of(command: str, spec: Any, data: Mapping[str, Any], cells: list[Cell], more: Mapping[str, Any]) -> Result:
-    found = {"lr-range": lr_range, "warmup": warmup}[command].reduce(spec, cells, data)  # type: ignore[attr-defined]
+    found = EXPERIMENTS[command].reduce(spec, cells, data)
     return Result(
         schema_=RESULT_SCHEMA,
         command=command,

@@ -13,8 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from stresstest.experiments.arms import map_points, point
-from stresstest.experiments.warmup.experiment import reduce
+from stresstest.experiments.arms import point
+from stresstest.experiments.warmup.map import map_points
+from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_result

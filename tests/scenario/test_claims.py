@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.gate.claims import check_claim, judge
 from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, summarise
 from stresstest.scenario.claims import Claim, parse_claim

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.scenario.library import SHIPPED, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.schema import scenario_schema

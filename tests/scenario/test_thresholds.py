@@ -9,7 +9,7 @@ import pytest
 from stresstest import api
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.specs import SPECS
+from stresstest.experiments.table import SPECS
 from stresstest.gate.thresholds import check_threshold, default_thresholds, metrics_of
 from stresstest.scenario.thresholds import octaves, parse_threshold
 from stresstest.specs.profiles import resolve

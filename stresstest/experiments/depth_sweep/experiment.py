@@ -1,139 +1,102 @@
-"""`stresstest depth-sweep`: the boundary, a fixed recipe and signal propagation at growing depth."""
+"""`stresstest depth-sweep` as an experiment."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stresstest.engine.schedules import schedule
-from stresstest.engine.signal_propagation import Signal
+from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.depth_sweep.findings import depth_sweep_findings
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.plan import Phase, Plan, make_plan, no_more, spelled
-from stresstest.measurements.base import Bench, CellPlan, Measurement
-from stresstest.measurements.boundary import measure_boundary, measure_ramp
-from stresstest.measurements.course import initial_signals, recipe
-from stresstest.measurements.diagnosis import explain
-from stresstest.measurements.replica import Run
+from stresstest.experiments.resolution import boundary_steps, exact, hold_metrics, ramp_metrics, scores
 from stresstest.reports.numbers import NO_DATA
-from stresstest.results.records import HARMLESS, Bracket, Cell
-from stresstest.results.summary import Reduced, depth_rows, trainable_depth, trend_rows
-from stresstest.runs.settings import RunSettings
-from stresstest.runs.store import RunStore
+from stresstest.results.records import Cell, Result
+from stresstest.results.summary import Reduced, depth_rows, trend_rows
+from stresstest.specs.base import is_own
 
-TARGET_SHARE = 0.9  # of the constant predictor's loss: the target where none is given
-_CLOSE = 1.1  # bisection ends when the first depth that fails is this many times the last that trains
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+    from stresstest.reports.document import Document
+
+_PROBE_STEPS = 50  # what signal propagation at one point costs, in steps, about
+_BISECTED = math.log2(1.1)  # octaves: the bisection ends there
+_SIGNAL = (
+    "grad_ratio grad_mismatch grad_last stream_growth activation_rms branch_share similarity jacobian_mean_square "
+    "jacobian_condition grad_slope"
+).split()
+_TRAINED = ("grad_last_trained", "grad_mismatch_trained")
+_RECIPE = ("recipe_loss", "seconds_per_step", "peak_bytes")
+_AT_START = ("grad_exponent", "grad_rate", "activation_exponent", "activation_rate")
 
 
-def plan(spec: DepthSweepSpec) -> Plan:
-    """Resolve and check everything; raises `ConfigError` before any training."""
-    return make_plan(
-        "depth-sweep",
-        spelled(spec, sweeps_depth=True),
-        spec.depths,
-        frozenset({"depths", "bisect"}),
-        measure_depth,
-        _phases(spec),
-        bisect if spec.bisect else no_more,
+class DepthSweep(Experiment[DepthSweepSpec]):
+    """The boundary, a fixed recipe and signal propagation at growing depth."""
+
+    name = "depth-sweep"
+    spec = DepthSweepSpec
+    summary = "Find the boundary at growing depth: transformers, or residual MLPs of up to 10,000 blocks and more."
+    details = (
+        "With no options: the boundary of five norm variants at depth 2 to 16, three seeds; about 15 minutes on 2 "
+        "cores. `--model mlp` asks which depth a fixed recipe trains (`--measure outcome`), `--init-only` how signals "
+        "and gradients come through, in seconds."
     )
+    source = "Bachlechner et al. 2020 (ReZero); Xiong et al. 2020"
+    varies = ()
+    gated = ("max_stable_lr", "max_trainable_depth")
 
+    def plan(self, spec: DepthSweepSpec) -> Plan:
+        """One cell a variant, depth and seed; with a bisection, more."""
+        from stresstest.experiments.depth_sweep.measure import plan
 
-def _phases(spec: DepthSweepSpec) -> tuple[Phase, ...]:
-    if spec.init_only:
-        return ("probe",)
-    return ("train and probe",) if spec.probe_steps else ("train", "probe")
+        return plan(spec)
 
+    def metrics(self, spec: DepthSweepSpec) -> dict[str, Resolution]:
+        """Of the signal where the model's blocks are known, and of what is trained."""
+        built_in = not is_own(spec.model)
+        found = exact(["parameters"] if built_in else [])
+        found |= exact(_SIGNAL if built_in and spec.model != "resnet" else [])
+        found |= exact(_TRAINED if spec.probe_steps else [])
+        found |= exact(["encoder_grad_ratio"] if spec.model == "encoder-decoder" else [])
+        if spec.init_only:
+            return found | exact(_AT_START, over_all=True)
+        found |= ramp_metrics(spec) if {"ramp", "hold"} & set(spec.measure) else {}
+        found |= hold_metrics(spec) if "hold" in spec.measure else {}
+        if "outcome" in spec.measure:
+            widest = max((math.log2(b / a) for a, b in pairwise(spec.depths)), default=0.0)
+            found |= scores(spec) | exact(_RECIPE) | {"steps_to_target": Resolution(1.0)}
+            found["max_trainable_depth"] = Resolution(_BISECTED if spec.bisect else widest, over_all=True)
+        return found | exact(("max_stable_lr_exponent", *_AT_START), over_all=True)
 
-def reduce(spec: DepthSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
-    """One row a variant and depth, one a variant over depth, and what they say."""
-    rows, trends = depth_rows(cells, spec.optimizer), trend_rows(cells, spec.optimizer)
-    return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
-
-
-def measure_depth(bench: Bench, spec: DepthSweepSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
-    """What was asked for at one depth: signal propagation always, then recipe, ramp, hold."""
-    noise, seeds = spec.jacobian_input == "noise", [cell.seed for cell in cells]
-    found = [_of_signal(signal) for signal in initial_signals(bench, seeds, noise)]
-    for one in found if bench.module() is None else ():
-        one.metrics["parameters"] = Bracket.exactly(bench.model.layout.num_parameters)
-    if spec.init_only:
+    def rows(self, spec: DepthSweepSpec) -> list[Row]:
+        """One a variant and depth, and one a variant over all depths."""
+        found: list[Row] = []
+        for variant, optimizer in product(spec.variant, spec.optimizers):
+            at = {"variant": variant, "optimizer": optimizer}
+            found += [*(at | {"depth": depth} for depth in spec.depths), at]
         return found
-    if {"ramp", "hold"} & set(spec.measure):
-        measure = measure_boundary if "hold" in spec.measure else measure_ramp
-        for one, boundary in zip(found, measure(bench, spec, cells), strict=True):
-            one.add(boundary)
-    if "outcome" in spec.measure:
-        trials = [(seed, recipe_lrs(spec)) for seed in seeds]
-        for one, run in zip(found, recipe(bench, trials, spec.probe_steps, noise), strict=True):
-            one.add(_of_recipe(spec, run, run.detector.reference.baseline_loss))
-            if run.detector.judgement().outcome not in HARMLESS or "why" not in one.records:
-                one.add(explain(bench, run, ()))
-    return found
 
+    def cost(self, spec: DepthSweepSpec) -> Cost:
+        """Signal propagation, and what is trained."""
+        steps = _PROBE_STEPS
+        if not spec.init_only:
+            steps += spec.train_steps if "outcome" in spec.measure else 0
+            steps += boundary_steps(spec) if "hold" in spec.measure else 0
+            steps += spec.num_steps if "ramp" in spec.measure and "hold" not in spec.measure else 0
+        return Cost(len(spec.seeds), len(spec.seeds) * steps, spec.batch_size)
 
-def recipe_lrs(spec: DepthSweepSpec) -> NDArray[np.float64]:
-    """The fixed recipe's learning rate at each step: linear warm-up, then constant."""
-    return spec.peak_lr * schedule("linear", spec.warmup_steps, "constant", spec.train_steps)
+    def reduce(self, spec: DepthSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
+        """One row a variant and depth, one a variant over depth, and what they say."""
+        rows, trends = depth_rows(cells, spec.optimizer), trend_rows(cells, spec.optimizer)
+        return Reduced(rows, trends, depth_sweep_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
 
+    def document(self, result: Result) -> Document:
+        """Tables over variants and depths, what depth does, charts, Jacobians."""
+        from stresstest.experiments.depth_sweep.document import document
 
-def bisect(plan: Plan, cells: Sequence[Cell], store: RunStore, settings: RunSettings) -> list[CellPlan]:
-    """For each variant and seed, a depth between the last that trained and the first that did not."""
-    more: dict[str, CellPlan] = {}
-    for variant in plan.spec.variant:
-        for seed in plan.spec.seeds:
-            bracket = trainable_depth([c for c in cells if c.variant == variant and c.seed == seed])
-            if bracket is None or bracket.low is None or bracket.high is None:
-                continue
-            between = round(math.sqrt(bracket.low * bracket.high))
-            if bracket.high > _CLOSE * bracket.low and bracket.low < between < bracket.high:
-                cell = plan.cell(variant, between, seed)
-                more[cell.key] = cell
-    return list(more.values())
+        return document(result)
 
-
-def _of_signal(signal: Signal | None) -> Measurement:
-    if signal is None:
-        return Measurement()
-    return Measurement(
-        metrics=signal.metrics(),
-        records={"signal": signal.record()},
-        curves={f"signal_{name}": curve for name, curve in signal.curves.items()},
-    )
-
-
-def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurement:
-    record = run.record()
-    target = spec.target_loss if spec.target_loss is not None else TARGET_SHARE * baseline_loss
-    steps = run.steps_to(target)
-    metrics = {
-        "steps_to_target": Bracket(low=spec.train_steps, high=None) if steps is None else Bracket.exactly(steps),
-        "seconds_per_step": Bracket.exactly(run.seconds_per_step),
-    }
-    if math.isfinite(run.peak_bytes):
-        metrics["peak_bytes"] = Bracket.exactly(run.peak_bytes)
-    if math.isfinite(run.validation_loss):
-        metrics["recipe_loss"] = Bracket.exactly(run.validation_loss)
-    metrics |= {name: Bracket.exactly(score) for name, score in run.scores.items()}
-    curves = {
-        "recipe_lr": np.array(run.lrs),
-        "recipe_loss": np.array(run.losses),
-        "recipe_judged": np.array(run.judged),
-        "recipe_grad_norm": np.array(run.grad_norms),
-    }
-    if run.signals:
-        trained = run.signals[max(run.signals)].metrics()
-        metrics |= {f"{name}_trained": trained[name] for name in ("grad_last", "grad_mismatch") if name in trained}
-    for step, signal in run.signals.items():
-        curves |= {f"signal_{step}_{name}": curve for name, curve in signal.curves.items()}
-    return Measurement(
-        metrics=metrics,
-        records={
-            "recipe": record | {"target_loss": target},
-            "signals": {step: signal.record() for step, signal in run.signals.items()},
-        },
-        curves=curves,
-    )
+    def asks_for_more(self, spec: DepthSweepSpec) -> str:
+        """A bisection does."""
+        return "--bisect" if spec.bisect else ""

@@ -1,204 +1,68 @@
-"""`stresstest race`: steps, tokens and seconds to a target loss, variants and optimizers side by side on paired seeds.
-
-Every entrant runs at each peak LR of one grid, and is judged at its own best: the LR at which its median over seeds is
-at the target soonest. The ratio to the reference, the first entrant, is taken seed by seed.
-"""
+"""`stresstest race` as an experiment."""
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from stresstest.engine.schedules import DECAYS, schedule
-from stresstest.experiments.arms import Arm, grid_lrs, max_stable_lr, point
-from stresstest.experiments.plan import Plan, make_plan, spelled
-from stresstest.experiments.race.findings import race_findings
+from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.race.spec import RaceSpec
-from stresstest.experiments.warmup.experiment import of_run
-from stresstest.measurements.base import Bench, CellPlan, Measurement
-from stresstest.measurements.course import recipe
-from stresstest.measurements.replica import Run
+from stresstest.experiments.resolution import best_scores, exact, grid_metrics
 from stresstest.reports.numbers import NO_DATA
-from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow, count, summarise
-from stresstest.results.summary import Reduced
-from stresstest.specs.parsing import parse_choice
+from stresstest.results.records import Cell, Result
 
-_WHICH = frozenset({"depth", "optimizer", "start_lr", "end_lr", "num_lrs", "warmup_steps", "target_loss"})
-_PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+    from stresstest.reports.document import Document
+    from stresstest.results.summary import Reduced
 
-Progress = list[tuple[int, float]]  # (steps, level), each the first at which the level is so low
-
-
-def plan(spec: RaceSpec) -> Plan:
-    """Resolve and check everything; raises `ConfigError` before any training."""
-    spec = spelled(spec).model_copy(update={"decay": parse_choice(spec.decay, DECAYS).label})
-    points = [
-        point(optimizer, "linear", spec.warmup_steps, lr) for optimizer in spec.optimizer for lr in grid_lrs(spec)
-    ]
-    return make_plan("race", spec, [spec.depth], _WHICH, measure_race, points=points)
+_RACE = ("steps_to_target", "tokens_to_target", "seconds_to_target", "speedup")
 
 
-def measure_race(bench: Bench, spec: RaceSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
-    """Train every cell through its schedule, all of them as one population."""
-    trials = [(cell.seed, _lrs(spec, cell.point)) for cell in cells]
-    found = []
-    for run in recipe(bench, trials):
-        one = of_run(run)
-        one.records["recipe"]["progress"] = progress(run)
-        one.metrics["seconds_per_step"] = Bracket.exactly(run.seconds_per_step)
-        found.append(one)
-    return found
+class Race(Experiment[RaceSpec]):
+    """Steps, tokens and seconds to a target loss, variants and optimizers side by side on paired seeds."""
 
-
-def progress(run: Run) -> Progress:
-    """The level of the loss, wherever it is lower than ever by a hundredth of the constant predictor's."""
-    window, least = run.detector.rules.level_window, math.inf
-    found: Progress = []
-    grain = _PROGRESS * abs(run.detector.reference.baseline_loss)
-    for step in range(window - 1, len(run.judged)):
-        level = statistics.median(run.judged[step - window + 1 : step + 1])
-        if level <= least - grain:
-            least = level
-            found.append((step, level))
-    return found
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One variant with one optimizer, at its best peak LR: what its runs became, by seed."""
-
-    arm: Arm
-    peak_lr: float
-
-    def cell(self, seed: int) -> Cell:
-        """The run of a seed."""
-        return self.arm.cells[0, self.peak_lr][seed]
-
-
-def reduce(spec: RaceSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
-    """One row an entrant, the reference first, and what they say."""
-    arms = _arms(spec, cells)
-    if not arms:
-        return Reduced([], [], [])
-    reference = arms[0]
-    own = Entrant(reference, _lowest_loss(reference))
-    targets = {
-        seed: spec.target_loss if spec.target_loss is not None else _end(own.cell(seed)) for seed in reference.seeds
-    }
-    entrants = [Entrant(arm, _soonest(spec, arm, targets)) for arm in arms]
-    rows = [_row(spec, entrant, entrants[0], targets) for entrant in entrants]
-    return Reduced(rows, [], race_findings(rows, spec.model_dump(mode="json")))
-
-
-def steps_to(cell: Cell, target: float, most: int) -> Bracket:
-    """Steps before the level of the loss is first at the target; open where it never was."""
-    if math.isnan(target):
-        return Bracket(low=None, high=None)
-    there = [step for step, level in cell.recipe["progress"] if level <= target]
-    return Bracket.exactly(there[0]) if there else Bracket(low=most, high=None)
-
-
-def _lrs(spec: RaceSpec, where: Mapping[str, Any]) -> Any:
-    return where["peak_lr"] * schedule(where["warmup"], where["warmup_steps"], spec.decay, spec.train_steps)
-
-
-def _arms(spec: RaceSpec, cells: Sequence[Cell]) -> list[Arm]:
-    places: dict[tuple[str, str], dict[tuple[int, float], dict[int, Cell]]] = {
-        (variant, optimizer): {} for variant in spec.variant for optimizer in spec.optimizer
-    }
-    for cell in cells:
-        if cell.status == "done":
-            mine = places[cell.variant, cell.point["optimizer"]]
-            mine.setdefault((0, cell.point["peak_lr"]), {})[cell.seed] = cell
-    return [
-        Arm(variant, spec.depth, optimizer, "linear", dict(sorted(mine.items())))
-        for (variant, optimizer), mine in places.items()
-        if mine and Arm(variant, spec.depth, optimizer, "linear", mine).seeds
-    ]
-
-
-def _end(cell: Cell) -> float:
-    """The lowest level of a run; NaN of one that never had any."""
-    found = cell.recipe["progress"]
-    return float(found[-1][1]) if found else math.nan
-
-
-def _lowest_loss(arm: Arm) -> float:
-    return min(arm.lrs, key=lambda lr: (statistics.median(arm.loss(0, lr, seed) for seed in arm.seeds), lr))
-
-
-def _soonest(spec: RaceSpec, arm: Arm, targets: Mapping[int, float]) -> float:
-    """The peak LR whose median over seeds is soonest at the target; where none is there, that of the lowest loss."""
-
-    def key(lr: float) -> tuple[float, float]:
-        seeds = [seed for seed in arm.seeds if seed in targets]
-        steps = [steps_to(arm.cells[0, lr][seed], targets[seed], spec.train_steps) for seed in seeds]
-        counted = [math.inf if bracket.high is None else float(bracket.high) for bracket in steps]
-        return statistics.median(counted), statistics.median(arm.loss(0, lr, seed) for seed in arm.seeds)
-
-    return min(arm.lrs, key=key)
-
-
-def _row(spec: RaceSpec, entrant: Entrant, reference: Entrant, targets: Mapping[int, float]) -> SummaryRow:
-    arm = entrant.arm
-    cells = {seed: entrant.cell(seed) for seed in arm.seeds}
-    steps = {seed: steps_to(cell, targets[seed], spec.train_steps) for seed, cell in cells.items() if seed in targets}
-    theirs = {
-        seed: steps_to(reference.cell(seed), targets[seed], spec.train_steps)
-        for seed in steps
-        if seed in reference.arm.seeds
-    }
-    metrics = {
-        "validation_loss": _exact("validation_loss", {seed: cell.recipe["loss"] for seed, cell in cells.items()})
-    }
-    metrics["max_stable_lr"] = summarise("max_stable_lr", {seed: max_stable_lr(arm, 0, seed) for seed in arm.seeds})
-    if steps:
-        metrics["steps_to_target"] = summarise("steps_to_target", steps)
-        tokens = spec.batch_size * (1 if spec.task == "images" else spec.seq_len)
-        metrics["tokens_to_target"] = summarise("tokens_to_target", _times(steps, dict.fromkeys(steps, tokens)))
-        seconds = {seed: cell.metrics["seconds_per_step"].low or 0.0 for seed, cell in cells.items()}
-        metrics["seconds_to_target"] = summarise("seconds_to_target", _times(steps, seconds))
-        if faster := speedups(theirs, steps):
-            metrics["speedup"] = summarise("speedup", faster)
-    metrics |= {
-        name: _exact(name, {seed: cell.metrics[name].low for seed, cell in cells.items() if name in cell.metrics})
-        for name in ("token_accuracy", "bleu")
-        if any(name in cell.metrics for cell in cells.values())
-    }
-    return SummaryRow(
-        variant=arm.variant,
-        depth=spec.depth,
-        optimizer=arm.optimizer,
-        metrics=metrics,
-        outcomes=count(cell.recipe["outcome"] for cell in cells.values()),
-        point={"peak_lr": entrant.peak_lr},
+    name = "race"
+    spec = RaceSpec
+    summary = (
+        "Race to a target loss: steps, tokens and seconds of variants and optimizers, each at its best learning rate."
     )
+    details = (
+        "With no options: four norm variants at four peak LRs, three seeds, to the loss that Post-LN has at its end."
+    )
+    source = "Bachlechner et al. 2020 (ReZero)"
+    varies = ()
+    gated = ("max_stable_lr",)
 
+    def plan(self, spec: RaceSpec) -> Plan:
+        """One cell an entrant, peak LR and seed."""
+        from stresstest.experiments.race.measure import plan
 
-def speedups(reference: Mapping[int, Bracket], steps: Mapping[int, Bracket]) -> dict[int, Bracket]:
-    """How many times as fast as the reference, seed by seed; one-sided where one of the two is not there."""
-    found = {}
-    for seed, other in reference.items():
-        mine = steps[seed]
-        if other.low is None or mine.low is None or (other.high is None and mine.high is None):
-            continue  # neither is there: nothing is known
-        ratio = max(1.0, other.low) / max(1.0, mine.low)
-        found[seed] = Bracket(low=None if mine.high is None else ratio, high=None if other.high is None else ratio)
-    return found
+        return plan(spec)
 
+    def metrics(self, spec: RaceSpec) -> dict[str, Resolution]:
+        """Of each entrant at its best peak LR."""
+        return grid_metrics(spec) | best_scores(spec) | exact(_RACE)
 
-def _times(steps: Mapping[int, Bracket], factors: Mapping[int, float]) -> dict[int, Bracket]:
-    return {
-        seed: Bracket(
-            low=None if b.low is None else b.low * factors[seed],
-            high=None if b.high is None else b.high * factors[seed],
-        )
-        for seed, b in steps.items()
-    }
+    def rows(self, spec: RaceSpec) -> list[Row]:
+        """One an entrant."""
+        pairs = product(spec.variant, spec.optimizers)
+        return [{"variant": variant, "optimizer": optimizer, "depth": spec.depth} for variant, optimizer in pairs]
 
+    def cost(self, spec: RaceSpec) -> Cost:
+        """Every optimizer at every peak LR."""
+        runs = len(spec.seeds) * len(spec.optimizer) * spec.num_lrs
+        return Cost(runs, runs * spec.train_steps, spec.batch_size)
 
-def _exact(name: str, values: Mapping[int, float | None]) -> MetricSummary:
-    return summarise(name, {seed: Bracket.exactly(value) for seed, value in values.items() if value is not None})
+    def reduce(self, spec: RaceSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
+        """One row an entrant, the reference first, and what they say."""
+        from stresstest.experiments.race.rows import reduce
+
+        return reduce(spec, cells, data)
+
+    def document(self, result: Result) -> Document:
+        """A table of entrants."""
+        from stresstest.experiments.race.document import document
+
+        return document(result)

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from collections.abc import Sequence
 
-from stresstest.experiments.arms import map_points, notes, objective, untrained
+from stresstest.experiments.warmup.map import map_points, notes, objective, untrained
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.experiments.warmup.study import add_trial, params_of, quiet
 from stresstest.results.records import Bracket, Cell, SearchRow, summarise

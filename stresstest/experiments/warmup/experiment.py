@@ -1,83 +1,93 @@
-"""`stresstest warmup`: the loss over warm-up x peak LR, how much warm-up it needs, and a search for the best."""
+"""`stresstest warmup` as an experiment."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stresstest.engine.outcomes import Reference, Rules
-from stresstest.engine.schedules import DECAYS, WARMUPS, schedule
-from stresstest.experiments.arms import arm_rows, arms_of, map_points
-from stresstest.experiments.plan import Plan, make_plan, no_more, spelled
-from stresstest.experiments.sensitivity import clipped
-from stresstest.experiments.warmup.best import search_rows
-from stresstest.experiments.warmup.findings import warmup_findings
-from stresstest.experiments.warmup.search import Search
+from stresstest.experiments.base import Cost, Experiment, Resolution, Row
+from stresstest.experiments.resolution import best_scores, exact, grid_metrics
 from stresstest.experiments.warmup.spec import WarmupSpec
-from stresstest.measurements.base import Bench, CellPlan, Measurement
-from stresstest.measurements.course import recipe
-from stresstest.measurements.replica import Run
 from stresstest.reports.numbers import NO_DATA
-from stresstest.results.metrics import METRICS
-from stresstest.results.records import Bracket, Cell, finite
-from stresstest.results.summary import Reduced
-from stresstest.specs.parsing import parse_choice
+from stresstest.results.records import Cell, Result
 
-# What decides which settings are trained, and not what becomes of one.
-_WHICH = frozenset(
-    "depth optimizer warmup warmup_steps start_lr end_lr num_lrs map trials trials_at_once sampler search_seed".split()
-)
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+    from stresstest.reports.document import Document
+    from stresstest.results.summary import Reduced
+    from stresstest.runs.settings import RunSettings
 
-# What decides which trials a search asks for, but how many: that is a total, which may grow.
-_SEARCHED = "variant optimizer warmup warmup_steps start_lr end_lr trials_at_once sampler search_seed".split()
+_OVER_MAP = ("warmup_sensitivity", "warmup_gain", "warmup_share", "lr_share", "interaction_share")
 
 
-def plan(spec: WarmupSpec) -> Plan:
-    """Resolve and check everything; raises `ConfigError` before any training."""
-    shapes = tuple(dict.fromkeys(parse_choice(text, WARMUPS).label for text in spec.warmup))
-    decay = parse_choice(spec.decay, DECAYS).label
-    spec = spelled(spec).model_copy(update={"warmup": shapes, "decay": decay})
-    points = map_points(spec) if spec.map else []
-    search = {name: getattr(spec, name) for name in _SEARCHED} if spec.trials else {}
-    more = Search().refine if spec.trials else no_more
-    return make_plan("warmup", spec, [spec.depth], _WHICH, measure_warmup, refine=more, points=points, search=search)
+class Warmup(Experiment[WarmupSpec]):
+    """The loss over warm-up x peak LR, how much warm-up it needs, and a search for the best."""
 
-
-def measure_warmup(bench: Bench, spec: WarmupSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
-    """Train every cell through its schedule, all of them as one population."""
-    trials = [(cell.seed, _lrs(spec, cell.point)) for cell in cells]
-    return [of_run(run) for run in recipe(bench, trials)]
-
-
-def reduce(spec: WarmupSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
-    """One row a variant, optimizer, shape and warm-up; one over all warm-ups; the best settings; what they say."""
-    mapped = map_points(spec) if spec.map else []
-    rows, trends = arm_rows(arms_of(spec, [cell for cell in cells if cell.point in mapped]))
-    searches = search_rows(spec, cells)
-    findings = warmup_findings(trends, rows, searches, cells, spec.model_dump(mode="json"), data)
-    return Reduced(rows, trends, findings, searches)
-
-
-def cap(reference: Reference, rules: Rules) -> float:
-    """The loss of having learned nothing: that at initialisation, or chance, where that is far above it."""
-    initial = reference.initial_loss
-    far = reference.chance_loss + rules.far_above_chance * abs(reference.chance_loss)
-    return initial if math.isfinite(initial) and initial <= far else reference.chance_loss
-
-
-def _lrs(spec: WarmupSpec, where: Mapping[str, Any]) -> Any:
-    return where["peak_lr"] * schedule(where["warmup"], where["warmup_steps"], spec.decay, spec.train_steps)
-
-
-def of_run(run: Run) -> Measurement:
-    """What is kept of a run through a schedule: its outcome, its loss, at most that of having learned nothing."""
-    most = cap(run.detector.reference, run.detector.rules)
-    loss = clipped(run.validation_loss, most)
-    return Measurement(
-        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if METRICS[n].direction == "higher"},
-        records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
-        curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
+    name = "warmup"
+    spec = WarmupSpec
+    summary = "Map the loss over warm-up x peak LR: how much warm-up does it need, and how much does it matter?"
+    details = (
+        "With no options: Post-LN and Pre-LN, three seeds, a map of 40 settings and a search of 10 trials of Optuna's; "
+        "about 15 minutes on 2 cores. `--trials 0` maps alone, `--no-map --trials 40` searches alone.\n\n"
+        "The sensitivities: lr_sensitivity (Wortsman et al. 2023) is the mean over the peak LRs of min(loss, loss at "
+        "initialisation) less the lowest; warmup_sensitivity the same over the warm-ups, averaged over the LRs that "
+        "some warm-up trains. Both depend on the ranges and on the number of steps; they compare variants on equal "
+        "ranges, mean little where a change gives the LR another meaning, and are 0 where nothing learns."
     )
+    source = "Xiong et al. 2020; Wortsman et al. 2023"
+    varies = ("warmup", "warmup_steps")
+    gated = ("warmup_sensitivity",)
+    shares_search = True
+
+    def plan(self, spec: WarmupSpec) -> Plan:
+        """One cell a place of the map and seed; with a search, more."""
+        from stresstest.experiments.warmup.measure import plan
+
+        return plan(spec)
+
+    def metrics(self, spec: WarmupSpec) -> dict[str, Resolution]:
+        """Of the map; a search alone has none."""
+        if not spec.map:
+            return {}
+        found = exact(["lr_sensitivity"]) | grid_metrics(spec) | best_scores(spec)
+        return found | exact(_OVER_MAP, over_all=True)
+
+    def rows(self, spec: WarmupSpec) -> list[Row]:
+        """One a shape and steps of warm-up, and one a shape over all steps."""
+        found: list[Row] = []
+        for variant, optimizer in product(spec.variant, spec.optimizers):
+            at = {"variant": variant, "optimizer": optimizer}
+            places = product(spec.warmup, spec.warmup_steps)
+            found += [at | {"depth": spec.depth, "warmup": shape, "warmup_steps": steps} for shape, steps in places]
+            found += [at | {"warmup": shape} for shape in spec.warmup]
+        return found
+
+    def cost(self, spec: WarmupSpec) -> Cost:
+        """The map's places and the trials."""
+        from stresstest.experiments.warmup.map import map_points
+
+        runs = len(spec.seeds) * ((len(map_points(spec)) if spec.map else 0) + spec.trials)
+        return Cost(runs, runs * spec.train_steps, spec.batch_size)
+
+    def reduce(self, spec: WarmupSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
+        """Rows of the map, the best settings of the search, and what they say."""
+        from stresstest.experiments.warmup.rows import reduce
+
+        return reduce(spec, cells, data)
+
+    def document(self, result: Result) -> Document:
+        """A map of each arm, tables over LRs and warm-ups, the best settings."""
+        from stresstest.experiments.warmup.document import document
+
+        return document(result)
+
+    def asks_for_more(self, spec: WarmupSpec) -> str:
+        """A search does."""
+        return "a search (--trials)" if spec.trials else ""
+
+    def check_storage(self, plan: Plan, settings: RunSettings) -> None:
+        """Whether the study there can be joined."""
+        from stresstest.experiments.warmup.search import check_storage
+
+        check_storage(plan, settings)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError
-from stresstest.experiments.arms import map_points, notes, objective, untrained
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.warmup.map import map_points, notes, objective, untrained
 from stresstest.experiments.warmup.study import (
     JOURNAL,
     LIMIT,

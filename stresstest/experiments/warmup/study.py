@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError, StorageError
-from stresstest.experiments.arms import notes, objective, point, untrained
+from stresstest.experiments.arms import point
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.warmup.map import notes, objective, untrained
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.results.records import Cell
 from stresstest.runs.identity import cell_key

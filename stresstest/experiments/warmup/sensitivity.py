@@ -10,10 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-
-def clipped(loss: float, initial_loss: float) -> float:
-    """min(loss, loss at initialisation): what is not finite counts as having learned nothing."""
-    return min(loss, initial_loss) if math.isfinite(loss) else initial_loss
+from stresstest.results.summary import clipped
 
 
 def sensitivity(losses: Sequence[float], initial_loss: float) -> float:

@@ -1,0 +1,61 @@
+"""How a sweep over batch sizes is planned and trained.
+
+Each batch size has the grid of peak LRs scaled by its own factor (sqrt scaling, You et al. 2019, Sec. 4.3), as many
+steps as the budget of tokens allows, and the same number of warm-up steps (linear-epoch warm-up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from stresstest.engine.schedules import DECAYS, schedule
+from stresstest.engine.train import Batches
+from stresstest.experiments.arms import grid_lrs
+from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
+from stresstest.experiments.plan import Plan, make_plan, spelled
+from stresstest.measurements.base import Bench, CellPlan, Measurement
+from stresstest.measurements.course import recipe
+from stresstest.measurements.scheduled import of_run
+from stresstest.specs.parsing import parse_choice
+from stresstest.tasks import load_task
+
+_WHICH = frozenset("depth optimizer start_lr end_lr num_lrs batch_size batch_sizes lr_scaling warmup_share".split())
+
+
+def plan(spec: BatchSweepSpec) -> Plan:
+    """Resolve and check everything; raises `ConfigError` before any training."""
+    decay = parse_choice(spec.decay, DECAYS).label
+    spec = spelled(spec).model_copy(update={"decay": decay, "batch_size": max(spec.batch_sizes)})  # for its memory
+    points = [
+        {
+            "optimizer": optimizer,
+            "batch_size": size,
+            "warmup_steps": spec.warmup_steps,
+            "peak_lr": float(f"{spec.scale(size) * lr:.12g}"),
+        }
+        for optimizer, size, lr in product(spec.optimizer, spec.batch_sizes, grid_lrs(spec))
+    ]
+    return make_plan("batch-sweep", spec, [spec.depth], _WHICH, measure_batches, points=points)
+
+
+def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
+    """Train every cell through its schedule, those of one batch size as one population."""
+    found: dict[str, Measurement] = {}
+    for size in sorted({cell.point["batch_size"] for cell in cells}):
+        mine = [cell for cell in cells if cell.point["batch_size"] == size]
+        task = load_task(spec.task, spec.data, size, spec.seq_len)
+        sized = replace(bench, batches=Batches(task, bench.batches.device))
+        runs = recipe(sized, [(cell.seed, _lrs(spec, cell.point)) for cell in mine])
+        for cell, run in zip(mine, runs, strict=True):
+            one = of_run(run)
+            one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss
+            found[cell.key] = one
+    return [found[cell.key] for cell in cells]
+
+
+def _lrs(spec: BatchSweepSpec, where: Mapping[str, Any]) -> Any:
+    steps = spec.steps(where["batch_size"])
+    return where["peak_lr"] * schedule("linear", where["warmup_steps"], spec.decay, steps)

@@ -1,0 +1,69 @@
+"""How finely the metrics that several experiments share are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from stresstest.experiments.base import Resolution
+from stresstest.results.metrics import METRICS
+from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.lr_grid import LrGridSpec
+
+HOLDS = 6  # constant-LR runs of a boundary, about
+
+_HOLD_STEPS = {"octave": 1.0, "half-octave": 0.5, "quarter-octave": 0.25}
+_HOLD = ("final_loss", "validation_loss", "lr_window")
+_THEORY = ("critical_lr", "predicted_lr", "sharpness")
+
+Resolutions = dict[str, Resolution]
+
+
+def exact(names: Iterable[str], over_all: bool = False) -> Resolutions:
+    """Metrics that are measured as numbers."""
+    return dict.fromkeys(names, Resolution(0.0, over_all))
+
+
+def ramp_metrics(spec: BoundarySpec) -> Resolutions:
+    """What a ramp gives, to one of its steps."""
+    step = Resolution(_ramp_step(spec))
+    return {"onset_lr": step, "explosion_lr": step, "steps_survived": Resolution(1.0)}
+
+
+def hold_metrics(spec: BoundarySpec) -> Resolutions:
+    """What ramp and hold give, the boundary to the hold's resolution."""
+    stable = {"max_stable_lr": Resolution(_HOLD_STEPS[spec.hold_resolution])}
+    found = ramp_metrics(spec) | scores(spec) | exact(_HOLD) | stable
+    return found | exact(_THEORY if spec.theory else ())
+
+
+def grid_metrics(spec: LrGridSpec) -> Resolutions:
+    """What a grid of peak LRs gives, the boundary to the grid's step."""
+    between = math.log2(spec.end_lr / spec.start_lr) / max(1, spec.num_lrs - 1)
+    return exact(["validation_loss"]) | {"max_stable_lr": Resolution(between)}
+
+
+def scores(spec: TrainingSpec) -> Resolutions:
+    """What validation gives beside the loss."""
+    if is_own(spec.model):
+        return {}
+    names = {"translation": ("token_accuracy", "bleu"), "language": ("bits_per_byte",)}
+    return exact(names.get(spec.task, ()))
+
+
+def best_scores(spec: TrainingSpec) -> Resolutions:
+    """Those of which a run that broke has none: the higher the better."""
+    return {name: least for name, least in scores(spec).items() if METRICS[name].direction == "higher"}
+
+
+def boundary_steps(spec: BoundarySpec) -> int:
+    """Steps of a ramp and its holds, about."""
+    return spec.num_steps + HOLDS * spec.hold_steps
+
+
+def _ramp_step(spec: BoundarySpec) -> float:
+    """Octaves between two steps of the ramp; of a linear one, in its middle."""
+    if spec.ramp == "linear":
+        return math.log2(1.0 + 2.0 / (spec.num_steps - 1))
+    return math.log2(spec.end_lr / spec.start_lr) / (spec.num_steps - 1)

@@ -1,0 +1,34 @@
+"""What is kept of a run through a schedule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stresstest.engine.outcomes import Reference, Rules
+from stresstest.measurements.base import Measurement
+from stresstest.measurements.replica import Run
+from stresstest.results.metrics import METRICS
+from stresstest.results.records import Bracket, finite
+from stresstest.results.summary import clipped
+
+# What decides which settings are trained, and not what becomes of one.
+
+
+def of_run(run: Run) -> Measurement:
+    """What is kept of a run through a schedule: its outcome, its loss, at most that of having learned nothing."""
+    most = cap(run.detector.reference, run.detector.rules)
+    loss = clipped(run.validation_loss, most)
+    return Measurement(
+        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if METRICS[n].direction == "higher"},
+        records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
+        curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
+    )
+
+
+def cap(reference: Reference, rules: Rules) -> float:
+    """The loss of having learned nothing: that at initialisation, or chance, where that is far above it."""
+    initial = reference.initial_loss
+    far = reference.chance_loss + rules.far_above_chance * abs(reference.chance_loss)
+    return initial if math.isfinite(initial) and initial <= far else reference.chance_loss
