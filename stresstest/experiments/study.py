@@ -14,6 +14,7 @@ from stresstest.errors import ConfigError, StorageError
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup_map import notes, objective, point, untrained
 from stresstest.grid_specs import WarmupSpec
+from stresstest.installation import install_hint
 from stresstest.results import Cell
 from stresstest.runs.identity import cell_key
 from stresstest.runs.settings import RunSettings
@@ -119,7 +120,7 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
     url = settings.storage
     if kind in ("postgresql", "postgres"):
         if importlib.util.find_spec("psycopg") is None:
-            raise ConfigError("psycopg is not installed; pip install '.[postgres]', or leave out --storage")
+            raise ConfigError(f"psycopg is not installed; {install_hint('postgres')}, or leave out --storage")
         url = url.replace(kind, "postgresql+psycopg", 1)
     # A connection is closed after use: between two batches it would idle for minutes.
     return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
