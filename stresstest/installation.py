@@ -156,17 +156,20 @@ def _inside(source: Path, folder: Path) -> str:
 
 
 def _is_left_out(source: Path, folder: Path) -> bool:
-    """Whether git ignores the path, or it belongs to another repository; False where `folder` is in none."""
-    try:
-        root = _git(folder, "rev-parse", "--show-toplevel")
-    except _UnknownOriginError:
-        return False
-    if _git(source if source.is_dir() else source.parent, "rev-parse", "--show-toplevel") != root:
+    """Whether git ignores the path, or it belongs to another repository than `folder`."""
+    if _repository_around(source if source.is_dir() else source.parent) != _repository_around(folder):
         return True
     try:
         return bool(_git(folder, "check-ignore", str(source)))
     except _UnknownOriginError:
         return False
+
+
+def _repository_around(folder: Path) -> str | None:
+    try:
+        return _git(folder, "rev-parse", "--show-toplevel")
+    except _UnknownOriginError:
+        return None
 
 
 def _pushed(source: Path, commit: str, subdirectory: str) -> str:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,11 +217,12 @@ def test_a_directory_that_git_ignores_is_not_in_the_repository(installed: Instal
         ("ssh://git@example.org/you/fork.git", "ssh://git@example.org/you/fork.git"),
     ],
 )
-@pytest.mark.parametrize("inside", [True, False])
-def test_a_clean_checkout_elsewhere_is_installed_by_its_remote_and_commit(
-    remote: str, url: str, inside: bool, installed: Install, project: Path
+@pytest.mark.parametrize(("inside", "in_git"), [(True, True), (True, False), (False, True)])
+def test_a_clean_checkout_of_its_own_is_installed_by_its_remote_and_commit(
+    remote: str, url: str, inside: bool, in_git: bool, installed: Install, project: Path
 ) -> None:
-    git(project, "init", "-q")
+    if in_git:
+        git(project, "init", "-q")
     source = (project if inside else project.parent) / "clone"
     commit = checkout(source, remote)
     installed({"url": source.as_uri(), "dir_info": {"editable": True}})
@@ -327,6 +329,21 @@ def test_a_hint_in_a_checkout_where_nothing_is_installed_reads_its_pyproject(
     monkeypatch.setattr(installation, "_checkout", lambda: tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project.optional-dependencies]\nhf = ['transformers>=5', 'tokenizers']")
     assert install_hint("hf") == "pip install 'transformers>=5' tokenizers"
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "hint"),
+    [
+        ("transformers", "--model hf:gpt2", "needs transformers; pip install 'transformers>=5'"),
+        ("sacrebleu", "--model encoder-decoder", "needs sacrebleu, for BLEU; pip install 'sacrebleu>=2.4'"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_installs_it(
+    module: str, words: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert run(["lr-range", *words.split(), "--dry-run"]) == 2
+    assert hint in complaint(capsys)
 
 
 def test_init_writes_a_model_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
