@@ -216,17 +216,22 @@ def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...],
 @cli.command()
 @click.argument("folder", default=".", type=str)
 @click.option("--ci", type=click.Choice(["github", "gitlab"]), help="A gate for pull requests and its workflow.")
-def init(folder: str, ci: str | None) -> int:
-    """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default)."""
-    from stresstest.commands.inspect import write_start
+@click.option("--install", metavar="SPEC", help="What the workflow installs: git+URL@COMMIT, or ./PATH in it.")
+def init(folder: str, ci: str | None, install: str | None) -> int:
+    """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default).
 
-    return write_start(folder, ci)
+    What is there already stays as it is. A workflow installs stresstest from where this copy came from, a repository
+    and commit; where that is not known, give --install.
+    """
+    from stresstest.commands.init import write_start
+
+    return write_start(folder, ci, install)
 
 
 @cli.command()
 def doctor() -> int:
     """Check this machine: versions, devices, processes, determinism."""
-    from stresstest.commands.inspect import print_diagnosis
+    from stresstest.commands.doctor import print_diagnosis
 
     return print_diagnosis()
 

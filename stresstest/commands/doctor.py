@@ -1,4 +1,4 @@
-"""What `stresstest doctor` checks: each function returns what it saw, or raises."""
+"""`stresstest doctor`: what a run needs; each check returns what it saw, or raises."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 import torch
 
+from stresstest.errors import ExitCode
+from stresstest.reports.output import console
 from stresstest.runs.executor import local_workers
 from stresstest.runs.store import DEFAULT_ROOT
 
@@ -77,3 +79,21 @@ def bit_equal() -> str:
 
 
 CHECKS: tuple[Callable[[], str], ...] = (versions, devices, run_directory, same_bytes, bit_equal)
+
+
+def print_diagnosis() -> int:
+    """Check what a run needs, one line each; exit 1 when something is wrong."""
+    out = console()
+    healthy = True
+    for check in CHECKS:
+        good, text = _checked(check)
+        healthy &= good
+        out.print(f"{'ok  ' if good else 'FAIL'} {text}", markup=False)
+    return ExitCode.OK if healthy else ExitCode.INTERNAL
+
+
+def _checked(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except Exception as error:
+        return False, f"{(check.__doc__ or '').splitlines()[0]} {error}"

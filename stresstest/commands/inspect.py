@@ -1,10 +1,10 @@
-"""What each command does once its line is parsed: call, print, exit code."""
+"""The commands that look: list, show, report, status."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ from stresstest.results.metrics import METRICS
 from stresstest.results.records import load_result
 from stresstest.scenario.library import shipped_scenarios
 from stresstest.specs.base import MODELS
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 if TYPE_CHECKING:
     from stresstest.runs.status import RunStatus
@@ -150,54 +148,3 @@ def print_entry(name: str) -> int:
             shown = str(default).lower() if isinstance(default, bool) else default
             out.print(f"option: {name}:{option}={shown}", markup=False)
     return ExitCode.OK
-
-
-_WORKFLOWS = {"github": ".github/workflows/stresstest.yml", "gitlab": "stresstest.gitlab-ci.yml"}
-
-
-def write_start(folder: str, ci: str | None) -> int:
-    """Write a model and a scenario for it, or for CI a gate and a workflow; with a model only where there is none.
-
-    A file that is there is a `ConfigError`, and nothing is written.
-    """
-    files = {"model.py": "model.py", "stresstest.yaml": "stresstest.yaml"}
-    if ci is not None:
-        model = {} if (Path(folder) / "model.py").exists() else {"model.py": "model.py"}
-        files = {**model, "gate.yaml": "gate.yaml", _WORKFLOWS[ci]: f"{ci}.yml"}
-    there = [name for name in files if (Path(folder) / name).exists()]
-    if there:
-        raise ConfigError(f"{Path(folder) / there[0]} is there already and was left as it is; give another folder")
-    try:
-        for name, template in files.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text((TEMPLATES / f"{template}.txt").read_text())
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
-    out, here = console(), "" if folder == "." else f"cd {folder} && "
-    out.print(f"wrote {', '.join(str(Path(folder) / name) for name in files)}; next:", markup=False, soft_wrap=True)
-    line = "lr-range --model model.py:build --variant pre-ln,post-ln" if ci is None else "validate gate.yaml"
-    out.print(f"  {here}stresstest {line}", markup=False, soft_wrap=True)
-    if ci is not None:
-        out.print(f"  commit them, and {here}stresstest check gate.yaml --base main", markup=False, soft_wrap=True)
-    return ExitCode.OK
-
-
-def print_diagnosis() -> int:
-    """Check what a run needs, one line each; exit 1 when something is wrong."""
-    from stresstest.commands.doctor import CHECKS
-
-    out = console()
-    healthy = True
-    for check in CHECKS:
-        good, text = _checked(check)
-        healthy &= good
-        out.print(f"{'ok  ' if good else 'FAIL'} {text}", markup=False)
-    return ExitCode.OK if healthy else ExitCode.INTERNAL
-
-
-def _checked(check: Callable[[], str]) -> tuple[bool, str]:
-    try:
-        return True, check()
-    except Exception as error:
-        return False, f"{(check.__doc__ or '').splitlines()[0]} {error}"

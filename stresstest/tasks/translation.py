@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
+from stresstest.installation import install_hint
 from stresstest.registry import Table
 from stresstest.tasks.sentences import Pair, first_pairs
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
@@ -179,7 +180,7 @@ class TranslationTask:
 def load_translation(data: str, batch_size: int, seq_len: int) -> TranslationTask:
     """The task on the pairs of `data` (NAME[:argument]); a `ConfigError` if they do not suffice."""
     if importlib.util.find_spec("sacrebleu") is None:
-        raise ConfigError("task translation needs sacrebleu, for BLEU; pip install 'train-stresstest[data]'")
+        raise ConfigError(f"task translation needs sacrebleu, for BLEU; {install_hint('data')}")
     name, _, argument = data.partition(":")
     parts = PAIR_SOURCES[name].load(argument)
     fit = [[pair for pair in part if max(map(len, pair)) < seq_len] for part in parts]

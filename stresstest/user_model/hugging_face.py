@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from stresstest.errors import ConfigError
+from stresstest.installation import install_hint
 from stresstest.registry import did_you_mean
 from stresstest.user_model.factory import Factory
 
@@ -29,7 +30,7 @@ def hugging_face_factory(path: str, name: str, args: Mapping[str, Any]) -> Facto
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
     except ImportError:
-        raise ConfigError(f"{path} needs transformers; install train-stresstest[hf]") from None
+        raise ConfigError(f"{path} needs transformers; {install_hint('hf')}") from None
     settings = _config_file(path, name) if name.endswith(".json") else {"model_type": name}
     kind = str(settings.pop("model_type", None))
     if kind not in CONFIG_MAPPING:

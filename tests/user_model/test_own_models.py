@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stresstest.cli.main import cli, run
+from stresstest.cli.main import run
 
 TINY = "--seeds 1 --num-steps 20 --hold-steps 20 --no-theory -q".split()  # -q last
 
@@ -398,43 +396,6 @@ def test_data_that_ends_is_said_with_the_step(capsys: pytest.CaptureFixture[str]
     words = ["lr-range", "--model", "bad.py:ok", "--batch-fn", "bad.py:ends", "--seeds", "1", "--num-steps", "40"]
     assert run([*words, "-q", "--no-theory"]) == 4
     assert "ran out of data at step 30" in " ".join(capsys.readouterr().out.split())
-
-
-def test_init_writes_a_model_that_runs_and_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["init", "new"]) == 0
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert line == "  cd new && stresstest lr-range --model model.py:build --variant pre-ln,post-ln"
-    os.chdir("new")
-    assert len(Path("model.py").read_text().splitlines()) <= 30
-    assert run(["validate", "stresstest.yaml"]) == 0
-    small = "--depth 1 --width 16 --batch-size 2"
-    assert run([*line.partition("stresstest ")[2].split(), *small.split(), *TINY, "-j", "1"]) == 0
-    assert run(["init"]) == 2
-    assert "was left as it is" in capsys.readouterr().err
-    shutil.rmtree(".stresstest")
-
-
-@pytest.mark.parametrize(
-    ("ci", "workflow"), [("github", ".github/workflows/stresstest.yml"), ("gitlab", "stresstest.gitlab-ci.yml")]
-)
-def test_init_writes_a_gate_and_a_workflow_that_calls_it(
-    capsys: pytest.CaptureFixture[str], ci: str, workflow: str
-) -> None:
-    assert run(["init", ci, "--ci", ci]) == 0
-    os.chdir(ci)
-    text = Path(workflow).read_text()
-    assert isinstance(yaml.safe_load(text), dict)
-    (line,) = [line for line in text.splitlines() if "stresstest check" in line]
-    _, name, *args = shlex.split(line.partition("stresstest check")[1] + line.partition("stresstest check")[2])
-    assert cli.commands[name].make_context(name, args).params["base"] in ("origin/$BASE", "FETCH_HEAD")
-    assert run(["validate", "gate.yaml"]) == 0
-    assert "gate: 1 line against a base, 1 limits; looks at 8 and 16 seeds" in capsys.readouterr().out
-    Path(workflow).unlink()
-    Path("gate.yaml").unlink()
-    Path("model.py").write_text(mine := "# mine\n")
-    assert run(["init", "--ci", ci]) == 0
-    assert Path("model.py").read_text() == mine
-    assert run(["init", "--ci", ci]) == 2
 
 
 def test_a_model_that_eats_the_memory_costs_its_own_cells_only_and_says_where(

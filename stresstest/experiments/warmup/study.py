@@ -15,6 +15,7 @@ from stresstest.experiments.arms import point
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.warmup.map import notes, objective, untrained
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.installation import install_hint
 from stresstest.results.records import Cell
 from stresstest.runs.identity import cell_key
 from stresstest.runs.settings import RunSettings
@@ -120,7 +121,7 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
     url = settings.storage
     if kind in ("postgresql", "postgres"):
         if importlib.util.find_spec("psycopg") is None:
-            raise ConfigError("psycopg is not installed; pip install '.[postgres]', or leave out --storage")
+            raise ConfigError(f"psycopg is not installed; {install_hint('postgres')}, or leave out --storage")
         url = url.replace(kind, "postgresql+psycopg", 1)
     # A connection is closed after use: between two batches it would idle for minutes.
     return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
