@@ -44,7 +44,7 @@ def run(args: list[str]) -> int:
     except StresstestError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; what was finished before is saved", ExitCode.INTERRUPTED)
+        return _complain("interrupted; completed cells are saved", ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != 1:
             return int(error.code or ExitCode.OK)  # the help, where no command is given
@@ -87,7 +87,7 @@ def lr_range(context: click.RichContext, /, **options: Any) -> int:
 @_OUTPUT
 @click.pass_context
 def depth_sweep(context: click.RichContext, /, **options: Any) -> int:
-    """Find the boundary at growing depth: transformers, or residual MLPs of up to 10,000 blocks and more.
+    """Find the boundary at growing depth: transformers, or residual MLPs of 10,000 blocks and more.
 
     With no options: the boundary of five norm variants at depth 2 to 16, three seeds; about 15 minutes on
     2 cores. `--model mlp` asks which depth a fixed recipe trains (`--measure outcome`), `--init-only` how
@@ -107,9 +107,9 @@ def warmup(context: click.RichContext, /, **options: Any) -> int:
     about 15 minutes on 2 cores. `--trials 0` maps alone, `--no-map --trials 40` searches alone.
 
     The sensitivities: lr_sensitivity (Wortsman et al. 2023) is the mean over the peak LRs of min(loss, loss at
-    initialisation) less the lowest; warmup_sensitivity the same over the warm-ups, averaged over the LRs that some
-    warm-up trains. Both depend on the ranges and on the number of steps; they compare variants on equal ranges, mean
-    little where a change gives the LR another meaning, and are 0 where nothing learns.
+    initialisation) minus the lowest; warmup_sensitivity is the same over the warm-ups, averaged over the LRs that
+    some warm-up trains. Both depend on the ranges and on the number of steps; use them to compare variants on equal
+    ranges. They mean little where a change rescales the LR, and are 0 where nothing learns.
     """
     return run_experiment(line_request("warmup", context, options))
 
@@ -131,10 +131,10 @@ def race(context: click.RichContext, /, **options: Any) -> int:
 @_OUTPUT
 @click.pass_context
 def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
-    """Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?
+    """Grow the batch size at a fixed budget of tokens: up to which size does each optimizer scale?
 
     With no options: AdamW and LAMB at batch sizes 32 to 2,048, six peak LRs with sqrt scaling, three seeds, half a
-    million tokens a run.
+    million tokens per run.
     """
     return run_experiment(line_request("batch-sweep", context, options))
 
@@ -144,9 +144,9 @@ def batch_sweep(context: click.RichContext, /, **options: Any) -> int:
 @run_options(_FIELDS["run"], "NAME/EXPERIMENT", more=("cpu",))
 @click.pass_context
 def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
-    """Run every experiment of a scenario file, or of one that comes with stresstest: `stresstest run smoke`.
+    """Run every experiment of a scenario file, or of a shipped one: `stresstest run smoke`.
 
-    Options go before what the file says, in every experiment that has the setting.
+    Options override the file, in every experiment that has the setting.
     """
     loaded = _load(scenario, _typed_profile(context))
     requests = scenario_requests(scenario, loaded, context, options)
@@ -169,13 +169,13 @@ def _load(name: str, profile: str | None) -> Scenario:
 
 @cli.command()
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
-@click.option("--profile", metavar="NAME", help="One of the files' own profiles: what it would cost, on any machine.")
+@click.option("--profile", metavar="NAME", help="Profile defined in the files; also prints its cost, on any machine.")
 @click.pass_context
 def validate(context: click.RichContext, files: tuple[str, ...], profile: str | None) -> int:
-    """Check scenario files as a run would, without training: settings, names, data, memory, and what a gate needs.
+    """Check scenario files without training: settings, names, data, memory, and what a gate needs.
 
-    Another profile than a file's first need not fit this machine: its parameters, memory, FLOPs and GPU hours are
-    estimated.
+    Only a file's first profile has to fit this machine; for the others parameters, memory, FLOPs and GPU hours
+    are estimated.
     """
     from stresstest.validating import estimate_words
     from stresstest.validating import validate as validate_scenario
@@ -192,7 +192,9 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 
 @cli.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="Scaled down, or the papers' sizes.")
+@click.option(
+    "--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="cpu: scaled down; full: the papers' sizes."
+)
 @click.option("-j", "--jobs", metavar="N", default="auto", help="Worker processes. (default: auto)")
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
@@ -202,10 +204,10 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
 @click.pass_context
 def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
-    """Run the papers' experiments, scaled down, and say which of their claims were seen: one table.
+    """Run the papers' experiments, scaled down, and print which of their claims were seen, in one table.
 
-    With no names all of them, about 35 minutes on 2 cores; `stresstest list scenarios` has their names. The same
-    command goes on where it was interrupted.
+    Without names it runs all of them, about 35 minutes on 2 cores; `stresstest list scenarios` prints the names.
+    The same command continues an interrupted run.
     """
     from stresstest.papers import DEFAULT_FOLDER, Paper, run_papers
 
@@ -246,7 +248,7 @@ def list_(kind: str | None) -> int:
 @cli.command()
 @click.argument("name")
 def show(name: str) -> int:
-    """Show one entry of the tables: what it is, its source, its options."""
+    """Show one table entry: its meaning, source and options."""
     from stresstest.commands import print_entry
 
     return print_entry(name)
@@ -267,7 +269,7 @@ def report(run_path: str | None, output: tuple[str, ...], as_json: bool) -> int:
 @click.argument("run_path", metavar="[RUN]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON on stdout.")
 def status(run_path: str | None, as_json: bool) -> int:
-    """Tell how far a run has got, while it goes on or after: cells done, running, failed, time left."""
+    """Show the progress of a run, during it or after: cells done, running, failed, time left."""
     from stresstest.commands import print_status
 
     return print_status(run_path, as_json)
@@ -275,7 +277,7 @@ def status(run_path: str | None, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("shards", metavar="RUN...", nargs=-1, required=True)
-@click.option("--run-dir", default=None, help="Where the whole run is stored. (default: .stresstest/runs/TIME-COMMAND)")
+@click.option("--run-dir", default=None, help="Where to store the merged run. (default: .stresstest/runs/TIME-COMMAND)")
 @_OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
@@ -287,9 +289,11 @@ def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...],
 
 @cli.command()
 @click.argument("folder", default=".", type=str)
-@click.option("--ci", type=click.Choice(["github", "gitlab"]), help="A gate for pull requests and its workflow.")
+@click.option(
+    "--ci", type=click.Choice(["github", "gitlab"]), help="Also write a gate for pull requests and its CI workflow."
+)
 def init(folder: str, ci: str | None) -> int:
-    """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default)."""
+    """Write a starting model.py and a scenario for it into FOLDER (default: here)."""
     from stresstest.commands import write_start
 
     return write_start(folder, ci)

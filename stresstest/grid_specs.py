@@ -17,7 +17,7 @@ class LrGridSpec(TrainingSpec, OneDepthSpec):
     optimizer: tuple[str, ...] = Field(("adam",), min_length=1, description="Optimizers, NAME[:key=value,...].")
     start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate.")
     end_lr: float = Field(8e-3, gt=0, description="Largest peak learning rate.")
-    num_lrs: int = Field(4, ge=1, le=100, description="Peak learning rates, by equal factors.")
+    num_lrs: int = Field(4, ge=1, le=100, description="Number of peak learning rates, spaced by equal factors.")
     decay: str = Field(
         "constant", description="After the warm-up: constant, inverse-sqrt, linear, cosine, polynomial[:key=value,...]."
     )
@@ -40,8 +40,9 @@ class LrGridSpec(TrainingSpec, OneDepthSpec):
     def _lrs_are_a_range(self) -> Self:
         if self.start_lr > self.end_lr or (self.start_lr == self.end_lr) != (self.num_lrs == 1):
             raise ValueError(
-                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is no range of {self.num_lrs} learning rates; "
-                "it must rise, or be one value with num_lrs 1"
+                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is not a range of {self.num_lrs} "
+                f"learning rates; "
+                "end_lr must be larger, or equal with num_lrs 1"
             )
         return self
 
@@ -55,15 +56,17 @@ class RaceSpec(LrGridSpec):
         description="Norm variants, NAME[:key=value,...]; 'all' for every one. The first is the reference.",
     )
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    train_steps: int = Field(400, ge=20, description="Steps of training, the warm-up among them.")
+    train_steps: int = Field(400, ge=20, description="Steps of training, including the warm-up.")
     target_loss: float | None = Field(
-        None, gt=0, description="Training loss that is raced for (off: what the reference has at its end)."
+        None, gt=0, description="Training loss to race to (off: the reference's at its end)."
     )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
         if self.warmup_steps >= self.train_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of train_steps {self.train_steps}")
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} leave no other steps of train_steps {self.train_steps}; use fewer"
+            )
         return self
 
 
@@ -79,26 +82,26 @@ class BatchSweepSpec(LrGridSpec):
     )
     optimizer: tuple[str, ...] = Field(("adamw", "lamb"), min_length=1, description="Optimizers, NAME[:key=value,...].")
     batch_sizes: tuple[int, ...] = Field(
-        (32, 128, 512, 2048), min_length=1, description="Sequences or images a step, e.g. 32,128,512,2048."
+        (32, 128, 512, 2048), min_length=1, description="Sequences or images per step, e.g. 32,128,512,2048."
     )
     tokens: int = Field(
         500_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
     )
-    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
-    end_lr: float = Field(0.032, gt=0, description="Largest peak learning rate, of the first batch size.")
+    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate, at the first batch size.")
+    end_lr: float = Field(0.032, gt=0, description="Largest peak learning rate, at the first batch size.")
     num_lrs: int = Field(6, ge=1, le=100, description=str(LrGridSpec.model_fields["num_lrs"].description))
     seq_len: int = Field(16, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
     lr_scaling: Literal["sqrt", "linear", "none"] = Field(
         "sqrt",
-        description="How the grid, which is that of the first batch size, grows with the batch: sqrt, linear, none.",
+        description="How the peak LRs, given for the first batch size, grow with the batch size: sqrt, linear, none.",
     )
     warmup_share: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Share of warm-up in the steps of the largest batch; the others have as many steps (linear-epoch "
-        "warm-up).",
+        description="Warm-up as a share of the largest batch size's steps; all others warm up for as many steps "
+        "(linear-epoch warm-up).",
     )
     decay: str = Field("linear", description=str(LrGridSpec.model_fields["decay"].description))
 
@@ -119,7 +122,7 @@ class BatchSweepSpec(LrGridSpec):
         try:
             return int(float(value if unit == 1 else value[:-1]) * unit)
         except (ValueError, OverflowError):
-            raise ValueError("is no number of tokens; give e.g. 500k or 2M") from None
+            raise ValueError("not a number of tokens; give e.g. 500k or 2M") from None
 
     @property
     def tokens_an_example(self) -> int:
@@ -142,10 +145,10 @@ class BatchSweepSpec(LrGridSpec):
     @model_validator(mode="after")
     def _sizes_fit_the_budget(self) -> Self:
         if min(self.batch_sizes) < 1 or any(a >= b for a, b in pairwise(self.batch_sizes)):
-            raise ValueError("batch_sizes are positive whole numbers and increase, e.g. 32,128,512,2048")
+            raise ValueError("batch_sizes must be positive whole numbers in increasing order, e.g. 32,128,512,2048")
         default = type(self).model_fields["batch_size"].default
         if self.batch_size not in (default, kind_of(self.model).defaults.get("batch_size"), self.batch_sizes[-1]):
-            raise ValueError("batch_size is what is swept; give batch_sizes")
+            raise ValueError("a batch sweep varies batch_size; give batch_sizes")
         if self.steps(self.batch_sizes[-1]) < FEWEST_STEPS:
             raise ValueError(
                 f"tokens {self.tokens} are {self.steps(self.batch_sizes[-1])} steps of batch size "
@@ -161,27 +164,28 @@ class WarmupSpec(LrGridSpec):
         ("post-ln", "pre-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
     )
     optimizer: tuple[str, ...] = Field(
-        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; several are searched over."
+        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; the search chooses among several."
     )
     warmup: tuple[str, ...] = Field(
         ("linear",),
         min_length=1,
-        description="Shapes of the warm-up: linear, exponential, cosine, inverse-sqrt; several are searched over.",
+        description="Shapes of the warm-up: none, linear, exponential, cosine, inverse-sqrt; the search chooses "
+        "among several.",
     )
     warmup_steps: tuple[int, ...] = Field(
         (0, 12, 25, 50, 100),
         min_length=1,
-        description="Steps of warm-up of the map, e.g. 0,12,25,50,100; the search goes from the first to the last.",
+        description="Warm-up steps of the map, e.g. 0,12,25,50,100; the search ranges from the first to the last.",
     )
     start_lr: float = Field(5e-4, gt=0, description="Smallest peak learning rate.")
     end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate.")
-    num_lrs: int = Field(8, ge=1, le=100, description="Peak learning rates of the map, by equal factors.")
-    train_steps: int = Field(200, ge=20, description="Steps of training, the warm-up among them.")
-    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
-    trials: int = Field(
-        10, ge=0, description="Trials of the search for the best setting, in all, of each variant; 0 for none."
+    num_lrs: int = Field(
+        8, ge=1, le=100, description="Number of peak learning rates of the map, spaced by equal factors."
     )
-    trials_at_once: int = Field(5, ge=1, description="Trials that are asked for and trained together.")
+    train_steps: int = Field(200, ge=20, description="Steps of training, including the warm-up.")
+    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
+    trials: int = Field(10, ge=0, description="Trials of the search for each variant's best setting; 0 for no search.")
+    trials_at_once: int = Field(5, ge=1, description="Trials that are proposed and trained together.")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
         "auto", description="Optuna's sampler: tpe, gp, random, or auto: gp where scipy is installed, else tpe."
     )
@@ -199,20 +203,23 @@ class WarmupSpec(LrGridSpec):
     @classmethod
     def _steps_increase(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
         if min(steps) < 0 or any(a >= b for a, b in pairwise(steps)):
-            raise ValueError("steps of warm-up are not negative and increase, e.g. 0,12,25,50,100")
+            raise ValueError("warm-up steps must be 0 or more and in increasing order, e.g. 0,12,25,50,100")
         if 1 in steps:
-            raise ValueError("1 step of warm-up is none: the first step has the peak LR; write 0")
+            raise ValueError("write 0 instead of 1: with 1 step of warm-up the first step already has the peak LR")
         return steps
 
     @model_validator(mode="after")
     def _ranges_are_some(self) -> Self:
         if self.warmup_steps[-1] >= self.train_steps:
             raise ValueError(
-                f"a warm-up of {self.warmup_steps[-1]} steps leaves nothing of train_steps {self.train_steps}; "
+                f"a warm-up of {self.warmup_steps[-1]} steps leaves no other steps of train_steps {self.train_steps}; "
                 "use a shorter one, or more steps"
             )
         if not self.map and not self.trials:
-            raise ValueError("neither a map nor trials are asked for; use --map, or --trials 20")
+            raise ValueError("nothing to train: use --map, or --trials 20")
         if self.trials and (self.start_lr == self.end_lr or len(self.warmup_steps) == 1):
-            raise ValueError("a search needs a range of warm-ups and of learning rates; use trials 0 for the map alone")
+            raise ValueError(
+                "a search needs a range of warm-ups and of learning rates; give more values, or use trials 0 "
+                "for the map only"
+            )
         return self
