@@ -329,8 +329,8 @@ def test_a_model_that_makes_results_meaningless_is_one_line_before_any_training(
     [
         ("--model bad.py:ok --batch-fn bad.py:stateful", "two batches for the same step and generator"),
         ("--model bad.py:ok --batch-fn bad.py:words", "cannot infer a loss from a batch of"),
-        ("--model bad.py:ok --loss-fn bad.py:array", "returned float32 [8, 64, 256], and no loss"),
-        ("--model bad.py:ok --loss-fn bad.py:nothing", "there is no function 'nothing'"),
+        ("--model bad.py:ok --loss-fn bad.py:array", "returned float32 [8, 64, 256], not a loss"),
+        ("--model bad.py:ok --loss-fn bad.py:nothing", "function 'nothing' not found"),
         ("--model bad.py:ok --depth 3", "has no argument 'depth'"),
         ("--model bad.py:ok --variant pre-ln", "has no argument 'variant'"),
         ("--model bad.py:ok --set widht=3", "has no argument 'widht'"),
@@ -339,12 +339,12 @@ def test_a_model_that_makes_results_meaningless_is_one_line_before_any_training(
         ("--model enc.py:build --set width", "is not KEY=VALUE"),
         ("--model enc.py:build --heads 8", "use set heads=..."),
         ("--model enc.py:biuld", "did you mean 'build'?"),
-        ("--model gone.py:build", "there is no file gone.py"),
-        ("--model gone.module:build", "there is no module 'gone.module'"),
+        ("--model gone.py:build", "file gone.py not found"),
+        ("--model gone.module:build", "module 'gone.module' not found"),
         ("--model enc.py", "is it enc.py:FUNCTION?"),
         ("--model decodre", "did you mean 'decoder'?"),
         ("--model decoder --set width=8", "works only with your own model"),
-        ("--model enc.py:build --optimizer own", "has no optimizer(params, lr)"),
+        ("--model enc.py:build --optimizer own", "and so is an optimizer(params, lr)"),
         ("--model hf:gpt-2", "has no model type 'gpt-2'"),
         ("--model hf:gpt2 --set n_layers=2", "did you mean 'n_layer'?"),
     ],
@@ -358,7 +358,7 @@ def test_a_wrong_name_or_setting_is_one_line_with_what_to_do(
 def test_a_sweep_over_depth_needs_a_factory_that_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has no argument 'depth'" in error_of(capsys, "depth-sweep", "--model", "bad.py:ok")
     line = error_of(capsys, "depth-sweep", "--model", "enc.py:build", "--init-only")
-    assert "init_only needs a built-in model" in line
+    assert "init_only works only with built-in models" in line
 
 
 @pytest.mark.parametrize(

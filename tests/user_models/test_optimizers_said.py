@@ -215,7 +215,7 @@ def test_what_only_lightnings_trainer_can_step_is_one_line(model: str, words: st
 
 def test_lightnings_empty_configure_optimizers_is_none() -> None:
     assert "optimizer: adam" in said("lit.py:Bare")
-    with pytest.raises(ConfigError, match="has no optimizer"):
+    with pytest.raises(ConfigError, match="and so is an optimizer"):
         said("lit.py:Bare", optimizer="own")
 
 
