@@ -194,7 +194,7 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
     assert set(lines().values()) == {"no-baseline"}
     said = " ".join(capsys.readouterr().out.split())
     assert "the base cannot run it: " in said
-    assert "there is no function 'build'" in said
+    assert "function 'build' not found" in said
     assert check("--base", "before", "--lenient") == 0
     assert "no-baseline, exit 0" in capsys.readouterr().out
 
@@ -277,7 +277,7 @@ def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("gate", "words", "said"),
     [
-        (GATE, ["--base", "nowhere"], "there is no commit nowhere here; fetch it"),
+        (GATE, ["--base", "nowhere"], "commit nowhere not found; fetch it"),
         (GATE, ["--base", "main", "--baseline", "auto"], "not both"),
         (GATE, ["--baseline", "no.json"], "baseline no.json not found"),
         (GATE.partition("thresholds")[0], [], "give --base REV"),

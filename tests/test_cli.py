@@ -207,8 +207,8 @@ def test_bad_project_settings_are_one_line(toml: str, named: list[str], project:
     [
         (["report"], ["no run under", "stresstest lr-range"]),
         (["status"], ["no run under", "stresstest lr-range"]),
-        (["status", "."], [". holds no run"]),
-        (["merge", "."], [". holds no run"]),
+        (["status", "."], [". is not a run directory"]),
+        (["merge", "."], [". is not a run directory"]),
         (["report", "missing"], ["no result at missing"]),
         (["report", "."], ["no result at result.json"]),
         (["report", "truncated.json"], ["truncated.json is not a readable result", "left as it is"]),

@@ -74,7 +74,7 @@ def test_shards_of_other_settings_are_refused_with_what_differs(other: list[str]
     assert run([*TINY, "--shard", "1/2", "--run-dir", "a"]) == 0
     assert run([*TINY, *other, "--shard", "2/2", "--run-dir", "b"]) == 0
     line = refused(capsys, "merge", "a", "b")
-    assert "a and b are no shards of one run" in line
+    assert "a and b are not shards of the same run" in line
     assert said in line
 
 

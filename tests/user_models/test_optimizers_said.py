@@ -195,7 +195,10 @@ def test_a_group_with_an_lr_of_its_own_and_parameters_of_no_optimizer_are_named(
     ],
 )
 def test_configure_optimizers_is_taken_as_lightning_does_and_said_to_be_scaled(model: str, optimizers: str) -> None:
-    assert f"optimizer: {optimizers} of configure_optimizers(), which takes no LR: scaled" in said(f"lit.py:{model}")
+    assert (
+        f"optimizer: {optimizers} from configure_optimizers(), which has no lr argument: all its LRs are scaled"
+        in said(f"lit.py:{model}")
+    )
 
 
 @pytest.mark.parametrize(
