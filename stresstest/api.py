@@ -93,7 +93,7 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
         yield model
         return
     if not callable(model):
-        raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or what --model takes")
+        raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or a value of --model")
     from stresstest.user_model.factory import given
 
     beside: dict[str, Any] = {name: settings.pop(name) for name in _BESIDE if name in settings}

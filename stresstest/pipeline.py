@@ -257,17 +257,17 @@ def _train(plan: Plan, store: RunStore, request: Request, folder: Path | None) -
 
 
 def _say_stopping() -> None:
-    sys.stderr.write("stopping: what is in training is saved where that is quick; once more to stop at once\n")
+    sys.stderr.write("stopping: cells in training are saved if that is quick; interrupt again to stop at once\n")
 
 
 def _say_why_it_ends(cells: Sequence[Cell], missing: int, all_of_shard: bool, path: Path, request: Request) -> None:
     index, number = request.settings.shard
     saved = f"{len(cells)} of {len(cells) + missing} cells are saved in {path}"
     if number > 1 and all_of_shard:
-        text = f"shard {index} of {number} has ended: {saved}; with the others: stresstest merge {path} ..."
+        text = f"shard {index} of {number} has ended: {saved}; to join all shards: stresstest merge {path} ..."
     else:
         failed = request.settings.fail_fast and any(cell.status != "done" for cell in cells)
-        why = "a cell failed (--fail-fast)" if failed else "as many as --max-cells allows"
+        why = "a cell failed (--fail-fast)" if failed else "--max-cells reached"
         text = f"stopped early: {why}; {saved}; to go on: {request.again}"
     console(stderr=True).print(text, markup=False, soft_wrap=True)
 

@@ -55,4 +55,4 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; choose from {', '.join(known)}" if known else "; it takes none"
+    return f"; choose from {', '.join(known)}" if known else "; it has none"

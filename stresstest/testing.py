@@ -59,4 +59,4 @@ def assert_stable(
         every = sum(len(place.outcomes) for trend in result.trends for place in trend.map)
         lines = [f"  {where}: {outcome}, it {HOW_IT_BROKE[outcome]}" for where, outcome in broke.items()]
         head = f"at a learning rate of {number(lr)}, {len(broke)} of {every} runs of {steps} steps do not train"
-        raise AssertionError("\n".join([head, *lines, "stresstest lr-range says which learning rates do"]))
+        raise AssertionError("\n".join([head, *lines, "to find learning rates that do, run stresstest lr-range"]))

@@ -74,7 +74,7 @@ def test_shards_of_other_settings_are_refused_with_what_differs(other: list[str]
     assert run([*TINY, "--shard", "1/2", "--run-dir", "a"]) == 0
     assert run([*TINY, *other, "--shard", "2/2", "--run-dir", "b"]) == 0
     line = refused(capsys, "merge", "a", "b")
-    assert "a and b are no shards of one run" in line
+    assert "a and b are not shards of the same run" in line
     assert said in line
 
 
@@ -148,16 +148,16 @@ def test_a_changed_command_trains_only_what_no_run_has(capsys: Capture) -> None:
     loud = [word for word in TINY if word != "-q"]
     assert run([*loud, "--variant", "rezero"]) == 0
     err = capsys.readouterr().err
-    assert "4 of 6 cells were finished before; training the rest" in err
+    assert "4 of 6 cells were already finished; training the rest" in err
     assert run([*loud, "--variant", "rezero", "--num-steps", "21"]) == 0
-    assert "finished before" not in capsys.readouterr().err
+    assert "already finished" not in capsys.readouterr().err
 
 
 def test_the_status_of_a_run_that_was_stopped_and_of_one_that_failed(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run([*TINY, "--max-cells", "1"]) == 0
-    assert "as many as --max-cells allows" in capsys.readouterr().err
+    assert "--max-cells reached" in capsys.readouterr().err
     assert run(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("lr-range, 4 cells: 1 done, 3 to come")

@@ -29,10 +29,12 @@ _CHECK_OPTIONS = [
     click.option("--seeds", metavar="TEXT", envvar="STRESSTEST_SEEDS", help="Number of seeds, or a list: 8 or 0,1,2."),
     click.option("--profile", metavar="NAME", type=click.Choice(list(PROFILES)), help="quick, standard or full."),
     click.option("--device", metavar="TEXT", envvar="STRESSTEST_DEVICE", help="auto, cpu, cuda or cuda:N."),
-    click.option("-j", "--jobs", metavar="N", envvar="STRESSTEST_JOBS", help="Worker processes of each side in turn."),
+    click.option("-j", "--jobs", metavar="N", envvar="STRESSTEST_JOBS", help="Worker processes (one side at a time)."),
     click.option("--per-gpu", type=click.IntRange(min=1), metavar="K", help="Worker processes on each GPU."),
-    click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one cell."),
-    click.option("--fresh", is_flag=True, help="Train every cell of both sides again."),
+    click.option(
+        "--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time limit of a cell."
+    ),
+    click.option("--fresh", is_flag=True, help="Train every cell of base and head again."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
 ]  # fmt: skip
 
@@ -82,15 +84,15 @@ def _reproduce_line(file: str, options: Mapping[str, Any]) -> str:
 
 @click.command("check")
 @click.argument("scenario", metavar="FILE|NAME")
-@click.option("--base", metavar="REV", help="Compare with the commit at which this branch left REV, e.g. origin/main.")
+@click.option("--base", metavar="REV", help="Compare with the commit where this branch left REV, e.g. origin/main.")
 @click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
-@click.option("--lenient", is_flag=True, help="Where there is no verdict, warn and exit with 0 instead of 3.")
+@click.option("--lenient", is_flag=True, help="Without a verdict, warn and exit with 0 instead of 3.")
 @_check_options
 @click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (json, junit, md).")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
 @click.pass_context
 def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
-    """The gate for CI: run a scenario, hold its thresholds, compare it with a base; exit 99 where one is crossed.
+    """The gate for CI: run a scenario, check its thresholds, compare it with a base; exit 99 if one is crossed.
 
     Both sides run the same settings and seeds, each in a process of its own. Without thresholds `vs base` the
     boundaries are compared (max_stable_lr, half an octave). Exit codes: 0 passed, 3 no verdict, 4 the model's code
@@ -99,7 +101,7 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
     from stresstest.commands.check import check
 
     if options["base"] is not None and options["baseline"] is not None:
-        raise click.UsageError("--base and --baseline are two ways to compare; give one")
+        raise click.UsageError("give either --base or --baseline, not both")
     return check(_check_request(context, scenario, options))
 
 
@@ -117,12 +119,12 @@ def compare_(a: str, b: str, as_json: bool) -> int:
 
 @click.group("baseline")
 def baseline_() -> None:
-    """Values that are kept in the repository, for `check --baseline`."""
+    """Manage the values kept in the repository for `check --baseline`."""
 
 
 @baseline_.command("update")
 @click.argument("scenario", metavar="FILE|NAME")
-@click.option("--reason", required=True, metavar="TEXT", help="Why it changes, for those who review it.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why the baseline changes, for its reviewers.")
 @_check_options
 @click.pass_context
 def baseline_update(context: click.RichContext, /, scenario: str, reason: str, **options: Any) -> int:

@@ -41,7 +41,7 @@ def run(args: list[str]) -> int:
     except StresstestError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; what was finished before is saved", ExitCode.INTERRUPTED)
+        return _complain("interrupted; completed cells are saved", ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != 1:
             return int(error.code or ExitCode.OK)  # the help, where no command is given
@@ -72,9 +72,9 @@ def cli(context: click.Context) -> None:
 @run_options(ALL_FIELDS, "NAME/EXPERIMENT", more=("cpu",))
 @click.pass_context
 def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
-    """Run every experiment of a scenario file, or of one that comes with stresstest: `stresstest run smoke`.
+    """Run every experiment of a scenario file, or of a shipped one: `stresstest run smoke`.
 
-    Options go before what the file says, in every experiment that has the setting.
+    Options override the file, in every experiment that has the setting.
     """
     loaded = _load(scenario, _typed_profile(context))
     requests = scenario_requests(scenario, loaded, context, options)
@@ -97,13 +97,13 @@ def _load(name: str, profile: str | None) -> Scenario:
 
 @cli.command()
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
-@click.option("--profile", metavar="NAME", help="One of the files' own profiles: what it would cost, on any machine.")
+@click.option("--profile", metavar="NAME", help="Profile defined in the files; also prints its cost, on any machine.")
 @click.pass_context
 def validate(context: click.RichContext, files: tuple[str, ...], profile: str | None) -> int:
-    """Check scenario files as a run would, without training: settings, names, data, memory, and what a gate needs.
+    """Check scenario files without training: settings, names, data, memory, and what a gate needs.
 
-    Another profile than a file's first need not fit this machine: its parameters, memory, FLOPs and GPU hours are
-    estimated.
+    Only a file's first profile has to fit this machine; for the others parameters, memory, FLOPs and GPU hours
+    are estimated.
     """
     from stresstest.commands.validate import estimate_words
     from stresstest.commands.validate import validate as validate_scenario
@@ -120,7 +120,9 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 
 @cli.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="Scaled down, or the papers' sizes.")
+@click.option(
+    "--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="cpu: scaled down; full: the papers' sizes."
+)
 @click.option("-j", "--jobs", metavar="N", default="auto", help="Worker processes. (default: auto)")
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
@@ -130,10 +132,10 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
 @click.pass_context
 def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
-    """Run the papers' experiments, scaled down, and say which of their claims were seen: one table.
+    """Run the papers' experiments, scaled down, and print which of their claims were seen, in one table.
 
-    With no names all of them, about 35 minutes on 2 cores; `stresstest list scenarios` has their names. The same
-    command goes on where it was interrupted.
+    Without names it runs all of them, about 35 minutes on 2 cores; `stresstest list scenarios` prints the names.
+    The same command continues an interrupted run.
     """
     from stresstest.commands.papers import DEFAULT_FOLDER, Paper, run_papers
 
@@ -174,7 +176,7 @@ def list_(kind: str | None) -> int:
 @cli.command()
 @click.argument("name")
 def show(name: str) -> int:
-    """Show one entry of the tables: what it is, its source, its options."""
+    """Show one table entry: its meaning, source and options."""
     from stresstest.commands.inspect import print_entry
 
     return print_entry(name)
@@ -195,7 +197,7 @@ def report(run_path: str | None, output: tuple[str, ...], as_json: bool) -> int:
 @click.argument("run_path", metavar="[RUN]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON on stdout.")
 def status(run_path: str | None, as_json: bool) -> int:
-    """Tell how far a run has got, while it goes on or after: cells done, running, failed, time left."""
+    """Show the progress of a run, during it or after: cells done, running, failed, time left."""
     from stresstest.commands.inspect import print_status
 
     return print_status(run_path, as_json)
@@ -203,7 +205,7 @@ def status(run_path: str | None, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("shards", metavar="RUN...", nargs=-1, required=True)
-@click.option("--run-dir", default=None, help="Where the whole run is stored. (default: .stresstest/runs/TIME-COMMAND)")
+@click.option("--run-dir", default=None, help="Where to store the merged run. (default: .stresstest/runs/TIME-COMMAND)")
 @OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
@@ -215,10 +217,12 @@ def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...],
 
 @cli.command()
 @click.argument("folder", default=".", type=str)
-@click.option("--ci", type=click.Choice(["github", "gitlab"]), help="A gate for pull requests and its workflow.")
+@click.option(
+    "--ci", type=click.Choice(["github", "gitlab"]), help="Also write a gate for pull requests and its CI workflow."
+)
 @click.option("--install", metavar="SPEC", help="What the workflow installs: git+URL@COMMIT, or ./PATH in it.")
 def init(folder: str, ci: str | None, install: str | None) -> int:
-    """Write a model.py of your own to begin with, and a scenario for it, into FOLDER (here by default).
+    """Write a starting model.py and a scenario for it into FOLDER (default: here).
 
     What is there already stays as it is. A workflow installs stresstest from where this copy came from, a repository
     and commit; where that is not known, give --install.

@@ -56,7 +56,7 @@ def _jobs(context: click.Context, param: click.Parameter, value: str) -> int | N
         return None
     if value.isdecimal() and int(value) > 0:
         return int(value)
-    raise click.BadParameter(f"'{value}' is no number of processes; give 1 or more, or auto")
+    raise click.BadParameter(f"'{value}' is not a number of processes; give 1 or more, or auto")
 
 
 def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[
     index, _, number = value.partition("/")
     if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
         return int(index), int(number)
-    raise click.BadParameter(f"'{value}' is no part of a whole; give I/N with I from 1 to N, e.g. 1/4")
+    raise click.BadParameter(f"invalid shard '{value}': use I/N with 1 <= I <= N, e.g. 1/4")
 
 
 def _parameters(
@@ -74,7 +74,7 @@ def _parameters(
     pairs = [value.partition("=") for value in values]
     for value, (key, equals, text) in zip(values, pairs, strict=True):
         if not (key and equals and text):
-            raise click.BadParameter(f"'{value}' is no parameter; give KEY=VALUE, e.g. partition=gpu")
+            raise click.BadParameter(f"'{value}' is not KEY=VALUE; write e.g. partition=gpu")
     return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
 
 
@@ -121,7 +121,7 @@ _WHERE: list[Decorator] = [
         metavar="N",
         default="auto",
         envvar="STRESSTEST_JOBS",
-        help="Worker processes, one thread each. (default: auto: one a core, or --per-gpu on every GPU)",
+        help="Worker processes, one thread each. (default: auto: one per core, or --per-gpu on every GPU)",
     ),
     click.option(
         "--per-gpu",
@@ -136,37 +136,39 @@ _WHERE: list[Decorator] = [
         metavar="NAME",
         default="local",
         envvar="STRESSTEST_EXECUTOR",
-        help="Where cells are trained: local processes, a ray cluster or slurm jobs. (default: local)",
+        help="Where to train cells: local processes, a ray cluster or slurm jobs. (default: local)",
     ),
     click.option(
         "--ray-address",
         metavar="ADDRESS",
         envvar="STRESSTEST_RAY_ADDRESS",
-        help="A Ray cluster, HOST:PORT or auto. (default: one of this machine, started for the run)",
+        help="Ray cluster, HOST:PORT or auto. (default: start one on this machine for the run)",
     ),
     click.option(
         "--slurm",
         multiple=True,
         callback=_parameters,
         metavar="KEY=VALUE",
-        help="A job's parameter as submitit names it: partition, timeout_min, mem_gb, gpus_per_node, ...",
+        help="Job parameter of submitit: partition, timeout_min, mem_gb, gpus_per_node, ...",
     ),
 ]
 
 _WHICH: list[Decorator] = [
     click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
-    click.option("--retry-errors", is_flag=True, help="Train cells again that crashed, ran out of memory or time."),
+    click.option(
+        "--retry-errors", is_flag=True, help="Train again the cells that crashed or ran out of memory or time."
+    ),
     click.option(
         "--cell-timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="End a cell that takes longer; each is then trained by itself. (default: off)",
+        help="Stop a cell that takes longer; each cell then trains on its own. (default: off)",
     ),
     click.option(
         "--max-cells",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Train so many cells, then stop; the same command goes on. (default: off)",
+        help="Stop after this many cells; the same command continues. (default: off)",
     ),
     click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
     click.option(
@@ -174,7 +176,7 @@ _WHICH: list[Decorator] = [
         callback=_shard,
         metavar="I/N",
         default="1/1",
-        help="Train the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
+        help="Train only the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
     ),
 ]
 
@@ -183,16 +185,18 @@ _SHARED: list[Decorator] = [
         "--storage",
         metavar="URL",
         envvar="STRESSTEST_STORAGE",
-        help="A database in which several drivers share one search: postgresql://USER:PASSWORD@HOST/DATABASE. "
+        help="Database for a search shared by several drivers: postgresql://USER:PASSWORD@HOST/DATABASE. "
         "(default: a journal in the run directory)",
     ),
-    click.option("--study", metavar="NAME", default="warmup", help="Name of the search there. (default: warmup)"),
+    click.option(
+        "--study", metavar="NAME", default="warmup", help="Name of the search in --storage. (default: warmup)"
+    ),
 ]
 
 _SHOWN: list[Decorator] = [
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
-    click.option("-v", "--verbose", is_flag=True, help="On a terminal too, print a line for each finished cell."),
+    click.option("-v", "--verbose", is_flag=True, help="Print a line for each finished cell, on a terminal too."),
     click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
 ]
 
@@ -209,7 +213,8 @@ def run_options(fields: Fields, directory: str, shares: bool = False, more: tupl
             metavar="NAME",
             default="quick",
             envvar="STRESSTEST_PROFILE",
-            help="quick: 3 seeds, hold to an octave; standard: 5, to a quarter; full: 8, longer. (default: quick)",
+            help="quick: 3 seeds, hold to an octave; standard: 5 seeds, to a quarter; full: 8 seeds, longer. "
+            "(default: quick)",
         ),
         *(_spec_option(name, field) for name, field in fields.items()),
         *_WHERE,
@@ -217,7 +222,7 @@ def run_options(fields: Fields, directory: str, shares: bool = False, more: tupl
             "--run-dir",
             default=None,
             envvar="STRESSTEST_RUN_DIR",
-            help=f"Where the run is stored. (default: .stresstest/runs/TIME-{directory})",
+            help=f"Where to store the run. (default: .stresstest/runs/TIME-{directory})",
         ),
         *_WHICH,
         *(_SHARED if shares else []),

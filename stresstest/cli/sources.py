@@ -41,7 +41,7 @@ def project_defaults(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: tool.stresstest is {table!r}; make it a table, [tool.stresstest]")
+        raise ConfigError(f"{path}: tool.stresstest is {table!r}; write a table, [tool.stresstest]")
     own = {key: value for key, value in table.items() if isinstance(value, dict)}
     shared = {key: value for key, value in table.items() if key not in own}
     for command in own:
@@ -127,9 +127,11 @@ def _request(command: str, given: Given, options: Mapping[str, Any], resume: str
     profile = given["profile"][0] if "profile" in given else "quick"
     spec = resolve(SPECS[command], profile, values)
     if options["shard"][1] > 1 and (asking := EXPERIMENTS[command].asks_for_more(spec)):
-        raise ConfigError(f"{asking} asks for cells as others end, and a shard knows only its own; leave out --shard")
+        raise ConfigError(
+            f"leave out --shard: {asking} asks for cells depending on other results, and a shard knows only its own"
+        )
     if options["fresh"] and options.get("storage"):
-        raise ConfigError("--fresh cannot undo what a shared storage holds; give another --study")
+        raise ConfigError("--fresh cannot clear a shared storage; give another --study")
     words = ["stresstest", command]
     for name in ("profile", *SPECS[command].model_fields):
         if name in given and given[name][0] not in (None, ""):

@@ -153,7 +153,7 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
     if asked.base is None and asked.baseline is None:
         if not check.absolute:
             raise ConfigError(
-                f"{scenario.source} has no limits to hold and nothing to compare with; give --base REV, "
+                f"{scenario.source} has no limits to check and nothing to compare with; give --base REV, "
                 "--baseline auto, or thresholds: {max_stable_lr: 'med >= 0.003'}"
             )
         return _verdict(check, {}, [], check.run(_side(check, "head", _tree(), None), list(check.specs)))
@@ -182,15 +182,16 @@ def _against_base(check: _Check, number: int) -> CheckVerdict:
     head = head_tree(Path.cwd())
     if not any(is_own(spec.model) for spec in check.specs.values()) and not PACKAGE.is_relative_to(head.root):
         raise ConfigError(
-            f"{asked.scenario.source}: its models are stresstest's own, and no code of this repository would be "
-            "trained; name yours, model: FILE.py:FUNCTION"
+            f"{asked.scenario.source} trains only built-in models and none of this repository's code; "
+            "name your model: model: FILE.py:FUNCTION"
         )
     with worktree(head, merge_base(head, asked.base)) as base:
         same = head.tree == base.tree
         comments = not same and same_but_for_comments(head, base)
         if same:
             check.warnings.append(
-                f"nothing has changed since HEAD and {asked.base} parted; give an earlier --base, or commit the change"
+                f"nothing has changed since the common commit of HEAD and {asked.base}; give an earlier --base, or "
+                "commit the change"
             )
         sides = _side(check, "head", head, base, base.tree if comments else ""), _side(check, "base", base, head)
         facts = {"ref": asked.base, "commit": base.short, "changed": "comments" if comments else "" if same else "code"}
@@ -326,8 +327,8 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec]
     with _taken_signals(sides) as stop:
         check, head = _Check(asked, {}, {}, [], [], [], stop, sides, []), _tree()
         if head is None or head.dirty:
-            what = "no repository" if head is None else f"changes that are not committed on top of {head.commit[:10]}"
-            raise ConfigError(f"the working tree has {what}; a baseline is of a commit: commit first")
+            what = "no git repository" if head is None else f"uncommitted changes on top of {head.commit[:10]}"
+            raise ConfigError(f"a baseline belongs to a commit, and the working tree has {what}; commit first")
         plans = plan_scenario(asked.scenario.experiments, asked.requests)
         check.take(plans)
         path = baseline_file(asked.scenario.name, plans[0].environment["key"])

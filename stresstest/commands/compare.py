@@ -40,7 +40,7 @@ def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
         other = {next(iter(one)): next(iter(other.values()))}
         shared = list(one)
     if not shared:
-        raise ConfigError(f"{a} and {b} have no experiment of one name; give two runs of one experiment or scenario")
+        raise ConfigError(f"{a} and {b} share no experiment name; give two runs of the same experiment or scenario")
     base, head = ({name: side[name][0] for name in shared} for side in (one, other))
     why = {name: reason for name in shared if (reason := _differs(base[name], head[name]))}
     asked = [
@@ -85,7 +85,7 @@ def _stored(path: Path) -> dict[str, tuple[Result, Path]]:
 
 def _differs(one: Result, other: Result) -> str:
     if one.command != other.command:
-        return f"one is of {one.command}, the other of {other.command}"
+        return f"one is a {one.command} run, the other a {other.command} run"
     if why := why_incomparable(other, one):
         return why
     differ = {name for name, value in one.spec.items() if other.spec.get(name) != value} - set(_MAY_DIFFER)
@@ -110,11 +110,11 @@ def _thresholds(name: str, result: Result) -> list[Threshold]:
 def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
     """Run a scenario and keep the values of what it gates; a run that is no whole, clean one is a `ConfigError`."""
     if not reason.strip():
-        raise ConfigError("--reason is empty; say why the baseline changes, for those who review it")
+        raise ConfigError("--reason is empty; say why the baseline changes")
     head, specs, ran, before = run_for_baseline(asked)
     name = asked.scenario.name
     if failed := failures_of(ran):
-        raise ConfigError(f"{len(failed)} cells have no result, so that nothing is kept: {failed[0]}")
+        raise ConfigError(f"{len(failed)} cells failed, so no baseline was written: {failed[0]}")
     _, relative, _ = gate_thresholds(asked.scenario, specs)
     gated = {
         experiment: {t.metric for t in relative if t.experiment in ("", experiment) and t.metric in metrics_of(spec)}
@@ -127,7 +127,7 @@ def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
     if undecided:
         line = undecided[0]
         raise ConfigError(
-            f"{place_name(line.place, line.metric)} is inconclusive against the baseline that is there "
+            f"{place_name(line.place, line.metric)} is inconclusive against the current baseline "
             f"({difference_words(line)} in {line.n} seeds); give more --seeds"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def show_baselines(scenario: str | None) -> int:
 
 
 def _facts(baseline: Baseline) -> str:
-    return f"of commit {baseline.commit[:10]}, {baseline.created}, {baseline.environment}: {baseline.reason}"
+    return f"commit {baseline.commit[:10]}, {baseline.created}, {baseline.environment}: {baseline.reason}"
 
 
 def baseline_status(scenario: str | None, here: str, folder: Path) -> int:
@@ -187,7 +187,7 @@ def baseline_status(scenario: str | None, here: str, folder: Path) -> int:
         baseline = load_baseline(path)
         age = (today - date.fromisoformat(baseline.created)).days
         rows = sum(len(row.metrics) for experiment in baseline.experiments.values() for row in experiment.rows)
-        fits = "this environment" if baseline.environment == here else f"another environment, {baseline.environment}"
+        fits = "same environment" if baseline.environment == here else f"other environment, {baseline.environment}"
         stale = "; old: update it" if age > _STALE_DAYS else ""
         out.print(
             f"{path}: {age} days old{stale}; {fits}; {rows} lines in {len(baseline.experiments)} experiments",
@@ -213,7 +213,7 @@ def _slack(path: Path) -> list[str]:
         better = line.median[0]
         if line.verdict == "improved" and better is not None:
             found.append(
-                f"{place_name(line.place, line.metric)} is {difference_words(line)} from the baseline: a loss of "
+                f"{place_name(line.place, line.metric)} is {difference_words(line)} from the baseline, so a loss of "
                 f"{with_unit(f'{better + line.tolerance:.3g}', line.unit)} would pass; update it"
             )
     unknown = sum(line.verdict == "no-baseline" for line in lines)

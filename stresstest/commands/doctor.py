@@ -74,8 +74,8 @@ def bit_equal() -> str:
     finally:
         torch.set_num_threads(threads)
     if not torch.equal(*losses):
-        raise RuntimeError("they differ: per-seed results are not exact on this machine")
-    return "a replica trains as if it were alone: bit-equal alone and in a population"
+        raise RuntimeError("results differ, so per-seed results are not exact on this machine")
+    return "replicas do not influence each other: bit-equal alone and in a population"
 
 
 CHECKS: tuple[Callable[[], str], ...] = (versions, devices, run_directory, same_bytes, bit_equal)

@@ -37,7 +37,7 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
     if not file.exists() and (path / "manifest.json").exists():
         manifest = read_manifest(path)
         again = "" if manifest is None else f"; to go on: {manifest['again']}"
-        raise ConfigError(f"the run in {path} has no result, as cells are missing{again}")
+        raise ConfigError(f"the run in {path} is incomplete and has no result yet{again}")
     result = load_result(file)
     show_result(result, str(file.parent), outputs, as_json)
     return ExitCode.OK
@@ -69,7 +69,7 @@ def _in_words(status: RunStatus) -> str:
     to_come = status.total - ended - len(status.running)
     counts = {"done": status.statuses.get("done", 0), "running": len(status.running)}
     counts |= {name: number for name, number in status.statuses.items() if name != "done"}
-    counts["to come"] = to_come
+    counts["waiting"] = to_come
     cells = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     left = f"; about {duration(status.seconds_left)} left" if status.seconds_left else ""
     index, number = status.shard
@@ -89,7 +89,7 @@ def _newest(name: str) -> Path:
 
     found = [*DEFAULT_ROOT.glob(f"*/{name}"), *DEFAULT_ROOT.glob(f"*/*/{name}")]
     if not found:
-        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or name a RUN")
+        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or give a RUN")
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 

@@ -50,7 +50,7 @@ def _shard_manifest(path: Path) -> dict[str, Any]:
 
     manifest = read_manifest(path)
     if manifest is None:
-        raise ConfigError(f"{path} holds no run; give the directories of the shards")
+        raise ConfigError(f"{path} is not a run directory; give the directories of the shards")
     return manifest
 
 
@@ -62,15 +62,15 @@ def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]
     for path, manifest in zip(paths, manifests, strict=True):
         different = _differences(manifests[0], manifest)
         if different:
-            raise ConfigError(f"{paths[0]} and {path} are no shards of one run: {different}")
+            raise ConfigError(f"{paths[0]} and {path} are not shards of the same run: {different}")
     wanted = planned_cells(paths[0])
     ended = {key for path in paths for key in stored_status(path)}
     missing = len(set(wanted) - ended)
     if not wanted:
-        raise ConfigError(f"{paths[0]} has planned no cells yet; merge all shards once they have ended")
+        raise ConfigError(f"{paths[0]} has not planned its cells yet; merge the shards after all have ended")
     if missing:
         raise ConfigError(
-            f"{missing} of {len(wanted)} cells are in none of these runs; merge all shards once they have ended"
+            f"{missing} of {len(wanted)} cells are missing from these runs; merge the shards after all have ended"
         )
     return manifests[0], wanted
 

@@ -84,5 +84,5 @@ def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
 def _markdown_path(text: str) -> Path:
     kind, path = parse_output(text)
     if kind != "md":
-        raise ConfigError(f"output '{text}' is no Markdown; the table is written as such, e.g. papers.md")
+        raise ConfigError(f"output '{text}' is not a Markdown file; give e.g. papers.md")
     return path

@@ -17,7 +17,7 @@ def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
     """What a scenario asks for, in words, without training; what is wrong with it is a `ConfigError`."""
     plans = plan_scenario(scenario.experiments, requests)
     cells, number = sum(len(plan.cells) for plan in plans), len(plans)
-    words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; nothing is wrong with it"]
+    words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; valid"]
     if scenario.claims:
         check_claims(scenario, [plan.spec for plan in plans])
         words.append(f"{len(scenario.claims)} claim{'s' * (len(scenario.claims) > 1)} over its metrics")
@@ -27,8 +27,8 @@ def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
         looks, alpha = planned_looks(scenario, specs, relative, lines), scenario.gate.alpha
         words.append(
             f"gate: {lines} line{'s' * (lines > 1)} against a base, {len(absolute)} limits; looks at "
-            f"{' and '.join(map(str, looks))} seeds, error rate {alpha:g} over all: a look can call a loss from "
-            f"{statistics.seeds_needed(lines, alpha / len(looks))} seeds on"
+            f"{' and '.join(map(str, looks))} seeds, error rate {alpha:g} over all: a look can find a "
+            f"loss from {statistics.seeds_needed(lines, alpha / len(looks))} seeds on"
         )
     return words
 
@@ -60,8 +60,8 @@ def estimate_words(scenario: Scenario, requests: Sequence[Request]) -> list[str]
             total += one.hours
             words.append(
                 f"{experiment.name}: {one.variant} depth {one.depth}: {one.parameters / 1e6:.4g} M parameters, "
-                f"{gib(one.need.total)} a replica, {one.flops_a_step:.3g} FLOPs a step, {one.runs} runs of "
+                f"{gib(one.need.total)} per replica, {one.flops_a_step:.3g} FLOPs per step, {one.runs} runs of "
                 f"{one.steps // max(1, one.runs)} steps, {one.hours:.3g} GPU hours"
             )
-    words.append(f"{total:.3g} GPU hours in all, where a GPU sustains 100 TFLOP/s")
+    words.append(f"{total:.3g} GPU hours in total, if a GPU sustains 100 TFLOP/s")
     return words

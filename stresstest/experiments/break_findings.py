@@ -12,16 +12,16 @@ from stresstest.results.records import Cell, Finding
 _OFTEN_ANYWAY = 0.2  # of the runs that trained: a signal that moves in more of them says nothing
 
 _SCALE = (
-    "look at their scale, 1 / sqrt(head width), and at the size of what comes in; a norm on queries and keys "
+    "check their scale, 1 / sqrt(head width), and the size of their inputs; a norm on queries and keys "
     "(--qk-norm) bounds both"
 )
 _CAUSES = {
-    "init": ("{place} starts {times} as large as in its peers", "give it their initialisation"),
-    "missing-norm": ("{place} is missing, where the other blocks have it", "add it"),
-    "frozen": ("{place} is frozen, where its peers are trained", "let it want a gradient (requires_grad)"),
+    "init": ("{place} starts {times} as large as its peers", "initialise it like its peers"),
+    "missing-norm": ("{place} is missing, but the other blocks have it", "add it"),
+    "frozen": ("{place} is frozen, but its peers are trained", "set requires_grad on it"),
     "no-gradient": (
-        "{place} gets no gradient, where its peers do",
-        "look for a detach() or no_grad() on its way to the loss",
+        "{place} gets no gradient, but its peers do",
+        "look for a detach() or no_grad() between it and the loss",
     ),
     "attention-scale": ("the attention logits of {place} start {times} as large as those of its peers", _SCALE),
     "large-logits": ("the attention logits of {place} start large, with a root mean square of {value}", _SCALE),
@@ -30,21 +30,21 @@ _CAUSES = {
         "use a smaller eps",
     ),
     "overflow": (
-        "{place} puts out values that float16 cannot hold",
-        "use --dtype bfloat16, or keep its outputs smaller",
+        "{place} outputs values too large for float16",
+        "use --dtype bfloat16, or make its outputs smaller",
     ),
 }
 
 _SIGNALS = {
     "gradient": ("the gradient of {place}", "clip gradients (--clip-norm), or warm up longer"),
-    "update": ("the update of {place}, per weight and LR", "warm up longer, or take a smaller beta2"),
-    "activation_rms": ("the output of {place}", "a norm behind it, or a smaller last matrix at the start"),
-    "activation_max": ("the largest output of {place}", "a norm behind it, or clip gradients (--clip-norm)"),
+    "update": ("the update of {place}, per weight and LR", "warm up longer, or use a smaller beta2"),
+    "activation_rms": ("the output of {place}", "add a norm after it, or initialise its last matrix smaller"),
+    "activation_max": ("the largest output of {place}", "add a norm after it, or clip gradients (--clip-norm)"),
     "logit_rms": ("the attention logits in {place}", "normalise queries and keys (--qk-norm)"),
     "logit_max": ("the largest attention logit in {place}", "normalise queries and keys (--qk-norm)"),
     "attention_entropy": ("the attention entropy in {place}", "normalise queries and keys (--qk-norm)"),
-    "rms_t": ("RMS_t of {place}, its gradient over what Adam expects", "take a smaller beta2, or clip (--clip-norm)"),
-    "log_z": ("log Z of the {place}", "a z-loss, or a smaller LR for the output layer"),
+    "rms_t": ("RMS_t of {place}, its gradient over the one Adam expects", "use a smaller beta2, or clip (--clip-norm)"),
+    "log_z": ("log Z of the {place}", "add a z-loss, or use a smaller LR for the output layer"),
 }
 
 
@@ -67,7 +67,7 @@ def why(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[
     often = [place for place in dict.fromkeys(dead) if 2 * dead.count(place) > len(said)]
     if often:
         more = f" and {len(often) - 1} more" if len(often) > 1 else ""
-        text = f"{name}: after the break, {often[0]}{more} put out zeros, which no gradient brings back."
+        text = f"{name}: after the break, {often[0]}{more} output only zeros (dead units: no gradient flows back)."
         yield Finding(kind="dead", subject=name, text=text)
 
 
@@ -75,7 +75,7 @@ def look_closer(findings: Sequence[Finding], cells: Sequence[Cell]) -> Iterator[
     """Where nothing gave a sign of a break: what else could be read."""
     unseen = [finding.subject for finding in findings if finding.kind == "moved-late"]
     if unseen and any(cell.why and cell.why["probes"] != "full" for cell in cells):
-        text = "Where nothing gave a sign, activations and attention may: --probes full watches them at every step."
+        text = "Use --probes full to watch activations and attention at every step: nothing else gave an early sign."
         yield Finding(kind="look-closer", subject=",".join(unseen), text=text)
 
 
@@ -83,7 +83,7 @@ def _suspect(name: str, cause: str, place: str, values: Sequence[float | None], 
     what, remedy = _CAUSES[cause]
     middle = statistics.median([value for value in values if value is not None] or [0.0])
     what = what.format(place=place, times=f"{number(middle)} times", value=number(middle), share=f"{middle:.0%}")
-    text = f"{name}: {what} ({len(values)} of {n} seeds). To try first: {remedy}."
+    text = f"{name}: {what} ({len(values)} of {n} seeds). Try first: {remedy}."
     return Finding(kind="suspect", subject=name, text=text)
 
 
@@ -101,18 +101,18 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     elsewhere = "" if len(set(places)) == 1 else " (elsewhere in other seeds)"
     leads = sorted(abs(move["lead"]) for move in mine)
     lead = str(leads[0]) if leads[0] == leads[-1] else f"{leads[0]} to {leads[-1]}"
-    when = "steps before the break" if first is early else "steps after the onset, without a sign before it"
+    when = "steps before the break" if first is early else "steps after the onset, with no sign before it"
     alarms, calm = _false_alarms(signal, everyone)
     anyway = f"; it moves in {alarms} of the {calm} runs that train" if calm else ""
     factor = statistics.median(math.inf if move["factor"] is None else move["factor"] for move in mine)
     what, remedy = _SIGNALS[signal]
     if factor > 1.0:
-        moved = f"grew {number(factor)} times" if math.isfinite(factor) else "stopped being a number"
+        moved = f"grew {number(factor)} times" if math.isfinite(factor) else "became non-finite"
     else:
-        moved, remedy = f"fell to {number(factor)} of its level", "warm up longer: it is on its way to a plateau"
+        moved, remedy = f"fell to {number(factor)} of its level", "warm up longer: it is approaching a plateau"
     text = (
-        f"{name}: what moved first is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, {lead} {when} "
-        f"({len(mine)} of {len(cells)} seeds{anyway}). To try: {remedy}."
+        f"{name}: the first signal to move is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, "
+        f"{lead} {when} ({len(mine)} of {len(cells)} seeds{anyway}). Try: {remedy}."
     )
     yield Finding(kind="moved-first" if first is early else "moved-late", subject=name, text=text)
 

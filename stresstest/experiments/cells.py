@@ -173,7 +173,7 @@ def train_cells(measure: Measure, group: Group) -> list[Measured]:
     first = group.cells[0]
     here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
     if here != group.environment:
-        raise ConfigError(f"this node is {here}, and the run is of {group.environment}; use nodes of one kind")
+        raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
     try:
         where = (group.device, group.memory_share, group.checkpoint, group.constant)
         bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)

@@ -116,7 +116,9 @@ def make_plan(
     own = preflight(spec, depths, device) if is_own(spec.model) else None
     uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
     if uneven:
-        raise ConfigError(f"depth {uneven[0]} of a resnet is no multiple of its {STAGES} stages; use {uneven[0] * 3}")
+        raise ConfigError(
+            f"depth {uneven[0]} of a resnet is not a multiple of its {STAGES} stages; use {uneven[0] * 3}"
+        )
     for variant, depth in product(spec.variant, depths):
         _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
@@ -167,10 +169,10 @@ def resolve_device(name: str) -> str:
     if device.type != "cuda":
         raise ConfigError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        raise ConfigError(f"device '{name}' is not there: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+        raise ConfigError(f"device '{name}' not found: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
     if device.index is not None and device.index >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
-        raise ConfigError(f"device '{name}' is not there; the last one is cuda:{last}")
+        raise ConfigError(f"device '{name}' not found; the last one is cuda:{last}")
     return name
 
 
@@ -237,6 +239,6 @@ def _check_memory(needs: Iterator[tuple[Phase, Need]], variant: str, depth: int,
     for phase, need in needs:
         if need.total > free:
             raise ConfigError(
-                f"depth {depth} of {variant} needs about {need} to {phase} one replica, and {gib(free)} are free; "
+                f"depth {depth} of {variant} needs about {need} to {phase} one replica, but only {gib(free)} are free; "
                 "use fewer blocks, a smaller --width or a smaller --batch-size"
             )

@@ -29,8 +29,9 @@ def never_trained(
     smallest = _alike([trial for trial in trials if trial["lr"] == min(lrs)])
     advice = _advice(smallest, trials, spec, data) if is_own(spec["model"]) else _BUILT_IN
     text = (
-        f"{variant} trained at no held LR from {lr(min(lrs))} to {lr(max(lrs))} in {spec['hold_steps']} steps "
-        f"({len(silent)} of {len(done)} seeds). At the smallest it {_how(smallest, data)}. {advice}."
+        f"{variant} did not train at any held LR from {lr(min(lrs))} to {lr(max(lrs))} in {spec['hold_steps']} steps "
+        f"({len(silent)} of {len(done)} seeds). {advice}. At the smallest LR it "
+        f"{_how(smallest, data)}."
     )
     yield Finding(kind="never-trained", subject=variant, text=text)
 
@@ -50,9 +51,9 @@ def too_little_to_learn(
     parts += [f"{loss(data['baseline_loss'], unit)} for the best constant predictor"] if has_constant(data) else []
     held = lr(min(lrs)) if min(lrs) == max(lrs) else f"{lr(min(lrs))} to {lr(max(lrs))}"
     text = (
-        f"{variant}: there was too little to learn in {spec['hold_steps']} steps to tell progress from noise "
+        f"{variant}: too little to learn in {spec['hold_steps']} steps to tell progress from noise "
         f"({len(flat)} of {len(done)} {of}; held at {held}{''.join(f', {part}' for part in parts)}). max_stable_lr is "
-        "the largest LR that did no harm; a longer --hold-steps may show progress."
+        "the largest LR that did no harm; raise --hold-steps to see progress."
     )
     yield Finding(kind="too-little-to-learn", subject=variant, text=text)
 
@@ -63,7 +64,9 @@ def only_flat(cell: Cell) -> bool:
     return "flat" in outcomes and not outcomes & TRAINED
 
 
-_BUILT_IN = "Too deep for this wiring, or too few steps; try a norm variant, fewer layers or a larger --hold-steps"
+_BUILT_IN = (
+    "Try a norm variant, fewer blocks or more --hold-steps: it is too deep for this variant, or has too few steps"
+)
 
 
 def _how(trials: Sequence[Trial], data: Mapping[str, Any]) -> str:
@@ -71,7 +74,7 @@ def _how(trials: Sequence[Trial], data: Mapping[str, Any]) -> str:
     unit, outcome = loss_unit(data), str(trials[0]["outcome"])
     words = HOW_IT_BROKE[outcome]
     if outcome == "failed-to-train" and not has_constant(data):
-        words = "does not get clearly below the loss it starts with"
+        words = "never gets clearly below its initial loss"
     start, end = _middle(trials, "initial_loss"), _middle(trials, "last_loss")
     parts = [f"{loss(start, unit)} at the start"] if start is not None else []
     if end is not None:
@@ -89,28 +92,27 @@ def _advice(
     outcome, held = smallest[0]["outcome"], sorted({trial["lr"] for trial in trials})
     lower = f"Start lower (--start-lr {number(held[0] / _BEYOND)})"
     if outcome in ("exploded", "nonfinite"):
-        return f"{lower}; if it breaks there too, look at the data and the initialisation"
+        return f"{lower}; if it breaks there too, check the data and the initialisation"
     if outcome == "relapsed":
         return lower
     slow = [trial for trial in trials if trial["outcome"] == "failed-to-train"]
     if has_constant(data) and all(_ends_at(trial, data["baseline_loss"]) for trial in slow):
         return (
-            "It has the constant and no more, so the inputs may not inform the targets: look for shuffled labels and "
-            "for parts that are frozen or detached; else give it more --hold-steps"
+            "Check for shuffled labels and for frozen or detached parts: it only reaches the constant "
+            "predictor, so the "
+            "inputs may not inform the targets. Otherwise raise --hold-steps"
         )
     if len(slow) == len(trials) and 2.0 * held[-1] > spec["end_lr"] and _largest_is_lowest(trials, held[-1]):
         higher = f"--end-lr {number(_BEYOND * spec['end_lr'])}"
-        return (
-            f"All are slow, and the loss still falls at the largest: look higher ({higher}), or longer (--hold-steps)"
-        )
+        return f"Try higher LRs ({higher}) or more --hold-steps: all are slow, and the loss still falls at the largest"
     if all(map(_still_falls, smallest)):
-        return "The loss still falls there: give it more --hold-steps"
+        return "Raise --hold-steps: the loss still falls at the smallest LR"
     if all(map(_stays, slow)):
         return (
-            "Wherever it does not break, the loss stays where it starts: look for parts that are frozen or detached, "
-            "or give it larger LRs or more --hold-steps"
+            "Check for frozen or detached parts, or try larger LRs or more --hold-steps: wherever it does not break, "
+            "the loss stays at its initial value"
         )
-    return "Give it more --hold-steps, and check that the loss can get lower than that on this data"
+    return "Raise --hold-steps, and check that this data allows a lower loss"
 
 
 def _alike(trials: Sequence[Trial]) -> list[Trial]:

@@ -23,7 +23,7 @@ from stresstest.runs.identity import cell_key
 BASELINES = Path("stresstest-baselines")
 BASELINE_SCHEMA = "stresstest.baseline/1"
 _LARGEST = 4 << 20  # bytes; a baseline is a few kB
-_LEFT = "it was left as it is; check it out again, or make one: stresstest baseline update"
+_LEFT = "the file was not changed; check it out again, or write a new one: stresstest baseline update"
 _NOT_SETTINGS = ("seeds", "variant", "device", "probes", "theory")  # what changes no value of a seed
 
 
@@ -72,14 +72,14 @@ class Baseline(Record):
     def differs(self, results: Results, environment: str) -> str:
         """Why results cannot be held against it, or nothing."""
         if environment != self.environment:
-            return f"the baseline is of {self.environment}, this is {environment}"
+            return f"the baseline was made on {self.environment}, this is {environment}"
         for name, theirs in self.experiments.items():
             if name in results:
                 ours = _experiment(results[name], ())
                 if (ours.command, ours.settings) != (theirs.command, theirs.settings):
-                    return f"the settings of {name} are others than the baseline's"
+                    return f"the settings of {name} differ from the baseline's"
                 if ours.data != theirs.data:
-                    return f"the data of {name} are others than the baseline's"
+                    return f"the data of {name} differ from the baseline's"
         return ""
 
 
@@ -92,12 +92,12 @@ def load_baseline(path: Path) -> Baseline:
     """Read a baseline; what is no whole one of this version is a `ConfigError`, and nothing is written."""
     try:
         if path.stat().st_size > _LARGEST:
-            raise ConfigError(f"{path} has {path.stat().st_size >> 20} MiB and is no baseline; {_LEFT}")
+            raise ConfigError(f"{path} is too large for a baseline ({path.stat().st_size >> 20} MiB); {_LEFT}")
         stored = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"there is no baseline {path}; make one: stresstest baseline update") from None
+        raise ConfigError(f"baseline {path} not found; write one: stresstest baseline update") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no readable baseline ({error}); {_LEFT}") from None
+        raise ConfigError(f"{path} is not a readable baseline ({error}); {_LEFT}") from None
     schema = stored.pop("schema", None) if isinstance(stored, dict) else None
     if schema != BASELINE_SCHEMA:
         raise ConfigError(f"{path} has schema {schema!r}, this version reads {BASELINE_SCHEMA!r}; {_LEFT}")
@@ -111,7 +111,7 @@ def load_baseline(path: Path) -> Baseline:
         if unknown:
             raise ConfigError(f"{path}: experiments.{name}: unknown metric '{unknown[0]}'; {_LEFT}")
     if baseline.digest != baseline.true_digest:
-        raise ConfigError(f"{path} was changed by hand, its digest is another; {_LEFT}")
+        raise ConfigError(f"{path} was edited by hand (its digest does not match); {_LEFT}")
     return baseline
 
 

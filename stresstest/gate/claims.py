@@ -52,7 +52,7 @@ def check_claim(claim: Claim, specs: Mapping[str, TrainingSpec]) -> None:
     """Whether the experiments give what a claim is about, in exactly one row each; if not, a `ConfigError`."""
     for operand in filter(None, (claim.left, claim.right)):
         if operand.experiment not in specs:
-            raise ConfigError(f"there is no experiment '{operand.experiment}'{did_you_mean(operand.experiment, specs)}")
+            raise ConfigError(f"unknown experiment '{operand.experiment}'{did_you_mean(operand.experiment, specs)}")
         spec = specs[operand.experiment]
         known = metrics_of(spec)
         if operand.metric not in known:
@@ -62,8 +62,8 @@ def check_claim(claim: Claim, specs: Mapping[str, TrainingSpec]) -> None:
         if found != 1:
             asked = ",".join(f"{key}={value}" for key, value in operand.selector)
             raise ConfigError(
-                f"{operand.experiment}.{operand.metric}{{{asked}}} has {found} rows; a claim is about one: "
-                "select it by variant, depth, optimizer, ..."
+                f"{operand.experiment}.{operand.metric}{{{asked}}} matches {found} rows, and a claim "
+                "needs exactly one: select by variant, depth, optimizer, ..."
             )
 
 

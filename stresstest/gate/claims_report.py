@@ -14,8 +14,9 @@ from stresstest.reports.words import paragraph
 
 _STYLES = {"seen": "green", "not seen": "red", "undecided": "yellow"}
 LEGEND = (
-    "seen: the whole interval of the median over paired seeds is what is claimed; not seen: none of it is; undecided: "
-    "some of it, or fewer than three seeds. Figures are this run's, published ones those of the paper at its own size."
+    "seen: the claim holds over the whole interval of the median (paired seeds); not seen: it holds nowhere in it; "
+    "undecided: it holds in part of it, or there are fewer than three seeds. figure: this run; published: the paper, "
+    "at its own size."
 )
 
 

@@ -61,13 +61,13 @@ def merge_base(head: Tree, ref: str) -> str:
         _git(head.root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except ConfigError:
         raise ConfigError(
-            f"--base: there is no commit {ref} here; fetch it (in GitHub's checkout action: fetch-depth: 0)"
+            f"--base: commit {ref} not found; fetch it (in GitHub's checkout action: fetch-depth: 0)"
         ) from None
     try:
         return _git(head.root, "merge-base", "HEAD", ref)
     except ConfigError:
         raise ConfigError(
-            f"--base: HEAD and {ref} have no commit in common here; fetch the whole history (fetch-depth: 0)"
+            f"--base: HEAD and {ref} share no commit here; fetch the whole history (fetch-depth: 0)"
         ) from None
 
 
@@ -109,9 +109,7 @@ def _git(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str
             ["git", *words], cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        raise ConfigError(
-            "a gate against a commit needs git, which is not here; install it, or use --baseline"
-        ) from None
+        raise ConfigError("--base needs git, which is not installed; install it, or use --baseline") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it failed"])[-1]
         raise ConfigError(f"git {words[0]}: {said}")

@@ -84,7 +84,7 @@ def judge(
     decided = statistics.decide([(bounds, lines[k].tolerance) for k, bounds in tested], look.alpha, look.lines)
     for (number, _), (verdict, p) in zip(tested, decided, strict=True):
         needed = statistics.seeds_needed(max(look.lines, len(tested)), look.alpha)
-        reason = f"{needed} seeds are needed before anything can be told" * (verdict == "insufficient-seeds")
+        reason = f"at least {needed} seeds are needed for a verdict" * (verdict == "insufficient-seeds")
         lines[number] = lines[number].model_copy(update={"verdict": verdict, "p": p, "reason": reason})
     return lines
 
@@ -112,7 +112,7 @@ def _line(threshold: Threshold, place: Place, head: Results, base: Results, look
         return GateLine(**common, verdict="no-baseline", reason="the base has no value")
     shared = [seed for seed in ours.per_seed if seed in theirs.per_seed]
     if not shared:
-        return GateLine(**common, verdict="incomparable", reason="no seed is on both sides")
+        return GateLine(**common, verdict="incomparable", reason="base and head share no seed")
     found = {seed: difference(threshold, ours.per_seed[seed], theirs.per_seed[seed]) for seed in shared}
     middle = statistics.middle(list(found.values()))
     line = GateLine(
@@ -124,7 +124,7 @@ def _line(threshold: Threshold, place: Place, head: Results, base: Results, look
     )
     beyond = [_beyond(ours.per_seed[seed]) for seed in shared if _beyond(ours.per_seed[seed])]
     if len(beyond) == len(shared) and beyond == [_beyond(theirs.per_seed[seed]) for seed in shared]:
-        remedy = "widen the range that is looked at" if "above" in beyond else "nothing trains on either side"
+        remedy = "widen the range of learning rates" if "above" in beyond else "neither base nor head trains"
         return line.model_copy(update={"verdict": "no-data", "reason": f"beyond the range with every seed; {remedy}"})
     return line
 
@@ -221,13 +221,13 @@ def _limit(threshold: Threshold, place: Place, summary: MetricSummary | None, re
         "reproduce": reproduce,
     }
     if summary is None:
-        return LimitLine(**common, passed=False, value="", reason="no value: nothing holds of it")
+        return LimitLine(**common, passed=False, value="", reason="the head has no value")
     low, high = aggregate(threshold, summary)
     holds = OPERATORS[threshold.operator]
     ends = {holds(low, threshold.limit), holds(high, threshold.limit)}
     between = threshold.operator in ("==", "!=") and low != high
     passed = ends == {True} and not between
-    reason = "" if passed or (ends == {False} and not between) else "it is only known to lie beyond the range"
+    reason = "" if passed or (ends == {False} and not between) else "the value is only known to lie beyond the range"
     return LimitLine(**common, passed=passed, value=_shown(threshold.metric, low, high), reason=reason)
 
 

@@ -47,8 +47,9 @@ def planned_looks(
     if looks[-1] < needed:
         what = f"{lines} line{'s' * (lines > 1)} at alpha {gate.alpha:g} over {len(looks)} look{'s' * (len(looks) > 1)}"
         raise ConfigError(
-            f"{scenario.source}: a gate of {what} needs {needed} seeds before it can call anything, and this one has "
-            f"{looks[0]}, at most {looks[-1]}; give seeds: {needed}, or gate fewer lines"
+            f"{scenario.source}: give seeds: {needed}, or gate fewer lines: a gate of {what} needs {needed} "
+            f"seeds for any "
+            f"verdict, and this one has {looks[0]}, at most {looks[-1]}"
         )
     return looks
 

@@ -28,7 +28,7 @@ _MARKS = {"regressed": ("x", "red"), "errored": ("x", "red")} | dict.fromkeys(PA
 _EXIT_WORDS = {
     ExitCode.OK: "passed",
     ExitCode.GATE_CROSSED: "a gate was crossed",
-    ExitCode.NO_VERDICT: "no verdict; --lenient passes it with a warning",
+    ExitCode.NO_VERDICT: "no verdict; to pass with a warning, use --lenient",
     ExitCode.MODEL_FAILED: "the model's own code failed",
 }
 
@@ -40,9 +40,9 @@ def parse_verdict_output(text: str) -> tuple[str, Path]:
         suffix = Path(text).suffix.lower()
         kind, rest = next((name for name, suffixes in FORMATS.items() if suffix in suffixes), ""), text
     if not kind:
-        raise ConfigError(f"output '{text}' names no known format{did_you_mean(Path(text).suffix[1:], FORMATS)}")
+        raise ConfigError(f"unknown format of output '{text}'{did_you_mean(Path(text).suffix[1:], FORMATS)}")
     if not Path(rest).parent.is_dir() or Path(rest).is_dir():
-        raise ConfigError(f"output {rest} cannot be written: {Path(rest).parent} is no folder, or {rest} is one")
+        raise ConfigError(f"output {rest} cannot be written: {Path(rest).parent} is not a folder, or {rest} is one")
     return kind, Path(rest)
 
 
@@ -81,9 +81,9 @@ def difference_words(line: GateLine) -> str:
     """The median difference, with a sign that says which way the value went."""
     low, high = line.median
     if high is not None and high <= -NOWHERE:
-        return "trains nowhere now"
+        return "no longer trains"
     if low is not None and low >= NOWHERE:
-        return "trained nowhere before"
+        return "trains only now"
     if low is None and high is None:
         return "?"
     shown = (low if low is not None else high) or 0.0
@@ -116,7 +116,7 @@ def told_words(line: GateLine) -> tuple[str, str, str]:
 
 def limit_words(limit: LimitLine) -> str:
     """What a limit was held against."""
-    return f"it is {limit.value or 'not there'} {limit.reason}".strip()
+    return f"the value is {limit.value or 'missing'} {limit.reason}".strip()
 
 
 def title(verdict: CheckVerdict) -> str:
@@ -135,7 +135,7 @@ def how_words(verdict: CheckVerdict) -> str:
     parts = []
     if verdict.lines:
         lines = f"{len(verdict.lines)} line{'s' * (len(verdict.lines) > 1)}"
-        parts.append(f"{verdict.seeds} paired seeds, {lines}, error rate {verdict.alpha:g} over all of them (Holm)")
+        parts.append(f"{verdict.seeds} paired seeds, {lines}, error rate {verdict.alpha:g} over all lines (Holm)")
     if len(verdict.looks) > 1:
         parts.append(f"looks at {' and '.join(map(str, verdict.looks))} seeds")
     for side, facts in (("head", verdict.head), ("base", verdict.base)):
@@ -143,7 +143,7 @@ def how_words(verdict: CheckVerdict) -> str:
             cached = facts["cells"] - facts["trained"]
             parts.append(f"{side}: {facts['cells']} cells" + (f", {cached} of them cached" if cached > 0 else ""))
     if verdict.base.get("changed") == "comments":
-        parts.append("nothing but comments differs")
+        parts.append("only comments differ")
     return "; ".join(parts)
 
 
@@ -213,7 +213,7 @@ def render_markdown(verdict: CheckVerdict, most: int = COMMENT_CHARACTERS) -> st
         text = _markdown(verdict, detail)
         if len(text.encode()) <= most:
             return text
-    end = f"\n\n(cut: it would be too long here)\n\n{conclusion(verdict)}\n"
+    end = f"\n\n(cut: too long to show here)\n\n{conclusion(verdict)}\n"
     whole_lines = text.encode()[: most - len(end.encode())].decode(errors="ignore").rpartition("\n")[0]
     return whole_lines + end
 
@@ -290,7 +290,7 @@ def github_annotations(verdict: CheckVerdict) -> list[str]:
     found.sort(key=lambda each: each[0] != "error")
     if len(found) > ANNOTATIONS:
         left = len(found) - ANNOTATIONS + 1
-        found = [*found[: ANNOTATIONS - 1], ("warning", "stresstest", f"{left} more are in the step summary")]
+        found = [*found[: ANNOTATIONS - 1], ("warning", "stresstest", f"{left} more in the step summary")]
     return [f"::{kind} title={_escaped(name, ',:')}::{_escaped(text.strip())}" for kind, name, text in found]
 
 

@@ -135,7 +135,7 @@ class Side:
             return here
         there = self.tree.root / here.relative_to(self.other.root)
         if not there.is_dir():
-            raise SideError(f"{here.relative_to(self.other.root)} is no folder of it")
+            raise SideError(f"it has no folder {here.relative_to(self.other.root)}")
         return there
 
     def _env(self) -> dict[str, str]:
@@ -160,17 +160,17 @@ class Side:
             return
         modules = json.loads((path / "manifest.json").read_text()).get("modules")
         if modules is None:
-            raise SideError("its stresstest is too old to say whose code it ran")
+            raise SideError("its stresstest is too old to record which code it ran; update it")
         own, theirs = self.tree.root, self.other.root if self.other is not None else None
         for name, file in modules.items():
             foreign = theirs is not None and Path(file).is_relative_to(theirs) and not Path(file).is_relative_to(own)
             if foreign:
                 raise SideError(
-                    f"module {name} was imported from {file}, the other side's tree: it is installed from there; "
-                    "run the check where it is not, or install it without -e"
+                    f"module {name} was imported from the other side's tree ({file}), where it is installed from; "
+                    "install it without -e, or run the check where it is not installed"
                 )
         if not any(Path(file).is_relative_to(own) for file in modules.values()):
             raise SideError(
-                "no module came from this repository: its models are stresstest's own, or of a package that is "
+                "no module came from this repository: its models are built in, or come from a package "
                 "installed elsewhere"
             )

@@ -48,7 +48,7 @@ def check_threshold(threshold: Threshold, specs: Mapping[str, TrainingSpec]) -> 
     """How many lines a threshold has; one that no experiment can answer, or not so finely, is a `ConfigError`."""
     named, metric = threshold.experiment, threshold.metric
     if named and named not in specs:
-        raise ConfigError(f"there is no experiment '{named}'{did_you_mean(named, specs)}")
+        raise ConfigError(f"unknown experiment '{named}'{did_you_mean(named, specs)}")
     asked = {name: spec for name, spec in specs.items() if not named or name == named}
     giving = {name: spec for name, spec in asked.items() if metric in metrics_of(spec)}
     if not giving:
@@ -69,7 +69,9 @@ def check_threshold(threshold: Threshold, specs: Mapping[str, TrainingSpec]) -> 
         for name, spec in giving.items():
             _check_resolution(threshold, name, metrics_of(spec)[metric])
             if len(spec.seeds) > MOST_SEEDS:
-                raise ConfigError(f"experiment {name} has {len(spec.seeds)} seeds; the exact test takes {MOST_SEEDS}")
+                raise ConfigError(
+                    f"experiment {name} has {len(spec.seeds)} seeds; the exact test allows at most {MOST_SEEDS}"
+                )
     return number
 
 

@@ -48,7 +48,7 @@ class ResNet:
         self, spec: ModelSpec, variant: str, options: dict[str, OptionValue], num_inputs: int, num_classes: int
     ) -> None:
         if num_inputs not in SHAPES:
-            raise ConfigError(f"a resnet takes images of {sorted(SHAPES)} numbers, these have {num_inputs}")
+            raise ConfigError(f"a resnet needs images of {sorted(SHAPES)} numbers; these have {num_inputs}")
         self.spec = spec
         self.variant = VARIANTS[variant]
         self.num_classes = num_classes

@@ -41,7 +41,7 @@ def setting(result: Result) -> str:
     if result.command == "race":
         schedule = f"{spec['warmup_steps']} steps of warm-up, then {spec['decay']}, {spec['train_steps']} steps"
     else:
-        schedule = f"{number(spec['tokens'])} tokens a run, {spec['lr_scaling']} LR scaling, linear-epoch warm-up, "
+        schedule = f"{number(spec['tokens'])} tokens per run, {spec['lr_scaling']} LR scaling, linear-epoch warm-up, "
         schedule += f"then {spec['decay']}"
     if result.command == "batch-sweep":
         spec = {**spec, "batch_size": f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"}
@@ -66,24 +66,25 @@ def legend(result: Result) -> str:
     """How to read the tables."""
     metric = next((m for row in result.summary for m in row.metrics.values()), None)
     sure = (
-        f"In brackets intervals over {metric.n} seeds, which cover the median {metric.coverage:.0%} of the time."
+        f"In brackets: intervals over {metric.n} seeds that cover the median {metric.coverage:.0%} of the time."
         if metric is not None and metric.n > 1
-        else "One seed says nothing of the scatter: use --seeds 3 or more."
+        else "Use --seeds 3 or more: one seed does not show the scatter."
     )
     if result.command == "race":
         target = result.spec["target_loss"]
         said = (
-            "what the reference has at its end" if target is None else with_unit(number(target), loss_unit(result.data))
+            "the reference's loss at its end" if target is None else with_unit(number(target), loss_unit(result.data))
         )
         return (
-            f"The target is {said}, of the level of the training loss. Each entrant runs at its own best peak LR "
-            "of the grid, where its median is there soonest; ratios of steps are taken seed by seed against the first. "
-            f"Seconds are this machine's. {sure}"
+            f"Target (smoothed training loss): {said}. Each entrant runs at its own best peak LR of the grid, "
+            f"where its "
+            "median reaches the target first; ratios of steps are taken seed by seed against the first entrant. "
+            f"Seconds are measured on this machine. {sure}"
         )
     return (
-        "Lowest loss: on held-out data, over the peak LRs of the grid, which is that of the first batch size times the "
-        "scaling; runs are equal in tokens. Scales up to: the largest batch up to which none gives away more than a "
-        f"tenth of what the smallest learns. {sure}"
+        "Lowest loss: on held-out data, over the peak LRs of the grid (that of the first batch size times the LR "
+        "scaling), at equal tokens. Scales up to: the largest batch size that keeps 90 % of the smallest batch's loss "
+        f"reduction. {sure}"
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from stresstest.experiments.depth_sweep.findings import growth_words, why_failed
-from stresstest.reports.numbers import bracket, interval, middle, number
+from stresstest.reports.numbers import HOW_IT_BROKE, bracket, interval, middle, number
 from stresstest.reports.words import loss_format
 from stresstest.results.records import (
     TRAINED,
@@ -59,7 +59,7 @@ def main_columns(result: Result) -> list[Column]:
             Column("explosion\nlr", _value("explosion_lr"), wide=True),
         ]
     if "seconds_per_step" in metrics:
-        columns.append(Column("ms a\nstep", lambda row: _scaled(row, "seconds_per_step", 1e3)))
+        columns.append(Column("ms per\nstep", lambda row: _scaled(row, "seconds_per_step", 1e3)))
     if "peak_bytes" in metrics:
         columns.append(Column("peak\nMiB", lambda row: _scaled(row, "peak_bytes", 2.0**-20), wide=True))
     if "grad_ratio" in metrics:
@@ -92,31 +92,39 @@ def legend(result: Result) -> str:
     if "steps_to_target" in metrics:
         target = next(cell.recipe["target_loss"] for cell in result.cells if cell.recipe)
         sentences.append(
-            "Fixed recipe: seeds that train, or how most of those fail that do not; target: a loss of "
-            f"{loss_format(result)(target)}; recipe loss: on held-out data, of those that got to the end."
+            f"Fixed recipe: seeds that train, or the commonest outcome of those that do not{_outcomes_words(result)}; "
+            f"target: a loss of {loss_format(result)(target)}; recipe loss: on held-out data, of runs that "
+            f"reached the end."
         )
     if "max_stable_lr" in metrics:
         sentences.append(
-            f"max_stable_lr: from the last constant LR that trained to the first that did not, one "
-            f"{spec['hold_resolution']} apart, in brackets {_interval_words(result)}."
+            f"max_stable_lr: the last constant LR that trained; the first that did not is one "
+            f"{spec['hold_resolution']} higher; in brackets: {_interval_words(result)}."
         )
     if "grad_ratio" in metrics:
         sentences.append(
             "Gradient: Frobenius norm of the mean gradient of a block's last matrix at initialisation, first block "
-            "over last. Stream growth: its RMS after the last block over that before the first."
+            "over last. Stream growth: RMS of the stream after the last block over the one before the first."
         )
     if "encoder_grad_ratio" in metrics:
         sentences.append(
-            f"The columns are about the decoder; blocks count through both stacks, the encoder's first, so that depth "
-            f"{spec['depths'][-1]} has {2 * spec['depths'][-1]} in a curve."
+            f"The columns describe the decoder. Curves count the blocks of both stacks, the encoder's first: depth "
+            f"{spec['depths'][-1]} has {2 * spec['depths'][-1]} blocks there."
         )
     if spec["init_only"]:
         sentences.append(
             "Similarity: mean cosine between "
-            f"{'images' if spec['task'] == 'images' else 'tokens'} after the last block. Jacobian: of the stream after "
-            "the last block by that before the first, mean squared singular value."
+            f"{'images' if spec['task'] == 'images' else 'tokens'} after the last block. Jacobian: mean squared "
+            "singular value of the Jacobian of the stream after the last block by the one before the first."
         )
     return " ".join(sentences)
+
+
+def _outcomes_words(result: Result) -> str:
+    """What the outcomes of the runs that did not train mean."""
+    found = {cell.recipe["outcome"] for cell in result.cells if cell.recipe}
+    words = [f"{outcome}: {meaning}" for outcome, meaning in HOW_IT_BROKE.items() if outcome in found]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def trend_legend(result: Result) -> str:
@@ -127,10 +135,10 @@ def trend_legend(result: Result) -> str:
         sentences.append("max trainable depth: the last depth that trains and the first that does not.")
     if any(name.endswith(("_exponent", "_rate")) for name in metrics):
         sentences.append(
-            "depth^b: least squares in log-log, seed by seed; b^depth where the values go geometrically. Gradient of "
-            "the last block and activations (stream plus branch there) are those at initialisation."
+            "depth^b: least squares in log-log, seed by seed; b^depth where that fits better. Gradient of the last "
+            "block and activations (stream plus branch there) are measured at initialisation."
         )
-    sentences.append(f"Medians, in brackets {_interval_words(result)}.")
+    sentences.append(f"Medians, in brackets: {_interval_words(result)}.")
     if "max_stable_lr_exponent" in metrics:
         sentences.append("For max_stable_lr a seed counts with every slope that its brackets allow.")
     return " ".join(sentences)
@@ -142,7 +150,7 @@ def _interval_words(result: Result) -> str:
         return "the bracket of the one seed"
     rank, coverage = interval_rank(count)
     what = "the range over seeds" if rank == 1 else "an interval over seeds"
-    return f"{what}, which covers the median {coverage:.0%} of the time"
+    return f"{what} that covers the median {coverage:.0%} of the time"
 
 
 class TrainingRow(NamedTuple):

@@ -1,4 +1,4 @@
-"""How numbers and failures are put in words, everywhere."""
+"""How outcomes, numbers and failures are put in words, everywhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from stresstest.results.records import Bracket, Cell, Finding, MetricSummary
+from stresstest.results.records import TRAINED, Bracket, Cell, Finding, MetricSummary
 
-HOW_IT_BROKE = {
-    "failed-to-train": "never beats the best constant predictor",
-    "relapsed": "gives back what it had learned",
-    "exploded": "explodes",
-    "nonfinite": "becomes non-finite",
-    "flat": "neither learns nor loses what it starts with",
-}
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "stable": "trains and keeps what it has learned",
+        "spiked": "has a loss spike and recovers",
+        "flat": "makes no clear progress and does no harm",
+        "relapsed": "loses what it had learned",
+        "failed-to-train": "never beats the best constant predictor",
+        "exploded": "ends above its initial loss",
+        "nonfinite": "becomes NaN or infinite",
+    }
+)  # what each stored outcome means, after "it"
+HOW_IT_BROKE = {outcome: words for outcome, words in OUTCOMES.items() if outcome not in TRAINED}
 NO_DATA: Mapping[str, Any] = MappingProxyType({})  # nothing is known of it: losses are in nats
 
 
@@ -82,9 +87,9 @@ def seeds(n: int) -> str:
     return "one seed" if n == 1 else f"median of {n} seeds"
 
 
-def times(ratio: MetricSummary) -> str:
-    """A paired ratio with its range over seeds, e.g. `32x (16x to 64x)`."""
-    middle = ("" if ratio.median.high is not None else "over ") + f"{ratio.median.low:.3g}x"
+def times(ratio: MetricSummary, than: str = "") -> str:
+    """A paired ratio, what it is compared in, and its range over seeds, e.g. `32x as high (16x to 64x over seeds)`."""
+    middle = ("" if ratio.median.high is not None else "over ") + f"{ratio.median.low:.3g}x{than}"
     if ratio.low == ratio.high or ratio.low is None:
         return middle
     high = "more" if ratio.high is None else f"{ratio.high:.3g}x"
@@ -111,15 +116,15 @@ def theory_formula(optimizer: str) -> str:
         "rmsprop": f"2 / largest eigenvalue {adaptive}",
     }
     adams = dict.fromkeys(("adam", "adamw", "gi-adam"), f"(2 + 2 beta1) / (1 - beta1) / largest eigenvalue {adaptive}")
-    return (formulas | adams).get(name, f"none is known for {name}")
+    return (formulas | adams).get(name, f"no formula known for {name}")
 
 
 def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Cells that have no result, which says nothing about stability."""
     for status, remedy in (
-        ("oom", "use a smaller --batch-size or --width, or fewer blocks; this says nothing about stability"),
+        ("oom", "use a smaller --batch-size or --width, or fewer blocks; it does not mean instability"),
         ("crashed", "its traceback is under errors in the run directory"),
-        ("timeout", "give it more time"),
+        ("timeout", "raise or drop --cell-timeout"),
     ):
         hit = [cell for cell in cells if cell.status == status]
         if hit:

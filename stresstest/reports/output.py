@@ -35,12 +35,12 @@ def parse_output(text: str) -> Output:
         if suffix in suffixes:
             return name, _in_a_folder(Path(text))
     asked = kind if colon else suffix.removeprefix(".")
-    raise ConfigError(f"output '{text}' names no known format{did_you_mean(asked, FORMATS)}")
+    raise ConfigError(f"unknown format of output '{text}'{did_you_mean(asked, FORMATS)}")
 
 
 def _in_a_folder(path: Path) -> Path:
     if not path.parent.is_dir() or path.is_dir():
-        raise ConfigError(f"output {path} cannot be written: {path.parent} is no folder, or {path} is one")
+        raise ConfigError(f"output {path} cannot be written: {path.parent} is not a folder, or {path} is one")
     return path
 
 

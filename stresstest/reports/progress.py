@@ -57,11 +57,11 @@ class Progress:
         self._bar.update(self._task, total=self.total, completed=self.ended)
         if finished and not self._quiet:
             failed = sum(cell.status != "done" for cell in finished)
-            failures = f", {failed} of them failed (--retry-errors trains those again)" if failed else ""
+            failures = f", {failed} of them failed (--retry-errors trains them again)" if failed else ""
             rest = "training the rest" if missing else "nothing to train"
             self._console.print(
-                f"{len(finished)} of {len(finished) + len(missing)} cells were finished before{failures}; {rest} "
-                "(--fresh trains all)"
+                f"{len(finished)} of {len(finished) + len(missing)} cells were already finished{failures}; {rest} "
+                "(--fresh trains all cells again)"
             )
 
     def cell_ended(self, cell: Cell) -> None:
@@ -103,7 +103,7 @@ def describe(cell: Cell) -> str:
         parts.append(f"{'' if cell.point else 'fixed recipe '}{cell.recipe['outcome']}{loss}")
     if cell.ramp:
         onset = cell.metrics.get("onset_lr")
-        parts.append("did not learn on the ramp" if onset is None else f"onset_lr {bracket(onset)}")
+        parts.append("no onset_lr (learned nothing on the ramp)" if onset is None else f"onset_lr {bracket(onset)}")
     stable = cell.metrics.get("max_stable_lr")
     if stable is not None:
         low = "none" if stable.low is None else bracket(stable) if stable.high is None else f"{stable.low:.2g}"

@@ -69,7 +69,7 @@ def _table(result: Result, width: int) -> Table:
     columns = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
     if result.spec["lr_window"]:
         columns.insert(1, "lr_window")
-    for name in (columns[0], "x weakest", *columns[1:]):
+    for name in (columns[0], "vs weakest", *columns[1:]):
         table.add_column(name if width >= WIDE else _in_two(name), justify="right", no_wrap=True)
     for row in result.summary:
         seeds = sum(row.outcomes.values())
@@ -96,25 +96,26 @@ def _cell(metric: MetricSummary | None, seeds: int) -> Text:
 def _legend(result: Result) -> str:
     metric = next(iter(result.summary[0].metrics.values()))
     sure = (
-        "One seed says nothing of the scatter: use --seeds 3 or more."
+        "Use --seeds 3 or more: one seed does not show the scatter."
         if metric.n == 1
-        else f"Median over {metric.n} seeds, and below it an interval that covers the median {metric.coverage:.0%} "
-        "of the time."
+        else f"Median over {metric.n} seeds; below it an interval that covers the median {metric.coverage:.0%} "
+        f"of the time."
     )
     harmless = any(trial["outcome"] == "flat" for cell in result.cells for trial in cell.hold)
     trained = "trained, or did no harm where there was too little to learn," if harmless else "trained"
     return (
-        f"{sure} max_stable_lr is the answer: from the last constant LR that {trained} from a fresh start to the first "
-        f"that did not, one {result.spec['hold_resolution']} apart. onset_lr, where the ramp began to lose what it "
-        "had learned (- where it had learned nothing), is its cheap bracket: the early part of a ramp works as a "
-        "warm-up. x weakest is paired by seed."
+        f"{sure} Use max_stable_lr: the last constant LR that {trained} from a fresh start; the first that did not is "
+        f"one {result.spec['hold_resolution']} higher. onset_lr, where the ramp began to lose what it had "
+        f"learned (-: it "
+        "had learned nothing), is a rough estimate, because the early part of a ramp works as a warm-up. vs weakest is "
+        "paired by seed."
     )
 
 
 def _theory(result: Result, width: int) -> Table:
     """Three learning rates side by side: the ramp's, the hold's, and what theory says at initialisation."""
     table = plain_table(width)
-    table.add_column("beside theory", overflow="fold")
+    table.add_column("vs theory", overflow="fold")
     columns = ["onset_lr", "max_stable_lr", "critical_lr", "predicted_lr"]
     for name in columns:
         table.add_column(name if width >= WIDE else _in_two(name), justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
-from stresstest.reports.numbers import bracket, interval, loss_unit, middle, number
+from stresstest.reports.numbers import OUTCOMES, bracket, interval, loss_unit, middle, number
 from stresstest.reports.svg import svg_chart
 from stresstest.reports.words import data_words, loss_format, model_words
 from stresstest.results.records import MapPlace, MetricSummary, Result, SearchRow, TrendRow
@@ -16,13 +16,11 @@ LossFormat = Callable[[float], str]
 
 MARKS = {"spiked": "~", "flat": "-", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
 MIXED = "?"
-LEGEND = (
-    "= never beats the constant predictor, < gives back what it learned, ^ explodes, x turns non-finite, ~ spikes "
-    "and comes back, ? trains with some seeds only"
+LEGEND = ", ".join(
+    [f"{mark} {outcome} ({OUTCOMES[outcome]})" for outcome, mark in MARKS.items() if outcome != "flat"]
+    + [f"{MIXED} only some seeds train"]
 )
-
-
-_FLAT = ", - neither learns nor loses"
+_FLAT = f", {MARKS['flat']} flat ({OUTCOMES['flat']})"
 
 
 def title(result: Result) -> str:
@@ -119,7 +117,7 @@ def over_warmups_rows(result: Result) -> Rows:
             arm_name(row, result.spec),
             {
                 "warmup_sensitivity": _with_interval(row.metrics.get("warmup_sensitivity")),
-                "octaves a doubling": _with_interval(row.metrics.get("warmup_gain")),
+                "octaves per doubling": _with_interval(row.metrics.get("warmup_gain")),
                 "variance: warm-up / LR / both": _shares(row),
             },
         )
@@ -133,10 +131,12 @@ def best_settings(result: Result) -> Rows:
         (
             row.variant,
             {
-                "best setting": setting_words(row.best, result.spec) if row.trained else "none trains with every seed",
+                "best setting": setting_words(row.best, result.spec)
+                if row.trained
+                else "no setting trains with every seed",
                 "loss": _with_interval(row.loss),
                 "settings": str(row.settings),
-                "of the search": str(row.trials),
+                "from the search": str(row.trials),
                 "that train": str(row.trained),
             },
         )
@@ -199,25 +199,27 @@ def legend(result: Result) -> str:
     metric = max(metrics, key=lambda metric: metric.n, default=None)
     seeds = len(result.spec["seeds"])
     sure = (
-        f"In brackets intervals over {metric.n} seeds, which cover the median {metric.coverage:.0%} of the time."
+        f"In brackets: intervals over {metric.n} seeds that cover the median {metric.coverage:.0%} of the time."
         if metric is not None and metric.n > 1
-        else "One seed says nothing of the scatter: use --seeds 3 or more."
+        else "Use --seeds 3 or more: one seed does not show the scatter."
     )
     unit = "".join(f"{name}, " for name in [loss_unit(result.data)] if name)
     flat = any("flat" in place.outcomes.values() for trend in result.trends for place in trend.map)
     return (
-        f"Maps: loss on held-out data at the end, {unit}median over {seeds} seed{'s' * (seeds > 1)}, at most that at "
-        f"initialisation; {LEGEND}{_FLAT * flat}; needs: the fewest steps of warm-up that train at that LR. {sure}"
+        f"Maps: loss on held-out data at the end, {unit}median over {seeds} seed{'s' * (seeds > 1)}, capped at the "
+        f"loss at initialisation; {LEGEND}{_FLAT * flat}; needs: the fewest warm-up steps that train at that LR. {sure}"
     )
 
 
 def sensitivity_legend() -> str:
     """What the sensitivities mean, and do not."""
     return (
-        "lr_sensitivity: mean over the peak LRs of min(loss, loss at initialisation) less the lowest (Wortsman et al. "
-        "2023); it depends on the range of LRs, means little where a change gives the LR another meaning, and is 0 "
-        "where nothing learns: read it with the map. warmup_sensitivity: the same over the warm-ups, averaged over "
-        "the LRs that some warm-up trains. Shares of the variance of the loss over the map are exact."
+        "lr_sensitivity: mean over the peak LRs of min(loss, loss at initialisation) minus the lowest (Wortsman et al. "
+        "2023). Read it with the map: it depends on the range of LRs, means little where a change rescales the "
+        "LR, and is "
+        "0 where nothing learns. warmup_sensitivity: the same over the warm-ups, averaged over the LRs that "
+        "some warm-up "
+        "trains. Shares of the loss's variance over the map are exact."
     )
 
 

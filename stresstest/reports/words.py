@@ -48,17 +48,17 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
     if is_own(spec["model"]):
         size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
-        examples = f"{size} examples a step of {data['name']}"
+        examples = f"{size} examples per step of {data['name']}"
         if not has_constant(data):
-            return f"{examples} (no constant predictor known, so a collapse to it goes unseen; give a baseline_loss)"
+            return f"{examples} (constant predictor unknown: give a baseline_loss, or a collapse to it goes unseen)"
         found = f", {data['constant']}" if data.get("constant") else ""
         return f"{examples} (constant predictor: {loss(data['baseline_loss'], loss_unit(data))}{found})"
     batch, length = spec["batch_size"], spec["seq_len"]
     examples = {
-        "language": f"{batch} x {length} bytes a step",
-        "masked-language": f"{batch} x {length} bytes a step (15 % asked for)",
-        "translation": f"{batch} pairs of sentences below {length} tokens a step",
-        "images": f"{batch} images a step",
+        "language": f"{batch} x {length} bytes per step",
+        "masked-language": f"{batch} x {length} bytes per step (15 % masked)",
+        "translation": f"{batch} sentence pairs below {length} tokens per step",
+        "images": f"{batch} images per step",
     }[spec["task"]]
     examples = examples if spec["task"] == "images" else f"{spec['heads']} heads, {examples}"
     norm = "" if "norm" in kind_of(spec["model"]).lacks else f"{spec['norm']}, "
@@ -101,7 +101,7 @@ def constant_words(result: Result) -> str:
     """The loss of the best constant predictor, and how it was found."""
     data = result.data
     if not has_constant(data):
-        return "no constant predictor known"
+        return "constant predictor unknown"
     if not is_own(result.spec["model"]):
         return f"constant predictor {data['baseline_loss']:.3f} nats"
     found = f", {data['constant']}" if data.get("constant") else ""
@@ -114,7 +114,7 @@ def probes_words(result: Result) -> str:
     total = sum(cell.seconds for cell in result.cells)
     if not spent or not total:
         return ""
-    return f" What is read of them in training (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
+    return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
 
 
 def sweep_words(result: Result) -> str:
@@ -122,7 +122,7 @@ def sweep_words(result: Result) -> str:
     spec, env = result.spec, result.environment
     parts = [data_words(spec, result.data)]
     if not spec["init_only"] and "outcome" in spec["measure"]:
-        warmup = f" after {spec['warmup_steps']} of warm-up" if spec["warmup_steps"] else ""
+        warmup = f" after {spec['warmup_steps']} warm-up steps" if spec["warmup_steps"] else ""
         parts.append(f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps")
     if not spec["init_only"] and {"ramp", "hold"} & set(spec["measure"]):
         ramp = f"{spec['ramp']} ramp {spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps"

@@ -24,17 +24,29 @@ METRICS: Table[Metric] = Table(
     "metric",
     [
         Metric(
-            "onset_lr", "lr", "log2", "higher", "Ramp LR at which a replica starts to lose what it learned, for good."
+            "onset_lr",
+            "lr",
+            "log2",
+            "higher",
+            "Ramp LR at which a replica starts to lose what it learned and does not recover.",
         ),
-        Metric("explosion_lr", "lr", "log2", "higher", "Ramp LR at which the loss is non-finite or above its start."),
+        Metric(
+            "explosion_lr",
+            "lr",
+            "log2",
+            "higher",
+            "Ramp LR at which the loss becomes non-finite or stays above its start.",
+        ),
         Metric("steps_survived", "steps", "linear", "higher", "Steps of the ramp before the explosion."),
-        Metric("max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold, a bracket."),
+        Metric(
+            "max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold (a bracket)."
+        ),
         Metric(
             "critical_lr",
             "lr",
             "log2",
             "",
-            "LR at which the optimizer's first step begins to raise the loss of its own batch, a bracket.",
+            "LR at which the optimizer's first step begins to raise the loss of its own batch (a bracket).",
             "Kalra & Barkeshli 2024, App. B.2",
         ),
         Metric(
@@ -42,7 +54,8 @@ METRICS: Table[Metric] = Table(
             "lr",
             "log2",
             "",
-            "LR that the curvature at initialisation allows: 2/sharpness for SGD, (2+2b)/((1-b) sharpness) for Adam.",
+            "Largest LR that the curvature at initialisation allows: 2/sharpness for SGD, (2+2b)/((1-b) "
+            "sharpness) for Adam.",
             "Cohen et al. 2021, 2022",
         ),
         Metric(
@@ -50,7 +63,7 @@ METRICS: Table[Metric] = Table(
             "1/lr",
             "log2",
             "",
-            "Largest eigenvalue of the Hessian at initialisation, preconditioned where the optimizer does.",
+            "Largest eigenvalue of the Hessian at initialisation, preconditioned if the optimizer is.",
             "Cohen et al. 2021, 2022",
         ),
         Metric(
@@ -58,7 +71,7 @@ METRICS: Table[Metric] = Table(
             "octaves",
             "linear",
             "higher",
-            "Octaves from the smallest LR that makes progress to max_stable_lr.",
+            "Octaves between the smallest LR that makes progress and max_stable_lr.",
         ),
         Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
         Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
@@ -67,15 +80,21 @@ METRICS: Table[Metric] = Table(
             "nats",
             "linear",
             "lower",
-            "Validation loss at the end of the fixed recipe, of runs that got there.",
+            "Validation loss at the end of the fixed recipe, for runs that reached it.",
         ),
-        Metric("bits_per_byte", "bits", "linear", "lower", "Validation loss of a language model of bytes over ln 2."),
+        Metric(
+            "bits_per_byte",
+            "bits",
+            "linear",
+            "lower",
+            "Validation loss of a byte-level language model divided by ln 2.",
+        ),
         Metric(
             "token_accuracy",
             "",
             "linear",
             "higher",
-            "Share of a translation's tokens that are the likeliest after the true ones before; held-out pairs.",
+            "Share of target tokens ranked first, given the true tokens before them; held-out pairs.",
         ),
         Metric(
             "bleu",
@@ -85,33 +104,37 @@ METRICS: Table[Metric] = Table(
             "Corpus BLEU, 0 to 100, of greedy translations of held-out sentences.",
             "Papineni et al. 2002; sacrebleu, tokenize=none",
         ),
-        Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe to the target loss."),
-        Metric("tokens_to_target", "tokens", "linear", "lower", "Tokens (or images) of a race to the target loss."),
-        Metric("seconds_to_target", "s", "log2", "lower", "Wall time of a race to the target loss, on this machine."),
-        Metric("speedup", "times", "log2", "higher", "The reference's steps to the target loss over one's own."),
+        Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe until the target loss."),
+        Metric("tokens_to_target", "tokens", "linear", "lower", "Tokens (or images) of a race until the target loss."),
+        Metric(
+            "seconds_to_target", "s", "log2", "lower", "Wall time of a race until the target loss, on this machine."
+        ),
+        Metric(
+            "speedup", "times", "log2", "higher", "The reference's steps to the target loss divided by this entrant's."
+        ),
         Metric(
             "scaling_batch",
             "examples",
             "log2",
             "higher",
-            "Largest batch up to which none gives away more than a tenth of what the smallest learns in equal tokens.",
+            "Largest batch size that keeps 90 % of the smallest batch's loss reduction at equal tokens.",
         ),
         Metric(
             "batch_lr_exponent",
             "",
             "linear",
             "",
-            "b of max_stable_lr ~ batch_size^b, least squares in log-log; sqrt scaling has 1/2.",
+            "b of max_stable_lr ~ batch_size^b, least squares in log-log; 1/2 is sqrt scaling.",
             "You et al. 2019 (LAMB)",
         ),
-        Metric("seconds_per_step", "s", "log2", "lower", "Wall time of a step, of one replica in its population."),
-        Metric("peak_bytes", "bytes", "log2", "lower", "Memory that one replica took at most while it trained."),
+        Metric("seconds_per_step", "s", "log2", "lower", "Wall time per step of one replica in its population."),
+        Metric("peak_bytes", "bytes", "log2", "lower", "Peak memory of one replica in training."),
         Metric(
             "max_trainable_depth",
             "blocks",
             "log2",
             "higher",
-            "Largest depth at which the fixed recipe trains, a bracket.",
+            "Largest depth at which the fixed recipe trains (a bracket).",
         ),
         Metric(
             "max_stable_lr_exponent", "", "linear", "higher", "b of max_stable_lr ~ depth^b, least squares in log-log."
@@ -121,7 +144,7 @@ METRICS: Table[Metric] = Table(
             "nats",
             "linear",
             "lower",
-            "Mean over the peak LRs of min(loss, loss at init) - the lowest of them; read it with the map.",
+            "Mean over the peak LRs of min(loss, loss at init) minus the lowest of them; read it with the map.",
             "Wortsman et al. 2023, Sec. 2.2",
         ),
         Metric(
@@ -132,18 +155,18 @@ METRICS: Table[Metric] = Table(
             "The same over the warm-ups, averaged over the peak LRs that some warm-up trains.",
             "this project, after Wortsman et al. 2023",
         ),
-        Metric("min_warmup", "steps", "grid", "lower", "Fewest steps of warm-up that train at a peak LR."),
+        Metric("min_warmup", "steps", "grid", "lower", "Fewest warm-up steps that train at a peak LR."),
         Metric(
             "warmup_gain",
             "octaves",
             "linear",
             "",
-            "What a doubling of the warm-up adds to max_stable_lr, least squares.",
+            "Octaves that doubling the warm-up adds to max_stable_lr, least squares.",
             "Kalra & Barkeshli 2024",
         ),
-        Metric("warmup_share", "", "linear", "", "Share of the loss's variance over the map that is the warm-up's."),
-        Metric("lr_share", "", "linear", "", "Share of the loss's variance over the map that is the peak LR's."),
-        Metric("interaction_share", "", "linear", "", "Share of the loss's variance that only both together have."),
+        Metric("warmup_share", "", "linear", "", "Share of the loss's variance over the map due to the warm-up."),
+        Metric("lr_share", "", "linear", "", "Share of the loss's variance over the map due to the peak LR."),
+        Metric("interaction_share", "", "linear", "", "Share of the loss's variance due to their interaction."),
         Metric("grad_exponent", "", "linear", "", "b of grad_last ~ depth^b at initialisation."),
         Metric("grad_rate", "", "linear", "", "b of grad_last ~ b^depth, where that fits better."),
         Metric("activation_exponent", "", "linear", "", "b of activation_rms ~ depth^b at initialisation."),
@@ -161,7 +184,7 @@ METRICS: Table[Metric] = Table(
             "",
             "log2",
             "",
-            "grad_ratio of the encoder's blocks, where there is one; grad_ratio is then that of the decoder's.",
+            "grad_ratio of the encoder's blocks, for models with an encoder; grad_ratio is then the decoder's.",
             "Xiong et al. 2020, Sec. 3.4",
         ),
         Metric(
@@ -184,9 +207,17 @@ METRICS: Table[Metric] = Table(
         ),
         Metric("grad_mismatch_trained", "", "log2", "", "grad_mismatch before the last of the probe_steps."),
         Metric("parameters", "", "linear", "", "Trainable numbers of the model."),
-        Metric("stream_growth", "", "log2", "", "RMS of the stream after the last block over that before the first."),
+        Metric(
+            "stream_growth", "", "log2", "", "RMS of the stream after the last block over the one before the first."
+        ),
         Metric("activation_rms", "", "log2", "", "RMS of stream plus branch in the last block, before a post-norm."),
-        Metric("branch_share", "", "log2", "", "RMS of what the last sublayer adds over that of what it adds to."),
+        Metric(
+            "branch_share",
+            "",
+            "log2",
+            "",
+            "RMS of the last sublayer's branch over the RMS of the stream it is added to.",
+        ),
         Metric(
             "similarity",
             "",

@@ -187,16 +187,20 @@ def load_result(path: Path) -> Result:
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is not a readable result ({error}); it was left as it is") from None
+        raise ConfigError(f"{path} is not a readable result ({error}); the file was not changed") from None
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != RESULT_SCHEMA:
-        raise ConfigError(f"{path} has schema {schema!r}, this version reads {RESULT_SCHEMA!r}; it was left as it is")
+        raise ConfigError(
+            f"{path} has schema {schema!r}, this version reads {RESULT_SCHEMA!r}; the file was not changed"
+        )
     try:
         return Result.model_validate({"schema_": stored.pop("schema"), **stored})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path} does not fit its schema at {where}: {first['msg']}; it was left as it is") from None
+        raise ConfigError(
+            f"{path} does not fit its schema at {where}: {first['msg']}; the file was not changed"
+        ) from None
 
 
 def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:

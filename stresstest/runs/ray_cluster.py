@@ -62,7 +62,7 @@ class Ray:
                     elif signals.code is None and attempt.number < ATTEMPTS:  # told to end, and not by us
                         waiting.appendleft(replace(attempt, number=attempt.number + 1))
                     elif signals.code is None:
-                        yield Done(attempt.task, None, "crashed", f"its worker was told to end {ATTEMPTS} times")
+                        yield Done(attempt.task, None, "crashed", f"its worker was stopped {ATTEMPTS} times")
             if signals.code is not None:
                 raise signals.error
 

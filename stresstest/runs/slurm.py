@@ -117,7 +117,7 @@ class Slurm:
             try:
                 return list(executor.map_array(function, [folder] * number, [here] * number))
             except (submitit.core.utils.FailedSubmissionError, submitit.core.utils.FailedJobError) as error:
-                raise ConfigError(f"Slurm took no job: {tail(str(error), 1)}; see --slurm") from None
+                raise ConfigError(f"Slurm rejected the job: {tail(str(error), 1)}; see --slurm") from None
 
         return submit
 

@@ -32,7 +32,7 @@ def read_status(path: Path) -> RunStatus:
     """The status of the run in a directory; one that is no run is a `ConfigError`."""
     manifest = read_manifest(path)
     if manifest is None:
-        raise ConfigError(f"{path} holds no run; give the directory of one, as a run prints it at its end")
+        raise ConfigError(f"{path} is not a run directory; give one as printed at the end of a run")
     holder = holder_of(path)
     progress = _read_progress(path) if holder else {}
     planned, stored = planned_cells(path, "mine"), stored_status(path)

@@ -64,7 +64,7 @@ class RunStore:
                     break
                 raise ConfigError(
                     f"{path}:{number} is not a cell of this version ({error.errors()[0]['msg']}); "
-                    "it was left as it is: use --fresh, or another --run-dir"
+                    "the file was not changed: use --fresh, or another --run-dir"
                 ) from None
             cells[cell.key] = cell
         else:
@@ -164,7 +164,7 @@ def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, str],
     """`--run-dir`, or the scenario's newest folder, if its runs are of the same settings, or a new one."""
     if run_dir is not None:
         if read_manifest(Path(run_dir)) is not None:
-            raise ConfigError(f"run directory {run_dir} holds a run of one experiment; give another --run-dir")
+            raise ConfigError(f"run directory {run_dir} holds a run of a single experiment; give another --run-dir")
         return Path(run_dir)
     for folder in sorted(DEFAULT_ROOT.glob(f"*-{name}"), reverse=True) if not fresh else ():
         found = {run.name: read_manifest(run) or {} for run in runs_in(folder) if run != folder}
@@ -186,7 +186,9 @@ def open_run(
     if theirs is None and any(path.glob("*/manifest.json")):
         raise ConfigError(f"run directory {path} holds the runs of a scenario; give another --run-dir")
     if theirs is None and any((path / name).exists() for name in ("result.json", "report.html", "cells.jsonl")):
-        raise ConfigError(f"run directory {path} holds files that are no run of this version; give another --run-dir")
+        raise ConfigError(
+            f"run directory {path} holds files that are not a run of this version; give another --run-dir"
+        )
     if theirs is not None and theirs.get("command") != manifest.get("command"):
         raise ConfigError(f"run directory {path} holds a run of {theirs.get('command')}; give another --run-dir")
     store = RunStore(path, manifest, others)
@@ -220,7 +222,7 @@ def scenario_runs(folder: Path) -> list[str]:
     try:
         return list(json.loads((folder / "scenario.json").read_text())["experiments"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{folder} holds no runs of a scenario; give the folders of its shards") from None
+        raise ConfigError(f"{folder} does not hold the runs of a scenario; give the folders of its shards") from None
 
 
 def runs_in(path: Path) -> list[Path]:
@@ -317,10 +319,10 @@ def _written(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if not path.is_dir():
-            raise StorageError(f"run directory {path} is gone, with the cells in it") from None
+            raise StorageError(f"run directory {path} was removed, with its cells") from None
         raise StorageError(
             f"run directory {path} cannot be written any more ({error.strerror or error}); "
-            "the cells that it holds are as they were"
+            "cells saved before are not affected"
         ) from None
 
 

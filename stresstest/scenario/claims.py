@@ -51,7 +51,7 @@ def parse_claim(says: str, text: str, published: str = "", because: str = "") ->
     found = _EXPRESSION.fullmatch(" ".join(text.split()))
     if found is None:
         raise ConfigError(
-            f"'{text}' is no claim; write e.g. NAME.max_stable_lr{{variant=a}} / NAME.max_stable_lr{{variant=b}} > 2"
+            f"'{text}' is not a claim; write e.g. NAME.max_stable_lr{{variant=a}} / NAME.max_stable_lr{{variant=b}} > 2"
         )
     right = None if found["right"] is None else _operand(found["right"])
     left = _operand(found["left"])
@@ -62,5 +62,5 @@ def parse_claim(says: str, text: str, published: str = "", because: str = "") ->
 def _operand(text: str) -> Operand:
     experiment, metric, selector = parse_key(text)
     if not experiment:
-        raise ConfigError(f"'{text}' names no experiment; write EXPERIMENT.{text}")
+        raise ConfigError(f"'{text}' does not name its experiment; write EXPERIMENT.{text}")
     return Operand(experiment, metric, selector)

@@ -39,7 +39,7 @@ def find_scenario(name: str) -> Path:
             if path.is_file():
                 return path
     known = did_you_mean(name, shipped_scenarios())
-    raise ConfigError(f"no scenario file {name}, and none of that name comes with stresstest{known}")
+    raise ConfigError(f"scenario '{name}' not found, neither as a file nor among the shipped ones{known}")
 
 
 def _opening(text: str) -> str:

@@ -76,7 +76,7 @@ def load_scenario(path: Path, profile: str | None = None) -> Scenario:
         lines = [f"{path}:{line}:{column}: {text}" for line, column, text in sorted(reader.wrong)]
         raise ConfigError("\n".join([*lines, f"{number} error{'s' * (number > 1)} in {path}; nothing was trained"]))
     if profile and not reader.profiles:
-        raise ConfigError(f"{path} has no profiles of its own; leave out --profile {profile}")
+        raise ConfigError(f"{path} defines no profiles; leave out --profile {profile}")
     return Scenario(
         path.stem,
         str(path),
@@ -148,7 +148,7 @@ class _Reader(YamlReader):
         found = {}
         for name, (key, value) in named.items():
             if name not in (*experiments, "defaults"):
-                self.complain(key, f"{path}.{name}", f"is no experiment{did_you_mean(name, experiments)}")
+                self.complain(key, f"{path}.{name}", f"unknown experiment{did_you_mean(name, experiments)}")
             else:
                 every = {setting for kind in EXPERIMENTS.specs.values() for setting in kind.model_fields} | {"profile"}
                 found[name] = self.mapping(value, f"{path}.{name}", every)
@@ -156,14 +156,14 @@ class _Reader(YamlReader):
 
     def _claims(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.SequenceNode):
-            self.complain(node, "claims", "is no list; write - {says: ..., holds: EXPERIMENT.METRIC{...} > NUMBER}")
+            self.complain(node, "claims", "is not a list; write - {says: ..., holds: EXPERIMENT.METRIC{...} > NUMBER}")
             return
         for number, item in enumerate(node.value, 1):
             path = f"claims.{number}"
             inner = self.mapping(item, path, ("says", "holds", "published", "because"))
             values = {name: str(self.scalar(value, f"{path}.{name}")) for name, (_, value) in inner.items()}
             if not {"says", "holds"} <= values.keys():
-                self.complain(item, path, "needs what it says and what holds, says: and holds:")
+                self.complain(item, path, "needs says: (the claim in words) and holds: (its expression)")
                 continue
             try:
                 claim = parse_claim(
@@ -177,14 +177,14 @@ class _Reader(YamlReader):
 
     def _thresholds(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.MappingNode):
-            self.complain(node, "thresholds", "is no mapping; write METRIC: [EXPRESSION, ...] lines")
+            self.complain(node, "thresholds", "is not a mapping; write METRIC: [EXPRESSION, ...] lines")
             return
         written: set[str] = set()
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
             path = f"thresholds.{name}"
             if name in written:
-                self.complain(key, path, "is there twice; put its thresholds into one list")
+                self.complain(key, path, "appears twice; put its thresholds into one list")
             written.add(name)
             for item in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 self._threshold(name, key, item, path)
@@ -199,7 +199,7 @@ class _Reader(YamlReader):
             level = str(self.scalar(inner["level"][1], path)) if "level" in inner else level
             node = inner["expr"][1]
         if not isinstance(node, yaml.ScalarNode):
-            self.complain(node, path, "is no expression; write e.g. 'med >= 0.003'")
+            self.complain(node, path, "is not an expression; write e.g. 'med >= 0.003'")
             return
         try:
             threshold = parse_threshold(name, node.value, level)
@@ -214,9 +214,9 @@ class _Reader(YamlReader):
         values = {name: self.scalar(value, f"gate.{name}") for name, (_, value) in entries.items()}
         alpha, most = values.get("alpha", self.gate.alpha), values.get("max_seeds")
         if not isinstance(alpha, float) or not 0.0 < alpha < 0.5:
-            self.complain(entries["alpha"][1], "gate.alpha", "is no error rate; give a number between 0 and 0.5")
+            self.complain(entries["alpha"][1], "gate.alpha", "is not an error rate; give a number between 0 and 0.5")
         elif "max_seeds" in values and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            self.complain(entries["max_seeds"][1], "gate.max_seeds", "is no number of seeds; give 1 or more")
+            self.complain(entries["max_seeds"][1], "gate.max_seeds", "is not a number of seeds; give 1 or more")
         else:
             self.gate = Gate(alpha, most)
 
@@ -232,7 +232,7 @@ class _Reader(YamlReader):
         own = self._factory(own | over, path)
         for setting, (at, _) in over.items():
             if setting not in {"profile", *kind.model_fields}:
-                self.complain(at, f"profiles.{self.profile}.{name}", f"{setting} is no setting of {command}")
+                self.complain(at, f"profiles.{self.profile}.{name}", f"{command} has no setting {setting}")
         shared = self._factory(shared, "defaults")
         entries = {n: entry for n, entry in shared.items() if n in {"profile", *kind.model_fields}} | own
         places = {n: f"{path if n in own else 'defaults'}.{entry[0].value}" for n, entry in entries.items()}
@@ -272,14 +272,14 @@ class _Reader(YamlReader):
             texts = [(name, value) for name, (_, value) in args.items()]
             wrong = [value for _, value in texts if not isinstance(value, yaml.ScalarNode)]
             for value in wrong:
-                self.complain(value, f"{path}.model.args", "is no plain value; build lists in the factory")
+                self.complain(value, f"{path}.model.args", "is not a plain value; build lists in the factory")
             items = [_text_node(value, f"{name}={value.value}") for name, value in texts if value not in wrong]
             found["set"] = inner["args"][0], yaml.SequenceNode("tag:yaml.org,2002:seq", items, node.start_mark)
         return found
 
     def _command(self, node: yaml.Node, path: str, key: yaml.Node) -> str | None:
         if not isinstance(node, yaml.MappingNode):
-            self.complain(key, path, f"is no mapping; write {_FORMAT}")
+            self.complain(key, path, f"is not a mapping; write {_FORMAT}")
             return None
         found = [v for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value == "command"]
         if not found:
@@ -305,7 +305,7 @@ class _Reader(YamlReader):
             self.complain(
                 node,
                 path,
-                "is no switch; give a value" if isinstance(value, bool) else "is a switch; give true or false",
+                "expects a value, not true or false" if isinstance(value, bool) else "expects true or false",
             )
         return str(value) if many and value is not None else value
 

@@ -16,7 +16,7 @@ _WITH_LEVEL = {"expr": _EXPRESSION, "level": {"enum": list(LEVELS)}}
 _ONE = {"oneOf": [_EXPRESSION, {"type": "object", "properties": _WITH_LEVEL, "additionalProperties": False}]}
 _THRESHOLDS = {
     "type": "object",
-    "description": "By [EXPERIMENT.]METRIC[{KEY=VALUE}], what must hold: for stresstest check.",
+    "description": "Limits that stresstest check enforces, by [EXPERIMENT.]METRIC[{KEY=VALUE}].",
     "additionalProperties": {"anyOf": [_ONE, {"type": "array", "items": _ONE}]},
 }
 
@@ -27,7 +27,7 @@ _CLAIM = {
         "says": {"type": "string", "description": "The claim in words."},
         "holds": {"type": "string", "description": "EXPERIMENT.METRIC{KEY=VALUE} [/ or - another] > NUMBER"},
         "published": {"type": "string", "description": "The paper's own figure."},
-        "because": {"type": "string", "description": "Why it is not seen, where that was found."},
+        "because": {"type": "string", "description": "Why the claim is not seen, if known."},
     },
     "required": ["says", "holds"],
     "additionalProperties": False,
@@ -36,7 +36,7 @@ _CLAIM = {
 
 def scenario_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a scenario file, for editors."""
-    profile = {"enum": list(PROFILES), "description": "How much is trained where the file does not say."}
+    profile = {"enum": list(PROFILES), "description": "Defaults of settings that the file leaves out."}
     shared: dict[str, Any] = {"profile": profile}
     experiments = []
     for command, kind in EXPERIMENTS.specs.items():
@@ -53,7 +53,7 @@ def scenario_schema() -> dict[str, Any]:
         "title": "stresstest scenario",
         **_object(
             {
-                "defaults": _object(shared) | {"description": "Settings of every experiment that has them."},
+                "defaults": _object(shared) | {"description": "Settings for every experiment that has them."},
                 "experiments": {
                     "type": "object",
                     "minProperties": 1,
@@ -63,13 +63,18 @@ def scenario_schema() -> dict[str, Any]:
                 "paper": {"type": "string", "description": "The paper whose claims these are."},
                 "profiles": {
                     "type": "object",
-                    "description": "By name, other settings of each experiment (or of all, under defaults): cpu, full.",
+                    "description": "By name (cpu, full), settings that replace those of an experiment, or of "
+                    "all under defaults.",
                     "additionalProperties": {"type": "object", "additionalProperties": _object(shared)},
                 },
-                "claims": {"type": "array", "items": _CLAIM, "description": "What the results are held against."},
+                "claims": {
+                    "type": "array",
+                    "items": _CLAIM,
+                    "description": "Claims that the results are checked against.",
+                },
                 "thresholds": _THRESHOLDS,
                 "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
-                | {"description": "Error rate over all lines and looks, and the most seeds."},
+                | {"description": "Error rate over all lines and looks, and the largest number of seeds."},
             }
         ),
         "required": ["experiments"],

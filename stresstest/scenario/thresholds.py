@@ -84,7 +84,7 @@ def parse_key(key: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """(experiment or nothing, metric, selector) of [EXPERIMENT.]METRIC[{KEY=VALUE,...}]."""
     at = _KEY.fullmatch(key.strip())
     if at is None:
-        raise ConfigError(f"'{key}' is no metric; write METRIC or EXPERIMENT.METRIC{{variant=NAME}}")
+        raise ConfigError(f"'{key}' is not a metric; write METRIC or EXPERIMENT.METRIC{{variant=NAME}}")
     return at["experiment"] or "", METRICS[at["metric"]].name, _selector(at["selector"] or "")
 
 
@@ -94,7 +94,7 @@ def parse_threshold(key: str, expression: str, level: str = "error") -> Threshol
     metric = METRICS[name]
     found = _EXPRESSION.fullmatch(expression.strip())
     if found is None:
-        raise ConfigError(f"'{expression}' is no threshold; write e.g. 'med >= 0.003' or 'med vs base >= -0.5oct'")
+        raise ConfigError(f"'{expression}' is not a threshold; write e.g. 'med >= 0.003' or 'med vs base >= -0.5oct'")
     if level not in LEVELS:
         raise ConfigError(f"unknown level '{level}'{did_you_mean(level, LEVELS)}")
     aggregation, rank = found["aggregation"], found["rank"]
@@ -126,7 +126,7 @@ def _check_aggregation(metric: str, aggregation: str, rank: str | None) -> None:
         except ValueError:
             number = math.nan
         if not 0.0 <= number <= 100.0:
-            raise ConfigError(f"p({rank}) is no percentile; give a number from 0 to 100")
+            raise ConfigError(f"p({rank}) is not a percentile; give a number from 0 to 100")
 
 
 def _selector(text: str) -> tuple[tuple[str, str], ...]:
@@ -135,7 +135,7 @@ def _selector(text: str) -> tuple[tuple[str, str], ...]:
         key, separator, value = part.partition("=")
         key = key.strip().replace("-", "_")
         if not separator or not value.strip():
-            raise ConfigError(f"selector '{part}' is no KEY=VALUE; write e.g. {{variant=pre-ln}}")
+            raise ConfigError(f"selector '{part}' is not KEY=VALUE; write e.g. {{variant=pre-ln}}")
         if key not in EXPERIMENTS.selectors:
             raise ConfigError(f"selector: unknown key '{key}'{did_you_mean(key, EXPERIMENTS.selectors)}")
         pairs.append((key, value.strip()))
@@ -150,27 +150,29 @@ def _split(text: str) -> list[str]:
 
 def _absolute(threshold: Threshold) -> Threshold:
     if threshold.unit:
-        raise ConfigError(f"'{threshold.text}' has a unit, {threshold.unit}, which only 'vs base' has; leave it out")
+        raise ConfigError(
+            f"'{threshold.text}' has the unit {threshold.unit}, allowed only with 'vs base'; leave it out"
+        )
     return threshold
 
 
 def _relative(threshold: Threshold) -> Threshold:
     text, metric = threshold.text, METRICS[threshold.metric]
     if threshold.aggregation != "med":
-        raise ConfigError(f"'{text}': what is tested against the base is med, of differences paired by seed")
+        raise ConfigError(f"'{text}': against the base use med (of differences paired by seed)")
     if threshold.operator not in (">=", "<="):
-        raise ConfigError(f"'{text}': against the base write >= -TOLERANCE, or <= TOLERANCE where less is better")
+        raise ConfigError(f"'{text}': against the base write >= -TOLERANCE, or <= TOLERANCE if less is better")
     units = ("oct", "%") if threshold.in_octaves else ("%", "", metric.unit)
     if threshold.unit not in units:
         known = " or ".join(unit or "no unit" for unit in dict.fromkeys(units))
         raise ConfigError(f"'{text}': {metric.name} is compared in {known}; give e.g. {_example(threshold)}")
     if metric.name == "seconds_per_step":
-        raise ConfigError(f"'{text}': time depends on what else the machine does; it has no base to be held against")
+        raise ConfigError(f"'{text}': time depends on the load of the machine, so it cannot be compared with a base")
     if metric.direction and (metric.direction == "higher") != threshold.falls:
-        raise ConfigError(f"'{text}' limits a gain: of {metric.name}, {metric.direction} is better; write "
+        raise ConfigError(f"'{text}' limits a gain, because {metric.direction} {metric.name} is better; write "
                           f"{_example(threshold)}")  # fmt: skip
     if threshold.tolerance <= 0.0 or (threshold.unit == "%" and threshold.falls and threshold.tolerance >= 100.0):
-        raise ConfigError(f"'{text}' allows no loss, or any; give a tolerance, e.g. {_example(threshold)}")
+        raise ConfigError(f"'{text}' needs a tolerance above 0 and finite, e.g. {_example(threshold)}")
     return threshold
 
 

@@ -59,11 +59,11 @@ class YamlReader:
             self.text = content.decode("utf-8-sig")
             for token in yaml.scan(self.text, Loader=_Loader):
                 if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
-                    self.complain(token, "", "anchors and aliases are not read; share settings under defaults")
+                    self.complain(token, "", "anchors and aliases are not supported; share settings under defaults")
                     return None
             root = yaml.compose(self.text, Loader=_Loader)
         except UnicodeDecodeError as error:
-            self.complain_at(content[: error.start].decode(errors="replace"), "", "is no UTF-8 text")
+            self.complain_at(content[: error.start].decode(errors="replace"), "", "is not UTF-8 text")
             return None
         except yaml.MarkedYAMLError as error:
             self.complain(error, "", " ".join(filter(None, (error.context, error.problem))))
@@ -83,37 +83,37 @@ class YamlReader:
     def mapping(self, node: yaml.Node, path: str, known: Iterable[str] | None) -> Located:
         """The entries of a mapping by name; hyphens in settings are read as underscores."""
         if not isinstance(node, yaml.MappingNode):
-            self.complain(node, path, "is no mapping; write NAME: VALUE lines")
+            self.complain(node, path, "is not a mapping; write NAME: VALUE lines")
             return {}
         entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or not key.value:
-                self.complain(key, path, "has a key that is no word")
+                self.complain(key, path, "has a key that is not a word")
                 continue
             name = key.value if known is None else key.value.replace("-", "_")
             here = f"{path}.{key.value}".lstrip(".")
             if name in entries:
                 line = entries[name][0].start_mark.line + 1
-                self.complain(key, here, f"is there twice, first on line {line}; keep one")
+                self.complain(key, here, f"appears twice, first on line {line}; keep one")
             elif known is not None and name not in known:
                 self.complain(key, here, f"unknown key{did_you_mean(name, sorted(known))}")
             elif known is None and not NAME.fullmatch(name):
-                self.complain(key, here, "is no name; use letters, digits, - and _")
+                self.complain(key, here, "is not a name; use letters, digits, - and _")
             else:
                 entries[name] = key, value
         return entries
 
     def scalar(self, node: yaml.Node, path: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            self.complain(node, path, "is a mapping or a list within one; give a value or a plain list")
+            self.complain(node, path, "is a mapping or a nested list; give a value or a plain list")
             return None
         if node.tag not in _SCALARS:
-            self.complain(node, path, f"has a tag, {node.tag}, that is not read; leave it out")
+            self.complain(node, path, f"has the tag {node.tag}, which is not supported; leave it out")
             return None
         try:
             return _SCALARS[node.tag](node.value)
         except ValueError:
-            self.complain(node, path, "is no number that fits")
+            self.complain(node, path, "is a number out of range")
             return None
 
     def complain(self, at: Any, path: str, text: str) -> None:

@@ -40,7 +40,7 @@ MODELS: Table[ModelKind] = Table(
         ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
         ModelKind(
             "encoder",
-            "Transformer without a causal mask; it learns masked language, 15 % of the bytes from both sides.",
+            "Transformer without a causal mask; learns to predict masked bytes (15 %) from both sides.",
             "Vaswani et al. 2017; Devlin et al. 2019 (BERT)",
             "masked-language",
             defaults={  # a seventh of the places is asked for, so that a step tells it less
@@ -54,7 +54,7 @@ MODELS: Table[ModelKind] = Table(
         ),
         ModelKind(
             "encoder-decoder",
-            "The original Transformer, both stacks of --depth blocks; it learns to translate.",
+            "The original Transformer with two stacks of --depth blocks; learns to translate.",
             "Vaswani et al. 2017; Xiong et al. 2020",
             "translation",
             defaults={
@@ -69,7 +69,7 @@ MODELS: Table[ModelKind] = Table(
         ),
         ModelKind(
             "mlp",
-            "Residual MLP, a block is ReLU(W x + b); trains to 10,000 blocks and more.",
+            "Residual MLP with blocks ReLU(W x + b); trains with 10,000 blocks and more.",
             "Bachlechner et al. 2020 (ReZero)",
             "images",
             lacks=_OF_TRANSFORMERS | {"seq_len"},
@@ -88,7 +88,7 @@ MODELS: Table[ModelKind] = Table(
         ),
         ModelKind(
             "resnet",
-            "ResNet, two convolutions a block; 9, 27, 54 blocks of width 16 are ResNet-20, -56, -110.",
+            "ResNet with two convolutions per block; 9, 27, 54 blocks of width 16 are ResNet-20, -56, -110.",
             "He et al. 2016; Bachlechner et al. 2020 (ReZero)",
             "images",
             lacks=_OF_TRANSFORMERS | {"seq_len", "norm"},
@@ -139,7 +139,7 @@ class ShapeSpec(Spec):
     )
     set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
     batch_fn: str = Field(
-        "", description="Function batch(step, batch_size, generator) of your own model's data, if not in its file."
+        "", description="Function batch(step, batch_size, generator) for your own model's data, if not in its file."
     )
     loss_fn: str = Field("", description="Function loss_fn(model, batch) of your own model, if not in its file.")
     optimizer_fn: str = Field("", description="Function optimizer(params, lr) of your own model, if not in its file.")
@@ -148,16 +148,16 @@ class ShapeSpec(Spec):
     )
     width: int = Field(64, ge=2, description="Model width.")
     ffn_width: int | None = Field(None, ge=1, description="Hidden width of the feed-forward layer (off: 4 x width).")
-    heads: int = Field(4, ge=1, description="Attention heads a block; they divide the width.")
-    seq_len: int = Field(64, ge=1, description="Bytes a sequence; in translation the most tokens a sentence.")
+    heads: int = Field(4, ge=1, description="Attention heads per block; must divide the width.")
+    seq_len: int = Field(64, ge=1, description="Bytes per sequence; for translation, the most tokens per sentence.")
     vocab_size: int | None = Field(
-        None, ge=1, description="Rows of the embedding (off: as many as the data has tokens)."
+        None, ge=1, description="Rows of the embedding (off: the number of tokens in the data)."
     )
     activation: Literal["gelu", "relu"] = Field("gelu", description="Activation of the feed-forward layer.")
     tied: bool = Field(False, description="Share the input embedding with the output layer.")
     qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
     qkv_gain: float = Field(
-        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq have 0.70710678."
+        1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq use 0.70710678."
     )
 
     @model_validator(mode="before")
@@ -174,7 +174,7 @@ class ShapeSpec(Spec):
     def _model_is_known(cls, model: str) -> str:
         if not is_own(model) and model not in MODELS:
             hint = f"; is it {model}:FUNCTION?" if "." in model else did_you_mean(model, MODELS)
-            raise ValueError(f"no such model{hint}")
+            raise ValueError(f"unknown model{hint}")
         return model
 
     @field_validator("set", mode="before")
@@ -186,12 +186,16 @@ class ShapeSpec(Spec):
     def _settings_mean_something_to_the_model(self) -> Self:
         for name in sorted(kind_of(self.model).lacks):
             if getattr(self, name) != type(self).model_fields[name].default:
-                remedy = f"use set {name}=..., if its factory takes it" if is_own(self.model) else "leave it out"
-                raise ValueError(f"{name} is no setting of model {self.model}; {remedy}")
+                remedy = (
+                    f"use set {name}=... if its factory has this argument" if is_own(self.model) else "leave it out"
+                )
+                raise ValueError(f"model {self.model} has no setting {name}; {remedy}")
         if not is_own(self.model):
             for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
                 if getattr(self, name):
-                    raise ValueError(f"{name} is for a model of your own, FILE.py:FACTORY; {self.model} is built in")
+                    raise ValueError(
+                        f"{name} works only with your own model, FILE.py:FACTORY; {self.model} is built in"
+                    )
         parse_settings(self.set)
         return self
 
@@ -226,15 +230,15 @@ class TrainingSpec(ShapeSpec):
     )
     task: Literal["language", "masked-language", "translation", "images"] = Field(
         "language",
-        description="What is learned: language (the next byte), masked-language (hidden bytes), translation, "
+        description="What the model learns: language (the next byte), masked-language (hidden bytes), translation, "
         "images (their class).",
     )
     data: str = Field(
         "synthetic",
-        description="Data source: synthetic; of text pydoc or path:FILE; of translations pairs:SOURCE,TARGET; "
-        "of images digits or cifar10:FOLDER.",
+        description="Data source: synthetic; text: pydoc, path:FILE or enwik8:FILE; translations: pairs:SOURCE,TARGET; "
+        "images: digits or cifar10:FOLDER.",
     )
-    batch_size: int = Field(8, ge=1, description="Sequences or images a step.")
+    batch_size: int = Field(8, ge=1, description="Sequences or images per step.")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -261,7 +265,7 @@ class TrainingSpec(ShapeSpec):
         if min(seeds) < 0 or max(seeds) >= 1 << 32:
             raise ValueError(f"seeds {','.join(map(str, seeds))} must lie between 0 and 2^32 - 1")
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds {','.join(map(str, seeds))} repeat; give each seed once")
+            raise ValueError(f"seeds {','.join(map(str, seeds))} contain duplicates; give each seed once")
         return seeds
 
     @field_validator("variant", mode="before")
@@ -269,15 +273,17 @@ class TrainingSpec(ShapeSpec):
     def _parse_variants(cls, value: Any) -> Any:
         variants = split_choices(value) if isinstance(value, str) else value
         if not variants:
-            raise ValueError("name at least one variant, e.g. --variant pre-ln")
+            raise ValueError("give at least one variant, e.g. --variant pre-ln")
         return variants
 
     @model_validator(mode="after")
     def _task_is_the_models(self) -> Self:
         if not is_own(self.model) and self.task != MODELS[self.model].task:
-            raise ValueError(f"task {self.task} does not fit model {self.model}; it learns {MODELS[self.model].task}")
+            raise ValueError(f"task {self.task} does not fit model {self.model}; use task {MODELS[self.model].task}")
         if is_own(self.model) and self.task in ("masked-language", "translation"):
-            raise ValueError(f"task {self.task} is a built-in model's; give the data by a batch() of your own")
+            raise ValueError(
+                f"task {self.task} works only with built-in models; give your data with a batch() function"
+            )
         return self
 
 

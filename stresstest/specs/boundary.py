@@ -23,16 +23,14 @@ class BoundarySpec(TrainingSpec):
     hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
         "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
     )
-    theory: bool = Field(
-        True, description="Also compute critical_lr and predicted_lr at initialisation, beside the hold."
-    )
+    theory: bool = Field(True, description="Also compute critical_lr and predicted_lr at initialisation.")
     probes: Literal["off", "economy", "standard", "full"] = Field(
         "economy",
-        description="What is read while it trains, to say why it broke: off; economy: sizes of weights, gradients and "
-        "updates; standard or full: also activations and attention logits, every 10 steps or at each.",
+        description="Signals to record in training, to explain a break: off; economy: sizes of weights, gradients and "
+        "updates; standard or full: also activations and attention logits, every 10 steps or every step.",
     )
     lr_window: bool = Field(
-        False, description="Also search the smallest LR that makes real progress (lower end of lr_window)."
+        False, description="Also search for the smallest LR that makes real progress (lower end of lr_window)."
     )
 
     @property
@@ -49,5 +47,5 @@ class BoundarySpec(TrainingSpec):
         if self.start_lr >= self.end_lr:
             raise ValueError(f"start_lr {self.start_lr:g} is not below end_lr {self.end_lr:g}; the ramp must rise")
         if self.ramp == "exponential" and self.start_lr == 0:
-            raise ValueError("start_lr 0 cannot grow exponentially; use start_lr 1e-4, or ramp linear")
+            raise ValueError("an exponential ramp cannot start at 0; use start_lr 1e-4, or ramp linear")
         return self

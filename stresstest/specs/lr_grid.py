@@ -16,7 +16,7 @@ class LrGridSpec(TrainingSpec, OneDepthSpec):
     optimizer: tuple[str, ...] = Field(("adam",), min_length=1, description="Optimizers, NAME[:key=value,...].")
     start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate.")
     end_lr: float = Field(8e-3, gt=0, description="Largest peak learning rate.")
-    num_lrs: int = Field(4, ge=1, le=100, description="Peak learning rates, by equal factors.")
+    num_lrs: int = Field(4, ge=1, le=100, description="Number of peak learning rates, spaced by equal factors.")
     decay: str = Field(
         "constant", description="After the warm-up: constant, inverse-sqrt, linear, cosine, polynomial[:key=value,...]."
     )
@@ -39,7 +39,8 @@ class LrGridSpec(TrainingSpec, OneDepthSpec):
     def _lrs_are_a_range(self) -> Self:
         if self.start_lr > self.end_lr or (self.start_lr == self.end_lr) != (self.num_lrs == 1):
             raise ValueError(
-                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is no range of {self.num_lrs} learning rates; "
-                "it must rise, or be one value with num_lrs 1"
+                f"start_lr {self.start_lr:g} to end_lr {self.end_lr:g} is not a range of {self.num_lrs} "
+                f"learning rates; "
+                "end_lr must be larger, or equal with num_lrs 1"
             )
         return self

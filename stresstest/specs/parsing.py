@@ -23,7 +23,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not numbers or ("," not in text and numbers[0] < 1):
         raise ValueError("at least one seed is needed, e.g. --seeds 3")
     if "," not in text and numbers[0] > _MANY_SEEDS:
-        raise ValueError(f"more than {_MANY_SEEDS} seeds; for one seed of this number, write --seeds {numbers[0]},")
+        raise ValueError(
+            f"more than {_MANY_SEEDS} seeds; for the single seed {numbers[0]}, write --seeds {numbers[0]},"
+        )
     if "," in text:
         return tuple(numbers)
     return tuple(range(numbers[0]))
@@ -112,7 +114,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"set '{text}' is no argument; give KEY=VALUE, e.g. n_layer=4")
+            raise ValueError(f"set '{text}' is not KEY=VALUE; write e.g. n_layer=4")
         if key in found:
             raise ValueError(f"set gives '{key}' twice; keep one")
         found[key] = words[value.lower()] if value.lower() in words else _number_or_text(value)

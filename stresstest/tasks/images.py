@@ -33,7 +33,7 @@ Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pixels [N, I] of 0 to 
 
 def _load_synthetic(argument: str) -> tuple[Labelled, Labelled]:
     if argument:
-        raise ConfigError(f"data 'synthetic:{argument}': synthetic takes nothing behind a colon")
+        raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")
     (pixels, classes), (held_out, held_out_classes) = (
         generate_images(seed, count) for seed, count in enumerate(SYNTHETIC_IMAGES)
     )
@@ -42,7 +42,7 @@ def _load_synthetic(argument: str) -> tuple[Labelled, Labelled]:
 
 def _load_digits(argument: str) -> tuple[Labelled, Labelled]:
     if argument:
-        raise ConfigError(f"data 'digits:{argument}': digits takes nothing behind a colon")
+        raise ConfigError(f"data 'digits:{argument}': digits has no argument; write digits")
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -71,10 +71,12 @@ def _read_cifar10(path: Path) -> Labelled:
             f"{_CIFAR_TRAINING[0]} to {_CIFAR_TRAINING[-1][-5:]} and {_CIFAR_VALIDATION}"
         ) from None
     if not data or len(data) % _CIFAR_RECORD:
-        raise ConfigError(f"data file '{path}' has {len(data)} bytes, no whole number of records of {_CIFAR_RECORD}")
+        raise ConfigError(
+            f"data file '{path}' has {len(data)} bytes, which is not a multiple of the record size {_CIFAR_RECORD}"
+        )
     records = np.frombuffer(data, np.uint8).reshape(-1, _CIFAR_RECORD)
     if records[:, 0].max() >= NUM_CLASSES:
-        raise ConfigError(f"data file '{path}' has a class {records[:, 0].max()}; CIFAR-10 has 0 to 9")
+        raise ConfigError(f"data file '{path}' contains class {records[:, 0].max()}; CIFAR-10 has classes 0 to 9")
     return records[:, 1:], records[:, 0]
 
 
@@ -87,7 +89,7 @@ IMAGE_SOURCES: Table[Source[tuple[Labelled, Labelled]]] = Table(
             "this project",
             _load_synthetic,
         ),
-        Source("digits", "scikit-learn's 1,797 digits of 8 x 8, where it is installed.", "UCI", _load_digits),
+        Source("digits", "scikit-learn's 1,797 digits of 8 x 8 (needs scikit-learn).", "UCI", _load_digits),
         Source(
             "cifar10", "CIFAR-10's binary version, e.g. cifar10:cifar-10-batches-bin.", "Krizhevsky 2009", _load_cifar10
         ),
@@ -163,5 +165,5 @@ def load_images(data: str, batch_size: int) -> ImageTask:
     name, _, argument = data.partition(":")
     task = ImageTask(*IMAGE_SOURCES[name].load(argument), batch_size)
     if task.baseline_loss == 0.0:
-        raise ConfigError(f"data '{data}' has one class only: there is nothing to learn")
+        raise ConfigError(f"data '{data}' has only one class, so there is nothing to learn")
     return task

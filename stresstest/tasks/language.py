@@ -36,7 +36,7 @@ class DataSource(Source[bytes]):
 
 def _load_synthetic(argument: str) -> bytes:
     if argument:
-        raise ConfigError(f"data 'synthetic:{argument}': synthetic takes nothing behind a colon")
+        raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")
     return generate_text(SYNTHETIC_BYTES)
 
 
@@ -76,11 +76,11 @@ DATA_SOURCES: Table[DataSource] = Table(
             "this project",
             _load_synthetic,
         ),
-        DataSource("pydoc", "The English that every CPython carries (differs by version).", "CPython", _load_pydoc),
+        DataSource("pydoc", "The English help texts in every CPython (differ by version).", "CPython", _load_pydoc),
         DataSource("path", "Any text or binary file, e.g. path:book.txt.", "", _load_path),
         DataSource(
             "enwik8",
-            "The first 10^8 bytes of Wikipedia, enwik8:FILE: 90 million are for training, 5 for validation.",
+            "The first 10^8 bytes of Wikipedia, enwik8:FILE; 90 million for training, 5 for validation.",
             "Hutter 2006",
             _load_enwik8,
             _ENWIK8_PART,
@@ -193,5 +193,5 @@ def load_language(data: str, batch_size: int, seq_len: int) -> LanguageTask:
             f"it needs at least {needed} (a tenth is kept for validation)"
         )
     if task.baseline_loss == 0.0:
-        raise ConfigError(f"data '{data}' repeats one byte: there is nothing to learn")
+        raise ConfigError(f"data '{data}' repeats one byte, so there is nothing to learn")
     return task

@@ -38,7 +38,7 @@ Parts = tuple[list[Pair], list[Pair]]
 
 def _load_synthetic(argument: str) -> Parts:
     if argument:
-        raise ConfigError(f"data 'synthetic:{argument}': synthetic takes nothing behind a colon")
+        raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")
     training, validation = (first_pairs(count, seed) for seed, count in enumerate(SYNTHETIC_PAIRS))
     known = {tuple(german) for german, _ in training}
     return training, [pair for pair in validation if tuple(pair[0]) not in known]
@@ -47,12 +47,14 @@ def _load_synthetic(argument: str) -> Parts:
 def _load_pairs(argument: str) -> Parts:
     source, comma, target = argument.partition(",")
     if not comma:
-        raise ConfigError(f"data 'pairs:{argument}' names one file; give pairs:SOURCE,TARGET, a sentence a line each")
+        raise ConfigError(
+            f"data 'pairs:{argument}' names one file; give pairs:SOURCE,TARGET, with one sentence per line"
+        )
     sides = [_read_side(Path(name.strip()).expanduser()) for name in (source, target)]
     if len(sides[0]) != len(sides[1]):
         raise ConfigError(
             f"data 'pairs:{argument}': {source} has {len(sides[0])} lines and {target} {len(sides[1])}; "
-            "line by line they must be translations of each other"
+            "each line of one must translate the same line of the other"
         )
     for number, pair in enumerate(zip(*sides, strict=True), 1):
         for name, tokens in zip((source, target), pair, strict=True):
@@ -68,7 +70,7 @@ def _read_side(path: Path) -> list[list[str]]:
     except OSError as error:
         raise ConfigError(f"data file '{path}' cannot be read ({error.strerror}); give pairs:SOURCE,TARGET") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"data file '{path}' is no UTF-8 text (byte {error.start}); convert it") from None
+        raise ConfigError(f"data file '{path}' is not UTF-8 text (byte {error.start}); convert it") from None
     return [line.split() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
@@ -83,7 +85,7 @@ PAIR_SOURCES: Table[Source[Parts]] = Table(
         ),
         Source(
             "pairs",
-            "Two text files, a sentence a line, tokens between spaces: pairs:train.de,train.en.",
+            "Two text files, one sentence per line, tokens separated by spaces: pairs:train.de,train.en.",
             "",
             _load_pairs,
         ),

@@ -86,7 +86,7 @@ class OwnBatches:
         one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
             raise UserCodeError(
-                "batch() gives another batch for the same step and generator; draw from its arguments alone, "
+                "batch() gave two batches for the same step and generator; draw from its arguments only, "
                 "e.g. torch.randint(..., generator=generator)"
             )
 
@@ -176,7 +176,7 @@ class OwnBatches:
                 data = self._factory.batch(step, self.batch_size, generator, **more)
             except StopIteration:
                 raise UserCodeError(
-                    f"ran out of data at step {step}; draw by step or generator, or start over (itertools.cycle)"
+                    f"ran out of data at step {step}; draw by step or generator, or repeat the data (itertools.cycle)"
                 ) from None
         return moved(data, self.device)
 

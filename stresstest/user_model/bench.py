@@ -101,8 +101,9 @@ class OwnBench(Bench):
         if not finite_step(self.model.contract, module, one):
             raise UserCodeError(
                 f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
-                f"initial weights either, so no learning rate is to blame{oddness(one.data)}; mend such batches or "
-                "leave them out"
+                f"initial weights either, so the learning rate is not the cause{oddness(one.data)}; fix such "
+                f"batches or "
+                "remove them"
             )
 
     def _judging(self, population: Population) -> Judging:
@@ -146,13 +147,13 @@ def own_bench(
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:
             raise UserCodeError(
-                f"{found.text}: no outputs lose less than constant ones do ({constant.baseline_loss:.4g}), so "
-                "that a collapse cannot be told from training; give a loss_fn(model, batch) that such do not minimise"
+                f"{found.text}: constant outputs already reach the lowest loss ({constant.baseline_loss:.4g}), so a "
+                "collapse looks like training; give a loss_fn(model, batch) that constant outputs do not minimise"
             )
         elif constant.unbounded:
             raise UserCodeError(
-                f"{found.text}: {constant.text}, so that its value says nothing of training (a policy gradient, an "
-                "adversarial loss, a score that is maximised?); give a loss_fn(model, batch) with a lowest value, or "
+                f"{found.text}: {constant.text}, so its value does not measure training (a policy gradient, an "
+                "adversarial loss, a maximised score?); give a loss_fn(model, batch) with a lowest value, or "
                 "baseline_loss = NUMBER"
             )
     losses = ConstantLosses(constant, found, module) if constant.paired else None
@@ -189,7 +190,7 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
             continue
         if name in factory.args:
             if name in spec.model_fields_set and getattr(spec, name) != factory.args[name]:
-                raise ConfigError(f"{name} {getattr(spec, name)}, but set says {name}={factory.args[name]}; keep one")
+                raise ConfigError(f"{name} {getattr(spec, name)}, but set has {name}={factory.args[name]}; keep one")
             update[name] = factory.args[name]
         elif name in takes or anything:
             default = takes.get(name)
@@ -200,10 +201,10 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
         elif name == "depth":
             update[name] = 1
     if sweeps_depth and "depth" not in takes and not anything:
-        raise ConfigError(f"depths: {_does_not_take(factory, 'depth')}; a sweep over depth needs it")
+        raise ConfigError(f"depths: {_does_not_take(factory, 'depth')}; a depth sweep needs this argument")
     for name in ("init_only", "probe_steps"):
         if getattr(spec, name, None):
-            raise ConfigError(f"{name} needs a built-in model, whose blocks are known; leave it out for {spec.model}")
+            raise ConfigError(f"{name} works only with built-in models; leave it out for {spec.model}")
     variants = [variant for variant in spec.variant if variant != AS_BUILT]
     if variants and "variant" not in takes and not anything:
         raise ConfigError(f"variant {variants[0]}: {_does_not_take(factory, 'variant')}")
@@ -213,7 +214,7 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
         if isinstance(takes["variant"], str):
             update["variant"] = (takes["variant"],)
     if OWN in spec.optimizers and factory.optimizer is None and not _may_configure(factory):
-        raise ConfigError(f"optimizer own: there is no optimizer(params, lr) beside {factory.name}; write one")
+        raise ConfigError(f"optimizer own: the file of {factory.name} has no optimizer(params, lr); write one")
     missing = [name for name, default in takes.items() if name != "**" and required(default)]
     missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
     if missing:
@@ -222,7 +223,9 @@ def resolved(spec: T, sweeps_depth: bool) -> T:
 
 
 def _does_not_take(factory: Factory, name: str) -> str:
-    return f"{factory.name} takes no '{name}', only ({', '.join(factory.takes)}); leave it out or let it take one"
+    return (
+        f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
+    )
 
 
 def _may_configure(factory: Factory) -> bool:

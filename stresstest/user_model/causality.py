@@ -53,8 +53,8 @@ def _said(before: Tensor, after: Tensor, length: int) -> str:
     if not seen:
         return ""
     return (
-        f"it sees what it shall predict: the output at position {seen[0]} changes with the token at {length - 1}; give "
-        "its attention a causal mask (is_decoder=true of a Hugging Face encoder), or a loss_fn for what it does learn"
+        f"the model sees the tokens it has to predict: its output at position {seen[0]} changes with the token at "
+        f"{length - 1}; add a causal mask (Hugging Face encoder: is_decoder=true), or give a loss_fn for its real task"
     )
 
 

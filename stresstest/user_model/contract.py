@@ -77,7 +77,7 @@ def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contra
     if isinstance(batch, Sequence) and len(batch) == 2 and isinstance(batch[1], Tensor):
         return _of_pair(module, batch)
     raise UserCodeError(
-        f"no loss can be inferred from a batch of {shape_words(batch)}; give (x, y), a dict, or a loss_fn(model, batch)"
+        f"cannot infer a loss from a batch of {shape_words(batch)}; give (x, y), a dict, or a loss_fn(model, batch)"
     )
 
 
@@ -134,7 +134,7 @@ def _of_output(output: Tensor, batch: Sequence[Any]) -> Contract:
         if output.shape != target.shape:
             raise UserCodeError(
                 f"model(x) is {shape_words(output)} and y is {shape_words(target)}; "
-                "for a mean squared error they must agree, or give a loss_fn(model, batch)"
+                "make their shapes equal (mean squared error), or give a loss_fn(model, batch)"
             )
         return Contract(_squared_error, f"mean squared error of {shown}", targets=Targets(1))
     if _is_one_logit(output, target):
@@ -188,13 +188,13 @@ def _outside(target: Tensor, classes: int) -> list[int]:
     wrong = [value for value in outside if value not in _MASKS]
     if wrong and classes == 1:
         raise UserCodeError(
-            f"y holds the whole number {wrong[0]} and model(x) has one output; for a regression give y.float() in the "
+            f"y contains the integer {wrong[0]}, but model(x) has one output; for a regression give y.float() in the "
             "shape of model(x), or a loss_fn(model, batch)"
         )
     if wrong:
         raise UserCodeError(
-            f"y holds {wrong[0]} where model(x) has {classes} classes; make y 0 to {classes - 1}, {IGNORED} where "
-            "there is nothing to predict, or give a loss_fn(model, batch)"
+            f"y contains {wrong[0]}, but model(x) has {classes} classes; use 0 to {classes - 1}, or {IGNORED} where "
+            "nothing is to be predicted, or give a loss_fn(model, batch)"
         )
     return outside
 
@@ -207,7 +207,7 @@ def _class_axis(output: Tensor, target: Tensor) -> int:
         return 1
     raise UserCodeError(
         f"model(x) is {shape_words(output)} and y is {shape_words(target)}; for a cross-entropy model(x) must be "
-        "[..., classes] or [batch, classes, ...] over the shape of y, or give a loss_fn(model, batch)"
+        "[..., classes] or [batch, classes, ...] matching the shape of y, or give a loss_fn(model, batch)"
     )
 
 
@@ -225,7 +225,7 @@ def _tensor(output: Any) -> Tensor:
     elif isinstance(output, tuple | list):
         output = next((value for value in output if isinstance(value, Tensor)), None)
     if not isinstance(output, Tensor):
-        raise UserCodeError(f"returned {type(output).__name__}, and no tensor; give a loss_fn(model, batch)")
+        raise UserCodeError(f"returned {type(output).__name__}, not a tensor; give a loss_fn(model, batch)")
     return output
 
 
@@ -240,7 +240,7 @@ def _scalar(what: str, function: Callable[..., Any], model: nn.Module, batch: An
         elif loss is None and isinstance(found, tuple | list):
             loss = found[place] if (place := _place(found)) is not None else None
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise UserCodeError(f"returned {shape_words(found)}, and no loss; return one number, or a dict with 'loss'")
+            raise UserCodeError(f"returned {shape_words(found)}, not a loss; return one number, or a dict with 'loss'")
         return loss.reshape(())
 
 

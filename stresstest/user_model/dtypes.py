@@ -18,7 +18,7 @@ def dtypes_of(module: nn.Module) -> tuple[str, ...]:
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
             raise UserCodeError(
-                f"parameter {name} is on the device meta and has no values; build the model without "
+                f"parameter {name} is on the meta device and has no values; build the model without "
                 "torch.device('meta'), or give it values: module.to_empty(device='cpu'), then initialise it"
             )
         if parameter.is_floating_point():
@@ -40,7 +40,7 @@ def cast_words(dtypes: tuple[str, ...]) -> str:
     """What is said of a model that is cast."""
     half = [name for name in ("bfloat16", "float16") if name in dtypes]
     more = f"; --dtype {half[0]} trains it with autocast over them" if half else ""
-    return f"its parameters are {' and '.join(dtypes)}; they are trained in float32, its batches too{more}"
+    return f"its parameters are {' and '.join(dtypes)}; parameters and batches are trained in float32{more}"
 
 
 def in_float32(batch: Callable[..., Any]) -> Callable[..., Any]:

@@ -128,7 +128,7 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fo
     unknown = [key for key in args if key not in factory.takes and "**" not in factory.takes]
     if unknown:
         known = did_you_mean(unknown[0], [key for key in factory.takes if key != "**"])
-        raise ConfigError(f"set {unknown[0]}: {model} takes no '{unknown[0]}'{known}")
+        raise ConfigError(f"set {unknown[0]}: {model} has no argument '{unknown[0]}'{known}")
     return _with_companions(factory, module, companions)
 
 
@@ -156,7 +156,7 @@ def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., 
     found = getattr(module, name, None)
     if not callable(found):
         there = [key for key, value in vars(module).items() if callable(value)] if module is not None else []
-        raise ConfigError(f"{path}: there is no function '{name}'{did_you_mean(name, there)}")
+        raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, there)}")
     function: Callable[..., Any] = found
     return function
 
@@ -183,11 +183,11 @@ def _import(where: str, path: str) -> tuple[ModuleType, str]:
     except FileNotFoundError:
         if Path(where).is_file():
             raise
-        raise ConfigError(f"{path}: there is no file {where}; give FILE.py:FUNCTION") from None
+        raise ConfigError(f"{path}: file {where} not found; give FILE.py:FUNCTION") from None
     except Exception as error:
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{where}.".startswith(f"{missing}."):
-            raise ConfigError(f"{path}: there is no module '{where}' here; give FILE.py:FUNCTION") from None
+            raise ConfigError(f"{path}: module '{where}' not found; give FILE.py:FUNCTION") from None
         raise ConfigError(f"{path} cannot be imported: {described(error)}") from None
 
 

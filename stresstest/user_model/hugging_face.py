@@ -38,7 +38,7 @@ def hugging_face_factory(path: str, name: str, args: Mapping[str, Any]) -> Facto
         raise ConfigError(f"{path}: transformers {transformers.__version__} has no model type '{kind}'{known}")
     config_of = CONFIG_MAPPING[kind]
     if config_of not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ConfigError(f"{path}: {kind} is no causal language model; give a FILE.py:FUNCTION with its batch")
+        raise ConfigError(f"{path}: {kind} is not a causal language model; give a FILE.py:FUNCTION with a batch()")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what it says of a config is no use
     default = config_of(**settings)
 
@@ -72,5 +72,5 @@ def _config_file(path: str, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from None
     if not isinstance(stored, dict) or "model_type" not in stored:
-        raise ConfigError(f"{path} is no config of transformers: it has no model_type")
+        raise ConfigError(f"{path} is not a transformers config: it has no model_type")
     return stored

@@ -37,13 +37,15 @@ class OwnLayout:
             if not parameter.requires_grad:
                 continue
             if is_lazy(parameter):
-                raise UserCodeError(f"parameter {name} has no shape yet; call its lazy module before it is returned")
+                raise UserCodeError(
+                    f"parameter {name} has no shape yet; run its lazy module once before you return the model"
+                )
             if parameter.is_complex():
-                raise UserCodeError(f"parameter {name} is complex; only real ones can be trained here")
+                raise UserCodeError(f"parameter {name} is complex; use real parameters")
             self.parameters.append(OwnParameter(name, parameter.shape, start))
             start = self.parameters[-1].stop
         if not start:
-            raise UserCodeError("no parameter of the model wants a gradient; there is nothing to train")
+            raise UserCodeError("no parameter of the model has requires_grad, so there is nothing to train")
         self.num_parameters = start
 
     @cached_property

@@ -40,10 +40,12 @@ def optimizer_words(bench: OwnBench, spec: TrainingSpec) -> str:
     found = built(factory, bench.module(), FIRST_LR)
     names = " and ".join(type(optimizer).__name__ for optimizer in found)
     if takes_lr(factory):
-        return f"{names} of optimizer(params, lr), built anew at each LR that is held"
+        return f"{names} from optimizer(params, lr), built anew for each held LR"
     where = "optimizer(params)" if factory.optimizer is not None else "configure_optimizers()"
-    more = ", its schedulers left out" if factory.optimizer is None else ""
-    return f"{names} of {where}, which takes no LR: scaled, its first LR to the one asked for, the rest with it{more}"
+    more = ", its schedulers are not used" if factory.optimizer is None else ""
+    return (
+        f"{names} from {where}, which has no lr argument: all its LRs are scaled, the first to the requested LR{more}"
+    )
 
 
 def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]:
@@ -59,7 +61,8 @@ def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]
         type(bench.module())
     ):  # unknown before it is built
         notes.append(
-            f"  warning: {name}: {spec.optimizers[0]} trains it, not its configure_optimizers(): --optimizer own would"
+            f"  warning: {name}: trained with {spec.optimizers[0]}; to use its configure_optimizers(), give "
+            f"--optimizer own"
         )
     return notes
 
@@ -71,8 +74,8 @@ def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:
     if left := unheld(first, module):
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         yield (
-            f"  warning: {name}: no optimizer holds {left[0]}{more}: never trained; give {'them' if more else 'it'} to "
-            "one, or freeze"
+            f"  warning: {name}: no optimizer holds {left[0]}{more}; add {'them' if more else 'it'} to an optimizer, "
+            f"or freeze {'them' if more else 'it'}"
         )
     if not takes_lr(factory):
         return
@@ -80,17 +83,18 @@ def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:
     fixed = bench.model.fixed_groups
     if all(fixed):
         raise ConfigError(
-            f"{name}: optimizer(params, lr) gives every group the same LR at lr {FIRST_LR:g} and {2 * FIRST_LR:g}; use "
-            "its argument lr, or leave it out and the LRs are scaled"
+            f"{name}: optimizer(params, lr) sets the same LRs for lr {FIRST_LR:g} and {2 * FIRST_LR:g}; use its "
+            "argument lr, or remove the argument, and the LRs are scaled"
         )
     groups = [group for optimizer in first for group in optimizer.param_groups]
     for place in (i for i, one in enumerate(fixed) if one):
         lr = float(groups[place]["lr"])
-        yield f"  note: {name}: parameter group {place} keeps its own LR, {lr:g}, whatever lr is asked for"
+        yield f"  note: {name}: parameter group {place} keeps its own LR, {lr:g}, at every requested LR"
     if follows := _what_follows(first, second):
         yield (
-            f"  note: {name}: besides the LR, {', '.join(follows)} of the optimizer follows lr: a ramp, built at "
-            f"{FIRST_LR:g} and scaled, is only a bracket; the hold, built at each LR, is the answer"
+            f"  note: {name}: besides the LR, the optimizer's {', '.join(follows)} depends on lr; trust the "
+            f"hold, which "
+            f"builds the optimizer at each LR: the ramp builds it at {FIRST_LR:g} and scales, a rough bracket"
         )
 
 
@@ -103,7 +107,7 @@ def _what_follows(first: Sequence[torch.optim.Optimizer], second: Sequence[torch
             found += [key for key in ours if key not in skipped and not _same(ours[key], theirs.get(key))]
             lr, other = float(ours["lr"]), float(theirs["lr"])
             if lr != other and not math.isclose(other, 2.0 * lr, rel_tol=1e-6):
-                found.append("an LR out of proportion")
+                found.append("an LR not proportional to lr")
         kept = {key: value for key, value in vars(a).items() if key not in _NOT_ATTRIBUTES and "_hooks" not in key}
         found += [key for key, value in kept.items() if not _same(value, vars(b).get(key))]
     return list(dict.fromkeys(found))
@@ -154,19 +158,19 @@ def _about_steps(bench: OwnBench, spec: TrainingSpec, name: str) -> Iterator[str
     small, large = _small_response(bench, smallest, largest), _large_response(bench, largest)
     if small.unset and large.unset:
         raise ConfigError(
-            f"{name}: the LR does not set the optimizer's step: from the same state, LR {small.lr:g} and twice that "
-            f"move the parameters as far, and so at {large.lr:g}; switch off what does (Adafactor's relative_step), or "
-            "give an optimizer(params, lr) whose lr does"
+            f"{name}: the LR does not set the optimizer's step: LR {small.lr:g} and twice that move the parameters "
+            f"equally far from the same state, and so at {large.lr:g}; switch off what sets the step (Adafactor's "
+            "relative_step), or give an optimizer(params, lr) whose lr sets it"
         )
     if large.unset:
         yield (
-            f"  note: {name}: at LR {large.lr:g} the optimizer's step is no longer set by the LR, as if capped: twice "
-            "that moves the parameters as far, so that results up there say little of the LR"
+            f"  note: {name}: at LR {large.lr:g} the optimizer's step no longer depends on the LR, as if capped: twice "
+            "that LR moves the parameters equally far, so results at such LRs say little about the LR"
         )
     if abs(small.ratio - 2.0) > 2.0 * _IN_PROPORTION:
         yield (
-            f"  note: {name}: twice the LR moves the parameters {small.ratio:.2g} times as far, not 2 times, after "
-            f"{_MANY} steps at {small.lr:.2g}: its LRs are not in proportion to its steps"
+            f"  note: {name}: doubling the LR moves the parameters {small.ratio:.2g} times as far, not 2 times, after "
+            f"{_MANY} steps at {small.lr:.2g}: the step is not proportional to the LR"
         )
 
 

@@ -35,15 +35,15 @@ def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
     falls = [_fall(model, module, part, one, start) for part in (parameters, *_parts(model, module, training))]
     if falls[0] < -_RISES:
         return (
-            f"a small step down the gradient raises the loss of the same batch, {start:.4g}: its value is not what is "
-            "trained, as with some adversarial or policy-gradient losses, and says nothing of stability; give a "
+            f"a small step down the gradient raises the loss of the same batch, {start:.4g}, so the loss value is not "
+            "what is trained (as with some adversarial or policy-gradient losses) and cannot show stability; give a "
             "loss_fn(model, batch) whose value falls as the model learns"
         )
     if len(falls) > 2 and min(falls[1:]) < _OWN_SHARE:
         return (
-            f"of its {len(falls) - 1} optimizers, one does not lower the loss that is returned, though it follows its "
-            "gradient: an adversary's? Such a loss says nothing of stability; ramp one part alone, with a "
-            "loss_fn(model, batch) and an optimizer(params, lr) for it"
+            f"one of the {len(falls) - 1} optimizers does not lower the returned loss, though it follows its "
+            "gradient (an adversary?). Such a loss cannot show stability; ramp one part on its own, with a "
+            "loss_fn(model, batch) and an optimizer(params, lr) for that part"
         )
     return ""
 

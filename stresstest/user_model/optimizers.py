@@ -163,7 +163,7 @@ def built(factory: Factory, module: nn.Module, lr: float) -> list[torch.optim.Op
     with user_code(where):
         found = _flat(_returned(factory, module, wanted, lr))
         if not found:
-            raise UserCodeError("returned no optimizer; return a torch.optim.Optimizer")
+            raise UserCodeError("did not return an optimizer; return a torch.optim.Optimizer")
         for optimizer in found:
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise UserCodeError(f"returned {type(optimizer).__name__}; return a torch.optim.Optimizer")
@@ -210,12 +210,12 @@ def check_automatic(module: nn.Module) -> None:
         return
     if getattr(module, "automatic_optimization", True) is False:
         raise UserCodeError(
-            "has automatic_optimization = False and steps its optimizers itself; write a loss_fn(model, batch) and an "
+            "steps its optimizers itself (automatic_optimization = False); write a loss_fn(model, batch) and an "
             "optimizer(params, lr) beside it"
         )
     if "optimizer_idx" in inspect.signature(step).parameters:
         raise UserCodeError(
-            "training_step takes optimizer_idx, a loss for each optimizer; write a loss_fn(model, batch) that returns "
+            "training_step expects optimizer_idx, one loss per optimizer; write a loss_fn(model, batch) that returns "
             "one loss, and an optimizer(params, lr) beside it"
         )
 
@@ -231,7 +231,7 @@ def _returned(factory: Factory, module: nn.Module, wanted: Sequence[nn.Parameter
         configure = getattr(module, "configure_optimizers", None)
         if not callable(configure):
             raise UserCodeError(
-                "is not there, nor an optimizer(params, lr) beside the model; write one, or choose: --optimizer adam"
+                "is missing, and so is an optimizer(params, lr) in the model's file; write one, or use --optimizer adam"
             )
         return configure()
     takes = inspect.signature(factory.optimizer).parameters
@@ -245,9 +245,11 @@ def _flat(returned: Any) -> list[Any]:
         return []
     if isinstance(returned, Mapping):
         if "optimizer" not in returned:
-            raise UserCodeError(f"returned a dict with {', '.join(map(str, returned))}; its optimizer is 'optimizer'")
+            raise UserCodeError(
+                f"returned a dict with {', '.join(map(str, returned))}; the key of its optimizer must be 'optimizer'"
+            )
         if returned.get("frequency", 1) != 1:
-            raise UserCodeError("returned a 'frequency'; all optimizers step after every loss here: leave it out")
+            raise UserCodeError("returned a 'frequency'; leave it out: here all optimizers step after every loss")
         return _flat(returned["optimizer"])
     if isinstance(returned, list | tuple):
         if len(returned) == 2 and all(isinstance(part, list | tuple) for part in returned):
@@ -277,18 +279,20 @@ def _check(found: Sequence[torch.optim.Optimizer], module: nn.Module, wanted: Se
     groups = [group for optimizer in found for group in optimizer.param_groups]
     lrs = [_number(group.get("lr")) for group in groups]
     if not any(lrs):
-        raise UserCodeError("gives every group an LR of 0; nothing would be trained: give one of them an LR")
+        raise UserCodeError(
+            "gives every parameter group an LR of 0, so nothing would train; give at least one group an LR"
+        )
     now = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if len(now) != len(wanted) or any(a is not b for a, b in zip(now, wanted, strict=True)):
         raise UserCodeError("changed the model's parameters; change or freeze them in the factory")
     if len(unheld(found, module)) == len(wanted):
-        raise UserCodeError("holds none of the model's parameters; give it those that it is called with")
+        raise UserCodeError("holds none of the model's parameters; pass it the params it receives")
 
 
 def _number(lr: Any) -> float:
     if not isinstance(lr, int | float | Tensor):
         raise UserCodeError(
-            f"gives a group the LR {lr}, as an optimizer with a schedule of its own does; give it lr=lr and switch the "
+            f"gives a group the LR {lr}, so it probably has a schedule of its own; pass lr=lr and switch the "
             "schedule off (Adafactor: relative_step=False, scale_parameter=False, warmup_init=False)"
         )
     return float(lr)

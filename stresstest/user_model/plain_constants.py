@@ -66,7 +66,7 @@ def _counted(targets: Targets, classes: int, batches: OwnBatches) -> Constant:
 def _shrunk_shares(thirds: Sequence[Sequence[Tensor]], classes: int, targets: Targets) -> Constant:
     first, second = (_counts(part, classes) for part in thirds[:2])
     if float(first.sum() + second.sum()) == 0.0:
-        raise UserCodeError("none of the targets is a class; are they all ignored?")
+        raise UserCodeError("no target is a class index; are all targets ignored?")
     alphas = torch.logspace(-1, math.log10(100.0 * classes), _ALPHAS, dtype=torch.float64).tolist()
     alpha = min(alphas, key=lambda a: _crossed(first, second, a) + _crossed(second, first, a))
     halves = [_shares(part, alpha).log() for part in (first, second)]

@@ -251,7 +251,8 @@ class OwnPopulation(Population):
                 continue
             if parameter.shape != part.shape or parameter.dtype != part.dtype:
                 raise UserCodeError(
-                    f"the optimizer made {place.name} a {shape_words(parameter.data)}; it must stay {shape_words(part)}"
+                    f"the optimizer changed {place.name} to {shape_words(parameter.data)}; it must stay "
+                    f"{shape_words(part)}"
                 )
             part.copy_(parameter.detach())
             parameter.data = part
@@ -319,5 +320,7 @@ def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
     found = [parameter for parameter in module.parameters() if parameter.requires_grad]
     shapes = [parameter.shape for parameter in layout.parameters]
     if [parameter.shape for parameter in found] != shapes:
-        raise UserCodeError("the factory built a model of other parameters than before; its arguments alone may decide")
+        raise UserCodeError(
+            "the factory built a model with different parameters than before; they may depend only on its arguments"
+        )
     return found

@@ -117,10 +117,10 @@ def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float)
     batches = bench.batches
     takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
     taken = ", ".join(takes) or "none of depth, width, variant"
-    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; takes {taken}"
+    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)
-    drawn = "batch() beside it" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
-    held_out = "" if model.factory.batch is None or batches.splits else "; none held out (no argument split)"
+    drawn = "batch() in its file" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
+    held_out = "" if model.factory.batch is None or batches.splits else "; no held-out data (no argument split)"
     yield f"  batch {shown} from {drawn}{held_out}"
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
@@ -130,13 +130,13 @@ def _baseline(bench: OwnBench) -> str:
     """What the best constant predictor loses, how sure that is and how it was found; or what stands in for it."""
     found = bench.constant
     if not found.known:
-        seen = "shows where other inputs do as well" if found.swappable else "goes unseen"
+        seen = "is found by swapped inputs" if found.swappable else "goes unseen"
         return (
             f"and the best constant predictor is unknown ({found.text}): a collapse to it {seen}; "
-            "baseline_loss = NUMBER beside the model says more"
+            "set baseline_loss = NUMBER in the model's file"
         )
     floor = Rules().progress_share * abs(found.baseline_loss)
-    rough = f", to within {2 * found.error:.2g}: too few targets a batch" if 2 * found.error > floor else ""
+    rough = f", accurate to {2 * found.error:.2g}: too few targets per batch" if 2 * found.error > floor else ""
     return f"{found.baseline_loss:.4g} for the best constant predictor ({found.text}{rough})"
 
 
@@ -154,8 +154,9 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
         )
     if losses[0] != losses[1]:
         raise ConfigError(
-            f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; let all that is random come from "
-            "torch's, numpy's or Python's global generator, which are seeded"
+            f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; draw random numbers only "
+            f"from the "
+            "global generators of torch, numpy or Python, which are seeded"
         )
     _data_is_finite(bench, name)
     if leak := sees_the_future(bench.model, one, bench.constant.outlet, bench.training.device):
@@ -165,18 +166,18 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     if unused[0]:
         more = f" and {len(unused[0]) - 1} more" if len(unused[0]) > 1 else ""
         if len(unused[0]) == len(model.layout.parameters):
-            raise ConfigError(f"{name}: no parameter gets a gradient from the loss; is it detached?")
-        notes.append(f"  warning: {name}: {unused[0][0]}{more} never gets a gradient; freeze it or use it in the loss")
+            raise ConfigError(f"{name}: the loss gives no parameter a gradient; is it detached?")
+        notes.append(f"  warning: {name}: {unused[0][0]}{more} never gets a gradient; use it in the loss, or freeze it")
     chance = batches.chance_loss
     if bench.unit and losses[0] > _FAR * chance:  # of a likelihood of classes
         notes.append(
-            f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above that of a uniform guess, "
+            f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above a uniform guess's, "
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
     if batches.none_left(_FIRST_STEPS):
         notes.append(
-            f"  note: {name}: batch() reads the step alone and starts over, so no batch is left over: the constant "
-            "predictor is fitted to batches that are trained on"
+            f"  note: {name}: batch() depends only on the step and repeats, so no batch is unused: the constant "
+            "predictor is fitted to training batches"
         )
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
@@ -191,7 +192,7 @@ def _data_is_finite(bench: OwnBench, name: str) -> None:
         if not math.isfinite(loss):
             raise ConfigError(
                 f"{name}: the loss on {bench.batches.named(step, FRESH)} is {loss} at the initial weights"
-                f"{oddness(one.data)}; mend such batches or leave them out"
+                f"{oddness(one.data)}; fix such batches or remove them"
             )
 
 
@@ -200,11 +201,11 @@ def _same_seed_same_model(model: OwnModel, name: str, notes: list[str]) -> None:
     differs = [key for key, value in first.items() if isinstance(value, Tensor) and not _same(value, second.get(key))]
     if differs:
         raise ConfigError(
-            f"{name}: one seed builds two models, {differs[0]} differs; draw from torch's, numpy's or Python's "
-            "global generator, which are seeded"
+            f"{name}: the same seed built two different models ({differs[0]} differs); draw random numbers "
+            "only from the global generators of torch, numpy or Python, which are seeded"
         )
     if all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor)):
-        notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ by their batches alone")
+        notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ only in their batches")
 
 
 def _same(a: Tensor, b: Any) -> bool:
@@ -225,7 +226,7 @@ def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[flo
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             loss = model.contract.loss(module, one.data)
         if not loss.requires_grad:
-            raise UserCodeError("the loss has no gradient; is it detached, or taken under no_grad()?")
+            raise UserCodeError("the loss has no gradient; is it detached, or computed under no_grad()?")
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
     for parameter in module.parameters():
         kept.pop(parameter.untyped_storage().data_ptr(), None)
@@ -241,7 +242,7 @@ def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> s
     places = [
         place for (signal, place), rms in look.values.items() if signal == "activation_rms" and not rms.isfinite()
     ]
-    return f", and the output of {places[0]} is the first that is not finite" if places else ""
+    return f"; the first output that is not finite is that of {places[0]}" if places else ""
 
 
 def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
@@ -264,14 +265,15 @@ def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
     if min(losses[2:]) > high and bench.training.optimizer is not OWN_OPTIMIZER:
         raise ConfigError(
             f"{name}: the loss rises from {start.initial_loss:.4g} to {losses[-1]:.4g} within {_STEPS} steps at LR "
-            f"{_TRIAL_LR:g}, which moves nothing: it depends on the batches before (a queue, a memory), so its start "
-            "measures nothing; fill it in the factory"
+            f"{_TRIAL_LR:g}, which changes almost nothing: it depends on earlier batches (a queue, a memory), so "
+            "its start cannot be used as a reference; fill it in the factory"
         )
     grown = [after - before for before, after in itertools.pairwise(alive[1:])]
     if min(grown) > 0:
         notes.append(
-            f"  warning: {name}: {min(grown)} more tensors are alive after every step; something keeps them (a list of "
-            "outputs or losses?), and memory will run out: keep numbers, .item(), or .detach() what is kept"
+            f"  warning: {name}: {min(grown)} more tensors stay alive after every step, so memory will run out; "
+            f"store numbers "
+            "(.item()), or .detach() what you store (a list of outputs or losses?)"
         )
 
 

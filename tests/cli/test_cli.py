@@ -127,7 +127,7 @@ BAD = [
     (["--optimizer", "adam:beta3=0.9"], ["unknown option 'beta3' of optimizer adam", "did you mean 'beta"]),
     (["--optimizer", "adam:beta1=high"], ["option 'beta1' of optimizer adam is 'high'", "use a number"]),
     (["--variant", "rezero:alfa=1"], ["unknown option 'alfa' of variant rezero", "did you mean 'alpha'?"]),
-    (["--variant", "pre-ln:alpha=1"], ["unknown option 'alpha' of variant pre-ln", "it takes none"]),
+    (["--variant", "pre-ln:alpha=1"], ["unknown option 'alpha' of variant pre-ln", "it has none"]),
     (["--variant", "normformer:res_scale=2"], ["'res_scale' of variant normformer is '2'", "use true or false"]),
     (["--data", "path:missing.txt"], ["'missing.txt' does not exist", "--data path:FILE"]),
     (["--data", "path:empty.txt"], ["'path:empty.txt' has 0 bytes", "at least 90"]),
@@ -137,7 +137,7 @@ BAD = [
     (["--data", "enwik8"], ["'' does not exist", "--data enwik8:FILE"]),
     (["--width", "10", "--heads", "4"], ["width 10 is not divisible by heads 4", "use heads"]),
     (["--start-lr", "10", "--end-lr", "10"], ["start_lr 10 is not below end_lr 10"]),
-    (["--start-lr", "0"], ["start_lr 0 cannot grow exponentially", "linear"]),
+    (["--start-lr", "0"], ["an exponential ramp cannot start at 0", "linear"]),
     (["--start-lr", "nan"], ["start_lr nan"]),
     (["--end-lr", "inf"], ["end_lr inf"]),
     (["--seeds", "0"], ["seeds '0'", "at least one seed is needed"]),
@@ -151,8 +151,8 @@ BAD = [
     (["--device", "cuda"], ["device 'cuda' is not there", "use --device cpu"]),
     (["--device", "tpu"], ["unknown device 'tpu'", "use auto, cpu, cuda"]),
     (["--dtype", "int8"], ["'int8'", "float32"]),
-    (["-o", "pdf:report.pdf"], ["'pdf:report.pdf' names no known format", "html, json, md"]),
-    (["-o", "report"], ["'report' names no known format", "html, json, md"]),
+    (["-o", "pdf:report.pdf"], ["unknown format of output 'pdf:report.pdf'", "html, json, md"]),
+    (["-o", "report"], ["unknown format of output 'report'", "html, json, md"]),
     (["-o", "nowhere/report.html"], ["nowhere/report.html cannot be written"]),
     (["--profile", "slow"], ["'slow'", "quick"]),
     (["--depth", "deep"], ["--depth", "'deep'"]),
@@ -210,13 +210,13 @@ def test_bad_project_settings_are_one_line(toml: str, named: list[str], project:
     [
         (["report"], ["no run under", "stresstest lr-range"]),
         (["status"], ["no run under", "stresstest lr-range"]),
-        (["status", "."], [". holds no run"]),
-        (["merge", "."], [". holds no run"]),
+        (["status", "."], [". is not a run directory"]),
+        (["merge", "."], [". is not a run directory"]),
         (["report", "missing"], ["no result at missing"]),
         (["report", "."], ["no result at result.json"]),
         (["report", "truncated.json"], ["truncated.json is not a readable result", "left as it is"]),
         (["report", "foreign.json"], ["foreign.json has schema 'other/1'", "stresstest.result/1"]),
-        (["report", "truncated.json", "-o", "x.pdf"], ["'x.pdf' names no known format"]),
+        (["report", "truncated.json", "-o", "x.pdf"], ["unknown format of output 'x.pdf'"]),
         (["list", "variant"], ["unknown kind 'variant'", "did you mean 'variants'?"]),
         (["show", "rezerro"], ["unknown name 'rezerro'", "did you mean 'rezero'?"]),
         (["completion", "tcsh"], ["'tcsh'", "bash"]),
@@ -248,7 +248,7 @@ def test_a_finished_run_is_printed_again_and_nothing_is_trained(
     assert run(TINY) == 0
     again = capsys.readouterr()
     assert again.out == printed
-    assert "1 of 1 cells were finished before" in again.err
+    assert "1 of 1 cells were already finished" in again.err
     for args in (["report"], ["report", str(stored)], ["report", str(stored / "result.json")]):
         assert run(args) == 0
         assert capsys.readouterr() == (printed, "")
@@ -332,7 +332,7 @@ def test_a_signal_saves_the_finished_cells_and_the_command_it_prints_goes_on(
     assert interrupted.startswith(f"stresstest: interrupted; {saved} of 12 cells are saved in my run; to go on: ")
     assert 1 <= saved < 12
     assert run([*shlex.split(interrupted.partition("to go on: ")[2])[1:], "-j", "1"]) == 0
-    assert f"{saved} of 12 cells were finished before; training the rest" in capsys.readouterr().err
+    assert f"{saved} of 12 cells were already finished; training the rest" in capsys.readouterr().err
     if number == signal.SIGINT:
         assert run([*SIGNALLED, "-j", "1", "--run-dir", "undisturbed"]) == 0
         one, other = ((project / name / "result.json").read_text() for name in ("my run", "undisturbed"))

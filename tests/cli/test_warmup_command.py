@@ -61,22 +61,22 @@ def test_the_printed_command_resumes_and_more_trials_train_only_what_is_new(proj
 
 
 BAD: list[tuple[list[str], list[str]]] = [
-    (["--warmup-steps", "0,20"], ["a warm-up of 20 steps leaves nothing of train_steps 20"]),
+    (["--warmup-steps", "0,20"], ["a warm-up of 20 steps leaves no other steps of train_steps 20"]),
     (["--warmup-steps", "5,0"], ["warmup_steps '5,0'", "increase"]),
     (["--warmup-steps", ""], ["warmup_steps"]),
-    (["--warmup-steps", "0,1"], ["1 step of warm-up is none"]),
+    (["--warmup-steps", "0,1"], ["write 0 instead of 1"]),
     (["--warmup-steps", "ten"], ["warmup_steps 'ten'", "whole numbers"]),
     (["--warmup-steps", "0"], ["a search needs a range of warm-ups", "trials 0"]),
-    (["--start-lr", "0.1", "--end-lr", "0.01"], ["start_lr 0.1 to end_lr 0.01 is no range", "must rise"]),
-    (["--start-lr", "0.1", "--end-lr", "0.1"], ["start_lr 0.1 to end_lr 0.1 is no range of 2"]),
-    (["--start-lr", "0"], ["start_lr 0"]),
+    (["--start-lr", "0.1", "--end-lr", "0.01"], ["start_lr 0.1 to end_lr 0.01 is no range", "end_lr must be larger"]),
+    (["--start-lr", "0.1", "--end-lr", "0.1"], ["start_lr 0.1 to end_lr 0.1 is not a range of 2"]),
+    (["--start-lr", "0"], ["cannot start at 0"]),
     (["--num-lrs", "0"], ["num_lrs 0"]),
     (["--sampler", "tpr"], ["'tpr'", "tpe"]),
     (["--warmup", "liner"], ["unknown warm-up 'liner'", "did you mean 'linear'?"]),
     (["--decay", "cosin"], ["unknown decay 'cosin'", "did you mean 'cosine'?"]),
     (["--decay", "linear:end_share=2"], ["end_share", "below 1"]),
     (["--optimizer", "adam,lam"], ["unknown optimizer 'lam'"]),
-    (["--no-map", "--trials", "0"], ["neither a map nor trials"]),
+    (["--no-map", "--trials", "0"], ["nothing to train: use --map"]),
     (["--trials", "-1"], ["trials -1"]),
     (["--shard", "1/2"], ["a search (--trials) asks for cells as others end", "leave out --shard"]),
     (["--model", "encoder", "--task", "images"], ["task images does not fit model encoder"]),
@@ -106,7 +106,7 @@ def test_a_search_in_which_every_trial_fails_reports_and_says_where_to_look(caps
     out = " ".join(capsys.readouterr().out.split())
     assert "pre-ln: every run fails" in out
     assert "The range lies above the boundary: look at --start-lr 0.39 --end-lr 100." in out
-    assert "none trains with every seed" in out
+    assert "no setting trains with every seed" in out
 
 
 def test_shards_of_a_map_are_joined_to_the_whole(capsys: Capture) -> None:

@@ -194,7 +194,7 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
     assert set(lines().values()) == {"no-baseline"}
     said = " ".join(capsys.readouterr().out.split())
     assert "the base cannot run it: " in said
-    assert "there is no function 'build'" in said
+    assert "function 'build' not found" in said
     assert check("--base", "before", "--lenient") == 0
     assert "no-baseline, exit 0" in capsys.readouterr().out
 
@@ -256,7 +256,7 @@ def test_a_base_that_imports_the_heads_code_gives_no_verdict(
     commit("onwards", "installed", model_py=ours + NO_NORM)
     assert check("--base", "installed") == 3
     said = " ".join(capsys.readouterr().out.split())
-    assert f"module norms was imported from {repository / 'lib' / 'norms.py'}, the other side's tree" in said
+    assert f"module norms was imported from the other side's tree ({repository / 'lib' / 'norms.py'})" in said
 
 
 def test_a_model_that_raises_is_no_regression(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,9 +277,9 @@ def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("gate", "words", "said"),
     [
-        (GATE, ["--base", "nowhere"], "there is no commit nowhere here; fetch it"),
-        (GATE, ["--base", "main", "--baseline", "auto"], "give one"),
-        (GATE, ["--baseline", "no.json"], "there is no baseline no.json"),
+        (GATE, ["--base", "nowhere"], "commit nowhere not found; fetch it"),
+        (GATE, ["--base", "main", "--baseline", "auto"], "not both"),
+        (GATE, ["--baseline", "no.json"], "baseline no.json not found"),
         (GATE.partition("thresholds")[0], [], "give --base REV"),
         (GATE.replace("seeds: 7", "seeds: 2"), ["--base", "main"], "needs 7 seeds before it can call anything"),
         (GATE.replace("-0.5oct", "-0.2oct"), ["--base", "main"], "gate.yaml:6:19: thresholds.max_stable_lr: "),
@@ -324,7 +324,7 @@ def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
     Path("gate.yaml").write_text(GATE.replace("hold_steps: 40", "hold_steps: 41"))
     capsys.readouterr()
     assert check("--baseline", "auto") == 3
-    assert "the settings of boundary are others than the baseline's" in " ".join(capsys.readouterr().out.split())
+    assert "the settings of boundary differ from the baseline's" in " ".join(capsys.readouterr().out.split())
     assert run(["baseline", "status"]) == 0
     assert "0 days old; this environment; 2 lines in 1 experiments" in capsys.readouterr().out
     assert run(["baseline", "show", "gate"]) == 0
@@ -332,7 +332,7 @@ def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
     path.write_text(before := path.read_text().replace('"first"', '"second"'))
     assert check("--baseline", "auto") == 2
     assert run(update) == 2
-    assert "was changed by hand" in capsys.readouterr().err
+    assert "was edited by hand" in capsys.readouterr().err
     assert path.read_text() == before
     path.unlink()
 

@@ -125,12 +125,12 @@ def test_rows_are_by_optimizer_and_batch_and_a_stored_spec_reads_again(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"tokens": "lots"}, "is no number of tokens; give e.g. 500k or 2M"),
-        ({"tokens": "k"}, "is no number of tokens"),
+        ({"tokens": "lots"}, "not a number of tokens; give e.g. 500k or 2M"),
+        ({"tokens": "k"}, "not a number of tokens"),
         ({"tokens": "1k"}, "are 7 steps of batch size 16; give at least 1280"),
         ({"batch_sizes": "16,4"}, "increase"),
         ({"batch_sizes": "a"}, "give whole numbers"),
-        ({"batch_size": 12}, "batch_size is what is swept"),
+        ({"batch_size": 12}, "a batch sweep varies batch_size"),
     ],
 )
 def test_what_is_wrong_is_one_line(wrong: dict[str, Any], said: str) -> None:

@@ -135,8 +135,8 @@ def test_equal_races_are_equal_and_resume(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"warmup_steps": 60}, "leave nothing of train_steps"),
-        ({"num_lrs": 1}, "is no range of 1 learning rates"),
+        ({"warmup_steps": 60}, "leave no other steps of train_steps"),
+        ({"num_lrs": 1}, "is not a range of 1 learning rates"),
         ({"target_loss": -1.0}, "target_loss"),
         ({"decay": "slow"}, "slow"),
     ],

@@ -184,7 +184,9 @@ def test_a_study_of_another_search_or_a_server_that_is_not_there_is_one_line(
     assert run([*few, "second", "--train-steps", "30", "--end-lr", "2"]) == 2
     err = capsys.readouterr().err
     assert "secret" not in err
-    assert err.startswith(f"stresstest: storage postgresql://{server.rpartition('@')[2]} holds another search as mine/")
+    assert err.startswith(
+        f"stresstest: storage postgresql://{server.rpartition('@')[2]} already has a different search named mine/"
+    )
     assert "end_lr 1.0 there, 2.0 here" in err
     assert "train_steps 20 there, 30 here" in err
     assert err.endswith("give another --study\n")
@@ -201,12 +203,12 @@ def test_a_study_of_another_search_or_a_server_that_is_not_there_is_one_line(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("--storage sqlite:///here.db", "sqlite is no storage for several drivers"),
+        ("--storage sqlite:///here.db", "several drivers cannot share a sqlite file"),
         ("--storage here.db", "storage 'here.db' is no URL"),
         ("--storage oracle7://host/db", "cannot be used"),
         ("--storage postgresql://host/db --map", "add --no-map"),
-        ("--storage postgresql://host/db --fresh", "--fresh cannot undo"),
-        ("--storage postgresql://host/db --map --trials 0", "none is asked for"),
+        ("--storage postgresql://host/db --fresh", "--fresh cannot clear"),
+        ("--storage postgresql://host/db --map --trials 0", "this run has none"),
     ],
 )
 @pytest.mark.usefixtures("elsewhere")

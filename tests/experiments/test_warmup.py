@@ -228,7 +228,7 @@ def test_the_findings_say_who_needs_how_much_and_compare_seed_by_seed() -> None:
     )
     assert "needs no warm-up at 0.1, at least 10 steps at 0.2, and at 0.4 no warm-up up to 20" in text["min-warmup"]
     compared = text["compared-sensitivity"]
-    assert compared.startswith("With every seed post-ln's loss depends more on the warm-up than pre-ln's: ")
+    assert compared.startswith("In every seed, post-ln's loss depends more on the warm-up than pre-ln's: ")
     own = [finding.text for finding in findings if finding.subject == "pre-ln"]
     assert any("pre-ln needs no warm-up at 0.1 to 0.4, the top of the range" in text for text in own)
 
@@ -238,7 +238,7 @@ def test_a_difference_that_not_every_seed_has_is_not_told() -> None:
     other = {place: [3.0, by[1], 3.0] for place, by in NEEDS_WARMUP.items()}
     _, _, findings = reduced(("post-ln", mixed), ("pre-ln", other))
     [text] = [finding.text for finding in findings if finding.kind == "compared-sensitivity"]
-    assert "is not told: " in text
+    assert "depend on the warm-up: " in text
     assert "(-" in text
 
 

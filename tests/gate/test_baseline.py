@@ -81,7 +81,7 @@ KEY = "torch2.13/cpu/A CPU/x86_64/float32/Linux"
     ("other", "key", "said"),
     [
         ({}, KEY, ""),
-        ({}, "torch2.14/cpu", "the baseline is of"),
+        ({}, "torch2.14/cpu", "the baseline was made on"),
         ({"data": {"hash": "abd"}}, KEY, "the data of e"),
         ({"spec": {"width": 65}}, KEY, "the settings of e"),
         ({"rules": {"patience": 4}}, KEY, "the settings of e"),
@@ -125,8 +125,8 @@ def _without_a_reason(stored: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_without_a_seed, "was changed by hand"),
-        (_with_another_value, "was changed by hand"),
+        (_without_a_seed, "was edited by hand"),
+        (_with_another_value, "was edited by hand"),
         (_of_another_type, "experiments.e.rows.0.metrics.max_stable_lr.0"),
         (_of_another_schema, "has schema 'stresstest.baseline/2'"),
         (_with_an_unknown_metric, "unknown metric 'speed'"),
@@ -150,11 +150,11 @@ def test_a_file_that_was_edited_is_one_line_and_stays(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no readable baseline"),
-        (b"\xff\xfe", "is no readable baseline"),
+        (b"", "is not a readable baseline"),
+        (b"\xff\xfe", "is not a readable baseline"),
         (b"[]", "has schema None"),
-        (b"[" * 100_000, "is no readable baseline"),
-        (b" " * (5 << 20), "has 5 MiB and is no baseline"),
+        (b"[" * 100_000, "is not a readable baseline"),
+        (b" " * (5 << 20), "is too large for a baseline"),
     ],
 )
 def test_what_is_no_baseline_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:

@@ -114,12 +114,12 @@ def test_a_head_that_trains_below_the_range_alone_has_regressed() -> None:
 @pytest.mark.parametrize(
     ("head", "base", "verdict", "said"),
     [
-        ([NOTHING] * 6, [NOTHING] * 6, "no-data", "nothing trains on either side"),
-        ([NONE] * 6, [NONE] * 6, "no-data", "nothing trains on either side"),
+        ([NOTHING] * 6, [NOTHING] * 6, "no-data", "neither base nor head trains"),
+        ([NONE] * 6, [NONE] * 6, "no-data", "neither base nor head trains"),
         ([BEYOND] * 6, [BEYOND] * 6, "no-data", "widen the range"),
         ([None] * 6, [held(1.0)] * 6, "no-data", "the head has no value"),
         ([held(1.0)] * 6, [None] * 6, "no-baseline", "the base has no value"),
-        ([held(1.0)] * 2 + [None] * 4, [None] * 4 + [held(1.0)] * 2, "incomparable", "no seed is on both sides"),
+        ([held(1.0)] * 2 + [None] * 4, [None] * 4 + [held(1.0)] * 2, "incomparable", "base and head share no seed"),
         ([held(1.0)] * 4 + [None] * 2, [held(1.0)] * 6, "insufficient-seeds", "5 seeds are needed"),
     ],
 )
@@ -177,4 +177,4 @@ def test_a_limit_on_nothing_fails() -> None:
     limit = parse_threshold("max_stable_lr{variant=rezero}", "med >= 0.001")
     (found,) = judge.limits([limit], {"e": edges([held(1.0)] * 3)}, {})
     assert not found.passed
-    assert found.reason == "no value: nothing holds of it"
+    assert found.reason == "the head has no value"

@@ -166,5 +166,7 @@ def test_a_node_of_another_kind_trains_nothing(tmp_path: Path) -> None:
     plan = PLANS["ramp and hold"]()
     here = replace(group(plan, tmp_path), environment=plan.environment["key"])
     assert train_cells(plan.measure, here)[0].cell.status == "done"
-    with pytest.raises(ConfigError, match=r"this node is torch.*, and the run is of torch9/tpu; use nodes of one kind"):
+    with pytest.raises(
+        ConfigError, match=r"this node is torch.*, but the run started on torch9/tpu; use identical nodes"
+    ):
         train_cells(plan.measure, replace(here, environment="torch9/tpu"))

@@ -140,7 +140,7 @@ def test_all_replicas_at_once_are_as_one_by_one(variant: str, monkeypatch: pytes
 
 
 def test_a_depth_that_its_stages_cannot_share_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="depth 4 of a resnet is no multiple of its 3 stages; use 12"):
+    with pytest.raises(ConfigError, match="depth 4 of a resnet is not a multiple of its 3 stages; use 12"):
         plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "depth": 4}))
 
 
@@ -156,5 +156,5 @@ def test_a_report_names_no_norm_function_of_it(tmp_path: Path, capsys: pytest.Ca
     line = ["lr-range", "--model", "resnet", "--width", "2", "--seeds", "1", "--num-steps", "20", "--hold-steps", "20"]
     assert run([*line, "--variant", "rezero", "--batch-size", "4", "-j", "1", "-q", "--run-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "4 images a step of synthetic" in said
+    assert "4 images per step of synthetic" in said
     assert "layer-norm" not in said

@@ -129,21 +129,24 @@ def test_a_start_for_want_of_a_constant_predictor_is_not_called_one() -> None:
     result = ranged(dict(MSE) | {"constant_predictor_known": False})
     page = render(result, "html")
     assert "<title>constant predictor</title>" not in page
-    assert "no constant predictor known)" in visible(page)
+    assert "constant predictor unknown)" in visible(page)
     assert "<title>constant predictor</title>" in render(ranged(MSE), "html")
 
 
 def test_the_examples_are_those_that_a_batch_holds_and_the_constant_says_how_it_was_found() -> None:
     spec = ranged(MSE).spec
-    assert data_words(spec, MSE).startswith(f"{spec['batch_size']} examples a step of own batches")
+    assert data_words(spec, MSE).startswith(f"{spec['batch_size']} examples per step of own batches")
     data = dict(MSE) | {"examples": 32, "constant": "by minimising the loss"}
     assert data_words(spec, data) == (
-        "32 examples a step of own batches (constant predictor: 0.0123, by minimising the loss)"
+        "32 examples per step of own batches (constant predictor: 0.0123, by minimising the loss)"
     )
     assert data_words(spec, data | {"loss_unit": "nats"}).endswith("0.0123 nats, by minimising the loss)")
 
 
-@pytest.mark.parametrize(("unit", "words"), [("nats", "The target is 0.5 nats, of"), ("", "The target is 0.5, of")])
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [("nats", "Target (smoothed training loss): 0.5 nats."), ("", "Target (smoothed training loss): 0.5.")],
+)
 def test_a_races_target_is_in_the_losss_unit(unit: str, words: str) -> None:
     result = ranged(dict(MSE) | {"loss_unit": unit}, target_loss=0.5).model_copy(update={"command": "race"})
     assert words in contest_legend(result)
@@ -154,7 +157,7 @@ def test_a_flat_run_has_its_own_mark_and_class_and_the_legends_explain_it_only_w
     assert "0.012-" in terminal(flat)
     assert 'class="flat"' in render(flat, "html")
     assert 'class="flat"' not in render(other, "html")
-    said = "- neither learns nor loses"
+    said = "- flat (makes no clear progress"
     assert said in terminal(flat)
     assert said not in terminal(other)
     harmless = "did no harm where there was too little to learn"
@@ -167,10 +170,13 @@ def test_a_flat_run_is_not_a_break_of_a_map() -> None:
     [row, _] = result.summary
     assert row.metrics["max_stable_lr"].median == Bracket(low=result.spec["end_lr"], high=None)
     [found] = [finding for finding in result.findings if finding.kind == "too-little-to-learn"]
-    assert "4 of 4 runs did no harm. More --train-steps may show progress, a larger --end-lr what breaks." in found.text
+    assert (
+        "4 of 4 runs did no harm. More --train-steps may show progress, and a larger --end-lr the boundary."
+        in found.text
+    )
     assert "nothing-trains" not in {finding.kind for finding in result.findings}
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_renders_a_flat_result(kind: str) -> None:
-    assert "does no harm, 0.02 does" in render(ranged(MSE, below="flat"), kind)
+    assert "does no harm, 0.02 breaks it" in render(ranged(MSE, below="flat"), kind)

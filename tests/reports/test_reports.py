@@ -290,9 +290,9 @@ def test_findings_say_who_holds_most_how_the_weakest_breaks_and_the_paired_facto
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        ("relapsed", "gives back"),
-        ("exploded", "explodes"),
-        ("nonfinite", "non-finite"),
+        ("relapsed", "loses what it had learned (relapsed)"),
+        ("exploded", "ends above its initial loss (exploded)"),
+        ("nonfinite", "becomes NaN or infinite (nonfinite)"),
         ("failed-to-train", "never beats"),
     ],
 )

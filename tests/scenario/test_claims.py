@@ -66,9 +66,9 @@ def test_options_and_hyphens_in_names_are_no_operators() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a.recipe_loss", "is no claim"),
-        ("a.recipe_loss > x", "is no claim"),
-        ("recipe_loss > 1", "names no experiment"),
+        ("a.recipe_loss", "is not a claim"),
+        ("a.recipe_loss > x", "is not a claim"),
+        ("recipe_loss > 1", "does not name its experiment"),
         ("a.recipe_los > 1", "did you mean 'recipe_loss'"),
         ("a.recipe_loss{colour=red} > 1", "unknown key 'colour'"),
         ("a.recipe_loss / > 1", "is no"),
@@ -84,11 +84,11 @@ def test_what_is_no_claim_is_one_line(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("b.recipe_loss{variant=pre-ln,depth=2} > 1", "there is no experiment 'b'"),
+        ("b.recipe_loss{variant=pre-ln,depth=2} > 1", "unknown experiment 'b'"),
         ("a.max_stable_lr{variant=pre-ln,depth=2} > 1", "does not measure max_stable_lr"),
-        ("a.recipe_loss{variant=pre-ln} > 1", "has 2 rows"),
-        ("a.recipe_loss{variant=rezero,depth=2} > 1", "has 0 rows"),
-        ("a.recipe_loss{variant=pre-ln,depth=2} - a.recipe_loss{variant=pre-ln,depth=3} > 1", "has 0 rows"),
+        ("a.recipe_loss{variant=pre-ln} > 1", "matches 2 rows"),
+        ("a.recipe_loss{variant=rezero,depth=2} > 1", "matches 0 rows"),
+        ("a.recipe_loss{variant=pre-ln,depth=2} - a.recipe_loss{variant=pre-ln,depth=3} > 1", "matches 0 rows"),
     ],
 )
 def test_what_the_experiment_does_not_give_is_one_line(text: str, said: str) -> None:
@@ -187,7 +187,7 @@ def test_a_papers_scenario_can_answer_its_claims(name: str, profile: str, capsys
     """Both sizes; the full one is estimated, though it does not fit this machine."""
     assert run(["validate", name, "--profile", profile]) == 0
     said = capsys.readouterr().out
-    assert "claims over its metrics" in said if profile == "cpu" else "GPU hours in all" in said
+    assert "claims over its metrics" in said if profile == "cpu" else "GPU hours in total" in said
     scenario = load_scenario(find_scenario(name), profile)
     assert scenario.paper
     assert scenario.claims
@@ -249,11 +249,11 @@ def test_run_prints_the_claims_too_and_takes_the_files_own_profile(
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("says: fewer do, ", "", "needs what it says and what holds"),
+        ("says: fewer do, ", "", "needs says: (the claim in words) and holds:"),
         (f"{MANY} / ", MANY.replace("parameters", "bleu") + " / ", "does not measure bleu"),
-        ("full: {sweep:", "full: {swep:", "is no experiment; did you mean 'sweep'"),
-        ("train_steps: 20}", "trials: 20}", "trials is no setting of depth-sweep"),
-        ('> 1", pub', '> much", pub', "is no claim"),
+        ("full: {sweep:", "full: {swep:", "unknown experiment; did you mean 'sweep'"),
+        ("train_steps: 20}", "trials: 20}", "depth-sweep has no setting trials"),
+        ('> 1", pub', '> much", pub', "is not a claim"),
     ],
 )
 def test_what_is_wrong_with_claims_or_profiles_is_said_before_any_training(

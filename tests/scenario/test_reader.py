@@ -82,31 +82,31 @@ def test_a_value_means_what_the_specs_take(text: str, name: str, value: Any, tmp
         (one("variant: [pre-lm]"), ["some.yaml:4:14: experiments.a.variant: unknown variant 'pre-lm'; did you mean"]),
         (one("optimizer: adam:beta3=1"), ["some.yaml:4:16: experiments.a.optimizer: unknown option 'beta3'"]),
         (one("profile: quik"), ["some.yaml:4:14: experiments.a.profile: unknown profile; did you mean 'quick'?"]),
-        (one("tied: no"), ["some.yaml:4:11: experiments.a.tied: is a switch; give true or false"]),
-        (one("depth: true"), ["some.yaml:4:12: experiments.a.depth: is no switch; give a value"]),
+        (one("tied: no"), ["some.yaml:4:11: experiments.a.tied: expects true or false"]),
+        (one("depth: true"), ["some.yaml:4:12: experiments.a.depth: expects a value, not true or false"]),
         (one("depth: [1]"), ["some.yaml:4:12: experiments.a.depth: is a list; give one value"]),
         (one("depth:"), ["some.yaml:4:11: experiments.a.depth: has no value"]),
         (one("end_lr: .inf"), ["some.yaml:4:13: experiments.a.end_lr: inf: input should be a finite number"]),
-        (one("data: {a: b}"), ["some.yaml:4:11: experiments.a.data: is a mapping or a list within one"]),
-        (one("data: !!binary aGk="), ["some.yaml:4:11: experiments.a.data: has a tag, tag:yaml.org,2002:binary"]),
-        (one("depth: 1\n    depth: 2"), ["some.yaml:5:5: experiments.a.depth: is there twice, first on line 4"]),
-        (one("start-lr: 1\n    start_lr: 2"), ["some.yaml:5:5: experiments.a.start_lr: is there twice"]),
+        (one("data: {a: b}"), ["some.yaml:4:11: experiments.a.data: is a mapping or a nested list"]),
+        (one("data: !!binary aGk="), ["some.yaml:4:11: experiments.a.data: has the tag tag:yaml.org,2002:binary"]),
+        (one("depth: 1\n    depth: 2"), ["some.yaml:5:5: experiments.a.depth: appears twice, first on line 4"]),
+        (one("start-lr: 1\n    start_lr: 2"), ["some.yaml:5:5: experiments.a.start_lr: appears twice"]),
         (one("start_lr: 20"), ["some.yaml:2:3: experiments.a: start_lr 20 is not below end_lr 10"]),
-        (one(f"depth: {'9' * 5000}"), ["some.yaml:4:12: experiments.a.depth: is no number that fits"]),
+        (one(f"depth: {'9' * 5000}"), ["some.yaml:4:12: experiments.a.depth: is a number out of range"]),
         (one("depths: 1"), ["some.yaml:4:5: experiments.a.depths: unknown key; did you mean 'depth'?"]),
         (one("x: 1", "lr-rang"), ["some.yaml:3:14: experiments.a.command: unknown command 'lr-rang'; did you mean"]),
         ("experiments:\n  a: {}\n", ["some.yaml:2:3: experiments.a: has no command; give command: lr-range or"]),
-        ("experiments:\n  a: b\n", ["some.yaml:2:3: experiments.a: is no mapping"]),
+        ("experiments:\n  a: b\n", ["some.yaml:2:3: experiments.a: is not a mapping"]),
         ("experiments: {}\n", ["some.yaml:1:14: experiments: is empty"]),
-        ("experiments:\n  ../a: {}\n", ["some.yaml:2:3: experiments.../a: is no name"]),
+        ("experiments:\n  ../a: {}\n", ["some.yaml:2:3: experiments.../a: is not a name"]),
         ("defaults: {}\n", ["some.yaml:1:1: has no experiments"]),
         ("experimnts: {}\n", ["some.yaml:1:1: experimnts: unknown key; did you mean 'experiments'?"]),
         ("", ["some.yaml:1:1: is empty"]),
-        ("[1]\n", ["some.yaml:1:1: is no mapping"]),
-        ("a: &x 1\nb: *x\n", ["some.yaml:1:4: anchors and aliases are not read"]),
+        ("[1]\n", ["some.yaml:1:1: is not a mapping"]),
+        ("a: &x 1\nb: *x\n", ["some.yaml:1:4: anchors and aliases are not supported"]),
         ("a: [1\n", ["some.yaml:2:1: while parsing a flow sequence"]),
         ("a: \x07\n", ["some.yaml:1:4: has a character that YAML forbids, #x0007"]),
-        (b"a: 1\nb: \xff\n", ["some.yaml:2:4: is no UTF-8 text"]),
+        (b"a: 1\nb: \xff\n", ["some.yaml:2:4: is not UTF-8 text"]),
         ("[" * 3000, ["some.yaml:1:1: is nested too deeply"]),
         ("a: 1\n---\nb: 2\n", ["some.yaml:2:1: expected a single document"]),
     ],
@@ -266,7 +266,7 @@ def test_a_scenario_runs_and_its_results_are_those_of_the_lines_that_it_names(
     [folder] = project.glob(".stresstest/runs/*-small")
     assert {path.parent.name for path in folder.glob("*/result.json")} == {"one", "two"}
     assert run(["run", "small.yaml", "-j", "1"]) == 0
-    assert "cells were finished before; nothing to train" in capsys.readouterr().err
+    assert "cells were already finished; nothing to train" in capsys.readouterr().err
     assert run(["status", str(folder)]) == 0
     assert "two: depth-sweep, 2 cells: 2 done" in capsys.readouterr().out
 
@@ -278,7 +278,7 @@ def test_max_cells_counts_over_the_experiments(project: Path, capsys: pytest.Cap
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert [line.partition(": ")[2] for line in lines] == [
         "lr-range, 2 cells: 2 done",
-        "depth-sweep, 2 cells: 1 done, 1 to come",
+        "depth-sweep, 2 cells: 1 done, 1 waiting",
     ]
     assert run(["run", "small.yaml", "-j", "1", "-q"]) == 0
     assert len(list(project.glob(".stresstest/runs/*/*/result.json"))) == 2
@@ -297,7 +297,7 @@ def test_a_folder_is_of_a_scenario_or_of_one_experiment(project: Path, capsys: p
     assert run(["run", "small.yaml", "--run-dir", "l"]) == 2
     said = capsys.readouterr().err
     assert "run directory s holds the runs of a scenario" in said
-    assert "run directory l holds a run of one experiment" in said
+    assert "run directory l holds a run of a single experiment" in said
 
 
 def test_a_merge_misses_an_experiment_that_no_shard_reached(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +306,7 @@ def test_a_merge_misses_an_experiment_that_no_shard_reached(project: Path, capsy
         assert f"stresstest merge s{index} ..." in capsys.readouterr().err
         shutil.rmtree(project / f"s{index}" / "two")
     assert run(["merge", "s1", "s2"]) == 2
-    assert "s1/two holds no run" in capsys.readouterr().err
+    assert "s1/two is not a run directory" in capsys.readouterr().err
 
 
 def test_validate_hears_the_environment(
@@ -325,7 +325,7 @@ def test_shards_of_a_scenario_merge_to_the_same_results(project: Path, capsys: p
         assert run(arguments) == 0
         assert not list((project / f"s{index}").glob("*/result.json"))
     assert run(["merge", "s1", "--run-dir", "m"]) == 2
-    assert "1 of 2 cells are in none of these runs" in capsys.readouterr().err
+    assert "1 of 2 cells are missing from these runs" in capsys.readouterr().err
     assert not (project / "m").exists()
     assert run(["merge", "s1", "s2", "--run-dir", "m"]) == 0
     for name in ("one", "two"):
@@ -355,16 +355,19 @@ def test_the_line_goes_before_the_environment_the_scenario_the_project(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["run", "smok"], "no scenario file smok, and none of that name comes with stresstest; did you mean 'smoke'?"),
+        (
+            ["run", "smok"],
+            "scenario 'smok' not found, neither as a file nor among the shipped ones; did you mean 'smoke'?",
+        ),
         (
             ["run", "small.yaml", "--data", "path:none"],
             "small.yaml:4:3: experiments.one: data file 'none' does not exist",
         ),
         (["run", "one.yaml", "--depths", "3"], "no experiment of one.yaml has the setting --depths"),
-        (["run", "small.yaml", "--shard", "3/2"], "'3/2' is no part of a whole"),
-        (["run", "small.yaml", "--slurm", "gpu"], "'gpu' is no parameter; give KEY=VALUE"),
-        (["run", "x" * 300], "no scenario file xxx"),
-        (["validate", "small.yaml", "."], "no scenario file ."),
+        (["run", "small.yaml", "--shard", "3/2"], "invalid shard '3/2'"),
+        (["run", "small.yaml", "--slurm", "gpu"], "'gpu' is not KEY=VALUE"),
+        (["run", "x" * 300], "scenario 'xxx"),
+        (["validate", "small.yaml", "."], "scenario '.' not found"),
         (["schema", "cells"], "'cells'"),
     ],
 )

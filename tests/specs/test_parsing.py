@@ -44,7 +44,7 @@ def test_what_are_no_depths_is_answered_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0,4", "-3", "8,4", "4,4,8", "2,4,3"])
 def test_depths_that_are_not_positive_or_do_not_increase_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="positive whole numbers and increase"):
+    with pytest.raises(ConfigError, match="positive whole numbers in increasing order"):
         resolve(DepthSweepSpec, "quick", {"depths": text})
 
 
@@ -81,7 +81,7 @@ def test_a_model_brings_its_own_defaults_and_the_user_overrides_them(kind: type[
 )
 def test_a_setting_that_means_nothing_to_the_model_is_refused(given: dict[str, object]) -> None:
     [name] = given
-    with pytest.raises(ConfigError, match=f"{name} is no setting of model mlp; leave it out"):
+    with pytest.raises(ConfigError, match=f"model mlp has no setting {name}; leave it out"):
         resolve(DepthSweepSpec, "quick", {"model": "mlp"} | given)
 
 
@@ -97,13 +97,13 @@ def test_what_a_model_lacks_are_settings_that_there_are() -> None:
     [
         (
             {"model": "encoder", "task": "language"},
-            "task language does not fit model encoder; it learns masked-language",
+            "task language does not fit model encoder; use task masked-language",
         ),
-        ({"model": "mlp", "task": "language"}, "task language does not fit model mlp; it learns images"),
-        ({"warmup_steps": 200, "measure": "outcome"}, "warmup_steps 200 leave nothing of train_steps 200"),
-        ({"probe_steps": "10,201", "measure": "outcome"}, "probe_steps 201 does not lie within train_steps 1 to 200"),
-        ({"probe_steps": "0", "measure": "outcome"}, "probe_steps 0 does not lie within"),
-        ({"probe_steps": "10"}, "probe_steps belongs to the fixed recipe; ask for it with --measure outcome"),
+        ({"model": "mlp", "task": "language"}, "task language does not fit model mlp; use task images"),
+        ({"warmup_steps": 200, "measure": "outcome"}, "warmup_steps 200 leave no other steps of train_steps 200"),
+        ({"probe_steps": "10,201", "measure": "outcome"}, "probe_steps 201 is outside train_steps, 1 to 200"),
+        ({"probe_steps": "0", "measure": "outcome"}, "probe_steps 0 is outside"),
+        ({"probe_steps": "10"}, "probe_steps belongs to the fixed recipe; add --measure outcome"),
         ({"bisect": True}, "bisect belongs to the fixed recipe"),
         ({"bisect": True, "model": "mlp", "init_only": True}, "bisect belongs to the fixed recipe"),
         ({"measure": "boundary"}, "measure 'boundary'.*'outcome', 'ramp' or 'hold'$"),

@@ -196,7 +196,7 @@ def test_an_unknown_source_is_answered_with_the_nearest() -> None:
 
 
 def test_synthetic_takes_nothing_behind_a_colon() -> None:
-    with pytest.raises(ConfigError, match="synthetic takes nothing behind a colon"):
+    with pytest.raises(ConfigError, match="synthetic has no argument"):
         load_language("synthetic:2", 4, 12)
 
 

@@ -153,5 +153,5 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         load_task("masked-language", f"path:{tmp_path / 'small'}", 2, 12)
     with pytest.raises(ConfigError, match="it learns masked-language"):
         resolve(LrRangeSpec, "quick", {"model": "encoder", "task": "language"})
-    with pytest.raises(ConfigError, match="a built-in model's"):
+    with pytest.raises(ConfigError, match="works only with built-in models"):
         resolve(LrRangeSpec, "quick", {"model": "model.py:build", "task": "masked-language"})

@@ -231,7 +231,9 @@ def test_what_is_no_longer_the_models_parameter_is_one_line() -> None:
             for parameter in self.param_groups[0]["params"]:
                 parameter.data = parameter.data.half()
 
-    with pytest.raises(UserCodeError, match=r"the optimizer made 0\.weight a float16 \[16, 16\]; it must stay float32"):
+    with pytest.raises(
+        UserCodeError, match=r"the optimizer changed 0\.weight to float16 \[16, 16\]; it must stay float32"
+    ):
         populated(setting(lambda params, lr: Halves(params, lr=lr)), 1)
 
     def freezes(model: nn.Module, lr: float) -> torch.optim.Optimizer:

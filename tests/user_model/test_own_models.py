@@ -283,7 +283,7 @@ def test_a_scenario_gives_a_factory_its_arguments_and_the_line_that_repeats_it_t
     ("model", "said"),
     [
         ("{args: {width: 8}}", "has no factory"),
-        ('{factory: "enc.py:build", args: {width: [8]}}', "is no plain value"),
+        ('{factory: "enc.py:build", args: {width: [8]}}', "is not a plain value"),
         ('{factory: "enc.py:build", arg: {width: 8}}', "unknown key; did you mean 'args'?"),
     ],
 )
@@ -302,11 +302,11 @@ def test_a_scenarios_factory_that_is_wrong_is_said_with_its_place(
     [
         ("build", "raised RuntimeError: no such corpus (bad.py:"),
         ("text", "returned str; return a torch.nn.Module"),
-        ("lazy", "parameter output.weight has no shape yet; call its lazy module before it is returned"),
+        ("lazy", "parameter output.weight has no shape yet; run its lazy module once before you return the model"),
         ("raises", "raised ValueError: the tables have turned (bad.py:"),
-        ("nan", "the loss at initialisation is nan, and the output of output is the first that is not finite"),
+        ("nan", "the loss at initialisation is nan; the first output that is not finite is that of output"),
         ("shape", "model(x) is float32 [8, 63, 256] and y is int64 [8, 64]"),
-        ("unseeded", "one seed builds two models, output.weight differs"),
+        ("unseeded", "the same seed built two different models (output.weight differs)"),
         ("random", "the loss of one batch is"),
         ("detached", "the loss has no gradient"),
     ],
@@ -325,24 +325,24 @@ def test_a_model_that_makes_results_meaningless_is_one_line_before_any_training(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--model bad.py:ok --batch-fn bad.py:stateful", "another batch for the same step and generator"),
-        ("--model bad.py:ok --batch-fn bad.py:words", "no loss can be inferred from a batch of"),
-        ("--model bad.py:ok --loss-fn bad.py:array", "returned float32 [8, 64, 256], and no loss"),
-        ("--model bad.py:ok --loss-fn bad.py:nothing", "there is no function 'nothing'"),
-        ("--model bad.py:ok --depth 3", "takes no 'depth'"),
-        ("--model bad.py:ok --variant pre-ln", "takes no 'variant'"),
-        ("--model bad.py:ok --set widht=3", "takes no 'widht'"),
+        ("--model bad.py:ok --batch-fn bad.py:stateful", "two batches for the same step and generator"),
+        ("--model bad.py:ok --batch-fn bad.py:words", "cannot infer a loss from a batch of"),
+        ("--model bad.py:ok --loss-fn bad.py:array", "returned float32 [8, 64, 256], not a loss"),
+        ("--model bad.py:ok --loss-fn bad.py:nothing", "function 'nothing' not found"),
+        ("--model bad.py:ok --depth 3", "has no argument 'depth'"),
+        ("--model bad.py:ok --variant pre-ln", "has no argument 'variant'"),
+        ("--model bad.py:ok --set widht=3", "has no argument 'widht'"),
         ("--model enc.py:build --set widht=3", "did you mean 'width'?"),
         ("--model enc.py:build --set width=8 --width 16", "keep one"),
-        ("--model enc.py:build --set width", "is no argument; give KEY=VALUE"),
+        ("--model enc.py:build --set width", "is not KEY=VALUE"),
         ("--model enc.py:build --heads 8", "use set heads=..."),
         ("--model enc.py:biuld", "did you mean 'build'?"),
-        ("--model gone.py:build", "there is no file gone.py"),
-        ("--model gone.module:build", "there is no module 'gone.module'"),
+        ("--model gone.py:build", "file gone.py not found"),
+        ("--model gone.module:build", "module 'gone.module' not found"),
         ("--model enc.py", "is it enc.py:FUNCTION?"),
         ("--model decodre", "did you mean 'decoder'?"),
-        ("--model decoder --set width=8", "is for a model of your own"),
-        ("--model enc.py:build --optimizer own", "there is no optimizer(params, lr) beside"),
+        ("--model decoder --set width=8", "works only with your own model"),
+        ("--model enc.py:build --optimizer own", "and so is an optimizer(params, lr)"),
         ("--model hf:gpt-2", "has no model type 'gpt-2'"),
         ("--model hf:gpt2 --set n_layers=2", "did you mean 'n_layer'?"),
     ],
@@ -354,17 +354,17 @@ def test_a_wrong_name_or_setting_is_one_line_with_what_to_do(
 
 
 def test_a_sweep_over_depth_needs_a_factory_that_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "takes no 'depth'" in error_of(capsys, "depth-sweep", "--model", "bad.py:ok")
+    assert "has no argument 'depth'" in error_of(capsys, "depth-sweep", "--model", "bad.py:ok")
     line = error_of(capsys, "depth-sweep", "--model", "enc.py:build", "--init-only")
-    assert "init_only needs a built-in model" in line
+    assert "init_only works only with built-in models" in line
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
         ("unused", "warning: bad.py:build, unused: extra.weight and 1 more never gets a gradient"),
-        ("leak", "more tensors are alive after every step"),
-        ("large", "is far above that of a uniform guess"),
+        ("leak", "more tensors stay alive after every step"),
+        ("large", "is far above a uniform guess's"),
         ("same", "every seed builds the same model"),
     ],
 )

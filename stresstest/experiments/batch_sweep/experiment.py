@@ -25,10 +25,10 @@ class BatchSweep(Experiment[BatchSweepSpec]):
 
     name = "batch-sweep"
     spec = BatchSweepSpec
-    summary = "Grow the batch at a fixed budget of tokens: up to where does each optimizer scale?"
+    summary = "Grow the batch size at a fixed budget of tokens: up to which size does each optimizer scale?"
     details = (
         "With no options: AdamW and LAMB at batch sizes 32 to 2,048, six peak LRs with sqrt scaling, three seeds, half "
-        "a million tokens a run."
+        "a million tokens per run."
     )
     source = "You et al. 2019 (LAMB)"
     varies = ("batch_size",)

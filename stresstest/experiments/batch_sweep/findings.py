@@ -26,7 +26,7 @@ def _scaling(trends: Sequence[TrendRow], spec: Mapping[str, Any]) -> Iterator[Fi
             text = f"{name} scales up to the largest batch, {bracket(limit.median)[2:]} ({interval(limit)} over seeds)."
         else:
             far = f"{name} scales up to batch {bracket(limit.median)} ({interval(limit)} over seeds)"
-            text = f"{far}: a larger one gives away more than a tenth of what the smallest learns."
+            text = f"{far}; larger batches lose more than 10 % of the smallest batch's loss reduction."
         text += grows
         yield Finding(kind="scaling", subject=name, text=text)
 
@@ -54,14 +54,16 @@ def _at_the_end(rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator
     power = LR_POWERS[spec["lr_scaling"]]
     for edge, which in ((spec["start_lr"], "lowest"), (spec["end_lr"], "highest")):
         hit = [
-            f"{_name(row, spec)} at {row.point['batch_size']}"
+            f"{_name(row, spec)} at batch {row.point['batch_size']}"
             for row in rows
             if abs(row.point["peak_lr"] / (edge * (row.point["batch_size"] / first) ** power) - 1.0) < 1e-6
         ]
         if hit and spec["num_lrs"] > 1:
             beyond = f"--start-lr {number(edge / 4)}" if which == "lowest" else f"--end-lr {number(edge * 4)}"
             names = ", ".join(hit)
-            text = f"The best peak LR of {names} is the {which} of its grid ({lr(edge)} at {first}): try {beyond}."
+            text = (
+                f"The best peak LR of {names} is the {which} of its grid ({lr(edge)} at batch {first}): try {beyond}."
+            )
             yield Finding(kind="end-of-grid", subject=which, text=text)
 
 

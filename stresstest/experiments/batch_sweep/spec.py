@@ -22,26 +22,26 @@ class BatchSweepSpec(LrGridSpec):
     )
     optimizer: tuple[str, ...] = Field(("adamw", "lamb"), min_length=1, description="Optimizers, NAME[:key=value,...].")
     batch_sizes: tuple[int, ...] = Field(
-        (32, 128, 512, 2048), min_length=1, description="Sequences or images a step, e.g. 32,128,512,2048."
+        (32, 128, 512, 2048), min_length=1, description="Sequences or images per step, e.g. 32,128,512,2048."
     )
     tokens: int = Field(
         500_000, ge=1, description="Budget of each run in tokens, e.g. 500k or 2M (an image counts as one)."
     )
-    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate, of the first batch size.")
-    end_lr: float = Field(0.032, gt=0, description="Largest peak learning rate, of the first batch size.")
+    start_lr: float = Field(1e-3, gt=0, description="Smallest peak learning rate, at the first batch size.")
+    end_lr: float = Field(0.032, gt=0, description="Largest peak learning rate, at the first batch size.")
     num_lrs: int = Field(6, ge=1, le=100, description=str(LrGridSpec.model_fields["num_lrs"].description))
     seq_len: int = Field(16, ge=1, description=str(TrainingSpec.model_fields["seq_len"].description))
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
     lr_scaling: Literal["sqrt", "linear", "none"] = Field(
         "sqrt",
-        description="How the grid, which is that of the first batch size, grows with the batch: sqrt, linear, none.",
+        description="How the peak LRs, given for the first batch size, grow with the batch size: sqrt, linear, none.",
     )
     warmup_share: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Share of warm-up in the steps of the largest batch; the others have as many steps (linear-epoch "
-        "warm-up).",
+        description="Warm-up as a share of the largest batch size's steps; all others warm up for as many steps "
+        "(linear-epoch warm-up).",
     )
     decay: str = Field("linear", description=str(LrGridSpec.model_fields["decay"].description))
 
@@ -62,7 +62,7 @@ class BatchSweepSpec(LrGridSpec):
         try:
             return int(float(value if unit == 1 else value[:-1]) * unit)
         except (ValueError, OverflowError):
-            raise ValueError("is no number of tokens; give e.g. 500k or 2M") from None
+            raise ValueError("not a number of tokens; give e.g. 500k or 2M") from None
 
     @property
     def tokens_an_example(self) -> int:
@@ -85,10 +85,10 @@ class BatchSweepSpec(LrGridSpec):
     @model_validator(mode="after")
     def _sizes_fit_the_budget(self) -> Self:
         if min(self.batch_sizes) < 1 or any(a >= b for a, b in pairwise(self.batch_sizes)):
-            raise ValueError("batch_sizes are positive whole numbers and increase, e.g. 32,128,512,2048")
+            raise ValueError("batch_sizes must be positive whole numbers in increasing order, e.g. 32,128,512,2048")
         default = type(self).model_fields["batch_size"].default
         if self.batch_size not in (default, kind_of(self.model).defaults.get("batch_size"), self.batch_sizes[-1]):
-            raise ValueError("batch_size is what is swept; give batch_sizes")
+            raise ValueError("a batch sweep varies batch_size; give batch_sizes")
         if self.steps(self.batch_sizes[-1]) < FEWEST_STEPS:
             raise ValueError(
                 f"tokens {self.tokens} are {self.steps(self.batch_sizes[-1])} steps of batch size "

@@ -36,7 +36,7 @@ class DepthSweep(Experiment[DepthSweepSpec]):
 
     name = "depth-sweep"
     spec = DepthSweepSpec
-    summary = "Find the boundary at growing depth: transformers, or residual MLPs of up to 10,000 blocks and more."
+    summary = "Find the boundary at growing depth: transformers, or residual MLPs of 10,000 blocks and more."
     details = (
         "With no options: the boundary of five norm variants at depth 2 to 16, three seeds; about 15 minutes on 2 "
         "cores. `--model mlp` asks which depth a fixed recipe trains (`--measure outcome`), `--init-only` how signals "

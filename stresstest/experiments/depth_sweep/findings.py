@@ -58,7 +58,7 @@ def explained(trend: TrendRow, done: Sequence[Cell], cells: Sequence[Cell]) -> I
 
 
 def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
-    """(exploded, vanished or no progress; the evidence) of a cell whose fixed recipe did not train.
+    """(outcome, the evidence) of a cell whose fixed recipe did not train.
 
     Signal propagation explains it where it is far from healthy, at initialisation or later. A
     stream that grows is healthy where a final norm follows.
@@ -67,25 +67,26 @@ def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
     alike = _middle(cell.metrics.get("similarity"))
     outcome = str(cell.recipe["outcome"])
     if growth is None and not is_own(spec.get("model", "")):  # of whose stream nothing is known
-        return "exploded", "the stream grows beyond all numbers on its way through the blocks"
+        return outcome, "the stream overflows on its way through the blocks"
     if growth is not None and growth > _LARGE and not VARIANTS[cell.variant.partition(":")[0]].final_norm:
-        return "exploded", f"the stream grows {number(growth)} times from the first block to the last"
+        return outcome, f"the stream grows {number(growth)} times from the first block to the last"
     if growth is not None and growth < 1.0 / _LARGE:
-        return "vanished", f"of the stream, {number(growth)} is left after the last block"
+        return outcome, f"the stream vanishes to {number(growth)} of its size after the last block"
     if alike is not None and alike > _ALIKE:
         what = "images" if spec["task"] == "images" else "tokens"
-        return "vanished", f"after the last block all {what} look alike (cosine {alike:.4f})"
+        return outcome, f"all {what} look alike after the last block (cosine {alike:.4f})"
     if back is not None and back < 1.0 / _LARGE:
-        return "vanished", f"the first block's gradient is {number(back)} of the last block's"
+        return outcome, f"the gradient vanishes: the first block's is {number(back)} of the last block's"
     if back is not None and back > _LARGE:
-        return "exploded", f"the gradient grows {number(back)} times on its way back to the first block"
+        return outcome, f"the gradient grows {number(back)} times on its way back to the first block"
     if outcome in ("exploded", "nonfinite"):
-        return "exploded", f"it {HOW_IT_BROKE[outcome]}"
+        return outcome, f"it {HOW_IT_BROKE[outcome]}"
     for step, signal in cell.signals.items():
         back = signal["metrics"].get("grad_ratio", {}).get("high")
         if back is not None and back < 1.0 / _LARGE:
-            return "vanished", f"before step {step} the first block's gradient is {number(back)} of the last block's"
-    return "no progress", f"it {HOW_IT_BROKE[outcome]}"
+            evidence = f"before step {step} the first block's is {number(back)} of the last block's"
+            return outcome, f"the gradient vanishes: {evidence}"
+    return outcome, f"it {HOW_IT_BROKE[outcome]}"
 
 
 def growth_words(metrics: Mapping[str, MetricSummary], quantity: str) -> str:
@@ -139,7 +140,7 @@ def _trains_again(trend: TrendRow, done: Sequence[Cell]) -> Iterator[Finding]:
     ]
     if again:
         text = (
-            f"{trend.variant} trains again at {', '.join(again)}, above a depth that failed; "
+            f"{trend.variant} trains again at {', '.join(again)}, deeper than a failure; "
             "max_trainable_depth is the last depth below the first failure."
         )
         yield Finding(kind="not-monotone", subject=trend.variant, text=text)
@@ -156,10 +157,10 @@ def _exponent(trend: TrendRow, rows: Sequence[SummaryRow]) -> Iterator[Finding]:
         f"from {bracket(_stable(ends[0]))} at depth {ends[0].depth} to {bracket(_stable(ends[-1]))} at depth "
         f"{ends[-1].depth} ({'one seed' if metric.n == 1 else f'{metric.n} seeds'})"
     )
-    text += "; that is not told from no change." if how == "goes" else "."
+    text += "; indistinguishable from no change." if how == "goes" else "."
     left_out = [str(row.depth) for row in ends if _stable(row).high is None]
     if left_out:
-        text += f" At depth {', '.join(left_out)} it lies above the range, and is left out."
+        text += f" At depth {', '.join(left_out)} it is above the range and left out."
     yield Finding(kind="lr-exponent", subject=trend.variant, text=text)
 
 
@@ -167,13 +168,13 @@ def _never_trained(trend: TrendRow, rows: Sequence[SummaryRow], spec: Mapping[st
     none = [str(row.depth) for row in rows if "max_stable_lr" in row.metrics and _stable(row).low is None]
     if none:
         advice = (
-            f"stresstest lr-range --depth {none[0]} says how it fails there"
+            f"run stresstest lr-range --depth {none[0]} to see how it fails"
             if is_own(spec["model"])
-            else "too deep for this wiring, or too few steps"
+            else "too deep for this variant, or too few steps"
         )
         text = (
-            f"{trend.variant} trains at no held LR at depth {', '.join(none)} (most seeds): {advice}; "
-            "an exponent leaves that out."
+            f"{trend.variant} did not train at any held LR at depth {', '.join(none)} (most seeds): {advice}; "
+            "exponents leave these depths out."
         )
         yield Finding(kind="never-trained", subject=trend.variant, text=text)
 
@@ -191,20 +192,20 @@ def _not_monotone(trend: TrendRow, done: Sequence[Cell]) -> Iterator[Finding]:
 def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """Signal propagation at the largest depth, in words."""
     if _median(row, "branch_share") == 0.0:
-        text = f"{row.variant} is the identity at initialisation, at depth {row.depth} as at any other."
+        text = f"{row.variant} is the identity at initialisation, at every depth."
         yield Finding(kind="signal", subject=row.variant, text=text)
         return
     words = [_gradient_words(_median(row, "grad_ratio"))]
     last = growth_words(trend.metrics, "grad")
     if last != "-":
-        words.append(f"the last block's goes as {last}")
+        words.append(f"the last block's gradient scales as {last}")
     growth = _median(row, "stream_growth")
     if growth is None:
-        words.append("the stream grows beyond all numbers")
+        words.append("the stream overflows")
     elif growth >= _FLAT:
         words.append(f"the stream grows {number(growth)} times from the first block to the last")
     elif growth <= 1.0 / _FLAT:
-        words.append(f"of the stream, {number(growth)} is left after the last block")
+        words.append(f"the stream shrinks to {number(growth)} of its size by the last block")
     alike = _median(row, "similarity")
     if alike is not None and alike > _ALIKE:
         words.append(f"all {'images' if spec['task'] == 'images' else 'tokens'} look alike (cosine {alike:.4f})")
@@ -213,7 +214,7 @@ def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterat
 
 def _gradient_words(back: float | None) -> str:
     if not back:
-        return "the gradient of the first or the last block is zero or beyond all numbers"
+        return "the gradient of the first or the last block is zero or not finite"
     if back > _FLAT:
         return f"the gradient grows towards the input, {number(back)} times from the last block to the first"
     if back < 1.0 / _FLAT:

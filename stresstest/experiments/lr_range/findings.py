@@ -44,7 +44,7 @@ def _extremes(ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[F
     best = ranked[0]
     text = f"{best.variant} holds the highest learning rate: {_boundary(best, cells)}"
     if len(ranked) > 1 and best.times_weakest is not None:
-        text += f", {times(best.times_weakest)} what {ranked[-1].variant} holds"
+        text += f", {times(best.times_weakest)} that of {ranked[-1].variant}"
     yield Finding(kind="highest", subject=best.variant, text=text + ".")
 
 
@@ -54,7 +54,7 @@ def _boundary(row: SummaryRow, cells: Sequence[Cell]) -> str:
         return f"at least {lr(metric.median.low)}, the top of the range"
     mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
     harmless = 2 * sum(map(_flat_at_boundary, mine)) > len(mine)
-    below, above = ("does no harm", "does") if harmless else ("trains", "does not")
+    below, above = ("does no harm", "breaks it") if harmless else ("trains", "does not")
     return f"{lr(metric.median.low)} {below}, {lr(metric.median.high)} {above} ({seeds(metric.n)})"
 
 
@@ -65,11 +65,13 @@ def _flat_at_boundary(cell: Cell) -> bool:
 
 
 def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
-    how = HOW_IT_BROKE.get(_first_break(row, cells), "breaks")
-    text = f"{row.variant}: {_boundary(row, cells)}; above, it {how}."
+    outcome = _first_break(row, cells)
+    how = f"{HOW_IT_BROKE[outcome]} ({outcome})" if outcome in HOW_IT_BROKE else "breaks"
+    text = f"{row.variant}: {_boundary(row, cells)}; above that, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
-        text = f"{row.variant} breaks first: {_boundary(row, cells)}; above, it {how}. "
-        text += f"{ranked[0].variant} takes {times(ranked[0].times_weakest)} its LR; a warm-up may help it too."
+        text = f"{row.variant} breaks first: {_boundary(row, cells)}; above that, it {how}. "
+        text += f"A warm-up may help; {ranked[0].variant} tolerates a learning rate "
+        text += f"{times(ranked[0].times_weakest, ' as high')}."
     return Finding(kind="boundary", subject=row.variant, text=text)
 
 
@@ -77,8 +79,8 @@ def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping
     stuck = [row.variant for row in broken if _first_break(row, cells) == "failed-to-train"]
     if stuck:
         text = (
-            f"{', '.join(stuck)}: just above the boundary the loss sits at the constant predictor's for all of the "
-            f"{spec['hold_steps']} steps; a longer --hold-steps tells a plateau that it leaves from a collapse."
+            f"{', '.join(stuck)}: just above the boundary the loss stays at the constant predictor's for all "
+            f"{spec['hold_steps']} steps; raise --hold-steps to tell a slow plateau from a collapse."
         )
         yield Finding(kind="plateau", subject=",".join(stuck), text=text)
 
@@ -113,11 +115,11 @@ def _without_onset(rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterato
         done = _done(row, cells)
         unlearned = [cell for cell in done if not cell.ramp["learned"] and not only_flat(cell)]
         if unlearned and all(cell.metrics["max_stable_lr"].low is not None for cell in done):
-            found[row.variant] = f"{row.variant} (in {len(unlearned)} of {len(done)} seeds)"
+            found[row.variant] = f"{row.variant} in {len(unlearned)} of {len(done)} seeds"
     if found:
         text = (
-            f"Learned nothing on the ramp, and so without an onset there: {', '.join(found.values())}. The boundary is "
-            "the hold's all the same; a slower ramp (--num-steps) may show an onset."
+            f"No onset_lr for {', '.join(found.values())}: nothing was learned on the ramp. max_stable_lr comes from "
+            "the hold and is not affected; a slower ramp (--num-steps) may show an onset."
         )
         yield Finding(kind="no-onset", subject=",".join(found), text=text)
 
@@ -132,8 +134,8 @@ def _flattering_ramps(ranked: Sequence[SummaryRow]) -> Iterator[Finding]:
     if flattered:
         each = ", ".join(f"{variant} {factor:.2g} times" for variant, factor in flattered.items())
         text = (
-            f"The ramp's onset lies above what the hold confirms: {each}. The early part of a ramp works as "
-            "a warm-up, so a warm-up is likely to help there."
+            f"Try a warm-up: the ramp's onset_lr is above the hold's max_stable_lr ({each}), and the early part of a "
+            "ramp works as a warm-up."
         )
         yield Finding(kind="ramp-flatters", subject=",".join(flattered), text=text)
 
@@ -149,8 +151,8 @@ def _beside_theory(ranked: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Ite
     below = {variant: 1.0 / factor for variant, factor in factors.items() if factor <= 1.0 / _FAR_FROM_THEORY}
     if above:
         cause = (
-            "at initialisation the optimizer divides by one batch's gradients, tiny for many parameters; within the "
-            "first steps that changes, and the prediction with it"
+            "at initialisation the optimizer divides by one batch's gradients, which are tiny for many parameters; "
+            "that, and so the prediction, changes within the first steps"
             if spec["optimizer"].partition(":")[0] not in _NOT_ADAPTIVE
             else "training survives a start above the threshold: the sharpness falls as the loss jumps (a catapult)"
         )
@@ -162,7 +164,7 @@ def _beside_theory(ranked: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Ite
 
 def _apart(factors: Mapping[str, float], side: str, cause: str) -> str:
     each = ", ".join(f"{variant} {number(factor)} times" for variant, factor in factors.items())
-    return f"The hold lies {side} what the curvature at initialisation predicts: {each}. The usual cause: {cause}."
+    return f"max_stable_lr is {side} predicted_lr (curvature at initialisation): {each}. The usual cause: {cause}."
 
 
 def _same_runs(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
@@ -172,7 +174,7 @@ def _same_runs(row: SummaryRow, done: Sequence[Cell]) -> Iterator[Finding]:
         low, high = min(map(min, found)), max(map(max, found))
         text = (
             f"{row.variant}: runs held at {lr(low)} and {lr(high)} end bit-equal ({len(found)} of {len(done)} seeds): "
-            "there the LR does not set the optimizer's step, and a boundary in that range is not one of the LR."
+            "there the LR does not set the optimizer's step, so a boundary in that range does not measure the LR."
         )
         yield Finding(kind="same-runs", subject=row.variant, text=text)
 

@@ -30,19 +30,19 @@ def _faster(rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Iterator[Fin
         low, high = speedup.low, speedup.high
         range_ = f"{interval(speedup)} over {speedup.n} seeds"
         if low is not None and low > 1.0:
-            text = f"{name} is at the target {middle(speedup)} times as fast as {reference} ({range_})."
+            text = f"{name} reaches the target {middle(speedup)} times as fast as {reference} ({range_})."
         elif high is not None and high < 1.0:
-            text = f"{name} is slower than {reference}: at the target {middle(speedup)} times as fast ({range_})."
-        else:
             text = (
-                f"Between {name} and {reference} these seeds do not tell: {middle(speedup)} times as fast ({range_})."
+                f"{name} is slower than {reference}: it reaches the target {middle(speedup)} times as fast ({range_})."
             )
+        else:
+            text = f"These seeds cannot separate {name} from {reference}: {middle(speedup)} times as fast ({range_})."
         yield Finding(kind="speedup", subject=name, text=text)
     for row in rows:
         steps = row.metrics.get("steps_to_target")
         if steps is not None and steps.median.high is None:
             name = entrant(row, spec)
-            text = f"{name} is not at the target within {spec['train_steps']} steps, at any peak LR, in most seeds."
+            text = f"{name} does not reach the target within {spec['train_steps']} steps at any peak LR in most seeds."
             yield Finding(kind="not-there", subject=name, text=text)
 
 

@@ -18,13 +18,15 @@ class RaceSpec(LrGridSpec):
         description="Norm variants, NAME[:key=value,...]; 'all' for every one. The first is the reference.",
     )
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    train_steps: int = Field(400, ge=20, description="Steps of training, the warm-up among them.")
+    train_steps: int = Field(400, ge=20, description="Steps of training, including the warm-up.")
     target_loss: float | None = Field(
-        None, gt=0, description="Training loss that is raced for (off: what the reference has at its end)."
+        None, gt=0, description="Training loss to race to (off: the reference's at its end)."
     )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
         if self.warmup_steps >= self.train_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} leave nothing of train_steps {self.train_steps}")
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} leave no other steps of train_steps {self.train_steps}; use fewer"
+            )
         return self

@@ -93,20 +93,20 @@ def _nothing_trains(
         if broke or lowest <= highest:
             where, look = "above the boundary", f"--start-lr {number(low / _FAR)} --end-lr {number(low)}"
         else:
-            where, look = "below what makes progress in so few steps", f"--start-lr {number(high)} --end-lr "
+            where, look = "below the LRs that make progress in so few steps", f"--start-lr {number(high)} --end-lr "
             look += f"{number(high * _FAR)}, or more --train-steps"
         text = (
-            f"{variant}: every run fails, at every warm-up and peak LR from {lr(low)} to {lr(high)}. The range lies "
-            f"{where}: look at {look}."
+            f"{variant}: try {look}. Every run fails, at every warm-up and peak LR from {lr(low)} to {lr(high)}: "
+            f"the range lies {where}."
         )
         yield Finding(kind="nothing-trains", subject=variant, text=text)
 
 
 def _too_little_to_learn(variant: str, done: Sequence[Cell], spec: Mapping[str, Any]) -> Finding:
     flat = sum(cell.recipe["outcome"] in HARMLESS for cell in done)
-    broke = "" if flat < len(done) else ", a larger --end-lr what breaks"
+    broke = "" if flat < len(done) else ", and a larger --end-lr the boundary"
     text = (
-        f"{variant}: there was too little to learn in {spec['train_steps']} steps to tell progress from noise, at "
+        f"{variant}: too little to learn in {spec['train_steps']} steps to tell progress from noise, at "
         f"every warm-up and peak LR from {lr(spec['start_lr'])} to {lr(spec['end_lr'])}; {flat} of {len(done)} runs "
         f"did no harm. More --train-steps may show progress{broke}."
     )
@@ -179,7 +179,7 @@ def _gains(trend: TrendRow, rows: Sequence[SummaryRow], spec: Mapping[str, Any])
     )
     gain = trend.metrics.get("warmup_gain")
     if gain is not None:
-        text += f"; a doubling of the warm-up adds {middle(gain)} octaves ({interval(gain)})"
+        text += f"; doubling the warm-up adds {middle(gain)} octaves ({interval(gain)})"
     yield Finding(kind="warmup-gain", subject=trend.variant, text=text + ".")
 
 
@@ -210,9 +210,9 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any],
         spread = f"{number(values[0])}..{number(values[-1])} over {len(values)} seed{'s' * (len(values) > 1)}"
         numbers = f"warmup_sensitivity is {sizes[0]} and {sizes[1]}; paired difference {difference} ({spread})."
         if values[0] > 0:
-            text = f"With every seed {names[0]}'s loss depends more on the warm-up than {names[1]}'s: {numbers}"
+            text = f"In every seed, {names[0]}'s loss depends more on the warm-up than {names[1]}'s: {numbers}"
         else:
-            text = f"Whose loss depends more on the warm-up, {names[0]}'s or {names[1]}'s, is not told: {numbers}"
+            text = f"These seeds cannot separate how much {names[0]} and {names[1]} depend on the warm-up: {numbers}"
         yield Finding(kind="compared-sensitivity", subject=f"{more.variant},{less.variant}", text=text)
 
 
@@ -226,7 +226,7 @@ def _shares(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     found = {words: trend.metrics[name] for name, words in names.items() if name in trend.metrics}
     if len(found) == len(names):
         parts = [f"{100 * (share.median.low or 0.0):.0f} % {words}" for words, share in found.items()]
-        text = f"{arm_name(trend, spec)}: of the variance of the loss over the map, {', '.join(parts)} (exact ANOVA)."
+        text = f"{arm_name(trend, spec)}: variance of the loss over the map: {', '.join(parts)} (exact ANOVA)."
         yield Finding(kind="variance", subject=trend.variant, text=text)
 
 
@@ -243,8 +243,8 @@ def _not_monotone(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]
         ]
     if odd:
         text = (
-            f"{arm_name(trend, spec)}: a longer warm-up fails where a shorter one trains: {', '.join(odd)}. Close to "
-            "the edge outcomes scatter, and a long warm-up leaves fewer steps at the peak."
+            f"{arm_name(trend, spec)}: a longer warm-up fails where a shorter one trains: {', '.join(odd)}. Near "
+            "the boundary outcomes scatter, and a long warm-up leaves fewer steps at the peak."
         )
         yield Finding(kind="not-monotone", subject=trend.variant, text=text)
 
@@ -257,7 +257,7 @@ def _learned_nothing(rows: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Ite
     dead = [row for row in rows if row.outcomes and not TRAINED & row.outcomes.keys()]
     if dead and len(dead) < len(rows):
         names = ", ".join(f"{arm_name(row, spec)} at {row.point['warmup_steps']} steps" for row in dead)
-        text = f"No run trains for {names}: a small lr_sensitivity there means nothing learned, not robustness."
+        text = f"Ignore a small lr_sensitivity of {names}: no run trains there, so it does not mean robustness."
         yield Finding(kind="learned-nothing", subject=dead[0].variant, text=text)
 
 
@@ -268,13 +268,13 @@ def _best(search: SearchRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     if search.trained:
         text = (
             f"{search.variant}: the lowest loss is {middle(search.loss)} ({interval(search.loss)}), at "
-            f"{setting_words(search.best, spec)}, out of {' and '.join(parts)}; {search.trained} of them train with "
+            f"{setting_words(search.best, spec)}, among {' and '.join(parts)}; {search.trained} of them train with "
             "every seed."
         )
         yield Finding(kind="best-setting", subject=search.variant, text=text)
     if search.importance:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in search.importance.items())
-        text = f"{search.variant}: of the variance of the loss over the {search.trials} trials (fANOVA), {shares}."
+        text = f"{search.variant}: variance of the loss over the {search.trials} trials (fANOVA): {shares}."
         yield Finding(kind="importance", subject=search.variant, text=text)
 
 
@@ -285,7 +285,7 @@ def _caps(cells: Sequence[Cell], unit: str) -> Iterator[Finding]:
         initial = cell.recipe["initial_loss"]
         start = "not finite" if initial is None or not math.isfinite(initial) else number(initial)
         text = (
-            f"{variant}: the loss at initialisation ({start}) is far above chance; chance, "
-            f"{with_unit(number(cell.recipe['cap']), unit)}, stands for having learned nothing."
+            f"{variant}: the loss at initialisation ({start}) is far above chance, so chance, "
+            f"{with_unit(number(cell.recipe['cap']), unit)}, counts as having learned nothing."
         )
         yield Finding(kind="far-above-chance", subject=variant, text=text)

@@ -54,11 +54,10 @@ _POLL_SECONDS = 1.0
 def check_storage(plan: Plan, settings: RunSettings) -> None:
     """A storage that cannot be reached, or holds another search under this name, is a `ConfigError`."""
     if plan.spec.trials == 0:  # type: ignore[attr-defined]  # the plan of a warm-up search
-        raise ConfigError("--storage shares a search, and none is asked for; use --trials 20")
+        raise ConfigError("--storage shares a search, and this run has none; add --trials 20")
     if plan.cells:
         raise ConfigError(
-            "--storage shares the search between drivers, and each would train the map; add --no-map "
-            "(a map is shared by --shard)"
+            "with --storage every driver would train the whole map; add --no-map (to share a map, use --shard)"
         )
     with quiet():
         for variant in plan.spec.variant:

@@ -18,27 +18,28 @@ class WarmupSpec(LrGridSpec):
         ("post-ln", "pre-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
     )
     optimizer: tuple[str, ...] = Field(
-        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; several are searched over."
+        ("adam",), min_length=1, description="Optimizers, NAME[:key=value,...]; the search chooses among several."
     )
     warmup: tuple[str, ...] = Field(
         ("linear",),
         min_length=1,
-        description="Shapes of the warm-up: linear, exponential, cosine, inverse-sqrt; several are searched over.",
+        description="Shapes of the warm-up: none, linear, exponential, cosine, inverse-sqrt; the search chooses "
+        "among several.",
     )
     warmup_steps: tuple[int, ...] = Field(
         (0, 12, 25, 50, 100),
         min_length=1,
-        description="Steps of warm-up of the map, e.g. 0,12,25,50,100; the search goes from the first to the last.",
+        description="Warm-up steps of the map, e.g. 0,12,25,50,100; the search ranges from the first to the last.",
     )
     start_lr: float = Field(5e-4, gt=0, description="Smallest peak learning rate.")
     end_lr: float = Field(0.064, gt=0, description="Largest peak learning rate.")
-    num_lrs: int = Field(8, ge=1, le=100, description="Peak learning rates of the map, by equal factors.")
-    train_steps: int = Field(200, ge=20, description="Steps of training, the warm-up among them.")
-    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
-    trials: int = Field(
-        10, ge=0, description="Trials of the search for the best setting, in all, of each variant; 0 for none."
+    num_lrs: int = Field(
+        8, ge=1, le=100, description="Number of peak learning rates of the map, spaced by equal factors."
     )
-    trials_at_once: int = Field(5, ge=1, description="Trials that are asked for and trained together.")
+    train_steps: int = Field(200, ge=20, description="Steps of training, including the warm-up.")
+    map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
+    trials: int = Field(10, ge=0, description="Trials of the search for each variant's best setting; 0 for no search.")
+    trials_at_once: int = Field(5, ge=1, description="Trials that are proposed and trained together.")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
         "auto", description="Optuna's sampler: tpe, gp, random, or auto: gp where scipy is installed, else tpe."
     )
@@ -56,20 +57,23 @@ class WarmupSpec(LrGridSpec):
     @classmethod
     def _steps_increase(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
         if min(steps) < 0 or any(a >= b for a, b in pairwise(steps)):
-            raise ValueError("steps of warm-up are not negative and increase, e.g. 0,12,25,50,100")
+            raise ValueError("warm-up steps must be 0 or more and in increasing order, e.g. 0,12,25,50,100")
         if 1 in steps:
-            raise ValueError("1 step of warm-up is none: the first step has the peak LR; write 0")
+            raise ValueError("write 0 instead of 1: with 1 step of warm-up the first step already has the peak LR")
         return steps
 
     @model_validator(mode="after")
     def _ranges_are_some(self) -> Self:
         if self.warmup_steps[-1] >= self.train_steps:
             raise ValueError(
-                f"a warm-up of {self.warmup_steps[-1]} steps leaves nothing of train_steps {self.train_steps}; "
+                f"a warm-up of {self.warmup_steps[-1]} steps leaves no other steps of train_steps {self.train_steps}; "
                 "use a shorter one, or more steps"
             )
         if not self.map and not self.trials:
-            raise ValueError("neither a map nor trials are asked for; use --map, or --trials 20")
+            raise ValueError("nothing to train: use --map, or --trials 20")
         if self.trials and (self.start_lr == self.end_lr or len(self.warmup_steps) == 1):
-            raise ValueError("a search needs a range of warm-ups and of learning rates; use trials 0 for the map alone")
+            raise ValueError(
+                "a search needs a range of warm-ups and of learning rates; give more values, or use trials 0 "
+                "for the map only"
+            )
         return self

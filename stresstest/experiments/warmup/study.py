@@ -53,7 +53,7 @@ def storage_errors(settings: RunSettings) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         raise StorageError(
-            f"storage {_shown(settings)} failed during the search ({_reason(error)}); the cells that ended are saved"
+            f"storage {_shown(settings)} failed during the search ({_reason(error)}); completed cells are saved"
         ) from None
 
 
@@ -68,7 +68,9 @@ def open_study(plan: Plan, settings: RunSettings, variant: str, store: RunStore 
     different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if different:
         values = "; ".join(f"{key} {theirs.get(key)} there, {ours.get(key)} here" for key in different)
-        raise ConfigError(f"storage {_shown(settings)} holds another search as {name} ({values}); give another --study")
+        raise ConfigError(
+            f"storage {_shown(settings)} already has a different search named {name} ({values}); give another --study"
+        )
     return study
 
 
@@ -115,9 +117,9 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
         return optuna.storages.JournalStorage(JournalFileBackend(str(store.path / JOURNAL)))
     kind, separator, _ = settings.storage.partition("://")
     if not separator:
-        raise ConfigError(f"storage '{settings.storage}' is no URL; give postgresql://USER:PASSWORD@HOST/DATABASE")
+        raise ConfigError(f"storage '{settings.storage}' is not a URL; give postgresql://USER:PASSWORD@HOST/DATABASE")
     if kind.startswith("sqlite"):
-        raise ConfigError("sqlite is no storage for several drivers; use postgresql://..., or leave out --storage")
+        raise ConfigError("several drivers cannot share a sqlite file; use postgresql://..., or leave out --storage")
     url = settings.storage
     if kind in ("postgresql", "postgres"):
         if importlib.util.find_spec("psycopg") is None:
