@@ -31,9 +31,9 @@ class Warmup(Experiment[WarmupSpec]):
         "With no options: Post-LN and Pre-LN, three seeds, a map of 40 settings and a search of 10 trials of Optuna's; "
         "about 15 minutes on 2 cores. `--trials 0` maps alone, `--no-map --trials 40` searches alone.\n\n"
         "The sensitivities: lr_sensitivity (Wortsman et al. 2023) is the mean over the peak LRs of min(loss, loss at "
-        "initialisation) minus the lowest; warmup_sensitivity is the same over the warm-ups, averaged over the LRs that "
-        "some warm-up trains. Both depend on the ranges and on the number of steps; use them to compare variants on "
-        "equal ranges. They mean little where a change rescales the LR, and are 0 where nothing learns."
+        "initialisation) minus the lowest; warmup_sensitivity is the same over the warm-ups, averaged over the LRs "
+        "that some warm-up trains. Both depend on the ranges and on the number of steps; use them to compare variants "
+        "on equal ranges. They mean little where a change rescales the LR, and are 0 where nothing learns."
     )
     source = "Xiong et al. 2020; Wortsman et al. 2023"
     varies = ("warmup", "warmup_steps")
