@@ -97,11 +97,18 @@ def times(ratio: MetricSummary, than: str = "") -> str:
 
 
 def cell_name(cell: Any) -> str:
-    """Which cell, planned or ended, this is."""
-    point = cell.point
-    batch = f" batch {point['batch_size']}" if "batch_size" in point else ""
-    where = f" {point['warmup_steps']} steps to {number(point['peak_lr'])}" if point else ""
-    return f"{cell.variant} depth {cell.depth}{batch}{where} seed {cell.seed}"
+    """Which cell, planned or ended, this is: all that it differs in from others."""
+    point = dict(cell.point)
+    optimizer, shape = point.pop("optimizer", ""), point.pop("warmup", "")
+    words = [cell.variant, optimizer, f"depth {cell.depth}"]
+    if "batch_size" in point:
+        words.append(f"batch {point.pop('batch_size')}")
+    if "warmup_steps" in point:
+        kind = "" if shape in ("", "none", "linear") else f"{shape} "
+        words.append(f"{point.pop('warmup_steps')} {kind}steps to {number(point.pop('peak_lr'))}")
+    for key, value in point.items():
+        words.append(f"{key.replace('_', ' ')} {number(value) if isinstance(value, float) else value}")
+    return " ".join(filter(None, [*words, f"seed {cell.seed}"]))
 
 
 def theory_formula(optimizer: str) -> str:

@@ -1,0 +1,119 @@
+"""Every part of every experiment, on a tiny model: what it promises beforehand is what its result has."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stresstest
+from stresstest.experiments.base import Experiment
+from stresstest.experiments.estimate import estimates
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.gate.thresholds import check_threshold, default_thresholds, rows_of
+from stresstest.reports.numbers import cell_name
+from stresstest.reports.output import FORMATS, render
+from stresstest.results.records import Result, SummaryRow, TrendRow
+from stresstest.scenario.schema import scenario_schema
+from stresstest.scenario.thresholds import parse_threshold
+
+SHAPE = {"width": 16, "heads": 2, "seq_len": 12, "variant": ("pre-ln", "post-ln"), "seeds": 2}
+TINY: dict[str, dict[str, Any]] = {
+    "lr-range": {"depth": 1, "num_steps": 30, "hold_steps": 20},
+    "depth-sweep": {
+        "depths": (1, 2, 4),
+        "measure": ("outcome", "hold"),
+        "num_steps": 30,
+        "hold_steps": 20,
+        "train_steps": 30,
+        "probe_steps": (10, 20),
+    },
+    "warmup": {"depth": 1, "warmup_steps": (0, 10), "num_lrs": 2, "train_steps": 20, "trials": 2, "trials_at_once": 2},
+    "race": {"depth": 1, "num_lrs": 2, "train_steps": 20},
+    "batch-sweep": {"depth": 1, "batch_sizes": (4, 8), "tokens": 2000, "num_lrs": 2},
+}
+
+
+@pytest.fixture(scope="module", params=list(EXPERIMENTS))
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment[Any], Result]:
+    """An experiment, and what a tiny run of it gave."""
+    name = str(request.param)
+    function = getattr(stresstest, name.replace("-", "_"))
+    run = tmp_path_factory.mktemp(name) / "run"
+    return EXPERIMENTS[name], function("decoder", **SHAPE, **TINY[name], run_dir=str(run), quiet=True)
+
+
+def facts(row: SummaryRow | TrendRow, varies: tuple[str, ...]) -> dict[str, Any]:
+    """What a row is about, as the experiment says it beforehand."""
+    depth = {"depth": row.depth} if isinstance(row, SummaryRow) else {}
+    point = {key: value for key, value in row.point.items() if key in varies}
+    return {"variant": row.variant, "optimizer": row.optimizer, **depth, **point}
+
+
+def test_its_result_has_the_rows_that_it_promised(trained: tuple[Experiment[Any], Result]) -> None:
+    experiment, result = trained
+    promised = experiment.rows(experiment.spec.model_validate(result.spec))
+    found = [facts(row, experiment.varies) for row in (*result.summary, *result.trends)]
+    assert sorted(map(sorted_text, found)) == sorted(map(sorted_text, promised))
+
+
+def sorted_text(row: Any) -> str:
+    return str(sorted(row.items()))
+
+
+def test_its_rows_have_metrics_that_it_promised_and_no_others(trained: tuple[Experiment[Any], Result]) -> None:
+    experiment, result = trained
+    promised = experiment.metrics(experiment.spec.model_validate(result.spec))
+    of_each = {name for row in result.summary for name in row.metrics}
+    over_all = {name for row in result.trends for name in row.metrics}
+    assert of_each <= {name for name, resolution in promised.items() if not resolution.over_all}
+    assert over_all <= {name for name, resolution in promised.items() if resolution.over_all}
+    assert of_each
+
+
+def test_what_it_gates_by_default_can_be_answered(trained: tuple[Experiment[Any], Result]) -> None:
+    experiment, result = trained
+    specs = {"it": experiment.spec.model_validate(result.spec)}
+    thresholds = [parse_threshold(key, text) for key, text in default_thresholds(specs)]
+    assert {threshold.metric for threshold in thresholds} == set(experiment.gated)
+    for threshold in thresholds:
+        assert check_threshold(threshold, specs) == len(rows_of(specs["it"], threshold.metric))
+
+
+def test_its_cells_have_names_of_their_own(trained: tuple[Experiment[Any], Result]) -> None:
+    names = [cell_name(cell) for cell in trained[1].cells]
+    assert len(set(names)) == len(names)
+
+
+def test_its_cost_is_that_of_the_runs_that_it_had(trained: tuple[Experiment[Any], Result]) -> None:
+    experiment, result = trained
+    spec = experiment.spec.model_validate(result.spec)
+    runs = sum(one.runs for one in estimates(spec))
+    assert runs == len(result.cells)
+    assert all(one.steps > 0 and one.hours > 0 for one in estimates(spec))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_it_has_a_report_in_every_format(trained: tuple[Experiment[Any], Result], kind: str) -> None:
+    experiment, result = trained
+    text = render(experiment.document(result), kind)
+    for variant in ("pre-ln", "post-ln"):
+        assert variant in text
+    assert result.findings
+    assert html.unescape(text).count(result.reproduce) >= 1
+
+
+def test_it_is_in_the_schema_and_its_settings_have_help(trained: tuple[Experiment[Any], Result]) -> None:
+    experiment = trained[0]
+    commands = scenario_schema()["properties"]["experiments"]["additionalProperties"]["oneOf"]
+    (mine,) = [each for each in commands if each["properties"]["command"]["const"] == experiment.name]
+    assert set(experiment.spec.model_fields) <= set(mine["properties"])
+    assert all(field.description for field in experiment.spec.model_fields.values())
+
+
+def test_a_shipped_scenario_asks_it() -> None:
+    root = Path(stresstest.__path__[0]).parent / "scenarios"
+    text = "".join(path.read_text() for path in root.glob("*.yaml"))
+    assert all(f"command: {name}" in text for name in EXPERIMENTS)
