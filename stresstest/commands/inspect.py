@@ -31,15 +31,10 @@ if TYPE_CHECKING:
 
 def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
     """Render a stored result; never trains."""
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.stored import result_file
 
     outputs = [parse_output(text) for text in output]
-    path = Path(run_path) if run_path else _newest("result.json")
-    file = path / "result.json" if path.is_dir() else path
-    if not file.exists() and (path / "manifest.json").exists():
-        manifest = read_manifest(path)
-        again = "" if manifest is None else f"; to go on: {manifest['again']}"
-        raise ConfigError(f"the run in {path} has no result, as cells are missing{again}")
+    file = result_file(Path(run_path) if run_path else _newest("result.json"))
     result = load_result(file)
     show_result(result, str(file.parent), outputs, as_json)
     return ExitCode.OK
