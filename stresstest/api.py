@@ -1,82 +1,271 @@
-"""The commands as functions of Python, for notebooks and pytest: they train in this process and return the result."""
+"""The commands as functions of Python, for notebooks and pytest: they train, and return what they found."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, TypeVar, Unpack
 
 from stresstest.errors import ConfigError, StresstestError
-from stresstest.experiments.table import SPECS
-from stresstest.pipeline import Request, plan_experiment, train_experiment
+from stresstest.experiments.call_signature import docstring_of, keywords, signature_of
+from stresstest.experiments.settings_types import (
+    BatchSweepSettings,
+    DepthSweepSettings,
+    LrRangeSettings,
+    RaceSettings,
+    ScenarioSettings,
+    WarmupSettings,
+)
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.gate.claims import Judged
+from stresstest.gate.records import CheckVerdict
+from stresstest.pipeline import SILENT, RunListener, plan_experiment, plan_scenario, train_experiment, train_scenario
+from stresstest.registry import did_you_mean
 from stresstest.results.records import Result
-from stresstest.runs.settings import RunSettings
-from stresstest.specs.profiles import resolve
+from stresstest.runs.stored import load_result, load_results
+from stresstest.scenario.request import Request, SettingSources, open_scenario, plain, scenario_requests
 
-_BESIDE = ("batch", "loss_fn", "baseline_loss")
-Build = Callable[..., Any]
+__all__ = [
+    "batch_sweep",
+    "check",
+    "compare",
+    "depth_sweep",
+    "experiment",
+    "load_result",
+    "load_results",
+    "lr_range",
+    "papers",
+    "race",
+    "run",
+    "warmup",
+]
+
+Build = Callable[..., Any]  # build(**kwargs) -> nn.Module
+F = TypeVar("F", bound=Callable[..., Result])
+# Settings of a model that is a name, and what stands for them beside a factory.
+_OF_A_NAME = {"set": "args", "batch_fn": "batch", "optimizer_fn": "optimizer", "loss_fn": "the function itself"}
 
 
-def lr_range(model: str | Build, **settings: Any) -> Result:
-    """Ramp the learning rate until the loss explodes, then hold it to check: `stresstest lr-range`.
+def _described(command: str) -> Callable[[F], F]:
+    """A function of an experiment, with the settings in its signature and help."""
 
-    `model` is a factory, `build(**kwargs) -> nn.Module`, or what `--model` takes; `settings` are those of the
-    command, and beside them
+    def describe(function: F) -> F:
+        function.__doc__ = docstring_of(command, function.__doc__ or "")
+        vars(function)["__signature__"] = signature_of(command)
+        return function
 
-    - `args`: a mapping of the factory's other arguments;
-    - `batch(step, batch_size, generator)`, `loss_fn(model, batch)`, `optimizer(params, lr)`: functions beside it;
-    - `baseline_loss`: the loss of the best constant predictor;
-    - `profile`, `run_dir` (kept, and gone on with where `model` is a name), `quiet`.
+    return describe
 
-    Raises `ConfigError` before any training where something is wrong, `StresstestError` where a cell has no result.
+
+@_described("lr-range")
+def lr_range(model: str | Build, **settings: Unpack[LrRangeSettings]) -> Result:
+    """Ramp the learning rate every step until the loss explodes, then hold it to check."""
+    return _experiment("lr-range", model, settings)
+
+
+@_described("depth-sweep")
+def depth_sweep(model: str | Build, **settings: Unpack[DepthSweepSettings]) -> Result:
+    """Find the boundary at growing depth."""
+    return _experiment("depth-sweep", model, settings)
+
+
+@_described("warmup")
+def warmup(model: str | Build, **settings: Unpack[WarmupSettings]) -> Result:
+    """Map the loss over warm-up x peak LR."""
+    return _experiment("warmup", model, settings)
+
+
+@_described("race")
+def race(model: str | Build, **settings: Unpack[RaceSettings]) -> Result:
+    """Race to a target loss: steps, tokens and seconds, each variant and optimizer at its best learning rate."""
+    return _experiment("race", model, settings)
+
+
+@_described("batch-sweep")
+def batch_sweep(model: str | Build, **settings: Unpack[BatchSweepSettings]) -> Result:
+    """Grow the batch at a fixed budget of tokens: stability, and loss at equal tokens."""
+    return _experiment("batch-sweep", model, settings)
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Result]] = {
+    "lr-range": lr_range,
+    "depth-sweep": depth_sweep,
+    "warmup": warmup,
+    "race": race,
+    "batch-sweep": batch_sweep,
+}
+
+
+def experiment(command: str) -> Callable[..., Result]:
+    """The function of an experiment by its command, those that were registered later among them."""
+    if command not in EXPERIMENTS:
+        raise ConfigError(f"unknown experiment '{command}'{did_you_mean(command, EXPERIMENTS)}")
+    if command in _FUNCTIONS:
+        return _FUNCTIONS[command]
+
+    def call(model: str | Build, **settings: Any) -> Result:
+        return _experiment(command, model, settings)
+
+    call.__doc__ = (EXPERIMENTS[command].spec.__doc__ or "").partition("\n")[0]
+    call.__name__ = call.__qualname__ = command.replace("-", "_")
+    return _described(command)(call)
+
+
+def run(
+    scenario: str | Path,
+    *,
+    profile: str | None = None,
+    run_dir: str | Path | None = None,
+    fresh: bool = False,
+    jobs: int | None = 1,
+    quiet: bool = False,
+    **settings: Unpack[ScenarioSettings],
+) -> dict[str, Result]:
+    """Run every experiment of a scenario, a file or the name of one that comes with stresstest: `stresstest run`.
+
+    `settings` go before what the file says, in every experiment that has them; what the environment and pyproject.toml
+    say does not count. The runs are kept in `run_dir`, which the same call goes on with, and nowhere without one.
+    `jobs` are worker processes: one trains here, `None` is one a core.
+
+    Returns the results by the experiments' names. Raises `ConfigError` before any training where something is wrong,
+    `StresstestError` where a cell ends without a result.
     """
-    return _run("lr-range", model, settings)
+    name, given = str(scenario), dict[str, Any](settings)
+    _check_known(given, sorted({setting for spec in EXPERIMENTS.specs.values() for setting in spec.model_fields}))
+    loaded = open_scenario(name, profile)
+    line = given if profile is None else {"profile": profile, **given}
+    options = {"jobs": jobs, "fresh": fresh, "quiet": quiet, "run_dir": _text(run_dir)}
+    requests = scenario_requests(name, loaded, SettingSources(line=line, by="Python"), options)
+    plans = plan_scenario(loaded.experiments, requests, _listener(quiet))
+    with _folder(run_dir) as folder:
+        from stresstest.runs.store import choose_folder, write_scenario
+
+        identities = {each.name: plan.identity for each, plan in zip(loaded.experiments, plans, strict=True)}
+        chosen = choose_folder(str(folder), loaded.name, identities, fresh)
+        write_scenario(chosen, loaded.name, list(identities))
+        trained = train_scenario(loaded, plans, requests, chosen, _listener(quiet))
+        return {each.name: _whole(ended.result) for each, ended in trained}
 
 
-def depth_sweep(model: str | Build, **settings: Any) -> Result:
-    """The boundary at growing depth: `stresstest depth-sweep`. See `lr_range`."""
-    return _run("depth-sweep", model, settings)
+def check(
+    scenario: str | Path,
+    *,
+    base: str | None = None,
+    baseline: str | Path | None = None,
+    lenient: bool = False,
+    seeds: int | str | Sequence[int] | None = None,
+    profile: Literal["quick", "standard", "full"] | None = None,
+    device: str | None = None,
+    jobs: int | None = None,
+    per_gpu: int | None = None,
+    cell_timeout: float | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> CheckVerdict:
+    """Run a scenario, hold its thresholds, and compare it with a base or a baseline: `stresstest check`.
+
+    Without `base`, a revision, and `baseline`, a file or `auto`, the scenario's limits alone are held. Both sides run
+    in processes of their own, and their runs are kept under `.stresstest/checks`.
+
+    Returns the verdict: `.verdict` is the worst of its `.lines`, `.exit_code` what the command would end with. Raises
+    `ConfigError` where something is wrong.
+    """
+    from stresstest.commands.check import check_verdict
+    from stresstest.commands.check_request import CheckRequest
+
+    if base is not None and baseline is not None:
+        raise ConfigError("base and baseline are two ways to compare; give one")
+    many = None if seeds is None else seeds if isinstance(seeds, int | str) else plain(tuple(seeds))
+    line = {"seeds": _text(many), "profile": profile, "device": device}
+    line = {name: value for name, value in line.items() if value is not None}
+    options: dict[str, Any] = {"base": base, "baseline": _text(baseline), "lenient": lenient, "fresh": fresh}
+    options |= {"jobs": jobs, "per_gpu": per_gpu, "cell_timeout": cell_timeout, "quiet": quiet}
+    return check_verdict(CheckRequest.of(str(scenario), SettingSources(line=line, by="Python"), options | line))
 
 
-def warmup(model: str | Build, **settings: Any) -> Result:
-    """The loss over warm-up x peak LR: `stresstest warmup`. See `lr_range`."""
-    return _run("warmup", model, settings)
+def papers(
+    *names: str,
+    profile: Literal["cpu", "full"] = "cpu",
+    device: str = "auto",
+    run_dir: str | Path | None = None,
+    jobs: int | None = 1,
+    quiet: bool = False,
+) -> dict[str, list[Judged]]:
+    """Run the papers' experiments, of these names or all, and judge what they claim: `stresstest papers`.
+
+    `cpu` scales them down; all of them take about 35 minutes on 2 cores. `run_dir` and `jobs` are those of `run`.
+
+    Returns the claims by the papers' names: each has `.claim`, and a `.verdict` that is seen, not seen or undecided.
+    """
+    from stresstest.commands.papers import choose_papers, plan_papers, train_paper
+
+    given = SettingSources(line={"device": device}, by="Python")
+    chosen = choose_papers(names, profile, given, {"jobs": jobs, "quiet": quiet})
+    plans = plan_papers(chosen, _listener(quiet))
+    judged = {}
+    with _folder(run_dir) as folder:
+        for paper in chosen:
+            trained = train_paper(paper, plans[paper.name], folder, "stresstest papers", _listener(quiet))
+            assert trained is not None, "nothing asked it to stop early"
+            judged[paper.name] = list(trained[0].judged)
+    return judged
 
 
-def race(model: str | Build, **settings: Any) -> Result:
-    """Steps, tokens and seconds to a target loss: `stresstest race`. See `lr_range`."""
-    return _run("race", model, settings)
+def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdict:
+    """How `head` differs from `base`, paired by seed: `stresstest compare`.
+
+    Each is a result, or what lies on the disk: a result.json, a run directory or a scenario's folder. Returns the
+    verdict, with a line for each metric of each row; one that is not comparable says why.
+    """
+    from stresstest.commands.compare import compare_runs, stored_runs
+
+    one, other = (
+        {side.command: (side, Path(os.devnull))} if isinstance(side, Result) else stored_runs(Path(side))
+        for side in (base, head)
+    )
+    a, b = (side.command if isinstance(side, Result) else str(side) for side in (base, head))
+    return compare_runs(one, other, a, b)
 
 
-def batch_sweep(model: str | Build, **settings: Any) -> Result:
-    """Stability and loss at equal tokens against the batch size: `stresstest batch-sweep`. See `lr_range`."""
-    return _run("batch-sweep", model, settings)
+def _experiment(command: str, model: str | Build, settings: Mapping[str, object]) -> Result:
+    given = dict[str, Any](settings)
+    _check_known(given, keywords(command))
+    run_dir, quiet = given.pop("run_dir", None), given.pop("quiet", False)
+    listener = _listener(quiet)
+    with _named(model, given) as name, _folder(run_dir) as folder:
+        sourced = {key: (value, "Python") for key, value in {"model": name, **given}.items()}
+        options = {"jobs": 1, "run_dir": _text(run_dir), "fresh": not isinstance(model, str), "quiet": quiet}
+        reproduce = f"stresstest.{command.replace('-', '_')}({name})"
+        request = Request.of(command, sourced, options, reproduce=reproduce)
+        path = folder if run_dir else folder / "run"
+        return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result)
 
 
-def _run(command: str, model: str | Build, settings: dict[str, Any]) -> Result:
-    profile, run_dir = settings.pop("profile", "quick"), settings.pop("run_dir", None)
-    quiet = settings.pop("quiet", False)
-    with _named(model, settings) as name, tempfile.TemporaryDirectory() as folder:
-        given = {key: _as_given(command, key, value) for key, value in settings.items()}
-        request = Request(
-            command=command,
-            spec=resolve(SPECS[command], profile, {"model": name, **given}),
-            sources={},
-            reproduce=f"stresstest.{command.replace('-', '_')}({name})",
-            resume="",
-            settings=RunSettings(jobs=1),
-            run_dir=run_dir,
-            fresh=not isinstance(model, str),
-            outputs=(),
-            as_json=False,
-            quiet=quiet,
-            verbose=False,
-            dry_run=False,
-        )
-        plan = plan_experiment(request)
-        _, result, _ = train_experiment(plan, request, Path(run_dir) if run_dir else Path(folder) / "run")
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _listener(quiet: bool) -> RunListener:
+    from stresstest.commands.run import OnStderr
+
+    return SILENT if quiet else OnStderr()
+
+
+@contextmanager
+def _folder(run_dir: str | Path | None) -> Iterator[Path]:
+    """Where runs are kept, or a folder that goes when they have ended."""
+    if run_dir:
+        yield Path(run_dir)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _whole(result: Result | None) -> Result:
+    """A result of which no cell failed."""
     assert result is not None, "nothing asked it to stop early"
     failed = [cell for cell in result.cells if cell.status != "done"]
     if failed:
@@ -84,28 +273,36 @@ def _run(command: str, model: str | Build, settings: dict[str, Any]) -> Result:
     return result
 
 
+def _check_known(settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown setting '{name}'{did_you_mean(name, known)}")
+
+
 @contextmanager
 def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
     """The model as settings name it; while this lasts, a name may stand for an object."""
+    args, beside = settings.pop("args", None) or {}, _companions(settings)
     if isinstance(model, str):
-        if settings.get("args"):
-            settings["set"] = tuple(f"{key}={value}" for key, value in settings.pop("args").items())
+        if beside:
+            raise ConfigError(f"{min(beside)} goes with a factory that is an object, and model '{model}' is a name")
+        if args:
+            settings["set"] = tuple(f"{key}={value}" for key, value in args.items())
         yield model
         return
     if not callable(model):
         raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or a value of --model")
+    for name, instead in _OF_A_NAME.items():
+        if settings.get(name):
+            raise ConfigError(f"{name} goes with a model that is a name; beside a factory give {instead}")
     from stresstest.user_model.factory import given
 
-    beside: dict[str, Any] = {name: settings.pop(name) for name in _BESIDE if name in settings}
-    if callable(settings.get("optimizer")):
-        beside["optimizer"] = settings.pop("optimizer")
-    with given(model, settings.pop("args", {}), **beside) as name:
+    with given(model, args, **beside) as name:
         yield name
 
 
-def _as_given(command: str, name: str, value: Any) -> Any:
-    """A setting as a scenario file has it: 3 seeds are `seeds: 3`."""
-    field = SPECS[command].model_fields.get(name)
-    if field is not None and get_origin(field.annotation) is tuple and not isinstance(value, list | tuple):
-        return str(value)
-    return tuple(value) if isinstance(value, list) else value
+def _companions(settings: dict[str, Any]) -> dict[str, Any]:
+    """What stands beside a factory that is an object, taken out of the settings."""
+    asked = {name: settings.pop(name, None) for name in ("batch", "baseline_loss")}
+    asked |= {name: settings.pop(name) for name in ("loss_fn", "optimizer") if callable(settings.get(name))}
+    return {name: value for name, value in asked.items() if value is not None}

@@ -1,27 +1,22 @@
-"""What the commands that train do: plan, train what is missing, store, reduce, print."""
+"""What all that trains does: plan, train what is missing, store, reduce. It tells a listener and prints nothing."""
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table as RichTable
-
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.claims import judge
-from stresstest.gate.claims_report import Chapter, print_claims
+from stresstest.gate.claims_report import Chapter
 from stresstest.reports.numbers import cell_name
-from stresstest.reports.output import console, parse_output, render
-from stresstest.reports.terminal import print_result, show_result
+from stresstest.reports.output import render
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
-from stresstest.runs.settings import RunSettings
-from stresstest.specs.base import TrainingSpec, kind_of
+from stresstest.scenario.request import Request
 from stresstest.user_code import loaded_sources
 
 if TYPE_CHECKING:
@@ -30,105 +25,75 @@ if TYPE_CHECKING:
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Experiment, Scenario
 
+@dataclass(frozen=True)
+class Left:
+    """Why a run ends before all its cells are trained, and how many are in which folder."""
+
+    finished: int
+    total: int
+    folder: Path
+    shard_ended: bool  # all cells of its shard are there
+    cell_failed: bool  # and --fail-fast was asked for
+
+
+class RunListener:
+    """Who is told how a run goes; this one hears nothing."""
+
+    def note(self, text: str) -> None:
+        """Something about the user's model that its user should know before training."""
+
+    def experiment(self, name: str, command: str) -> None:
+        """An experiment of several begins."""
+
+    def training(self, request: Request) -> AbstractContextManager[TrainingListener]:
+        """Training begins; what is told until it ends."""
+        return nullcontext(TrainingListener())
+
+
+class TrainingListener:
+    """Who is told how the training of an experiment goes; this one hears nothing."""
+
+    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
+        """More cells belong to the run: those that are on the disk, and others of these depths."""
+
+    def cell_ended(self, cell: Cell) -> None:
+        """A cell has a result, or failed."""
+
+    def stopping(self) -> None:
+        """The user or the system asked the run to stop; what can be saved is."""
+
+    def left(self, left: Left, request: Request) -> None:
+        """The run has ended with cells missing."""
+
+
+SILENT = RunListener()
+
 
 @dataclass(frozen=True)
-class Request:
-    """One experiment to run: the spec, and how to run and show it."""
+class Trained:
+    """A run that has ended: its directory, its result unless cells are left, how many cells were trained."""
 
-    command: str
-    spec: TrainingSpec
-    sources: Mapping[str, str]
-    reproduce: str  # the line that gives this result again
-    resume: str  # the line that goes on with the run, where that is another one
-    settings: RunSettings
-    run_dir: str | None
-    fresh: bool
-    outputs: Sequence[str]
-    as_json: bool
-    quiet: bool
-    verbose: bool
-    dry_run: bool
-
-    @property
-    def again(self) -> str:
-        """The command that goes on with this run."""
-        return self.line + (f" --run-dir {shlex.quote(self.run_dir)}" if self.run_dir else "")
-
-    @property
-    def line(self) -> str:
-        """The same without the run directory."""
-        run, words = self.settings, [self.resume or self.reproduce]
-        if run.executor != "local":
-            words += ["--executor", run.executor]
-        if run.ray_address:
-            words += ["--ray-address", shlex.quote(run.ray_address)]
-        for key, value in run.slurm:
-            words += ["--slurm", shlex.quote(f"{key}={value}")]
-        if run.storage:
-            has_password = ":" in run.storage.partition("://")[2].rpartition("@")[0]
-            storage = '"$STRESSTEST_STORAGE"' if has_password else shlex.quote(run.storage)  # the line is stored
-            words += ["--storage", storage, "--study", shlex.quote(run.study)]
-        if run.shard[1] > 1:
-            words.append(f"--shard {run.shard[0]}/{run.shard[1]}")
-        return " ".join(words)
+    path: Path
+    result: Result | None
+    num_trained: int
+    exit_code: int  # of all its cells that are stored
+    stopped: bool = False  # early: by --max-cells, or as a cell failed under --fail-fast
 
 
-def run_experiment(request: Request) -> int:
-    """Plan, train what is missing, store and print the result."""
-    outputs = [parse_output(text) for text in request.outputs]
-    plan = plan_experiment(request)
-    if request.dry_run:
-        return print_plan(plan, request)
-    path, result, _ = train_experiment(plan, request)
-    if result is None:
-        return exit_code(_stored(path))
-    show_result(result, str(path), outputs, request.as_json)
-    return exit_code([cell.status for cell in result.cells])
-
-
-def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
-    """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder.
-
-    What became of its claims, where it has some and every experiment a result, comes last.
-    """
-    from stresstest.runs.store import choose_folder, write_scenario
-
-    name, experiments = scenario.name, scenario.experiments
-    plans = plan_scenario(experiments, requests)
-    first, out = requests[0], console()
-    if first.dry_run:
-        for experiment, plan, request in zip(experiments, plans, requests, strict=True):
-            out.print(f"\n[bold]{experiment.name}[/bold]: {experiment.command}")
-            print_plan(plan, request)
-        return ExitCode.OK
-    identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
-    folder = choose_folder(first.run_dir, name, identities, first.fresh)
-    write_scenario(folder, name, [experiment.name for experiment in experiments])
-    results, code, left = {}, int(ExitCode.OK), first.settings.max_cells
-    for experiment, plan, asked in zip(experiments, plans, requests, strict=True):
-        request = replace(asked, settings=replace(asked.settings, max_cells=left))
-        if not first.quiet:
-            console(stderr=True).print(f"{experiment.name}: {experiment.command}", markup=False)
-        path, result, trained = train_experiment(plan, request, folder / experiment.name)
-        own = exit_code(_stored(path))
-        code = max(code, own)
-        left = None if left is None else left - trained
-        failed = request.settings.fail_fast and own != ExitCode.OK
-        if failed or (result is None and request.settings.shard[1] == 1):
-            break  # stopped early, as it has said
-        if result is None:
-            continue
-        results[experiment.name] = result
-        if not first.as_json:
-            out.rule(f"{experiment.name}: {experiment.command}", style="dim")
-            print_result(result, out, str(path))
-    if first.as_json:
-        stored = {name: json.loads(result.to_json()) for name, result in results.items()}
-        sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
-    elif scenario.claims and len(results) == len(experiments):
-        out.rule("claims", style="dim")
-        print_claims([chapter_of(name, scenario, results)], out)
-    return code
+def train_scenario(
+    scenario: Scenario, plans: Sequence[Plan], requests: Sequence[Request], folder: Path, listener: RunListener = SILENT
+) -> Iterator[tuple[Experiment, Trained]]:
+    """Train one experiment after the other, each in a folder of its name; stops where one was stopped early."""
+    left = requests[0].settings.max_cells
+    for experiment, plan, requested in zip(scenario.experiments, plans, requests, strict=True):
+        request = replace(requested, settings=replace(requested.settings, max_cells=left))
+        if not request.quiet:
+            listener.experiment(experiment.name, experiment.command)
+        trained = train_experiment(plan, request, folder / experiment.name, listener)
+        left = None if left is None else left - trained.num_trained
+        yield experiment, trained
+        if trained.stopped:
+            return  # as the listener was told
 
 
 def chapter_of(name: str, scenario: Scenario, results: Mapping[str, Result]) -> Chapter:
@@ -137,31 +102,33 @@ def chapter_of(name: str, scenario: Scenario, results: Mapping[str, Result]) -> 
     return Chapter(name, scenario.paper, [judge(claim, results) for _, claim in scenario.claims], seconds)
 
 
-def plan_scenario(experiments: Sequence[Experiment], requests: Sequence[Request]) -> list[Plan]:
+def plan_scenario(
+    experiments: Sequence[Experiment], requests: Sequence[Request], listener: RunListener = SILENT
+) -> list[Plan]:
     """The plans of a scenario; raises `ConfigError` with the experiment's place in the file before any training."""
     plans = []
     for experiment, request in zip(experiments, requests, strict=True):
         try:
-            plans.append(plan_experiment(request))
+            plans.append(plan_experiment(request, listener))
         except ConfigError as error:
             raise type(error)(f"{experiment.where}: experiments.{experiment.name}: {error}") from None
     return plans
 
 
-def plan_experiment(request: Request) -> Plan:
+def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     experiment = EXPERIMENTS[request.command]
     plan = experiment.plan(request.spec)
     if plan.own is not None and not request.quiet:
         for note in plan.own.notes:
-            console(stderr=True).print(note, markup=False, soft_wrap=True)
+            listener.note(note)
     if request.settings.storage:
         experiment.check_storage(plan, request.settings)
     return plan
 
 
-def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> tuple[Path, Result | None, int]:
-    """Train what is missing: the run's directory, its result unless cells were left, how many were trained."""
+def train_experiment(plan: Plan, request: Request, path: Path | None = None, listener: RunListener = SILENT) -> Trained:
+    """Train what is missing, in the directory of the run."""
     from stresstest.runs.store import choose_directory, open_run, other_runs
 
     folder = None if path is None else path.parent
@@ -184,8 +151,11 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None) -> 
         "data": plan.data,
     }
     with open_run(path, manifest, request.fresh, others) as store:
-        cells, missing, trained = _train(plan, store, request, folder)
-        return path, None if missing else finish_run(store, manifest, cells), trained
+        cells, missing, number = _train(plan, store, request, folder or path, listener)
+        result = None if missing else finish_run(store, manifest, cells)
+    code, settings = exit_code(_stored(path)), request.settings
+    failed = settings.fail_fast and code != ExitCode.OK
+    return Trained(path, result, number, code, failed or (result is None and settings.shard[1] == 1))
 
 
 def exit_code(statuses: Sequence[str]) -> int:
@@ -218,74 +188,59 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
     return result
 
 
-def _train(plan: Plan, store: RunStore, request: Request, folder: Path | None) -> tuple[list[Cell], int, int]:
-    from stresstest.experiments.cells import Listener, run
-    from stresstest.reports.progress import Progress
+class _Course:
+    """Keeps what `stresstest status` reads of a run that goes on, and tells the listener."""
 
-    progress = Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose)
-    running: dict[str, str] = {}
-    trained: list[str] = []
+    def __init__(self, store: RunStore, listener: TrainingListener) -> None:
+        from stresstest.reports.progress import Clock
 
-    def known(cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
+        self.clock = Clock()
+        self.trained: list[str] = []
+        self._store, self._listener = store, listener
+        self._running: dict[str, str] = {}
+
+    def cells_known(self, cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
         ended = {cell.key for cell in finished}
-        progress.cells_known(finished, [cell.depth for cell in cells if cell.key not in ended])
+        missing = [cell.depth for cell in cells if cell.key not in ended]
+        self.clock.cells_known(len(finished), missing)
+        self._listener.cells_known(finished, missing)
 
-    def started(cell: CellPlan) -> None:
-        running[cell.key] = cell_name(cell)
-        store.write_progress(list(running.values()), progress.seconds_left)
+    def cell_started(self, cell: CellPlan) -> None:
+        self._running[cell.key] = cell_name(cell)
+        self._write()
 
-    def ended(cell: Cell) -> None:
-        running.pop(cell.key, None)
-        trained.append(cell.key)
-        progress.cell_ended(cell)
-        store.write_progress(list(running.values()), progress.seconds_left)
+    def cell_ended(self, cell: Cell) -> None:
+        self._running.pop(cell.key, None)
+        self.trained.append(cell.key)
+        self.clock.cell_ended(cell.depth)
+        self._listener.cell_ended(cell)
+        self._write()
 
-    with progress:
+    def _write(self) -> None:
+        self._store.write_progress(list(self._running.values()), self.clock.seconds_left)
+
+
+def _train(
+    plan: Plan, store: RunStore, request: Request, folder: Path, listener: RunListener
+) -> tuple[list[Cell], int, int]:
+    """The cells of the plan that are stored, how many are missing, and how many were trained now."""
+    from stresstest.experiments.cells import Listener, run
+
+    with listener.training(request) as training:
+        course = _Course(store, training)
+        hooks = Listener(course.cells_known, course.cell_started, course.cell_ended, training.stopping)
         try:
-            cells, missing = run(plan, store, request.settings, Listener(known, started, ended, _say_stopping))
+            cells, missing = run(plan, store, request.settings, hooks)
         except InterruptedRunError as error:
             raise InterruptedRunError(
-                f"interrupted; {progress.ended} of {progress.total} cells are saved in {store.path}; "
+                f"interrupted; {course.clock.ended} of {course.clock.total} cells are saved in {store.path}; "
                 f"to go on: {request.again}",
                 error.exit_code,
             ) from None
         except StorageError as error:
             raise StorageError(f"{error}; to go on once it can: {request.again}") from None
     if missing:
-        _say_why_it_ends(cells, missing, progress.ended == progress.total, folder or store.path, request)
-    return cells, missing, len(trained)
-
-
-def _say_stopping() -> None:
-    sys.stderr.write("stopping: cells in training are saved if that is quick; interrupt again to stop at once\n")
-
-
-def _say_why_it_ends(cells: Sequence[Cell], missing: int, all_of_shard: bool, path: Path, request: Request) -> None:
-    index, number = request.settings.shard
-    saved = f"{len(cells)} of {len(cells) + missing} cells are saved in {path}"
-    if number > 1 and all_of_shard:
-        text = f"shard {index} of {number} has ended: {saved}; to join all shards: stresstest merge {path} ..."
-    else:
         failed = request.settings.fail_fast and any(cell.status != "done" for cell in cells)
-        why = "a cell failed (--fail-fast)" if failed else "--max-cells reached"
-        text = f"stopped early: {why}; {saved}; to go on: {request.again}"
-    console(stderr=True).print(text, markup=False, soft_wrap=True)
-
-
-def print_plan(plan: Plan, request: Request) -> int:
-    """Print the resolved settings with the source of each, and what they ask for."""
-    from stresstest.engine.memory import gib
-
-    table = RichTable("setting", "value", "from", box=None, pad_edge=False)
-    for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        table.add_row(name, shown, request.sources[name])
-    out = console()
-    out.print(table)
-    cells = len(plan.cells)
-    need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
-    out.print(
-        f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
-        f"at most about {gib(need.total)} a replica; nothing was trained"
-    )
-    return ExitCode.OK
+        total = len(cells) + missing
+        training.left(Left(len(cells), total, folder, course.clock.ended == course.clock.total, failed), request)
+    return cells, missing, len(course.trained)

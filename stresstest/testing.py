@@ -10,22 +10,26 @@ def test_it_trains_at_our_learning_rate():
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 from stresstest import api
+from stresstest.experiments.settings_types import StableSettings
 from stresstest.reports.numbers import HOW_IT_BROKE, number
 from stresstest.results.records import TRAINED
+from stresstest.specs.base import AS_BUILT
+
+__all__ = ["assert_stable"]
 
 
 def assert_stable(
     model: str | Callable[..., Any],
     *,
     lr: float,
-    seeds: int | tuple[int, ...] = 5,
+    seeds: int | str | Sequence[int] = 5,
     steps: int = 150,
     warmup_steps: int = 0,
-    **settings: Any,
+    **settings: Unpack[StableSettings],
 ) -> None:
     """Assert that a model trains for `steps` steps at the constant learning rate `lr`, with every seed.
 
@@ -37,7 +41,7 @@ def assert_stable(
     Raises `AssertionError`, with what became of each seed; `ConfigError` where something is wrong before training;
     `StresstestError` where the model's code fails.
     """
-    result = api.warmup(
+    result = api.experiment("warmup")(
         model,
         start_lr=lr,
         end_lr=lr,
@@ -46,7 +50,7 @@ def assert_stable(
         train_steps=steps,
         trials=0,
         seeds=seeds,
-        **{"variant": "as-built", "quiet": True} | settings,
+        **{"variant": AS_BUILT, "quiet": True, **settings},
     )
     broke = {
         f"{trend.variant}, seed {seed}": outcome

@@ -9,9 +9,9 @@ import rich_click as click
 
 from stresstest.cli.options import option_groups, run_options
 from stresstest.cli.sources import line_request
+from stresstest.commands.run import run_experiment
 from stresstest.experiments.base import Experiment
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.pipeline import run_experiment
 from stresstest.registry import did_you_mean
 
 OUTPUT = click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from stresstest.cli.sources import scenario_requests
-from stresstest.scenario.library import find_scenario
-from stresstest.scenario.reader import load_scenario
+from stresstest.cli.options import jobs_text
+from stresstest.cli.sources import settings_beside
 from stresstest.specs.profiles import PROFILES
 
 if TYPE_CHECKING:
-    from stresstest.commands.check import CheckRequest
+    from stresstest.commands.check_request import CheckRequest
 
 
 def _check_options(command: Any) -> Any:
@@ -29,7 +27,14 @@ _CHECK_OPTIONS = [
     click.option("--seeds", metavar="TEXT", envvar="STRESSTEST_SEEDS", help="Number of seeds, or a list: 8 or 0,1,2."),
     click.option("--profile", metavar="NAME", type=click.Choice(list(PROFILES)), help="quick, standard or full."),
     click.option("--device", metavar="TEXT", envvar="STRESSTEST_DEVICE", help="auto, cpu, cuda or cuda:N."),
-    click.option("-j", "--jobs", metavar="N", envvar="STRESSTEST_JOBS", help="Worker processes (one side at a time)."),
+    click.option(
+        "-j",
+        "--jobs",
+        callback=jobs_text,
+        metavar="N",
+        envvar="STRESSTEST_JOBS",
+        help="Worker processes (one side at a time).",
+    ),
     click.option("--per-gpu", type=click.IntRange(min=1), metavar="K", help="Worker processes on each GPU."),
     click.option(
         "--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time limit of a cell."
@@ -39,47 +44,13 @@ _CHECK_OPTIONS = [
 ]  # fmt: skip
 
 
-def _check_request(context: click.Context, scenario: str, options: dict[str, Any]) -> CheckRequest:
-    """What a gate's line asks for; both sides are a `stresstest run` with its words."""
-    from stresstest.commands.check import CheckRequest
+def _check_request(context: click.Context, scenario: str, options: Mapping[str, Any]) -> CheckRequest:
+    """What a gate's line asks for."""
+    from stresstest.commands.check_request import LINE_SETTINGS, CheckRequest
 
-    loaded = load_scenario(find_scenario(scenario))
-    typed = [
-        word for name in ("seeds", "profile") if options[name] is not None for word in (f"--{name}", options[name])
-    ]
-    line = context.find_root().command
-    assert isinstance(line, click.Group), "the root is stresstest itself"
-    as_run = line.commands["run"].make_context("run", [scenario, *typed, *_run_words(options)], parent=context)
-    return CheckRequest(
-        scenario=loaded,
-        requests=scenario_requests(scenario, loaded, as_run, as_run.params),
-        words=_run_words(options),
-        reproduce=_reproduce_line(scenario, options),
-        outputs=options.get("output", ()),
-        base=options.get("base"),
-        baseline=options.get("baseline"),
-        lenient=options.get("lenient", False),
-        as_json=options.get("as_json", False),
-        quiet=options["quiet"],
-    )
-
-
-def _run_words(options: Mapping[str, Any]) -> list[str]:
-    """The options of `check` that `run` has too."""
-    words = []
-    for name in ("jobs", "per_gpu", "cell_timeout", "device"):
-        if options.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(options[name])]
-    return words + ["--fresh"] * bool(options.get("fresh")) + ["--retry-errors"]
-
-
-def _reproduce_line(file: str, options: Mapping[str, Any]) -> str:
-    """The line that gives this check again."""
-    words = ["stresstest", "check", shlex.quote(file)]
-    for name in ("base", "baseline", "seeds", "profile", "device"):
-        if options.get(name) is not None:
-            words += [f"--{name}", shlex.quote(str(options[name]))]
-    return " ".join([*words, *(["--lenient"] if options.get("lenient") else [])])
+    line = {name: options[name] for name in LINE_SETTINGS if options[name] is not None}
+    given, _ = settings_beside(context, line)
+    return CheckRequest.of(scenario, given, options)
 
 
 @click.command("check")

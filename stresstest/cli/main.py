@@ -16,12 +16,13 @@ from click.shell_completion import get_completion_class
 
 from stresstest.cli.experiments import OUTPUT, Commands
 from stresstest.cli.gate import GATE_COMMANDS
-from stresstest.cli.options import ALL_FIELDS, option_groups, run_options
-from stresstest.cli.sources import project_defaults, scenario_requests
+from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
+from stresstest.cli.sources import line_settings, project_defaults, settings_beside
+from stresstest.commands.run import run_scenario
 from stresstest.errors import ExitCode, StresstestError
-from stresstest.pipeline import run_scenario
-from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
-from stresstest.scenario.reader import Scenario, load_scenario
+from stresstest.scenario.library import find_scenario
+from stresstest.scenario.reader import load_scenario
+from stresstest.scenario.request import open_scenario, scenario_requests
 from stresstest.scenario.schema import scenario_schema
 
 click.rich_click.OPTION_GROUPS["stresstest run"] = option_groups(ALL_FIELDS)
@@ -76,9 +77,8 @@ def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 
     Options override the file, in every experiment that has the setting.
     """
-    loaded = _load(scenario, _typed_profile(context))
-    requests = scenario_requests(scenario, loaded, context, options)
-    return run_scenario(loaded, requests)
+    loaded = open_scenario(scenario, _typed_profile(context))
+    return run_scenario(loaded, scenario_requests(scenario, loaded, line_settings(context), options))
 
 
 def _typed_profile(context: click.Context) -> str | None:
@@ -86,13 +86,6 @@ def _typed_profile(context: click.Context) -> str | None:
     source = context.get_parameter_source("profile")
     given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return str(context.params["profile"]) if given else None
-
-
-def _load(name: str, profile: str | None) -> Scenario:
-    """A scenario, with its own profile of this name, where it has some of its own."""
-    path = find_scenario(name)
-    loaded = load_scenario(path)
-    return load_scenario(path, profile) if loaded.profiles and profile else loaded
 
 
 @cli.command()
@@ -108,10 +101,10 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
     from stresstest.commands.validate import estimate_words
     from stresstest.commands.validate import validate as validate_scenario
 
+    given, options = settings_beside(context, {})
     for file in files:
         loaded = load_scenario(find_scenario(file), profile)
-        as_run = run_.make_context("run", [file], parent=context)  # with what the environment says
-        requests = scenario_requests(file, loaded, as_run, as_run.params)
+        requests = scenario_requests(file, loaded, given, options)
         first = loaded.profile == next(iter(loaded.profiles), "")
         words = validate_scenario(loaded, requests) if first else estimate_words(loaded, requests)
         click.echo("\n".join(f"{file}: {text}" for text in words))
@@ -123,7 +116,9 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 @click.option(
     "--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="cpu: scaled down; full: the papers' sizes."
 )
-@click.option("-j", "--jobs", metavar="N", default="auto", help="Worker processes. (default: auto)")
+@click.option(
+    "-j", "--jobs", callback=jobs_number, metavar="N", default="auto", help="Worker processes. (default: auto)"
+)
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
 @click.option("-o", "--output", multiple=True, help="Also write the table as Markdown, e.g. papers.md.")
@@ -137,17 +132,11 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
     Without names it runs all of them, about 35 minutes on 2 cores; `stresstest list scenarios` prints the names.
     The same command continues an interrupted run.
     """
-    from stresstest.commands.papers import DEFAULT_FOLDER, Paper, run_papers
+    from stresstest.commands.papers import DEFAULT_FOLDER, choose_papers, run_papers
 
-    known = [name for name in shipped_scenarios() if name.startswith(f"{PAPERS}/")]
-    asked = [name if "/" in name else f"{PAPERS}/{name}" for name in names] or known
-    shared = ["--jobs", options["jobs"], "--device", options["device"]]
-    shared += [flag for flag, on in (("--quiet", options["quiet"]), ("--dry-run", options["dry_run"])) if on]
-    chosen = []
-    for name in asked:
-        loaded = load_scenario(find_scenario(name), options["profile"])
-        as_run = run_.make_context("run", [name, *shared], parent=context)
-        chosen.append(Paper(Path(name).stem, loaded, scenario_requests(name, loaded, as_run, as_run.params)))
+    given, shared = settings_beside(context, {"device": options["device"]})
+    shared |= {name: options[name] for name in ("jobs", "quiet", "dry_run")}
+    chosen = choose_papers(names, options["profile"], given, shared)
     folder = Path(options["run_dir"] or f"{DEFAULT_FOLDER}/{options['profile']}")
     line = shlex.join(["stresstest", "papers", *names, "--profile", options["profile"], "--run-dir", str(folder)])
     return run_papers(chosen, folder, options["output"], options["as_json"], line)

@@ -9,6 +9,7 @@ import rich_click as click
 from pydantic.fields import FieldInfo
 
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.scenario.request import flag
 from stresstest.specs.base import MODELS, ModelSpec
 from stresstest.specs.profiles import PROFILES
 
@@ -30,11 +31,6 @@ def _fields_of_all() -> Fields:
 ALL_FIELDS = _fields_of_all()  # the options of a command that runs several
 
 
-def flag(name: str) -> str:
-    """The option of a setting."""
-    return "--" + name.replace("_", "-")
-
-
 _RUN_OPTIONS = (
     "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
     "storage study output json quiet verbose dry-run help"
@@ -50,7 +46,14 @@ def option_groups(fields: Fields) -> list[Any]:
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
 
 
-def _jobs(context: click.Context, param: click.Parameter, value: str) -> int | None:
+def jobs_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A number of worker processes or `auto` as it is, for a process that reads it itself."""
+    if value is not None:
+        jobs_number(context, param, value)
+    return value
+
+
+def jobs_number(context: click.Context, param: click.Parameter, value: str) -> int | None:
     """A number of worker processes; `auto` is `None`."""
     if value == "auto":
         return None
@@ -117,7 +120,7 @@ _WHERE: list[Decorator] = [
     click.option(
         "-j",
         "--jobs",
-        callback=_jobs,
+        callback=jobs_number,
         metavar="N",
         default="auto",
         envvar="STRESSTEST_JOBS",

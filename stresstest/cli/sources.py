@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 from click.core import ParameterSource
 
-from stresstest.cli.options import ALL_FIELDS, flag
+from stresstest.cli.options import ALL_FIELDS
 from stresstest.errors import ConfigError
-from stresstest.experiments.table import EXPERIMENTS, SPECS
-from stresstest.pipeline import Request
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
-from stresstest.runs.settings import RunSettings
-from stresstest.scenario.reader import Scenario
-from stresstest.specs.base import kind_of
-from stresstest.specs.parsing import exact
-from stresstest.specs.profiles import PROFILES, resolve
+from stresstest.scenario.request import Request, SettingSources, plain
 
 _GIVEN = {
     ParameterSource.COMMANDLINE: "command line",
@@ -45,13 +38,13 @@ def project_defaults(path: Path) -> dict[str, Any]:
     own = {key: value for key, value in table.items() if isinstance(value, dict)}
     shared = {key: value for key, value in table.items() if key not in own}
     for command in own:
-        if command not in SPECS:
-            raise ConfigError(f"{path}: unknown table [tool.stresstest.{command}]{did_you_mean(command, SPECS)}")
-    everywhere = {name for spec in SPECS.values() for name in spec.model_fields}
+        if command not in EXPERIMENTS:
+            raise ConfigError(f"{path}: unknown table [tool.stresstest.{command}]{did_you_mean(command, EXPERIMENTS)}")
+    everywhere = {name for spec in EXPERIMENTS.specs.values() for name in spec.model_fields}
     _check_known(path, "tool.stresstest", shared, everywhere)
     everyones = {key.replace("-", "_"): value for key, value in shared.items()}
     defaults = {"run": {key: value for key, value in everyones.items() if key == "jobs"}}
-    for command, spec in SPECS.items():
+    for command, spec in EXPERIMENTS.specs.items():
         _check_known(path, f"tool.stresstest.{command}", own.get(command, {}), set(spec.model_fields))
         mine = {key.replace("-", "_"): value for key, value in {**shared, **own.get(command, {})}.items()}
         accepted = {*spec.model_fields, *_RUN_SETTINGS}
@@ -68,98 +61,57 @@ def _check_known(path: Path, where: str, settings: Mapping[str, Any], fields: se
 
 def _as_typed(key: str, value: Any) -> Any:
     """A value of TOML as it would stand on the command line."""
-    text = _plain(value)
+    text = plain(value)
     return [text] if key == "variant" else text
-
-
-Given = dict[str, tuple[Any, str]]  # the settings that somebody gave: the value and who
 
 
 def line_request(command: str, context: click.Context, options: Mapping[str, Any]) -> Request:
     """What a line of one experiment's command asks for."""
-    return _request(command, _on_line(context, options, SPECS[command].model_fields), options)
+    names = {"profile", *EXPERIMENTS[command].spec.model_fields}
+    given = {name: (plain(value), who) for who in _GIVEN.values() for name, value in _by(who, context, names).items()}
+    return Request.of(command, given, options)
 
 
-def scenario_requests(
-    name: str, scenario: Scenario, context: click.Context, options: Mapping[str, Any]
-) -> list[Request]:
-    """What `stresstest run` asks for: the experiments of a file, with the settings of the line on top.
-
-    A profile of the file's own has been read with it, and is none of the built-in ones.
-    """
-    experiments, file = scenario.experiments, scenario.source
-    options = {name: value for name, value in options.items() if name != "profile" or not scenario.profiles}
-    fields = {experiment.command: {"profile", *SPECS[experiment.command].model_fields} for experiment in experiments}
-    on_line = _on_line(context, options, ALL_FIELDS)
-    typed = {setting: value for setting, (value, origin) in on_line.items() if origin == "command line"}
-    unused = typed.keys() - set().union(*fields.values())
-    if unused:
-        raise ConfigError(f"no experiment of {name} has the setting {flag(min(unused))}; leave it out")
-    resume = ["stresstest", "run", shlex.quote(name)]
-    resume += ["--profile", scenario.profile] if scenario.profile else []
-    for setting, value in typed.items():
-        resume += _words(setting, value)
-    found = []
-    for experiment in experiments:
-        project = (context.find_root().default_map or {}).get(experiment.command, {})
-        given: Given = {setting: (_plain(value), "pyproject.toml") for setting, value in project.items()}
-        given |= {setting: (value, file) for setting, value in experiment.given.items()}
-        given |= {} if experiment.profile is None else {"profile": (experiment.profile, file)}
-        given = {setting: each for setting, each in (given | on_line).items() if setting in fields[experiment.command]}
-        found.append(_request(experiment.command, given, options, " ".join(resume)))
-    return found
-
-
-def _on_line(
-    context: click.Context, options: Mapping[str, Any], fields: Mapping[str, Any]
-) -> dict[str, tuple[Any, str]]:
-    """What the line, the environment or the project gave of these settings and of the profile."""
-    sources = {name: context.get_parameter_source(name) for name in options if name in fields or name == "profile"}
-    return {
-        name: (_plain(options[name]), _GIVEN[source])
-        for name, source in sources.items()
-        if source in _GIVEN and options[name] not in (None, ())
-    }
-
-
-def _request(command: str, given: Given, options: Mapping[str, Any], resume: str = "") -> Request:
-    values = {name: value for name, (value, _) in given.items() if name != "profile"}
-    profile = given["profile"][0] if "profile" in given else "quick"
-    spec = resolve(SPECS[command], profile, values)
-    if options["shard"][1] > 1 and (asking := EXPERIMENTS[command].asks_for_more(spec)):
-        raise ConfigError(
-            f"leave out --shard: {asking} asks for cells depending on other results, and a shard knows only its own"
-        )
-    if options["fresh"] and options.get("storage"):
-        raise ConfigError("--fresh cannot clear a shared storage; give another --study")
-    words = ["stresstest", command]
-    for name in ("profile", *SPECS[command].model_fields):
-        if name in given and given[name][0] not in (None, ""):
-            words += _words(name, given[name][0])
-    sources = dict.fromkeys(SPECS[command].model_fields, "built in")
-    sources |= dict.fromkeys(kind_of(spec.model).defaults, f"model {spec.model}")
-    sources |= dict.fromkeys(PROFILES[profile], f"profile {profile}")
-    return Request(
-        command=command,
-        spec=spec,
-        sources={name: given[name][1] if name in given else sources[name] for name in SPECS[command].model_fields},
-        reproduce=" ".join(words),
-        resume=resume,
-        settings=RunSettings(**{f.name: options[f.name] for f in dataclasses.fields(RunSettings) if f.name in options}),
-        **{name: options[name] for name in ("run_dir", "fresh", "as_json", "quiet", "verbose", "dry_run")},
-        outputs=options.get("output", ()),
+def line_settings(context: click.Context) -> SettingSources:
+    """What a line of `stresstest run` gives of the settings, and who else does."""
+    names = {"profile", *ALL_FIELDS}
+    return SettingSources(
+        line=_by("command line", context, names),
+        environment=_by("environment", context, names),
+        project=_project(context),
     )
 
 
-def _words(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [flag(name) if value else f"--no-{flag(name)[2:]}"]
-    plain = _plain(value)
-    return [flag(name), shlex.quote(exact(plain) if isinstance(plain, float) else str(plain))]
+def settings_beside(context: click.Context, line: Mapping[str, Any]) -> tuple[SettingSources, dict[str, Any]]:
+    """What another command that reads scenarios is given for them: settings, and how to run and show them.
+
+    The environment counts as it does for `stresstest run`; `line` are the settings of the command's own line.
+    """
+    found = _environment(context)
+    given = {name: value for name, value in found.items() if name in ALL_FIELDS or name == "profile"}
+    options = {name: value for name, value in found.items() if name not in given}
+    return SettingSources(line=line, environment=given, project=_project(context)), options
 
 
-def _plain(value: Any) -> Any:
-    """A list as the command line takes it; one number alone keeps a comma, as `seeds 3` would mean three."""
-    if not isinstance(value, tuple | list):
-        return value
-    return ",".join(map(str, value)) + "," * (len(value) == 1 and isinstance(value[0], int))
+def _by(who: str, context: click.Context, names: Collection[str]) -> dict[str, Any]:
+    """What somebody gave of these options."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in names
+        and value not in (None, ())
+        and (source := context.get_parameter_source(name)) is not None
+        and _GIVEN.get(source) == who
+    }
+
+
+def _environment(context: click.Context) -> dict[str, Any]:
+    """What the environment says of the options of `stresstest run`, as these read it."""
+    root = context.find_root().command
+    assert isinstance(root, click.Group), "the root is stresstest itself"
+    texts = {option: option.value_from_envvar(context) for option in root.commands["run"].params}
+    return {str(option.name): option.process_value(context, text) for option, text in texts.items() if text is not None}
+
+
+def _project(context: click.Context) -> Mapping[str, Mapping[str, Any]]:
+    return context.find_root().default_map or {}

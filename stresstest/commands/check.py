@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stresstest.commands.check_request import CheckRequest
+from stresstest.commands.run import OnStderr
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, ModelError, StresstestError
 from stresstest.gate import judge
 from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
@@ -19,32 +21,15 @@ from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.gate.thresholds import metrics_of
-from stresstest.pipeline import Request, plan_scenario
+from stresstest.pipeline import plan_scenario
 from stresstest.reports.numbers import cell_name
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
-from stresstest.scenario.reader import Scenario
 from stresstest.scenario.thresholds import Threshold
 from stresstest.specs.base import TrainingSpec, is_own, kind_of
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
-
-
-@dataclass(frozen=True)
-class CheckRequest:
-    """What `stresstest check` was asked for."""
-
-    scenario: Scenario
-    requests: Sequence[Request]
-    words: Sequence[str]  # for `stresstest run`, on both sides
-    base: str | None
-    baseline: str | None
-    lenient: bool
-    outputs: Sequence[str]
-    as_json: bool
-    quiet: bool
-    reproduce: str
 
 
 @dataclass
@@ -115,18 +100,23 @@ class _Check:
 def check(asked: CheckRequest) -> int:
     """Check, print the verdict, and return its exit code."""
     outputs = [parse_verdict_output(text) for text in asked.outputs]
+    verdict = check_verdict(asked)
+    show_verdict(verdict, CHECKS, outputs, asked.as_json)
+    return verdict.exit_code
+
+
+def check_verdict(asked: CheckRequest) -> CheckVerdict:
+    """Run what is asked for and judge it."""
     sides: list[Side] = []
     with _taken_signals(sides) as stop:
         try:
-            verdict = _check(asked, stop, sides)
+            return _check(asked, stop, sides)
         except StresstestError:
             if stop.code is None:
                 raise
             raise InterruptedRunError(
                 f"interrupted; the cells that were finished are saved; to go on: {asked.reproduce}", stop.code
             ) from None
-    show_verdict(verdict, CHECKS, outputs, asked.as_json)
-    return verdict.exit_code
 
 
 @contextlib.contextmanager
@@ -145,7 +135,7 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
     scenario = asked.scenario
     check = _Check(asked, {}, {}, [], [], [], stop, sides, [])
     try:
-        plans = plan_scenario(scenario.experiments, [replace(request, quiet=True) for request in asked.requests])
+        plans = plan_scenario(scenario.experiments, asked.requests)
     except ModelError as error:
         return _verdict(check, {}, [], failures=[str(error)])
     check.take(plans)
@@ -329,7 +319,7 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec]
         if head is None or head.dirty:
             what = "no git repository" if head is None else f"uncommitted changes on top of {head.commit[:10]}"
             raise ConfigError(f"a baseline belongs to a commit, and the working tree has {what}; commit first")
-        plans = plan_scenario(asked.scenario.experiments, asked.requests)
+        plans = plan_scenario(asked.scenario.experiments, asked.requests, OnStderr())
         check.take(plans)
         path = baseline_file(asked.scenario.name, plans[0].environment["key"])
         before = load_baseline(path) if path.exists() else None

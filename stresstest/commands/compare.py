@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from stresstest.commands.check import CheckRequest, failures_of, run_for_baseline
+from stresstest.commands.check import failures_of, run_for_baseline
+from stresstest.commands.check_request import CheckRequest
 from stresstest.errors import ConfigError, ExitCode
-from stresstest.experiments.table import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
-from stresstest.gate.equality import same_cells, why_incomparable
+from stresstest.gate.equality import Stored, same_cells, why_incomparable
 from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GateLine, Place
 from stresstest.gate.report import difference_words, place_name, show_verdict
@@ -34,7 +35,13 @@ _STALE_DAYS = 90
 
 def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
     """Print how B differs from A, line by line; what is not comparable is said, and no verdict ends it."""
-    one, other = _stored(Path(a)), _stored(Path(b))
+    verdict = compare_runs(stored_runs(Path(a)), stored_runs(Path(b)), a, b)
+    show_verdict(verdict, folder, (), as_json)
+    return ExitCode.OK
+
+
+def compare_runs(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str, b: str) -> CheckVerdict:
+    """How the runs of B differ from those of A, each by the experiment's name."""
     shared = [name for name in one if name in other]
     if not shared and len(one) == len(other) == 1:
         other = {next(iter(one)): next(iter(other.values()))}
@@ -57,7 +64,7 @@ def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
     reproduce = {name: head[name].reproduce for name in shared}
     lines = judge.judge(asked, head, base, same, judge.Look(0, _ALPHA, {}, reproduce))
     lines = [_incomparable(line, why.get(line.place.experiment, "")) for line in lines]
-    verdict = CheckVerdict(
+    return CheckVerdict(
         scenario="compare",
         mode="compare",
         base={"commit": a},
@@ -70,11 +77,10 @@ def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
         warnings=[f"{name}: {reason}" for name, reason in why.items()],
         reproduce=f"stresstest compare {a} {b}",
     )
-    show_verdict(verdict, folder, (), as_json)
-    return ExitCode.OK
 
 
-def _stored(path: Path) -> dict[str, tuple[Result, Path]]:
+def stored_runs(path: Path) -> dict[str, Stored]:
+    """The results of a run, or of each of a scenario's, with their run directories."""
     from stresstest.runs.store import runs_in
 
     folders = [path.parent] if path.is_file() else runs_in(path)
@@ -97,7 +103,7 @@ def _incomparable(line: GateLine, why: str) -> GateLine:
 
 
 def _thresholds(name: str, result: Result) -> list[Threshold]:
-    measured = metrics_of(SPECS[result.command].model_validate(result.spec))
+    measured = metrics_of(EXPERIMENTS[result.command].spec.model_validate(result.spec))
     found = []
     for metric in _COMPARED:
         if metric in measured:

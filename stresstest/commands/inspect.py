@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Table, did_you_mean
 from stresstest.reports.output import console, parse_output
@@ -29,15 +30,10 @@ if TYPE_CHECKING:
 
 def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
     """Render a stored result; never trains."""
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.stored import result_file
 
     outputs = [parse_output(text) for text in output]
-    path = Path(run_path) if run_path else _newest("result.json")
-    file = path / "result.json" if path.is_dir() else path
-    if not file.exists() and (path / "manifest.json").exists():
-        manifest = read_manifest(path)
-        again = "" if manifest is None else f"; to go on: {manifest['again']}"
-        raise ConfigError(f"the run in {path} is incomplete and has no result yet{again}")
+    file = result_file(Path(run_path) if run_path else _newest("result.json"))
     result = load_result(file)
     show_result(result, str(file.parent), outputs, as_json)
     return ExitCode.OK
@@ -99,6 +95,7 @@ def _tables() -> dict[str, Table[Any]]:
     from stresstest.tasks.translation import PAIR_SOURCES
 
     return {
+        "experiments": EXPERIMENTS,
         "scenarios": shipped_scenarios(),
         "models": MODELS,
         "variants": VARIANTS,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from stresstest.commands.run import OnStderr, print_plan
 from stresstest.commands.validate import check_claims
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.claims_report import Chapter, markdown_claims, print_claims
-from stresstest.pipeline import Request, chapter_of, exit_code, plan_scenario, print_plan, train_experiment
+from stresstest.pipeline import SILENT, RunListener, chapter_of, exit_code, plan_scenario, train_scenario
 from stresstest.reports.output import console, parse_output, write_output
 from stresstest.results.records import Result
-from stresstest.scenario.reader import Scenario
+from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
+from stresstest.scenario.reader import Scenario, load_scenario
+from stresstest.scenario.request import Request, SettingSources, scenario_requests
+
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
 
 DEFAULT_FOLDER = ".stresstest/papers"
 
@@ -28,37 +35,65 @@ class Paper:
     requests: Sequence[Request]
 
 
+def choose_papers(names: Sequence[str], profile: str, given: SettingSources, options: Mapping[str, Any]) -> list[Paper]:
+    """The papers' scenarios of these names, or all, read with a profile of theirs."""
+    known = [name for name in shipped_scenarios() if name.startswith(f"{PAPERS}/")]
+    chosen = []
+    for name in [name if "/" in name else f"{PAPERS}/{name}" for name in names] or known:
+        loaded = load_scenario(find_scenario(name), profile)
+        chosen.append(Paper(Path(name).stem, loaded, scenario_requests(name, loaded, given, options)))
+    return chosen
+
+
 def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as_json: bool, line: str) -> int:
     """Check all, then train what is missing of each, print the table and write it; the same line goes on."""
     written = [_markdown_path(text) for text in outputs]
-    plans = {paper.name: plan_scenario(paper.scenario.experiments, paper.requests) for paper in papers}
-    for paper in papers:
-        check_claims(paper.scenario, [plan.spec for plan in plans[paper.name]])
+    plans = plan_papers(papers, OnStderr())
     if any(request.dry_run for paper in papers for request in paper.requests):
         for paper in papers:
             for plan, request in zip(plans[paper.name], paper.requests, strict=True):
                 print_plan(plan, request)
         return ExitCode.OK
-    chapters, statuses = [], []
+    chapters, code = [], int(ExitCode.OK)
     for paper in papers:
-        results: dict[str, Result] = {}
-        for experiment, plan, asked in zip(paper.scenario.experiments, plans[paper.name], paper.requests, strict=True):
-            request = replace(asked, resume=line, run_dir=None)
-            if not request.quiet:
-                console(stderr=True).print(f"{paper.name}: {experiment.name}: {experiment.command}", markup=False)
-            _, result, _ = train_experiment(plan, request, folder / paper.name / experiment.name)
-            if result is None:
-                return ExitCode.OK  # stopped early, as it has said
-            results[experiment.name] = result
-            statuses += [cell.status for cell in result.cells]
-        chapters.append(chapter_of(paper.name, paper.scenario, results))
+        trained = train_paper(paper, plans[paper.name], folder, line, OnStderr(of=f"{paper.name}: "))
+        if trained is None:
+            return ExitCode.OK  # stopped early, as it has said
+        chapters.append(trained[0])
+        code = max(code, trained[1])
     if as_json:
         sys.stdout.write(json.dumps({"schema": "stresstest.claims/1", "claims": stored(chapters)}, indent=1) + "\n")
     else:
         print_claims(chapters, console())
     for path in written:
         write_output(path, markdown_claims(chapters))
-    return exit_code(statuses)
+    return code
+
+
+def plan_papers(papers: Sequence[Paper], listener: RunListener = SILENT) -> dict[str, list[Plan]]:
+    """The plans of all, by name, whose claims can be told; what cannot be is a `ConfigError`."""
+    plans = {paper.name: plan_scenario(paper.scenario.experiments, paper.requests, listener) for paper in papers}
+    for paper in papers:
+        check_claims(paper.scenario, [plan.spec for plan in plans[paper.name]])
+    return plans
+
+
+def train_paper(
+    paper: Paper, plans: Sequence[Plan], folder: Path, line: str, listener: RunListener = SILENT
+) -> tuple[Chapter, int] | None:
+    """What became of a paper's claims and the exit code of its runs, or `None` where one was stopped early.
+
+    `line` goes on with it.
+    """
+    requests = [replace(request, resume=line, run_dir=None) for request in paper.requests]
+    results: dict[str, Result] = {}
+    code = int(ExitCode.OK)
+    for experiment, trained in train_scenario(paper.scenario, plans, requests, folder / paper.name, listener):
+        if trained.result is None:
+            return None
+        results[experiment.name] = trained.result
+        code = max(code, exit_code([cell.status for cell in trained.result.cells]))
+    return chapter_of(paper.name, paper.scenario, results), code
 
 
 def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:

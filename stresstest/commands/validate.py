@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stresstest.commands.run import OnStderr
 from stresstest.errors import ConfigError
 from stresstest.gate import statistics
 from stresstest.gate.claims import check_claim
 from stresstest.gate.planning import gate_thresholds, planned_looks
-from stresstest.pipeline import Request, plan_scenario
+from stresstest.pipeline import plan_scenario
 from stresstest.scenario.reader import Scenario
+from stresstest.scenario.request import Request
 from stresstest.specs.base import TrainingSpec
 
 
 def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
     """What a scenario asks for, in words, without training; what is wrong with it is a `ConfigError`."""
-    plans = plan_scenario(scenario.experiments, requests)
+    plans = plan_scenario(scenario.experiments, requests, OnStderr())
     cells, number = sum(len(plan.cells) for plan in plans), len(plans)
     words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; valid"]
     if scenario.claims:

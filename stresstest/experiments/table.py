@@ -18,5 +18,3 @@ EXPERIMENTS = Experiments(
         BatchSweep(),
     ]
 )
-
-SPECS = EXPERIMENTS.specs

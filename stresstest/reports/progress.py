@@ -15,18 +15,44 @@ from stresstest.reports.numbers import bracket, cell_name
 from stresstest.results.records import Cell
 
 
-class Progress:
-    """Hears of cells as they end; the time left goes by their depth, which is most of their cost."""
+class Clock:
+    """Counts cells; the time left goes by their depth, which is most of their cost."""
 
-    def __init__(self, console: Console, quiet: bool, verbose: bool) -> None:
+    def __init__(self) -> None:
         self.total = 0
         self.ended = 0
         self._work_left = 0
         self._work_done = 0
+        self._started = time.monotonic()
+
+    def cells_known(self, finished: int, missing: Sequence[int]) -> None:
+        """More cells belong to the run: so many that are on the disk, and others of these depths."""
+        self.total += finished + len(missing)
+        self.ended += finished
+        self._work_left += sum(missing)
+
+    def cell_ended(self, depth: int) -> None:
+        """One more cell has ended."""
+        self.ended += 1
+        self._work_left -= depth
+        self._work_done += depth
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate, once a cell has ended."""
+        if not self._work_done:
+            return None
+        return (time.monotonic() - self._started) / self._work_done * self._work_left
+
+
+class Progress:
+    """Hears of cells as they end, and shows how many there are and the time left."""
+
+    def __init__(self, console: Console, quiet: bool, verbose: bool) -> None:
+        self._clock = Clock()
         self._quiet = quiet
         self._verbose = verbose
         self._console = console
-        self._started = time.monotonic()
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -51,10 +77,8 @@ class Progress:
 
     def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
         """More cells belong to the run: those that are on the disk, and others of these depths."""
-        self.total += len(finished) + len(missing)
-        self.ended += len(finished)
-        self._work_left += sum(missing)
-        self._bar.update(self._task, total=self.total, completed=self.ended)
+        self._clock.cells_known(len(finished), missing)
+        self._bar.update(self._task, total=self._clock.total, completed=self._clock.ended)
         if finished and not self._quiet:
             failed = sum(cell.status != "done" for cell in finished)
             failures = f", {failed} of them failed (--retry-errors trains them again)" if failed else ""
@@ -66,24 +90,15 @@ class Progress:
 
     def cell_ended(self, cell: Cell) -> None:
         """One more cell has ended."""
-        self.ended += 1
-        self._work_left -= cell.depth
-        self._work_done += cell.depth
-        left = self._time_left()
-        self._bar.update(self._task, completed=self.ended, left=left)
+        clock = self._clock
+        clock.cell_ended(cell.depth)
+        left = f"about {duration(clock.seconds_left)} left" if clock.seconds_left else ""
+        self._bar.update(self._task, completed=clock.ended, left=left)
         if self._quiet or (self._console.is_terminal and not self._verbose):
             return
-        self._console.print(f"[{self.ended}/{self.total}] {describe(cell)}{', ' + left if left else ''}", markup=False)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """An estimate, once a cell has ended."""
-        if not self._work_done:
-            return None
-        return (time.monotonic() - self._started) / self._work_done * self._work_left
-
-    def _time_left(self) -> str:
-        return f"about {duration(self.seconds_left)} left" if self.seconds_left else ""
+        self._console.print(
+            f"[{clock.ended}/{clock.total}] {describe(cell)}{', ' + left if left else ''}", markup=False
+        )
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
-from stresstest.experiments.table import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.claims import check_claim, judge
 from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, summarise
 from stresstest.scenario.claims import Claim, parse_claim
@@ -20,7 +20,7 @@ from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.specs.profiles import resolve
 
-SWEEP = resolve(SPECS["depth-sweep"], "quick", {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"})
+SWEEP = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"})
 
 
 def claim(text: str) -> Claim:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
-from stresstest.experiments.table import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.scenario.library import SHIPPED, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.schema import scenario_schema
@@ -221,8 +221,8 @@ def test_a_shipped_scenario_opens_with_question_cost_and_answer_and_is_valid(
 
 def test_every_experiment_has_a_shipped_scenario() -> None:
     asked = {experiment.command for path in SHIPPED.glob("*.yaml") for experiment in load_scenario(path).experiments}
-    assert asked == set(SPECS)
-    assert {"smoke", *SPECS} <= set(shipped_scenarios())
+    assert asked == set(EXPERIMENTS)
+    assert {"smoke", *EXPERIMENTS} <= set(shipped_scenarios())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from stresstest import api
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.table import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.thresholds import check_threshold, default_thresholds, metrics_of
 from stresstest.scenario.thresholds import octaves, parse_threshold
 from stresstest.specs.profiles import resolve
@@ -18,7 +18,7 @@ ADAMW = "adamw:beta2=0.95,eps=1e-6"
 
 
 def spec(**settings: object) -> LrRangeSpec:
-    found = resolve(SPECS["lr-range"], "quick", {"variant": ("post-ln", "pre-ln"), **settings})
+    found = resolve(EXPERIMENTS["lr-range"].spec, "quick", {"variant": ("post-ln", "pre-ln"), **settings})
     assert isinstance(found, LrRangeSpec)
     return found
 
@@ -105,8 +105,8 @@ def test_the_smallest_tolerance_that_is_named_is_accepted() -> None:
 
 
 def test_what_is_gated_where_nothing_is_named_can_be_told() -> None:
-    sweep = resolve(SPECS["depth-sweep"], "quick", {"measure": ("outcome",), "depths": (2, 8)})
-    specs = {"a": spec(), "b": sweep, "c": resolve(SPECS["warmup"], "quick", {})}
+    sweep = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", {"measure": ("outcome",), "depths": (2, 8)})
+    specs = {"a": spec(), "b": sweep, "c": resolve(EXPERIMENTS["warmup"].spec, "quick", {})}
     found = dict(default_thresholds(specs))
     assert found == {
         "a.max_stable_lr": "med vs base >= -1oct",
@@ -123,7 +123,7 @@ def test_more_seeds_than_the_exact_test_takes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder-decoder"])
-@pytest.mark.parametrize("command", list(SPECS))
+@pytest.mark.parametrize("command", list(EXPERIMENTS))
 def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: str, model: str) -> None:
     """The lists that thresholds are checked against, beside a run that asks for all there is."""
     tiny = {"depth": 1, "width": 8, "heads": 2, "seq_len": 8, "batch_size": 4, "variant": "pre-ln", "quiet": True}
@@ -140,7 +140,7 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         name: value for name, value in {**tiny, **sweep, **ramp, **steps}.items() if not (sweep and name == "depth")
     }
     result = getattr(api, command.replace("-", "_"))(model, seeds=1, **settings)
-    measured = metrics_of(SPECS[command].model_validate(result.spec))
+    measured = metrics_of(EXPERIMENTS[command].spec.model_validate(result.spec))
     rows = [*result.summary, *result.trends]
     found = {name for row in rows for name in row.metrics}
     assert found <= set(measured)

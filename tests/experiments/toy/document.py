@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stresstest.reports.document import Cell, Column, Document, Fact, Table
+
 from stresstest.reports.numbers import middle, number
 from stresstest.results.records import Result
 

@@ -14,8 +14,9 @@ from tests.experiments.toy.findings import best
 from tests.experiments.toy.spec import LrPointsSpec
 
 if TYPE_CHECKING:
-    from stresstest.experiments.plan import Plan
     from stresstest.reports.document import Document
+
+    from stresstest.experiments.plan import Plan
 
 
 class LrPoints(Experiment[LrPointsSpec]):

@@ -1,0 +1,152 @@
+"""`stresstest run` and the experiments' own commands: train with progress on stderr, print what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table as RichTable
+
+from stresstest.errors import ExitCode
+from stresstest.gate.claims_report import print_claims
+from stresstest.pipeline import (
+    Left,
+    RunListener,
+    TrainingListener,
+    chapter_of,
+    exit_code,
+    plan_experiment,
+    plan_scenario,
+    train_experiment,
+    train_scenario,
+)
+from stresstest.reports.output import console, parse_output
+from stresstest.reports.terminal import print_result, show_result
+from stresstest.results.records import Cell, Result
+from stresstest.scenario.reader import Scenario
+from stresstest.scenario.request import Request
+from stresstest.specs.base import kind_of
+
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+    from stresstest.reports.progress import Progress
+
+
+class OnStderr(RunListener):
+    """Says on stderr how a run goes; `of` names what several scenarios have in common."""
+
+    def __init__(self, of: str = "") -> None:
+        self._of = of
+
+    def note(self, text: str) -> None:
+        """A line."""
+        console(stderr=True).print(text, markup=False, soft_wrap=True)
+
+    def experiment(self, name: str, command: str) -> None:
+        """A line."""
+        console(stderr=True).print(f"{self._of}{name}: {command}", markup=False)
+
+    @contextlib.contextmanager
+    def training(self, request: Request) -> Iterator[TrainingListener]:
+        """A bar on a terminal, a line for each finished cell elsewhere."""
+        from stresstest.reports.progress import Progress
+
+        with Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose) as progress:
+            yield _Shown(progress)
+
+
+class _Shown(TrainingListener):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
+        self._progress.cells_known(finished, missing)
+
+    def cell_ended(self, cell: Cell) -> None:
+        self._progress.cell_ended(cell)
+
+    def stopping(self) -> None:
+        sys.stderr.write("stopping: cells in training are saved if that is quick; interrupt again to stop at once\n")
+
+    def left(self, left: Left, request: Request) -> None:
+        index, number = request.settings.shard
+        saved = f"{left.finished} of {left.total} cells are saved in {left.folder}"
+        if number > 1 and left.shard_ended:
+            join = f"stresstest merge {left.folder} ..."
+            text = f"shard {index} of {number} has ended: {saved}; to join all shards: {join}"
+        else:
+            why = "a cell failed (--fail-fast)" if left.cell_failed else "--max-cells reached"
+            text = f"stopped early: {why}; {saved}; to go on: {request.again}"
+        console(stderr=True).print(text, markup=False, soft_wrap=True)
+
+
+def run_experiment(request: Request) -> int:
+    """Plan, train what is missing, store and print the result."""
+    outputs, listener = [parse_output(text) for text in request.outputs], OnStderr()
+    plan = plan_experiment(request, listener)
+    if request.dry_run:
+        return print_plan(plan, request)
+    trained = train_experiment(plan, request, listener=listener)
+    if trained.result is None:
+        return trained.exit_code
+    show_result(trained.result, str(trained.path), outputs, request.as_json)
+    return exit_code([cell.status for cell in trained.result.cells])
+
+
+def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
+    """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder.
+
+    What became of its claims, where it has some and every experiment a result, comes last.
+    """
+    from stresstest.runs.store import choose_folder, write_scenario
+
+    name, experiments, listener = scenario.name, scenario.experiments, OnStderr()
+    plans = plan_scenario(experiments, requests, listener)
+    first, out = requests[0], console()
+    if first.dry_run:
+        for experiment, plan, request in zip(experiments, plans, requests, strict=True):
+            out.print(f"\n[bold]{experiment.name}[/bold]: {experiment.command}")
+            print_plan(plan, request)
+        return ExitCode.OK
+    identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
+    folder = choose_folder(first.run_dir, name, identities, first.fresh)
+    write_scenario(folder, name, [experiment.name for experiment in experiments])
+    results: dict[str, Result] = {}
+    code = int(ExitCode.OK)
+    for experiment, trained in train_scenario(scenario, plans, requests, folder, listener):
+        code = max(code, trained.exit_code)
+        if trained.result is None or trained.stopped:
+            continue
+        results[experiment.name] = trained.result
+        if not first.as_json:
+            out.rule(f"{experiment.name}: {experiment.command}", style="dim")
+            print_result(trained.result, out, str(trained.path))
+    if first.as_json:
+        stored = {name: json.loads(result.to_json()) for name, result in results.items()}
+        sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
+    elif scenario.claims and len(results) == len(experiments):
+        out.rule("claims", style="dim")
+        print_claims([chapter_of(name, scenario, results)], out)
+    return code
+
+
+def print_plan(plan: Plan, request: Request) -> int:
+    """Print the resolved settings with the source of each, and what they ask for."""
+    from stresstest.engine.memory import gib
+
+    table = RichTable("setting", "value", "from", box=None, pad_edge=False)
+    for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        table.add_row(name, shown, request.sources[name])
+    out = console()
+    out.print(table)
+    cells = len(plan.cells)
+    need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
+    out.print(
+        f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
+        f"at most about {gib(need.total)} a replica; nothing was trained"
+    )
+    return ExitCode.OK

@@ -1,0 +1,45 @@
+"""Results that lie on the disk, by the path that a user has: a result.json, a run directory, a scenario's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stresstest.errors import ConfigError
+from stresstest.results.records import Result
+from stresstest.results.records import load_result as read_file
+from stresstest.runs.store import read_manifest, runs_in
+
+
+def result_file(path: Path) -> Path:
+    """The result.json of a run directory, or the file itself; a run that has none yet is a `ConfigError`."""
+    file = path / "result.json" if path.is_dir() else path
+    if file.exists() or not path.is_dir():
+        return file
+    manifest = read_manifest(path)
+    if manifest is not None:
+        raise ConfigError(f"the run in {path} is incomplete and has no result yet; to go on: {manifest['again']}")
+    if (path / "manifest.json").exists():
+        raise ConfigError(f"the run in {path} is incomplete and has no result yet")
+    inside = [run.name for run in runs_in(path) if run != path]
+    if inside:
+        raise ConfigError(
+            f"{path} holds the runs of a scenario, {', '.join(inside)}; name one of them, e.g. {path / inside[0]}"
+        )
+    return file
+
+
+def load_result(path: str | Path) -> Result:
+    """The result of a run: its directory or its result.json.
+
+    What is no whole result, or one of another version, is a `ConfigError`; so is the folder of a scenario, whose
+    results `load_results` has.
+    """
+    return read_file(result_file(Path(path)))
+
+
+def load_results(path: str | Path) -> dict[str, Result]:
+    """The results of a scenario's folder by the experiments' names; a single run is one of its folder's name."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return {folder.absolute().parent.name: load_result(folder)}
+    return {run.absolute().name: load_result(run) for run in runs_in(folder)}
