@@ -18,7 +18,8 @@ import stresstest
 from stresstest import ConfigError, Result, StresstestError, api
 from stresstest.cli.main import run as command_line
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.scenario.reader import Experiment, library
+from stresstest.scenario import library
+from stresstest.scenario.reader import Experiment
 from stresstest.scenario.request import Request, SettingSources
 
 ROOT = Path(stresstest.__file__).resolve().parents[1]
