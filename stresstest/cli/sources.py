@@ -109,7 +109,9 @@ def _environment(context: click.Context) -> dict[str, Any]:
     """What the environment says of the options of `stresstest run`, as these read it."""
     root = context.find_root().command
     assert isinstance(root, click.Group), "the root is stresstest itself"
-    texts = {option: option.value_from_envvar(context) for option in root.commands["run"].params}
+    command = root.get_command(context, "run")
+    assert command is not None, "it is one of its commands"
+    texts = {option: option.value_from_envvar(context) for option in command.params}
     return {str(option.name): option.process_value(context, text) for option, text in texts.items() if text is not None}
 
 
