@@ -214,7 +214,7 @@ def test_bad_project_settings_are_one_line(toml: str, named: list[str], project:
         (["merge", "."], [". is not a run directory"]),
         (["report", "missing"], ["no result at missing"]),
         (["report", "."], ["no result at result.json"]),
-        (["report", "truncated.json"], ["truncated.json is not a readable result", "left as it is"]),
+        (["report", "truncated.json"], ["truncated.json is not a readable result", "the file was not changed"]),
         (["report", "foreign.json"], ["foreign.json has schema 'other/1'", "stresstest.result/1"]),
         (["report", "truncated.json", "-o", "x.pdf"], ["unknown format of output 'x.pdf'"]),
         (["list", "variant"], ["unknown kind 'variant'", "did you mean 'variants'?"]),
