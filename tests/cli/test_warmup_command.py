@@ -67,7 +67,10 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--warmup-steps", "0,1"], ["write 0 instead of 1"]),
     (["--warmup-steps", "ten"], ["warmup_steps 'ten'", "whole numbers"]),
     (["--warmup-steps", "0"], ["a search needs a range of warm-ups", "trials 0"]),
-    (["--start-lr", "0.1", "--end-lr", "0.01"], ["start_lr 0.1 to end_lr 0.01 is not a range", "end_lr must be larger"]),
+    (
+        ["--start-lr", "0.1", "--end-lr", "0.01"],
+        ["start_lr 0.1 to end_lr 0.01 is not a range", "end_lr must be larger"],
+    ),
     (["--start-lr", "0.1", "--end-lr", "0.1"], ["start_lr 0.1 to end_lr 0.1 is not a range of 2"]),
     (["--start-lr", "0"], ["cannot start at 0"]),
     (["--num-lrs", "0"], ["num_lrs 0"]),

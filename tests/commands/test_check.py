@@ -281,7 +281,11 @@ def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixtu
         (GATE, ["--base", "main", "--baseline", "auto"], "not both"),
         (GATE, ["--baseline", "no.json"], "baseline no.json not found"),
         (GATE.partition("thresholds")[0], [], "give --base REV"),
-        (GATE.replace("seeds: 7", "seeds: 2"), ["--base", "main"], "needs 7 seeds for any verdict, and this one has 2, at most"),
+        (
+            GATE.replace("seeds: 7", "seeds: 2"),
+            ["--base", "main"],
+            "needs 7 seeds for any verdict, and this one has 2, at most",
+        ),
         (GATE.replace("-0.5oct", "-0.2oct"), ["--base", "main"], "gate.yaml:6:19: thresholds.max_stable_lr: "),
         (GATE.replace("final_loss", "recipe_loss"), ["--base", "main"], "no experiment measures recipe_loss"),
     ],

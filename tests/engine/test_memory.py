@@ -26,8 +26,9 @@ torch.set_num_threads(1)
 import numpy as np
 from stresstest.engine.memory import PeakMemory, probe_need, training_need
 from stresstest.experiments.cells import make_bench
-from stresstest.experiments.measure import initial_signals, recipe
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.measurements.course import initial_signals, recipe
+from stresstest.specs.profiles import resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)

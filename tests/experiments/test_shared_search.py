@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from stresstest.cli.main import run
-from stresstest.experiments.warmup.experiment import search
+from stresstest.experiments.warmup import search
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
 
