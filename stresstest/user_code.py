@@ -71,7 +71,7 @@ def meaning(path: Path) -> str:
 
 
 def loaded_sources() -> dict[str, str]:
-    """File of each module that this process has loaded and that is no library's: the user's, and this package's own."""
+    """File of each loaded module that does not belong to a library: the user's, and this package's own."""
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
     theirs = {
         name: str(Path(file).resolve())

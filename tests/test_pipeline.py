@@ -58,7 +58,8 @@ def test_merged_shards_are_the_whole_run(capsys: Capture) -> None:
         assert f"shard {index} of 3 has ended" in capsys.readouterr().err
     counts = [len(Path(f"s{index}/cells.jsonl").read_text().splitlines()) for index in (1, 2, 3)]
     assert counts == [2, 1, 1]
-    assert "1 of 4 cells are in none of these runs" in refused(capsys, "merge", "s1", "s2")
+    error = refused(capsys, "merge", "s1", "s2")
+    assert "1 of 4 cells are missing from these runs; merge the shards after all have ended" in error
     assert result(capsys, "merge", "s3", "s1", "s2") == whole
 
 

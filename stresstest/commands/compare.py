@@ -114,7 +114,7 @@ def _thresholds(name: str, result: Result) -> list[Threshold]:
 
 
 def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
-    """Run a scenario and keep the values of what it gates; a run that is no whole, clean one is a `ConfigError`."""
+    """Run a scenario and keep the values of what it gates; a `ConfigError` if the run is incomplete or has errors."""
     if not reason.strip():
         raise ConfigError("--reason is empty; say why the baseline changes")
     head, specs, ran, before = run_for_baseline(asked)

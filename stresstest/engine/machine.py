@@ -90,7 +90,7 @@ def _status(name: str) -> int | None:
 
 
 def keep_out_of_git(path: Path) -> None:
-    """Tell git to leave alone what lies under .stresstest: runs are no part of a repository."""
+    """Tell git to leave alone what lies under .stresstest: runs are not part of a repository."""
     for folder in path.absolute().parents:
         if folder.name == ".stresstest" and not (folder / ".gitignore").exists():
             (folder / ".gitignore").write_text("*\n")

@@ -89,7 +89,7 @@ def baseline_file(scenario: str, environment: str) -> Path:
 
 
 def load_baseline(path: Path) -> Baseline:
-    """Read a baseline; what is no whole one of this version is a `ConfigError`, and nothing is written."""
+    """Read a baseline; a `ConfigError` if it is incomplete or of another version. Nothing is written."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path} is too large for a baseline ({path.stat().st_size >> 20} MiB); {_LEFT}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from stresstest.errors import ConfigError
 from stresstest.user_code import meaning
 
-_OURS = ".stresstest"  # what runs leave in a working tree is no part of its code
+_OURS = ".stresstest"  # what runs leave in a working tree is not part of its code
 
 
 @dataclass(frozen=True)

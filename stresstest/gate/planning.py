@@ -48,8 +48,7 @@ def planned_looks(
         what = f"{lines} line{'s' * (lines > 1)} at alpha {gate.alpha:g} over {len(looks)} look{'s' * (len(looks) > 1)}"
         raise ConfigError(
             f"{scenario.source}: give seeds: {needed}, or gate fewer lines: a gate of {what} needs {needed} "
-            f"seeds for any "
-            f"verdict, and this one has {looks[0]}, at most {looks[-1]}"
+            f"seeds for any verdict, and this one has {looks[0]}, at most {looks[-1]}"
         )
     return looks
 

@@ -57,7 +57,7 @@ class Side:
     """
 
     name: str  # head or base
-    tree: Tree | None  # None: a folder that is no repository
+    tree: Tree | None  # None: the folder is not a repository
     other: Tree | None  # the one that it must not run
     scenario: str
     words: Sequence[str]

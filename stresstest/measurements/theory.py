@@ -29,7 +29,7 @@ from stresstest.user_code import UserCodeError, user_code
 
 _TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square
 _BASIS_BYTES = 1 << 30  # of the vectors that Lanczos keeps
-_DECOUPLED = frozenset({"adamw", "lamb", "lion"})  # whose weight decay is no part of the gradient
+_DECOUPLED = frozenset({"adamw", "lamb", "lion"})  # whose weight decay is not part of the gradient
 
 
 def measure_theory(bench: Bench, seeds: Sequence[int]) -> list[Measurement]:

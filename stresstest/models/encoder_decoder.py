@@ -2,7 +2,7 @@
 
 Blocks count through both stacks: 1 to N of the encoder, N + 1 to 2 N of the decoder. The stream of both is one
 tensor, the source first: [R, B, S + T, D] with S = T = `seq_len`. A place of the source without a token enters as
-exact zeros, and what enters so is no key of any attention.
+exact zeros, and a row that enters so is not a key of any attention.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Slurm:
         """See `Executor`."""
         submit = self._submitter()
         for older in self.folder.glob("queue-*"):
-            _Queue(older).stop()  # jobs of a driver that is no more
+            _Queue(older).stop()  # jobs of a driver that has ended
         queue = _Queue(self.folder / f"queue-{uuid.uuid4().hex[:8]}")
         queue.fill(work, tasks)
         attempts = dict.fromkeys(range(len(tasks)), 1)

@@ -29,7 +29,7 @@ class RunStatus:
 
 
 def read_status(path: Path) -> RunStatus:
-    """The status of the run in a directory; one that is no run is a `ConfigError`."""
+    """The status of the run in a directory; a `ConfigError` if it is not a run directory."""
     manifest = read_manifest(path)
     if manifest is None:
         raise ConfigError(f"{path} is not a run directory; give one as printed at the end of a run")

@@ -127,7 +127,7 @@ class _Reader(YamlReader):
             self.complain(top["experiments"][1], "experiments", f"is empty; write {_FORMAT}")
         over = self._profile(top["profiles"][1], experiments) if "profiles" in top else {}
         if self.profiles and self.profile not in self.profiles:
-            return []  # what the experiments lack without it is no other fault
+            return []  # whatever the experiments lack without it follows from this one fault
         found = [
             self._experiment(name, key, value, shared | over.get("defaults", {}), over.get(name, {}))
             for name, (key, value) in experiments.items()

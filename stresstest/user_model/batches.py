@@ -23,7 +23,7 @@ from stresstest.user_model.factory import Factory
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
-_FEWEST = 12  # batches for statistics, where there are no more
+_FEWEST = 12  # batches for statistics, at least
 _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches where batch() reads the step alone
 
 

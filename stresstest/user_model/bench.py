@@ -102,8 +102,7 @@ class OwnBench(Bench):
             raise UserCodeError(
                 f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
                 f"initial weights either, so the learning rate is not the cause{oddness(one.data)}; fix such "
-                f"batches or "
-                "remove them"
+                "batches or remove them"
             )
 
     def _judging(self, population: Population) -> Judging:

@@ -39,7 +39,7 @@ def hugging_face_factory(path: str, name: str, args: Mapping[str, Any]) -> Facto
     config_of = CONFIG_MAPPING[kind]
     if config_of not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(f"{path}: {kind} is not a causal language model; give a FILE.py:FUNCTION with a batch()")
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what it says of a config is no use
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its remarks on a config help nobody
     default = config_of(**settings)
 
     def build(**given: Any) -> nn.Module:

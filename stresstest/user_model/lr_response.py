@@ -93,8 +93,8 @@ def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:
     if follows := _what_follows(first, second):
         yield (
             f"  note: {name}: besides the LR, the optimizer's {', '.join(follows)} depends on lr; trust the "
-            f"hold, which "
-            f"builds the optimizer at each LR: the ramp builds it at {FIRST_LR:g} and scales, a rough bracket"
+            f"hold, which builds the optimizer at each LR: the ramp builds it at {FIRST_LR:g} and scales its LR, "
+            "which gives a rough bracket"
         )
 
 

@@ -13,7 +13,7 @@ from stresstest.user_model.optimizers import built, configures
 from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel
 
 _SHARES = (1e-2, 1e-3)  # of the loss: how far a step should bring it down, to first order
-_RISES = 0.1  # of that: a rise by more is no rounding
+_RISES = 0.1  # of that: a rise by more is not rounding
 _OWN_SHARE = 0.5  # of that: what each of several optimizers brings it down by
 
 

@@ -120,7 +120,7 @@ def _averaged(targets: Targets, batches: OwnBatches) -> Constant:
             on_fresh = [
                 sum(float((y - mean).square().mean()) for y in thirds[2]) / len(thirds[2]) for mean in (*halves, both)
             ]
-        except (RuntimeError, IndexError):  # of unequal shapes there is no mean by element
+        except (RuntimeError, IndexError):  # unequal shapes have no mean by element
             continue
         if best is None or on_fresh[2] < best[0]:
             best = on_fresh[2], abs(on_fresh[0] - on_fresh[1]) / 2.0, both

@@ -155,8 +155,7 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     if losses[0] != losses[1]:
         raise ConfigError(
             f"{name}: the loss of one batch is {losses[0]:.9g}, then {losses[1]:.9g}; draw random numbers only "
-            f"from the "
-            "global generators of torch, numpy or Python, which are seeded"
+            "from the global generators of torch, numpy or Python, which are seeded"
         )
     _data_is_finite(bench, name)
     if leak := sees_the_future(bench.model, one, bench.constant.outlet, bench.training.device):

@@ -67,7 +67,10 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--warmup-steps", "0,1"], ["write 0 instead of 1"]),
     (["--warmup-steps", "ten"], ["warmup_steps 'ten'", "whole numbers"]),
     (["--warmup-steps", "0"], ["a search needs a range of warm-ups", "trials 0"]),
-    (["--start-lr", "0.1", "--end-lr", "0.01"], ["start_lr 0.1 to end_lr 0.01 is no range", "end_lr must be larger"]),
+    (
+        ["--start-lr", "0.1", "--end-lr", "0.01"],
+        ["start_lr 0.1 to end_lr 0.01 is not a range", "end_lr must be larger"],
+    ),
     (["--start-lr", "0.1", "--end-lr", "0.1"], ["start_lr 0.1 to end_lr 0.1 is not a range of 2"]),
     (["--start-lr", "0"], ["cannot start at 0"]),
     (["--num-lrs", "0"], ["num_lrs 0"]),
@@ -78,7 +81,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--optimizer", "adam,lam"], ["unknown optimizer 'lam'"]),
     (["--no-map", "--trials", "0"], ["nothing to train: use --map"]),
     (["--trials", "-1"], ["trials -1"]),
-    (["--shard", "1/2"], ["a search (--trials) asks for cells as others end", "leave out --shard"]),
+    (["--shard", "1/2"], ["leave out --shard: a search (--trials) asks for cells depending on other results"]),
     (["--model", "encoder", "--task", "images"], ["task images does not fit model encoder"]),
     (["--variant", "pre-lm"], ["unknown variant 'pre-lm'"]),
 ]
@@ -104,8 +107,8 @@ def test_bad_input_is_one_line_before_any_training(
 def test_a_search_in_which_every_trial_fails_reports_and_says_where_to_look(capsys: Capture) -> None:
     assert run([*TINY, "--no-map", "--trials", "3", "--start-lr", "100", "--end-lr", "10000", "-q"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "pre-ln: every run fails" in out
-    assert "The range lies above the boundary: look at --start-lr 0.39 --end-lr 100." in out
+    assert "pre-ln: try --start-lr 0.39 --end-lr 100. Every run fails, at every warm-up and peak LR" in out
+    assert "the range lies above the boundary." in out
     assert "no setting trains with every seed" in out
 
 

@@ -281,7 +281,11 @@ def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixtu
         (GATE, ["--base", "main", "--baseline", "auto"], "not both"),
         (GATE, ["--baseline", "no.json"], "baseline no.json not found"),
         (GATE.partition("thresholds")[0], [], "give --base REV"),
-        (GATE.replace("seeds: 7", "seeds: 2"), ["--base", "main"], "needs 7 seeds before it can call anything"),
+        (
+            GATE.replace("seeds: 7", "seeds: 2"),
+            ["--base", "main"],
+            "needs 7 seeds for any verdict, and this one has 2, at most",
+        ),
         (GATE.replace("-0.5oct", "-0.2oct"), ["--base", "main"], "gate.yaml:6:19: thresholds.max_stable_lr: "),
         (GATE.replace("final_loss", "recipe_loss"), ["--base", "main"], "no experiment measures recipe_loss"),
     ],
@@ -301,7 +305,7 @@ def test_models_that_are_not_of_the_repository_gate_nothing(
 ) -> None:
     Path("gate.yaml").write_text(GATE.replace('"model.py:build"', "mlp").replace("seq_len: 8, ", ""))
     assert check(*BASE) == 2
-    assert "no code of this repository would be trained" in capsys.readouterr().err
+    assert "none of this repository's code; name your model: model: FILE.py:FUNCTION" in capsys.readouterr().err
 
 
 def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(

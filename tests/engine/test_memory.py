@@ -26,8 +26,9 @@ torch.set_num_threads(1)
 import numpy as np
 from stresstest.engine.memory import PeakMemory, probe_need, training_need
 from stresstest.experiments.cells import make_bench
-from stresstest.experiments.measure import initial_signals, recipe
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.measurements.course import initial_signals, recipe
+from stresstest.specs.profiles import resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)
@@ -70,7 +71,10 @@ def test_the_need_of_a_depth_is_that_of_the_model_itself() -> None:
 @pytest.mark.parametrize("model", ["decoder", "mlp"])
 def test_a_depth_that_cannot_fit_is_refused_at_once_with_its_estimate(model: str) -> None:
     spec = resolve(DepthSweepSpec, "quick", {"model": model, "variant": "pre-ln", "depths": "4,100000000"})
-    said = r"depth 100000000 of pre-ln needs about \S+ GiB \(parameters .* GiB.*\) to train one replica, but only .*"
+    said = (
+        r"depth 100000000 of pre-ln needs about \S+ GiB \(parameters .* GiB.*\) to train one replica, "
+        r"but only \S+ [GM]iB are free; use fewer blocks, a smaller --width or a smaller --batch-size"
+    )
     with pytest.raises(ConfigError, match=said):
         plan(spec)
     only = spec.model_copy(update={"init_only": True})
@@ -87,7 +91,7 @@ def test_free_memory_is_less_than_all_of_it_and_sees_a_limit() -> None:
     total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
     assert 0 < free_memory() <= total
     program = (
-        "import resource; from stresstest.machine import free_memory;"
+        "import resource; from stresstest.engine.machine import free_memory;"
         "resource.setrlimit(resource.RLIMIT_DATA, (1 << 28, 1 << 28)); print(free_memory())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

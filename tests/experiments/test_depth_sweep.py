@@ -154,7 +154,7 @@ def test_at_initialisation_alone_nothing_is_trained(tmp_path: Path, monkeypatch:
 
 
 def test_the_boundary_of_a_depth_is_that_of_the_lr_range_test(tmp_path: Path) -> None:
-    from stresstest.experiments.lr_range.experiment import measure as lr_range
+    from stresstest.experiments.lr_range import measure as lr_range
     from stresstest.experiments.lr_range.spec import LrRangeSpec
 
     swept = {cell.depth: cell for cell in run_all(planned(DECODER, variant="pre-ln"), tmp_path / "sweep")}

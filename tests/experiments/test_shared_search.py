@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from stresstest.cli.main import run
-from stresstest.experiments.warmup.experiment import search
+from stresstest.experiments.warmup import search
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
 
@@ -204,7 +204,7 @@ def test_a_study_of_another_search_or_a_server_that_is_not_there_is_one_line(
     ("change", "says"),
     [
         ("--storage sqlite:///here.db", "several drivers cannot share a sqlite file"),
-        ("--storage here.db", "storage 'here.db' is no URL"),
+        ("--storage here.db", "storage 'here.db' is not a URL; give postgresql://"),
         ("--storage oracle7://host/db", "cannot be used"),
         ("--storage postgresql://host/db --map", "add --no-map"),
         ("--storage postgresql://host/db --fresh", "--fresh cannot clear"),

@@ -151,7 +151,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"ab")
     with pytest.raises(ConfigError, match="too few for sequences"):
         load_task("masked-language", f"path:{tmp_path / 'small'}", 2, 12)
-    with pytest.raises(ConfigError, match="it learns masked-language"):
+    with pytest.raises(ConfigError, match="task language does not fit model encoder; use task masked-language"):
         resolve(LrRangeSpec, "quick", {"model": "encoder", "task": "language"})
     with pytest.raises(ConfigError, match="works only with built-in models"):
         resolve(LrRangeSpec, "quick", {"model": "model.py:build", "task": "masked-language"})

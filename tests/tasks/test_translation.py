@@ -201,7 +201,7 @@ def test_subwords_are_joined_for_bleu() -> None:
 @pytest.mark.parametrize(
     ("de", "en", "message"),
     [
-        ("a b\nc\n", "x\n", "has 2 lines and .*en 1; line by line"),
+        ("a b\nc\n", "x\n", "has 2 lines and .*en 1; each line of one must translate the same line of the other"),
         ("a b\n\nc\n", "x\ny\nz\n", "de' line 2 is empty"),
         ("a\nb\n", "x\n \n", "en' line 2 is empty"),
         ("a\n", "x\n", "has 1 pairs of at most 23 tokens"),

@@ -148,7 +148,7 @@ def zeroed_by_hand(model: nn.Module, lr: float) -> torch.optim.Optimizer:
         ("rprop", "the LR does not set the optimizer's step"),
         ("relative_adafactor", "the LR does not set the optimizer's step"),
         ("hf_relative", "optimizer(params, lr) gives a group the LR None"),
-        ("ignores_lr", "gives every group the same LR at lr 0.001 and 0.002; use its argument lr"),
+        ("ignores_lr", "sets the same LRs for lr 0.001 and 0.002; use its argument lr"),
     ],
 )
 def test_an_optimizer_that_no_lr_can_be_found_for_is_one_line_before_training(

@@ -279,7 +279,7 @@ def _best(search: SearchRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _caps(cells: Sequence[Cell], unit: str) -> Iterator[Finding]:
-    """Where the loss at initialisation is no measure of having learned nothing."""
+    """Where the loss at initialisation does not show what having learned nothing costs."""
     capped = {c.variant: c for c in cells if c.recipe and c.recipe["cap"] != c.recipe["initial_loss"]}
     for variant, cell in capped.items():
         initial = cell.recipe["initial_loss"]
