@@ -18,9 +18,10 @@ from stresstest.engine.memory import Need
 from stresstest.experiments.arms import map_points
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.plan import make_model, need_of
+from stresstest.experiments.plan import need_of
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.models.build import make_model
 from stresstest.models.resnet import STAGES
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec

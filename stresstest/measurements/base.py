@@ -29,12 +29,14 @@ from stresstest.engine.translation_scores import translation_scores
 from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import Run, Start
 from stresstest.models.block import Model
-from stresstest.results.records import Bracket
+from stresstest.results.bracket import Bracket
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.tasks.language import VOCABULARY
 from stresstest.tasks.task import INITIAL
 from stresstest.tasks.translation import TranslationTask
+
+KEPT_SCORES = frozenset({"token_accuracy", "bleu"})  # of a schedule's run; bits_per_byte are its loss once more
 
 
 @dataclass(frozen=True)

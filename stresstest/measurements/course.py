@@ -28,7 +28,7 @@ from stresstest.engine.train import (
 )
 from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import BEFORE, Run
-from stresstest.results.records import HARMLESS
+from stresstest.results.outcome import HARMLESS
 from stresstest.tasks.task import INITIAL
 
 

@@ -24,7 +24,7 @@ from stresstest.engine.curvature import (
 from stresstest.engine.memory import in_halves
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.measurements.base import Bench, Measurement
-from stresstest.results.records import Bracket, finite
+from stresstest.results.bracket import Bracket, finite
 from stresstest.user_code import UserCodeError, user_code
 
 _TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square

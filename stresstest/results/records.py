@@ -12,34 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from stresstest.errors import ConfigError
+from stresstest.results.bracket import Bracket as Bracket
+from stresstest.results.bracket import Record as Record
+from stresstest.results.bracket import finite as finite
 from stresstest.results.metrics import METRICS
+from stresstest.results.outcome import HARMLESS as HARMLESS
+from stresstest.results.outcome import TRAINED as TRAINED
 
 RESULT_SCHEMA = "stresstest.result/1"
 
 Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
-TRAINED = frozenset({"stable", "spiked"})  # the outcomes of a run that trained
-HARMLESS = TRAINED | {"flat"}  # of one that did not break: where there was too little to learn, it need not train
-
-
-class Record(BaseModel):
-    """Base of everything stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class Bracket(Record):
-    """Where a value lies: between `low` and `high`; `None` is an open side; equal sides are exact."""
-
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def exactly(cls, value: float) -> Bracket:
-        """A value that was measured."""
-        return cls(low=value, high=value)
 
 
 class Cell(Record):
@@ -248,11 +233,6 @@ def _coverage(rank: int, n: int) -> float:
 
 def _side(value: float | None, open_side: float) -> float:
     return open_side if value is None else value
-
-
-def finite(value: float) -> float | None:
-    """The value, or `None` where it is not finite: JSON has no such numbers."""
-    return float(value) if math.isfinite(value) else None
 
 
 def _median(values: Sequence[float], scale: str) -> float:

@@ -16,7 +16,7 @@ from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Reference, R
 from stresstest.engine.population import FIRST_LR
 from stresstest.engine.train import evaluate_batches
 from stresstest.measurements.replica import Run, Start
-from stresstest.results.records import TRAINED
+from stresstest.results.outcome import TRAINED
 from stresstest.tasks.task import INITIAL
 from stresstest.user_model.batches import OwnBatch, OwnBatches, tensors
 from stresstest.user_model.constant import Constant

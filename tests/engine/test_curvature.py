@@ -21,8 +21,8 @@ from stresstest.engine.curvature import (
     rule_of,
 )
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.experiments.cells import make_bench
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.training import make_bench
 from stresstest.specs.profiles import resolve
 
 

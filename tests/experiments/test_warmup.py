@@ -11,10 +11,11 @@ import pytest
 
 from stresstest.engine.outcomes import Reference, Rules
 from stresstest.experiments.arms import arm_rows, arms_of, map_points
-from stresstest.experiments.cells import Group, run, train_cells
+from stresstest.experiments.cells import run
 from stresstest.experiments.lr_range.experiment import plan as plan_lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.training import Group, train_cells
 from stresstest.experiments.warmup.experiment import cap, measure_warmup, plan, reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.results.records import Bracket, Cell, Finding, SummaryRow, TrendRow

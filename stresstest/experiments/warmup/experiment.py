@@ -17,11 +17,10 @@ from stresstest.experiments.warmup.best import search_rows
 from stresstest.experiments.warmup.findings import warmup_findings
 from stresstest.experiments.warmup.search import Search
 from stresstest.experiments.warmup.spec import WarmupSpec
-from stresstest.measurements.base import Bench, CellPlan, Measurement
+from stresstest.measurements.base import KEPT_SCORES, Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
 from stresstest.measurements.replica import Run
 from stresstest.reports.numbers import NO_DATA
-from stresstest.results.metrics import METRICS
 from stresstest.results.records import Bracket, Cell, finite
 from stresstest.results.summary import Reduced
 from stresstest.specs.parsing import parse_choice
@@ -77,7 +76,7 @@ def of_run(run: Run) -> Measurement:
     most = cap(run.detector.reference, run.detector.rules)
     loss = clipped(run.validation_loss, most)
     return Measurement(
-        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if METRICS[n].direction == "higher"},
+        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if n in KEPT_SCORES},
         records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
         curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
     )
