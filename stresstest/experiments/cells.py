@@ -119,8 +119,8 @@ def _train(
     hooks = Hooks(started, listener.stopping)
     with closing(executor.run(partial(train_cells, plan.measure), groups, hooks)) as running:
         for done in running:
-            failed = [Measured(failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
-            yield from done.answer or failed
+            lost = [Measured(failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
+            yield from done.answer or lost
             if done.task.checkpoint is not None:
                 done.task.checkpoint.unlink(missing_ok=True)
 
