@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import Blocks, Look, looking
 from stresstest.models.block import Model, profile
 from stresstest.registry import OptionValue

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stresstest.engine.curvature import Loss
-from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Population, Readings, Training
 from stresstest.engine.probes import Look, look_at, together
 from stresstest.user_code import UserCodeError, user_code
@@ -31,7 +31,19 @@ def _never(step: Step) -> None:
     raise AssertionError("the user's optimizer makes the update")
 
 
-OWN_OPTIMIZER = Optimizer("own", "The optimizer beside the user's model.", "", (), {}, _never, elementwise=False)
+# Its facts are unknown: nothing is predicted of it.
+OWN_OPTIMIZER = Optimizer(
+    "own",
+    summary="The optimizer beside the user's model.",
+    source="",
+    slots=(),
+    options={},
+    update=_never,
+    adaptive=False,
+    decoupled_decay=False,
+    stability=None,
+    elementwise=False,
+)
 
 
 class OwnModel:
