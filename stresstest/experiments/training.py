@@ -21,6 +21,7 @@ from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
+from stresstest.measurements.built_in import BuiltInBench
 from stresstest.measurements.journal import Journal
 from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
@@ -113,7 +114,7 @@ def make_bench(
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     training = Training(OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm)
-    return Bench(
+    return BuiltInBench(
         make_model(spec, variant, depth, task),
         training,
         Batches(task, where),
