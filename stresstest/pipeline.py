@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Experiment, Scenario
 
+
 @dataclass(frozen=True)
 class Left:
     """Why a run ends before all its cells are trained, and how many are in which folder."""

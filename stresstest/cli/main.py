@@ -146,9 +146,9 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
 @click.argument("kind", type=click.Choice(["scenario", "result"]), default="scenario")
 def schema(kind: str) -> int:
     """Print the JSON Schema of scenario files, for editors, or of result.json."""
-    from stresstest.results.records import Result
+    from stresstest.experiments.result_schema import result_schema
 
-    text = scenario_schema() if kind == "scenario" else Result.model_json_schema()
+    text = scenario_schema() if kind == "scenario" else result_schema()
     click.echo(json.dumps(text, indent=1))
     return ExitCode.OK
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.registry import OptionValue
 
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
@@ -169,47 +169,3 @@ def critical_lr(loss_at: Callable[[float], float], initial_loss: float, resoluti
         middle = math.sqrt(low * high)
         low, high = (low, middle) if rises(middle) else (middle, high)
     return CriticalLr(low, high, forwards)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What an optimizer's stability on a quadratic is: lr < factor / lambda_max(P^-1/2 H P^-1/2).
-
-    `factor` of its options; `preconditioner` is the diagonal P from options, state and step, `None` for the identity.
-    """
-
-    factor: Callable[[Mapping[str, OptionValue]], float]
-    preconditioner: Callable[[Mapping[str, OptionValue], Mapping[str, Tensor], int], Tensor] | None = None
-
-
-def rule_of(optimizer: Optimizer) -> Rule | None:
-    """The closed form of an optimizer; `None` where there is none."""
-    return RULES.get(optimizer.name)
-
-
-def _heavy_ball(options: Mapping[str, OptionValue]) -> float:
-    return 2.0 + 2.0 * options["beta"]
-
-
-def _averaged_heavy_ball(options: Mapping[str, OptionValue]) -> float:
-    """(2 + 2 beta1) / (1 - beta1) of the running mean of gradients: 38 at 0.9."""
-    return (2.0 + 2.0 * options["beta1"]) / (1.0 - options["beta1"])
-
-
-def _adams(options: Mapping[str, OptionValue], state: Mapping[str, Tensor], step: int) -> Tensor:
-    """(1 - beta1^t) (sqrt(v / (1 - beta2^t)) + eps): the running mean's bias correction belongs to it."""
-    square = state["square"] / (1.0 - options["beta2"] ** step)
-    return (square.sqrt() + options["eps"]) * (1.0 - options["beta1"] ** step)
-
-
-# Cohen et al. 2021 (gradient descent, both heavy balls, Nesterov), 2022 (Adam); Kalra & Barkeshli 2024.
-RULES: Mapping[str, Rule] = {
-    "sgd": Rule(lambda options: 2.0),
-    "momentum": Rule(_heavy_ball),
-    "nesterov": Rule(lambda options: _heavy_ball(options) / (1.0 + 2.0 * options["beta"])),
-    "adagrad": Rule(lambda options: 2.0, lambda options, state, step: state["sum"].sqrt() + options["eps"]),
-    "rmsprop": Rule(lambda options: 2.0, lambda options, state, step: state["square"].sqrt() + options["eps"]),
-    "adam": Rule(_averaged_heavy_ball, _adams),
-    "adamw": Rule(_averaged_heavy_ball, _adams),
-    "gi-adam": Rule(_averaged_heavy_ball, _adams),
-}

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Literal
 
-from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Judgement, Outcome, Reason, Reference, Rules
+from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Judgement, Reference, Rules
+from stresstest.results.outcome import Outcome, Reason
 
 
 class Detector:

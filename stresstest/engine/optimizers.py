@@ -7,106 +7,99 @@ its reference, replica by replica; the table names the reference.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from stresstest.registry import OptionValue, Table
+from stresstest.engine.optimizer import Optimizer, Options, Stability, Step
+from stresstest.registry import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass
-class Step:
-    """What one update sees. P counts the parameters of one replica.
-
-    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
-    applies, and empty where there is none; `segments` holds
-    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
-    """
-
-    theta_RP: Tensor
-    grad_RP: Tensor
-    lr_R1: Tensor
-    state: dict[str, Tensor]
-    step_R1: Tensor
-    decay_P: Tensor
-    segments: Sequence[tuple[int, int, int, bool]]
-
-    def add_l2(self, weight_decay: float) -> None:
-        """Add the gradient of an L2 penalty (coupled weight decay)."""
-        if weight_decay:
-            self.grad_RP.addcmul_(self.theta_RP, self.decay_P, value=weight_decay)
-
-    def decay(self, weight_decay: float) -> None:
-        """Shrink the weights by lr * weight_decay (decoupled; Loshchilov & Hutter 2019)."""
-        if weight_decay:
-            self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * self.decay_P)
-
-    def descend(self, direction_RP: Tensor) -> None:
-        """theta <- theta - lr * direction."""
-        self.theta_RP.addcmul_(direction_RP, self.lr_R1, value=-1.0)
-
-    def correction(self, beta: float) -> Tensor:
-        """1 - beta^t of each replica, [R, 1]: what a running mean has seen so far."""
-        return (1.0 - beta**self.step_R1).to(self.theta_RP.dtype)
-
-    def moments(self, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
-        """Update and return the running means of the gradient and of its square."""
-        mean, square = self.state["mean"], self.state["square"]
-        mean.lerp_(self.grad_RP, 1.0 - beta1)
-        square.mul_(beta2).addcmul_(self.grad_RP, self.grad_RP, value=1.0 - beta2)
-        return mean, square
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
-
-    An `elementwise` update treats each parameter by itself, so that it can be done part by part.
-    """
-
-    name: str
-    summary: str
-    source: str
-    slots: tuple[str, ...]
-    options: Mapping[str, OptionValue]
-    update: Callable[..., None]
-    elementwise: bool = True
 
 
 _entries: list[Optimizer] = []
 
 
 def _optimizer(
-    name: str, source: str, *slots: str, elementwise: bool = True
+    name: str,
+    source: str,
+    *slots: str,
+    adaptive: bool,
+    decoupled_decay: bool,
+    stability: Stability | None,
+    elementwise: bool = True,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def register(update: Callable[..., None]) -> Callable[..., None]:
         parameters = list(inspect.signature(update).parameters.values())[1:]
         summary = inspect.cleandoc(update.__doc__ or "").splitlines()[0]
         options = {p.name: p.default for p in parameters}
-        _entries.append(Optimizer(name, summary, source, slots, options, update, elementwise))
+        _entries.append(
+            Optimizer(name, summary, source, slots, options, update, adaptive, decoupled_decay, stability, elementwise)
+        )
         return update
 
     return register
 
 
-@_optimizer("sgd", "torch.optim.SGD")
+def _adams_preconditioner(options: Options, state: Mapping[str, Tensor], step: int) -> Tensor:
+    """(1 - beta1^t) (sqrt(v / (1 - beta2^t)) + eps): the running mean's bias correction belongs to it."""
+    square = state["square"] / (1.0 - options["beta2"] ** step)
+    return (square.sqrt() + options["eps"]) * (1.0 - options["beta1"] ** step)
+
+
+# Cohen et al. 2021 (gradient descent, both heavy balls, Nesterov), 2022 (Adam); Kalra & Barkeshli 2024.
+_GRADIENT_DESCENT = Stability(formula="2", factor=lambda options: 2.0)
+_HEAVY_BALL = Stability(formula="(2 + 2 beta)", factor=lambda options: 2.0 + 2.0 * options["beta"])
+_NESTEROV = Stability(
+    formula="(2 + 2 beta) / (1 + 2 beta)",
+    factor=lambda options: (2.0 + 2.0 * options["beta"]) / (1.0 + 2.0 * options["beta"]),
+)
+_ADAGRAD = Stability(
+    formula="2",
+    factor=lambda options: 2.0,
+    preconditioner=lambda options, state, step: state["sum"].sqrt() + options["eps"],
+)
+_RMSPROP = Stability(
+    formula="2",
+    factor=lambda options: 2.0,
+    preconditioner=lambda options, state, step: state["square"].sqrt() + options["eps"],
+)
+_ADAM = Stability(  # of the running mean of gradients: 38 at 0.9
+    formula="(2 + 2 beta1) / (1 - beta1)",
+    factor=lambda options: (2.0 + 2.0 * options["beta1"]) / (1.0 - options["beta1"]),
+    preconditioner=_adams_preconditioner,
+)
+
+
+@_optimizer("sgd", "torch.optim.SGD", adaptive=False, decoupled_decay=False, stability=_GRADIENT_DESCENT)
 def _sgd(s: Step, weight_decay: float = 0.0) -> None:
     """theta -= lr * g."""
     s.add_l2(weight_decay)
     s.descend(s.grad_RP)
 
 
-@_optimizer("momentum", "Polyak 1964; torch.optim.SGD(momentum=0.9)", "velocity")
+@_optimizer(
+    "momentum",
+    "Polyak 1964; torch.optim.SGD(momentum=0.9)",
+    "velocity",
+    adaptive=False,
+    decoupled_decay=False,
+    stability=_HEAVY_BALL,
+)
 def _momentum(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
     """v = beta v + g; theta -= lr * v."""
     s.add_l2(weight_decay)
     s.descend(s.state["velocity"].mul_(beta).add_(s.grad_RP))
 
 
-@_optimizer("nesterov", "Nesterov 1983; torch.optim.SGD(momentum=0.9, nesterov=True)", "velocity")
+@_optimizer(
+    "nesterov",
+    "Nesterov 1983; torch.optim.SGD(momentum=0.9, nesterov=True)",
+    "velocity",
+    adaptive=False,
+    decoupled_decay=False,
+    stability=_NESTEROV,
+)
 def _nesterov(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
     """v = beta v + g; theta -= lr * (g + beta v)."""
     s.add_l2(weight_decay)
@@ -114,7 +107,9 @@ def _nesterov(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
     s.descend(s.grad_RP.add(velocity, alpha=beta))
 
 
-@_optimizer("adagrad", "Duchi et al. 2011; torch.optim.Adagrad", "sum")
+@_optimizer(
+    "adagrad", "Duchi et al. 2011; torch.optim.Adagrad", "sum", adaptive=True, decoupled_decay=False, stability=_ADAGRAD
+)
 def _adagrad(s: Step, eps: float = 1e-10, weight_decay: float = 0.0) -> None:
     """s += g^2; theta -= lr * g / (sqrt(s) + eps)."""
     s.add_l2(weight_decay)
@@ -122,7 +117,14 @@ def _adagrad(s: Step, eps: float = 1e-10, weight_decay: float = 0.0) -> None:
     s.descend(s.grad_RP / total.sqrt().add_(eps))
 
 
-@_optimizer("rmsprop", "Tieleman & Hinton 2012; torch.optim.RMSprop", "square")
+@_optimizer(
+    "rmsprop",
+    "Tieleman & Hinton 2012; torch.optim.RMSprop",
+    "square",
+    adaptive=True,
+    decoupled_decay=False,
+    stability=_RMSPROP,
+)
 def _rmsprop(s: Step, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """v = alpha v + (1 - alpha) g^2; theta -= lr * g / (sqrt(v) + eps)."""
     s.add_l2(weight_decay)
@@ -130,21 +132,45 @@ def _rmsprop(s: Step, alpha: float = 0.99, eps: float = 1e-8, weight_decay: floa
     s.descend(s.grad_RP / square.sqrt().add_(eps))
 
 
-@_optimizer("adam", "Kingma & Ba 2015, Alg. 1; torch.optim.Adam", "mean", "square")
+@_optimizer(
+    "adam",
+    "Kingma & Ba 2015, Alg. 1; torch.optim.Adam",
+    "mean",
+    "square",
+    adaptive=True,
+    decoupled_decay=False,
+    stability=_ADAM,
+)
 def _adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Bias-corrected means of g and g^2: theta -= lr * m / (sqrt(v) + eps)."""
     s.add_l2(weight_decay)
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
-@_optimizer("adamw", "Loshchilov & Hutter 2019, Alg. 2; torch.optim.AdamW", "mean", "square")
+@_optimizer(
+    "adamw",
+    "Loshchilov & Hutter 2019, Alg. 2; torch.optim.AdamW",
+    "mean",
+    "square",
+    adaptive=True,
+    decoupled_decay=True,
+    stability=_ADAM,
+)
 def _adamw(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
     """Adam with decoupled weight decay on the matrices."""
     s.decay(weight_decay)
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
-@_optimizer("gi-adam", "Kalra & Barkeshli 2024: v starts at g^2, the bias correction stays", "mean", "square")
+@_optimizer(
+    "gi-adam",
+    "Kalra & Barkeshli 2024: v starts at g^2, the bias correction stays",
+    "mean",
+    "square",
+    adaptive=True,
+    decoupled_decay=False,
+    stability=_ADAM,
+)
 def _gi_adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Adam whose v starts at the first g^2: an automatic warm-up, lr * sqrt(1 - beta2^t) at first."""
     s.add_l2(weight_decay)
@@ -152,7 +178,15 @@ def _gi_adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 
-@_optimizer("radam", "Liu et al. 2020, Alg. 2; torch.optim.RAdam (threshold rho > 5)", "mean", "square")
+@_optimizer(
+    "radam",
+    "Liu et al. 2020, Alg. 2; torch.optim.RAdam (threshold rho > 5)",
+    "mean",
+    "square",
+    adaptive=True,
+    decoupled_decay=False,
+    stability=None,
+)
 def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
     """Adam with a rectified step size; plain momentum while the variance is untrustworthy."""
     s.add_l2(weight_decay)
@@ -173,6 +207,9 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     "You et al. 2020, Alg. 2; phi the identity, the ratio 1 where a norm is 0",
     "mean",
     "square",
+    adaptive=True,
+    decoupled_decay=True,
+    stability=None,
     elementwise=False,
 )
 def _lamb(
@@ -206,7 +243,7 @@ def _lamb(
     s.descend(direction)
 
 
-@_optimizer("lion", "Chen et al. 2023, Alg. 2", "mean")
+@_optimizer("lion", "Chen et al. 2023, Alg. 2", "mean", adaptive=True, decoupled_decay=True, stability=None)
 def _lion(s: Step, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> None:
     """theta -= lr * sign(beta1 m + (1 - beta1) g); then m = beta2 m + (1 - beta2) g."""
     s.decay(weight_decay)
@@ -228,3 +265,13 @@ def _trust_ratio(weights: Tensor, update: Tensor) -> Tensor:
 
 
 OPTIMIZERS: Table[Optimizer] = Table("optimizer", _entries)
+
+
+def theory_formula(optimizer: str) -> str:
+    """The closed form behind predicted_lr, as printed, of an optimizer with its options."""
+    name = optimizer.partition(":")[0]
+    stability = OPTIMIZERS[name].stability if name in OPTIMIZERS else None
+    if stability is None:
+        return f"no formula known for {name}"
+    matrix = "H" if stability.preconditioner is None else "P^-1/2 H P^-1/2"
+    return f"{stability.formula} / largest eigenvalue of {matrix}"

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
+from stresstest.results.outcome import Outcome as Outcome
+from stresstest.results.outcome import Reason as Reason
 
-Outcome = Literal["stable", "spiked", "flat", "relapsed", "failed-to-train", "exploded", "nonfinite"]
-Reason = Literal["loss", "gradient", "parameter"]
+MEDIAN_OF_FIVE = 0.536  # standard deviation of the median of five numbers from N(0, 1)
 
 
 @dataclass(frozen=True)

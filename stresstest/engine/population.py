@@ -7,18 +7,21 @@ is dropped changes nothing. On a CPU with one thread that is bit-equality.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from stresstest.engine.optimizers import Optimizer, Step
+from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import Blocks, Look, looking
-from stresstest.models.block import Model, profile
+from stresstest.models.block import Model, Trainable, profile
 from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
+
+B = TypeVar("B")  # what a step is given: a batch of each replica
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_LOSS_SCALE = 2.0**16
@@ -52,16 +55,12 @@ class Readings:
     skipped_R: Tensor
 
 
-class Population:
-    """The replicas `seeds`, freshly initialised (a seed may stand in several rows)."""
+class Replicas(ABC, Generic[B]):
+    """Replicas of any model that train at once as the rows of a matrix, on batches of the kind B."""
 
-    model: Model
+    model: Trainable
 
-    def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
-        rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
-        self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
-
-    def _begin(self, model: Model, theta_RP: Tensor, training: Training) -> None:
+    def _begin(self, model: Trainable, theta_RP: Tensor, training: Training) -> None:
         self.model = model
         self.training = training
         self._state = {slot: torch.zeros_like(theta_RP) for slot in training.optimizer.slots}
@@ -79,27 +78,27 @@ class Population:
         """R, the rows still in training."""
         return self.theta_RP.shape[0]
 
-    def profile(self, batch: Batch) -> None:
-        """The variant's measurement at initialisation, if it has one (Admin)."""
-        if self.model.variant.profiled:
-            with torch.no_grad():
-                profile(self.model, self.model.layout.unbind(self._leaves), batch.inputs)
+    @abstractmethod
+    def profile(self, batch: B) -> None:
+        """The measurement at initialisation that a variant may have."""
 
-    def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
-        """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
+    @abstractmethod
+    def evaluate(self, batch: B, as_trained: bool = True) -> Tensor:
+        """The loss of each replica, [R], without training: as a step would have it, or of the trained model."""
 
-        The built-in models know no difference.
-        """
-        with torch.no_grad(), self._autocast():
-            return self.model.loss(self._leaves, batch.inputs, batch.targets)
+    @abstractmethod
+    def look(self, batch: B) -> Look:
+        """A forward pass on a batch, looked at; nothing of the replicas changes."""
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """The logits of each replica, [R, N, V], of a built-in transformer."""
-        with torch.no_grad(), self._autocast():
-            leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
-            return self.model.logits(self.model.layout.unbind(leaves), inputs)
+    @abstractmethod
+    def _backward(self, batch: B, scale_R: Tensor | None) -> Tensor:
+        """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
 
-    def step(self, batch: Batch, lr_R: Tensor) -> Readings:
+    @abstractmethod
+    def _bind(self) -> None:
+        """Let the model's parameters and gradients be `theta_RP` and `grad_RP`."""
+
+    def step(self, batch: B, lr_R: Tensor) -> Readings:
         """One optimizer step of every replica, each at its own learning rate."""
         scaled = self.training.dtype == torch.float16
         loss_R = self._backward(batch, self._scale_R if scaled else None)
@@ -114,16 +113,6 @@ class Population:
             self._update(lr_R)
         health_R = self._health(loss_R, grad_norm_R, skipped_R)
         return Readings(loss_R, grad_norm_R, health_R, clipped_R, skipped_R)
-
-    def look(self, batch: Batch) -> Look:
-        """A forward pass on a batch, looked at; nothing of the replicas changes."""
-        look = Look(self.num_replicas)
-        places = Blocks(look, self.model.wirings)
-        leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
-        with looking(look, places.attention), self._autocast():
-            self.model.plain_loss(leaves, batch.inputs, batch.targets, places.watch)
-        self._look_at_moments(look)
-        return look
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""
@@ -170,24 +159,10 @@ class Population:
         correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
         return self._state["square"] / correction_R1.to(self.theta_RP.dtype), float(options["eps"])
 
-    def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
-        """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
-        with self._autocast():
-            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
-        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
-        gradients = torch.autograd.grad(total, list(self._leaves.values()))
-        self.model.layout.gather(gradients, self._grads)
-        return loss_R.detach()
-
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = _aligned_rows(theta_RP)
         self._bind()
-
-    def _bind(self) -> None:
-        """Let the model's parameters and gradients be these matrices."""
-        self._leaves = self.model.layout.leaves(self.theta_RP)
-        self._grads = self.model.layout.views(self.grad_RP)
 
     def _autocast(self) -> torch.autocast:
         dtype = self.training.dtype
@@ -243,6 +218,60 @@ class Population:
         health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
         health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
         return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
+
+
+class Population(Replicas[Batch]):
+    """The replicas `seeds` of a built-in model, freshly initialised (a seed may stand in several rows)."""
+
+    model: Model
+
+    def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
+        rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
+        self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
+
+    def profile(self, batch: Batch) -> None:
+        """The variant's measurement at initialisation, if it has one (Admin)."""
+        if self.model.variant.profiled:
+            with torch.no_grad():
+                profile(self.model, self.model.layout.unbind(self._leaves), batch.inputs)
+
+    def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
+        """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
+
+        The built-in models know no difference.
+        """
+        with torch.no_grad(), self._autocast():
+            return self.model.loss(self._leaves, batch.inputs, batch.targets)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The logits of each replica, [R, N, V], of a built-in transformer."""
+        with torch.no_grad(), self._autocast():
+            leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
+            return self.model.logits(self.model.layout.unbind(leaves), inputs)
+
+    def look(self, batch: Batch) -> Look:
+        """A forward pass on a batch, looked at; nothing of the replicas changes."""
+        look = Look(self.num_replicas)
+        places = Blocks(look, self.model.wirings)
+        leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
+        with looking(look, places.attention), self._autocast():
+            self.model.plain_loss(leaves, batch.inputs, batch.targets, places.watch)
+        self._look_at_moments(look)
+        return look
+
+    def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
+        """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
+        with self._autocast():
+            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
+        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
+        gradients = torch.autograd.grad(total, list(self._leaves.values()))
+        self.model.layout.gather(gradients, self._grads)
+        return loss_R.detach()
+
+    def _bind(self) -> None:
+        """Let the model's parameters and gradients be these matrices."""
+        self._leaves = self.model.layout.leaves(self.theta_RP)
+        self._grads = self.model.layout.views(self.grad_RP)
 
 
 def _aligned_rows(like_RP: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from stresstest.models.layout import TensorName, sampled
+from stresstest.models.layout import RowLayout, TensorName, sampled
 from stresstest.models.variants import Sublayer
 
 SIZES = ("weight", "gradient", "update")  # of a frame: root mean squares of a matrix's elements
@@ -57,7 +57,7 @@ class Probing:
 class Frames:
     """Takes a frame of each step: `before` it and `after` it."""
 
-    def __init__(self, layout: Any) -> None:
+    def __init__(self, layout: RowLayout) -> None:
         self._layout = layout
         self._of: tuple[Tensor, Tensor] | None = None
         self._parts: list[Tensor] = []

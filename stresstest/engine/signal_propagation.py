@@ -21,7 +21,7 @@ from stresstest.engine.train import Batches
 from stresstest.models.block import Model
 from stresstest.models.layout import Parameters
 from stresstest.models.variants import Sublayer
-from stresstest.results.records import Bracket, finite
+from stresstest.results.bracket import Bracket, finite
 from stresstest.tasks.task import INITIAL
 
 GRADIENT_BATCHES = 4

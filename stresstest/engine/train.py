@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import B, Readings, Replicas
 from stresstest.engine.probes import Frames, Look, Probing
 from stresstest.models.block import Model, profile
 from stresstest.tasks.masked import MaskedTask
@@ -41,6 +42,30 @@ class Block:
     frames: NDArray[np.float32] | None
     looks: dict[int, list[dict[tuple[str, str], float]]]
     probe_seconds: float
+
+
+class BatchSource(Protocol[B]):
+    """Batches of the kind B by seed and step: of a built-in task, or of the user's own."""
+
+    device: torch.device
+
+    @property
+    def baseline_loss(self) -> float:
+        """Loss of the best constant predictor; NaN where none is known."""
+        ...
+
+    @property
+    def chance_loss(self) -> float:
+        """Loss of a uniform guess; NaN where nothing is known of it."""
+        ...
+
+    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> B:
+        """Each replica's batch."""
+        ...
+
+    def constant_loss(self, batch: B) -> Tensor:
+        """Loss of the best constant predictor on each batch, [R]."""
+        ...
 
 
 class Batches:
@@ -88,7 +113,7 @@ def initial_parameters(model: Model, seed: int, batches: Batches) -> Tensor:
     return theta_RP[0]
 
 
-def initialise(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
+def initialise(population: Replicas[B], batches: BatchSource[B], seeds: Sequence[int]) -> NDArray[np.float64]:
     """Run the variant's profiling pass; return losses at initialisation, [batches, R], as judged."""
     population.profile(batches.batch(seeds, 0, INITIAL))
     loss, constant = evaluate_batches(population, batches, seeds, INITIAL, INITIAL_BATCHES)
@@ -104,14 +129,14 @@ def judged_loss(loss: NDArray[np.float64], constant: NDArray[np.float64], baseli
     return loss if np.isnan(baseline_loss) else loss - constant + baseline_loss
 
 
-def validation_loss(population: Population, batches: Batches, seeds: Sequence[int]) -> NDArray[np.float64]:
+def validation_loss(population: Replicas[B], batches: BatchSource[B], seeds: Sequence[int]) -> NDArray[np.float64]:
     """Mean validation loss of each replica, [R], on the same batches for every seed's every run."""
     return np.asarray(evaluate_batches(population, batches, seeds, VALIDATION, VALIDATION_BATCHES)[0].mean(0))
 
 
 def train(
-    population: Population,
-    batches: Batches,
+    population: Replicas[B],
+    batches: BatchSource[B],
     seeds: Sequence[int],
     lr_TR: NDArray[np.float64],
     first_step: int = 0,
@@ -148,10 +173,10 @@ def train(
     return rows
 
 
-class _Probe:
+class _Probe(Generic[B]):
     """What is read of the steps of a block, and how long that takes."""
 
-    def __init__(self, population: Population, probing: Probing, sizes: Frames | None) -> None:
+    def __init__(self, population: Replicas[B], probing: Probing, sizes: Frames | None) -> None:
         self._population = population
         self._probing = probing
         self._sizes = sizes
@@ -159,7 +184,7 @@ class _Probe:
         self.looks: dict[int, Look] = {}
         self.seconds = 0.0
 
-    def before(self, batch: Batch, step: int, place: int) -> None:
+    def before(self, batch: B, step: int, place: int) -> None:
         started = time.perf_counter()
         if self._probing.looks_before(step):
             self.looks[place] = self._population.look(batch)
@@ -175,7 +200,7 @@ class _Probe:
 
 
 def evaluate_batches(
-    population: Population, batches: Batches, seeds: Sequence[int], stream: int, count: int, first: int = 0
+    population: Replicas[B], batches: BatchSource[B], seeds: Sequence[int], stream: int, count: int, first: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(loss, the constant predictor's loss) on `count` batches of a stream from the `first` on, each [count, R]."""
     drawn = [batches.batch(seeds, first + i, stream) for i in range(count)]
@@ -184,7 +209,7 @@ def evaluate_batches(
     return losses.double().cpu().numpy(), constants.double().cpu().numpy()
 
 
-def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]], probe: _Probe) -> Block:
+def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]], probe: _Probe[B]) -> Block:
     def stack(name: str) -> NDArray[np.generic]:
         return torch.stack([getattr(readings, name) for readings, _ in pending]).cpu().numpy()
 

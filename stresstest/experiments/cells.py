@@ -4,70 +4,27 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from stresstest.engine.memory import OutOfMemoryError, free_bytes
-from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import DTYPES, Training
-from stresstest.engine.train import Batches
-from stresstest.errors import ConfigError, StoppedError
-from stresstest.experiments.plan import Measure, Plan, make_model
-from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
-from stresstest.measurements.journal import Journal
-from stresstest.results.records import Cell, Status
+from stresstest.engine.memory import free_bytes
+from stresstest.errors import StoppedError
+from stresstest.experiments.plan import Plan
+from stresstest.experiments.training import Group, Measured, failed, train_cells
+from stresstest.measurements.base import CellPlan
+from stresstest.results.records import Cell
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
-from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
-from stresstest.specs.base import TrainingSpec, is_own
-from stresstest.specs.parsing import parse_choice
-from stresstest.tasks import load_task
-from stresstest.user_code import UserCodeError
-from stresstest.user_model.bench import own_bench
-from stresstest.user_model.constant import Constant
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
-
-
-@dataclass
-class Measured:
-    """A finished cell and its curves (arrays by name, for the run directory)."""
-
-    cell: Cell
-    curves: dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cells of one architecture and optimizer that train as one population, within a share of the memory."""
-
-    spec: TrainingSpec
-    device: str
-    cells: tuple[CellPlan, ...]
-    memory_share: float = 1.0
-    environment: str = ""  # whose results these are; a node of another kind must not train them
-    checkpoints: str = ""  # the folder for checkpoints of training under way; none without
-    constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """Where training under way is kept; the keys of the cells are in its name."""
-        if not self.checkpoints:
-            return None
-        return Path(self.checkpoints) / f"{cell_key({'cells': [cell.key for cell in self.cells]})}.pt"
 
 
 @dataclass(frozen=True)
@@ -140,64 +97,6 @@ def _asked_for(
     return more
 
 
-def make_bench(
-    spec: TrainingSpec,
-    variant: str,
-    depth: int,
-    optimizer: str,
-    device: str,
-    memory_share: float = 1.0,
-    journal: Path | None = None,
-    constant: Constant | None = None,
-) -> Bench:
-    """What the measurements of one architecture and optimizer share."""
-    if is_own(spec.model):
-        return own_bench(spec, variant, depth, optimizer, device, journal, constant)
-    chosen = parse_choice(optimizer, OPTIMIZERS)
-    where = torch.device(device)
-    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    training = Training(OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm)
-    return Bench(
-        make_model(spec, variant, depth, task),
-        training,
-        Batches(task, where),
-        memory_share=memory_share,
-        journal=Journal(journal),
-        probing=probing(spec),
-    )
-
-
-def train_cells(measure: Measure, group: Group) -> list[Measured]:
-    """Train cells of one architecture and optimizer as populations; a replica that does not fit is `oom`."""
-    started = time.perf_counter()
-    first = group.cells[0]
-    here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
-    if here != group.environment:
-        raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
-    try:
-        where = (group.device, group.memory_share, group.checkpoint, group.constant)
-        bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
-        found = measure(bench, group.spec, group.cells)
-    except OutOfMemoryError as error:
-        if len(group.cells) > 1:
-            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
-        traced = f"{error.text}{error}" if is_own(group.spec.model) else str(error)
-        return [Measured(_failed(first, "oom", traced), {})]
-    except UserCodeError as error:
-        if len(group.cells) > 1:
-            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
-        return [Measured(_failed(first, "crashed", str(error)), {})]
-    seconds = round((time.perf_counter() - started) / len(group.cells), 3)
-    return [
-        Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one), **one.records), one.curves)
-        for cell, one in zip(group.cells, found, strict=True)
-    ]
-
-
-def _costs(seconds: float, measured: Measurement) -> dict[str, float]:
-    return {"seconds": seconds, "probe_seconds": round(measured.probe_seconds, 3)}
-
-
 def _train(
     plan: Plan, store: RunStore, cells: Sequence[CellPlan], settings: RunSettings, listener: Listener
 ) -> Generator[Measured, None, None]:
@@ -220,8 +119,8 @@ def _train(
     hooks = Hooks(started, listener.stopping)
     with closing(executor.run(partial(train_cells, plan.measure), groups, hooks)) as running:
         for done in running:
-            failed = [Measured(_failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
-            yield from done.answer or failed
+            lost = [Measured(failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
+            yield from done.answer or lost
             if done.task.checkpoint is not None:
                 done.task.checkpoint.unlink(missing_ok=True)
 
@@ -275,12 +174,3 @@ def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[
 def _largest_first(cells: Sequence[CellPlan]) -> list[CellPlan]:
     """The order in which cells are trained and dealt out to shards, whatever the order of the settings."""
     return sorted(cells, key=lambda cell: (-cell.depth, cell.seed, cell.variant))
-
-
-def _failed(cell: CellPlan, status: Status, error: str) -> Cell:
-    return _cell(cell, status, error=error)
-
-
-def _cell(cell: CellPlan, status: Status, **fields: Any) -> Cell:
-    where = {"variant": cell.variant, "depth": cell.depth, "seed": cell.seed, "point": dict(cell.point)}
-    return Cell(key=cell.key, status=status, **where, **fields)

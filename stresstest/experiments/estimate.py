@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stresstest.engine.memory import Need
 from stresstest.experiments.base import depths_of
-from stresstest.experiments.plan import make_model, need_of
+from stresstest.experiments.plan import need_of
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.models.build import make_model
 from stresstest.models.resnet import STAGES
 from stresstest.specs.base import TrainingSpec
 from stresstest.tasks import load_task

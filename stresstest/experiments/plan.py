@@ -14,21 +14,19 @@ from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
-from stresstest.measurements.base import Bench, CellPlan, Measurement
-from stresstest.models.block import Model
-from stresstest.models.encoder_decoder import EncoderDecoder
-from stresstest.models.residual_mlp import ResidualMlp
-from stresstest.models.resnet import STAGES, ResNet
-from stresstest.models.transformer import Transformer
+from stresstest.experiments.training import Measure
+from stresstest.measurements.base import CellPlan
+from stresstest.models.build import make_model
+from stresstest.models.resnet import STAGES
 from stresstest.models.variants import VARIANTS
 from stresstest.results.records import Cell
-from stresstest.runs.identity import cell_key, code_fingerprint, environment
+from stresstest.runs.fingerprint import code_fingerprint
+from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
-from stresstest.specs.base import MODELS, ModelSpec, ShapeSpec, TrainingSpec, is_own
+from stresstest.specs.base import MODELS, TrainingSpec, is_own
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.tasks.task import Task
 from stresstest.user_model.bench import resolved
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.preflight import Preflight, preflight
@@ -39,9 +37,6 @@ NOWHERE: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment 
 
 
 Phase = Literal["train", "probe", "train and probe"]
-
-# Measures cells of one architecture and optimizer as populations: what each gets.
-Measure = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
 
 
 @dataclass(frozen=True)
@@ -174,20 +169,6 @@ def resolve_device(name: str) -> str:
         last = torch.cuda.device_count() - 1
         raise ConfigError(f"device '{name}' not found; the last one is cuda:{last}")
     return name
-
-
-def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
-    """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
-    choice = parse_choice(variant, VARIANTS)
-    shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
-    if shape.model == "resnet":
-        return ResNet(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
-    if shape.model == "mlp":
-        return ResidualMlp(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
-    if shape.vocab_size is not None and shape.vocab_size < task.num_classes:
-        raise ConfigError(f"vocab_size {shape.vocab_size} is below the {task.num_classes} tokens of the data; raise it")
-    kind = EncoderDecoder if shape.model == "encoder-decoder" else Transformer
-    return kind(shape, choice.name, choice.options, shape.vocab_size or task.num_classes)
 
 
 def _variants(spec: TrainingSpec) -> list[str]:

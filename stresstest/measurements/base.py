@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,29 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
-from stresstest.engine.memory import replicas_that_fit
-from stresstest.engine.outcomes import Reference, Rules
+from stresstest.engine.outcomes import Rules
 from stresstest.engine.population import (
-    Population,
+    Replicas,
     Training,
 )
 from stresstest.engine.probes import Probing
-from stresstest.engine.signal_propagation import Signal, measure_signal
-from stresstest.engine.train import (
-    Batches,
-    initial_parameters,
-    initialise,
-)
-from stresstest.engine.translation_scores import translation_scores
+from stresstest.engine.signal_propagation import Signal
+from stresstest.engine.train import BatchSource
 from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import Run, Start
-from stresstest.models.block import Model
-from stresstest.results.records import Bracket
+from stresstest.models.block import Trainable
+from stresstest.results.bracket import Bracket
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
-from stresstest.tasks.language import VOCABULARY
-from stresstest.tasks.task import INITIAL
-from stresstest.tasks.translation import TranslationTask
+
+KEPT_SCORES = frozenset({"token_accuracy", "bleu"})  # of a schedule's run; bits_per_byte are its loss once more
 
 
 @dataclass(frozen=True)
@@ -74,21 +67,21 @@ class Measurement:
 
 
 @dataclass
-class Bench:
-    """What every measurement of one variant shares."""
+class Bench(ABC):
+    """What every measurement of one variant shares: of a built-in model, or of the user's own."""
 
-    model: Model
+    model: Trainable
     training: Training
-    batches: Batches
+    batches: BatchSource[Any]
     rules: Rules = field(default_factory=Rules)
     memory_share: float = 1.0
     journal: Journal = field(default_factory=Journal)
     probing: Probing = Probing()
 
     @property
+    @abstractmethod
     def capacity(self) -> int:
         """How many replicas our share of the device's memory holds at once, by estimate."""
-        return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
 
     @property
     def eps(self) -> float | None:
@@ -96,67 +89,45 @@ class Bench:
         found = {**self.training.optimizer.options, **self.training.options}.get("eps")
         return None if found is None else float(found)
 
+    @abstractmethod
     def module(self) -> nn.Module | None:
         """One replica as a module; `None` of a built-in model, whose blocks are wired as its variant says."""
-        return None
 
-    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
-        """A freshly initialised population, whose rows will train at `lrs`; only an optimizer of the user's asks."""
-        return Population(self.model, seeds, self.training)
+    @abstractmethod
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Replicas[Any]:
+        """A freshly initialised population, whose rows will train at `lrs`."""
 
-    def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
-        """What each replica is judged against, after the variant's profiling pass."""
-        initial = initialise(population, self.batches, seeds)
-        with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
-            return [Start(_reference(self, losses), paired=True) for losses in initial.T]
+    @abstractmethod
+    def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
+        """What each replica is judged against."""
 
-    def finish(self, population: Population, runs: Sequence[Run]) -> None:
-        """What else is judged of runs at their end, [R]: of a built-in model nothing."""
+    @abstractmethod
+    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
+        """What else is judged of runs at their end, [R]."""
 
+    @abstractmethod
     def blame(self, seed: int, step: int) -> None:
-        """Ask whose fault a step is that is not finite; of a built-in task never the data's."""
+        """Ask whose fault a step is that is not finite."""
 
+    @abstractmethod
     def scores(
-        self, population: Population, seeds: Sequence[int], losses: NDArray[np.float64]
+        self, population: Replicas[Any], seeds: Sequence[int], losses: NDArray[np.float64]
     ) -> list[dict[str, float]]:
-        """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each."""
-        if self.module() is not None:
-            return [{} for _ in seeds]
-        if isinstance(self.batches.task, TranslationTask):
-            return translation_scores(population, self.batches, seeds)
-        if self.batches.task.num_classes == VOCABULARY:
-            return [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
-        return [{} for _ in seeds]
+        """What validation gives beside the loss, [R]."""
 
+    @abstractmethod
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
-        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float64."""
-        layout = self.model.layout
-        theta_P = initial_parameters(self.model, seed, self.batches).double()
-        batch = self.batches.batch([seed], 0, INITIAL)
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it."""
 
-        def loss(at_P: Tensor) -> Tensor:
-            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets)[0]
-
-        return theta_P, loss
-
+    @abstractmethod
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""
-        if not self.model.last_matrix:
-            return None
-        theta_P = initial_parameters(self.model, seed, self.batches)
-        return measure_signal(self.model, theta_P, self.batches, seed, noise_input)
+
+    @abstractmethod
+    def signal(self, theta_P: Tensor, seed: int, noise_input: bool) -> Signal:
+        """Signal propagation of a replica with these parameters, of a model that can tell."""
 
 
 def probing(spec: TrainingSpec) -> Probing:
     """What is read in training, of a command that has the setting."""
     return Probing(spec.probes if isinstance(spec, BoundarySpec) else "off")
-
-
-def _reference(bench: Bench, initial: NDArray[np.float64]) -> Reference:
-    """What a curve of a built-in model is judged against."""
-    return Reference(
-        initial_loss=float(initial.mean()),
-        initial_std=float(initial.std(ddof=1)),
-        baseline_loss=bench.batches.baseline_loss,
-        chance_loss=bench.batches.chance_loss,
-    )

@@ -15,7 +15,8 @@ from stresstest.measurements.diagnosis import explain
 from stresstest.measurements.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
 from stresstest.measurements.replica import Run
 from stresstest.measurements.theory import measure_theory
-from stresstest.results.records import HARMLESS, TRAINED, Bracket, finite
+from stresstest.results.bracket import Bracket, finite
+from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.specs.base import is_own
 from stresstest.specs.boundary import BoundarySpec
 

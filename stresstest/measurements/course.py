@@ -18,7 +18,7 @@ from stresstest.engine.memory import PeakMemory, in_halves
 from stresstest.engine.population import (
     FIRST_LR,
 )
-from stresstest.engine.signal_propagation import Signal, measure_signal
+from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import (
     INITIAL_BATCHES,
     Block,
@@ -28,7 +28,7 @@ from stresstest.engine.train import (
 )
 from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import BEFORE, Run
-from stresstest.results.records import HARMLESS
+from stresstest.results.outcome import HARMLESS
 from stresstest.tasks.task import INITIAL
 
 
@@ -209,7 +209,7 @@ class _Course:
         for i, row in enumerate(self._held):
             if not self.runs[row].detector.settled:
                 theta_P = self._population.theta_RP[i]
-                signal = measure_signal(self._bench.model, theta_P, self._bench.batches, self._seeds[row], noise_input)
+                signal = self._bench.signal(theta_P, self._seeds[row], noise_input)
                 self.runs[row].signals[step] = signal
 
     def _state(self, held: Sequence[int], seconds: float) -> dict[str, Any]:

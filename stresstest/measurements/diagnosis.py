@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -23,7 +24,7 @@ from stresstest.measurements.base import Bench, Measurement
 from stresstest.measurements.replica import Run
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import FEWEST, ODD_SHARE, frozen_alone, missing_norms
-from stresstest.results.records import count, finite
+from stresstest.results.bracket import finite
 
 LAST_FRAMES = 20
 INIT_RATIO = 10.0  # of a matrix to its peers
@@ -81,7 +82,7 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
         "dead": _dead(broken),
         "probes": bench.probing.level,
         "calm_runs": len(calm),
-        "alarms": count(sorted(alarms)),
+        "alarms": dict(Counter(sorted(alarms))),
         "tensors": [name.text for name in names],
         "places": [f"{signal} of {place}" for signal, place in places],
     }

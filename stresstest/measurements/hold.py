@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stresstest.engine.outcomes import Outcome
-from stresstest.results.records import HARMLESS, TRAINED, Bracket
+from stresstest.results.bracket import Bracket
+from stresstest.results.outcome import HARMLESS, TRAINED, Outcome
 
 OCTAVE = 4
 STRIDES: Mapping[str, int] = {"octave": 4, "half-octave": 2, "quarter-octave": 1}

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.engine.divergence import Detector
-from stresstest.engine.outcomes import Reason, Reference
+from stresstest.engine.outcomes import Reference
 from stresstest.engine.population import BAD_GRADIENT, BAD_LOSS, BAD_PARAMETER
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import Block
+from stresstest.results.outcome import Reason
 
 BEFORE = -1  # all training: of the batches at initialisation
 _REASONS: dict[int, Reason] = {BAD_LOSS: "loss", BAD_GRADIENT: "gradient", BAD_PARAMETER: "parameter"}

@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from stresstest.engine.outcomes import Reference, Rules
-from stresstest.measurements.base import Measurement
+from stresstest.measurements.base import KEPT_SCORES, Measurement
 from stresstest.measurements.replica import Run
-from stresstest.results.metrics import METRICS
 from stresstest.results.records import Bracket, finite
 from stresstest.results.summary import clipped
 
@@ -21,7 +20,7 @@ def of_run(run: Run) -> Measurement:
     most = cap(run.detector.reference, run.detector.rules)
     loss = clipped(run.validation_loss, most)
     return Measurement(
-        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if METRICS[n].direction == "higher"},
+        metrics={n: Bracket.exactly(s) for n, s in run.scores.items() if n in KEPT_SCORES},
         records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
         curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
     )

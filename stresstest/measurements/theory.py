@@ -19,17 +19,15 @@ from stresstest.engine.curvature import (
     gradient,
     hessian_product,
     largest_eigenvalue,
-    rule_of,
 )
 from stresstest.engine.memory import in_halves
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.measurements.base import Bench, Measurement
-from stresstest.results.records import Bracket, finite
+from stresstest.results.bracket import Bracket, finite
 from stresstest.user_code import UserCodeError, user_code
 
 _TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square
 _BASIS_BYTES = 1 << 30  # of the vectors that Lanczos keeps
-_DECOUPLED = frozenset({"adamw", "lamb", "lion"})  # whose weight decay is not part of the gradient
 
 
 def measure_theory(bench: Bench, seeds: Sequence[int]) -> list[Measurement]:
@@ -55,7 +53,7 @@ def _measured(bench: Bench, seed: int) -> Measurement:
     optimizer, layout = bench.training.optimizer, bench.model.layout
     options = {**optimizer.options, **bench.training.options}
     decay_P = layout.decay_mask().to(theta_P)
-    coupled = 0.0 if optimizer.name in _DECOUPLED else float(options.get("weight_decay", 0.0))
+    coupled = 0.0 if optimizer.decoupled_decay else float(options.get("weight_decay", 0.0))
 
     def loss(at_P: Tensor) -> Tensor:
         value = data_loss(at_P)
@@ -71,12 +69,11 @@ def _measured(bench: Bench, seed: int) -> Measurement:
         if isinstance(found, str):
             record["no_curvature"] = found
         elif found is not None:
-            rule = rule_of(optimizer)
-            assert rule is not None, "there is a sharpness of those that have one"
+            assert optimizer.stability is not None, "there is a sharpness of those that have one"
             record |= {"error": finite(found.error), "products": found.products, "converged": found.converged}
             if math.isfinite(found.value):
                 metrics["sharpness"] = Bracket.exactly(found.value)
-                metrics["predicted_lr"] = _predicted(rule.factor(options), found)
+                metrics["predicted_lr"] = _predicted(optimizer.stability.factor(options), found)
     return Measurement(metrics=metrics, records={"theory": record})
 
 
@@ -90,10 +87,10 @@ def _sharpness(
     bench: Bench, loss: Loss, theta_P: Tensor, step: FirstStep, options: dict[str, Any]
 ) -> Eigenvalue | str | None:
     """The (preconditioned) sharpness after the optimizer's first step; a text says why there is none."""
-    rule = rule_of(bench.training.optimizer)
-    if rule is None:
+    stability = bench.training.optimizer.stability
+    if stability is None:
         return None
-    scale_P = None if rule.preconditioner is None else rule.preconditioner(options, step.state, 1).rsqrt()
+    scale_P = None if stability.preconditioner is None else stability.preconditioner(options, step.state, 1).rsqrt()
     most = max(2, min(100, _BASIS_BYTES // (theta_P.numel() * theta_P.element_size())))
     try:
         return largest_eigenvalue(

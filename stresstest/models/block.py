@@ -9,13 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresstest.models.layout import Init, Layout, Leaves, Parameters
+from stresstest.models.layout import Init, Layout, Leaves, Parameters, RowLayout
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import Sublayer, Variant, Wiring
 from stresstest.specs.base import ModelSpec
 
 # Hears of each sublayer: (layer, sublayer, branch as added, sum before the post-norm, new stream).
 Watch = Callable[[int, Sublayer, Tensor, Tensor, Tensor], None]
+
+
+class Trainable(Protocol):
+    """What a population trains: a built-in architecture, or the user's own."""
+
+    @property
+    def layout(self) -> RowLayout:
+        """Where its parameters lie in a row."""
+        ...
+
+    def release(self) -> None:
+        """Give back what is kept from one step for the next."""
+        ...
 
 
 class Model(Protocol):

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -89,6 +90,26 @@ class Bank:
         """The bank's part of a [R, P] matrix, as [R, layers, *shape]."""
         part = matrix_RP[:, self.start : self.stop]
         return part.view(matrix_RP.shape[0], len(self.layers), *self.shape)
+
+
+class RowLayout(Protocol):
+    """Where the tensors of a model lie in a replica's row: of a built-in model, and of the user's own."""
+
+    @property
+    def num_parameters(self) -> int:
+        """P, the length of a row."""
+
+    def names(self) -> list[TensorName]:
+        """The matrices that `parts` has, in its order."""
+
+    def parts(self, matrix_RP: Tensor) -> list[Tensor]:
+        """The rows' matrices, [R, some, size] each."""
+
+    def decay_mask(self) -> Tensor:
+        """[P]: 1 where weight decay applies, 0 elsewhere."""
+
+    def segments(self) -> list[tuple[int, int, int, bool]]:
+        """(start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size."""
 
 
 class Layout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -82,7 +82,7 @@ def _chart(result: Result, row: SummaryRow) -> dict[str, Any]:
 
 def _held(result: Result, row: SummaryRow) -> list[dict[str, Any]]:
     """The held LRs of one variant, by LR, with each seed's outcome."""
-    outcomes: dict[float, dict[int, dict[str, Any]]] = {}
+    outcomes: dict[float, dict[int, Mapping[str, Any]]] = {}
     for cell in result.cells:
         if cell.variant == row.variant:
             for trial in cell.hold:

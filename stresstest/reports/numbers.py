@@ -111,21 +111,6 @@ def cell_name(cell: Any) -> str:
     return " ".join(filter(None, [*words, f"seed {cell.seed}"]))
 
 
-def theory_formula(optimizer: str) -> str:
-    """The closed form behind predicted_lr, as printed."""
-    name = optimizer.partition(":")[0]
-    adaptive = "of P^-1/2 H P^-1/2"
-    formulas = {
-        "sgd": "2 / largest eigenvalue of H",
-        "momentum": "(2 + 2 beta) / largest eigenvalue of H",
-        "nesterov": "(2 + 2 beta) / (1 + 2 beta) / largest eigenvalue of H",
-        "adagrad": f"2 / largest eigenvalue {adaptive}",
-        "rmsprop": f"2 / largest eigenvalue {adaptive}",
-    }
-    adams = dict.fromkeys(("adam", "adamw", "gi-adam"), f"(2 + 2 beta1) / (1 - beta1) / largest eigenvalue {adaptive}")
-    return (formulas | adams).get(name, f"no formula known for {name}")
-
-
 def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Cells that have no result, which says nothing about stability."""
     for status, remedy in (

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stresstest.engine.optimizers import theory_formula
 from stresstest.reports.chart import line_chart, place
-from stresstest.reports.numbers import interval, middle, theory_formula
+from stresstest.reports.numbers import interval, middle
 from stresstest.reports.words import (
     WIDE,
     data_words,

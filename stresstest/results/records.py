@@ -1,111 +1,83 @@
-"""What was found: records that are stored as JSON, and the statistics over seeds.
-
-Learning rates are compared in log2 (octaves); a value that is only known to lie beyond the range
-is a bracket with one open side, never a number.
-"""
+"""A whole result: the cells, the rows over seeds, what they say."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from stresstest.errors import ConfigError
-from stresstest.results.metrics import METRICS
+from stresstest.results.bracket import Bracket, Record, finite
+from stresstest.results.cell import Cell, Status
+from stresstest.results.outcome import HARMLESS, TRAINED
+from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
+from stresstest.results.typed import (
+    AS_WRITTEN,
+    DataRecord,
+    EnvironmentRecord,
+    PointRecord,
+    RulesRecord,
+    TrialRecord,
+)
+
+__all__ = [
+    "HARMLESS",
+    "RESULT_SCHEMA",
+    "TRAINED",
+    "Bracket",
+    "Cell",
+    "Finding",
+    "MapPlace",
+    "MetricSummary",
+    "Record",
+    "Result",
+    "SearchRow",
+    "Status",
+    "SummaryRow",
+    "TrendRow",
+    "count",
+    "finite",
+    "interval_rank",
+    "load_result",
+    "ratios",
+    "summarise",
+]
 
 RESULT_SCHEMA = "stresstest.result/1"
 
-Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
-TRAINED = frozenset({"stable", "spiked"})  # the outcomes of a run that trained
-HARMLESS = TRAINED | {"flat"}  # of one that did not break: where there was too little to learn, it need not train
-
-
-class Record(BaseModel):
-    """Base of everything stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class Bracket(Record):
-    """Where a value lies: between `low` and `high`; `None` is an open side; equal sides are exact."""
-
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def exactly(cls, value: float) -> Bracket:
-        """A value that was measured."""
-        return cls(low=value, high=value)
-
-
-class Cell(Record):
-    """One finished cell: one experiment at one point for one seed."""
-
-    key: str
-    variant: str
-    depth: int
-    seed: int
-    status: Status
-    error: str = ""
-    seconds: float = 0.0
-    probe_seconds: float = 0.0  # of these, what reading the replica while it trained took
-    metrics: dict[str, Bracket] = {}
-    ramp: dict[str, Any] = {}
-    hold: list[dict[str, Any]] = []
-    theory: dict[str, Any] = {}  # what critical and predicted LR rest on, and what they took
-    why: dict[str, Any] = {}  # why the run that broke did: suspects, what moved first, how often it does anyway
-    point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and seed
-    recipe: dict[str, Any] = {}  # the run of the fixed recipe
-    signal: dict[str, Any] = {}  # signal propagation at initialisation
-    signals: dict[int, dict[str, Any]] = {}  # and before these steps of the fixed recipe
-
-
-class MetricSummary(Record):
-    """A metric over seeds.
-
-    median is of the lower sides; low and high bound the median with the stated coverage;
-    censored counts seeds whose value lies beyond the range that was looked at.
-    """
-
-    median: Bracket
-    low: float | None
-    high: float | None
-    coverage: float
-    n: int
-    censored: int
-    per_seed: dict[str, Bracket]
-
 
 class SummaryRow(Record):
-    """One variant at one depth: its metrics, and what became of its replicas.
+    """One variant at one depth: its metrics, and what became of its replicas."""
 
-    `outcomes` are those of the fixed recipe where that was asked for, or else of the ramp.
-    """
-
-    variant: str
-    depth: int
-    optimizer: str
-    metrics: dict[str, MetricSummary]
-    outcomes: dict[str, int]
-    times_weakest: MetricSummary | None = None
-    point: dict[str, Any] = {}  # what the experiment varies beside variant, depth and optimizer
-    curve: list[tuple[float, float]] = []
+    variant: str = Field(description="Norm variant, NAME[:key=value,...].")
+    depth: int = Field(description="Number of blocks.")
+    optimizer: str = Field(description="Optimizer, NAME[:key=value,...].")
+    metrics: dict[str, MetricSummary] = Field(description="Over seeds, by name.")
+    outcomes: dict[str, int] = Field(
+        description="Replicas by outcome: of the fixed recipe where that was asked for, or else of the ramp."
+    )
+    times_weakest: MetricSummary | None = Field(
+        None, description="max_stable_lr over that of the row with the smallest, seed by seed, in times."
+    )
+    point: Annotated[PointRecord, AS_WRITTEN] = Field(
+        PointRecord(), description="What the experiment varies beside variant, depth and optimizer."
+    )
+    curve: list[tuple[float, float]] = Field(
+        [], description="[learning rate, median loss over seeds in nats] of the ramp."
+    )
 
 
 class MapPlace(Record):
-    """One warm-up at one peak LR: by seed, what became of the run and its loss at the end.
+    """One warm-up at one peak LR: by seed, what became of the run and its loss at the end."""
 
-    The loss is on held-out data, and at most that at initialisation: also where the run broke.
-    """
-
-    warmup_steps: int
-    peak_lr: float
-    outcomes: dict[str, str]
-    losses: dict[str, float]
+    warmup_steps: int = Field(description="Steps of warm-up.")
+    peak_lr: float = Field(description="Learning rate after the warm-up.")
+    outcomes: dict[str, str] = Field(description="What became of the run, by seed.")
+    losses: dict[str, float] = Field(
+        description="Held-out loss by seed, at most that at initialisation (also where the run broke), in nats."
+    )
 
     @property
     def loss(self) -> float:
@@ -119,59 +91,59 @@ class MapPlace(Record):
 
 
 class TrendRow(Record):
-    """One variant over all that an experiment varies: the depths of a sweep, the warm-ups and LRs of a map.
+    """One variant over all that an experiment varies: the depths of a sweep, the warm-ups and LRs of a map."""
 
-    min_warmup: by peak LR, the fewest steps of warm-up that train.
-    """
-
-    variant: str
-    optimizer: str
-    metrics: dict[str, MetricSummary]
-    point: dict[str, Any] = {}
-    map: list[MapPlace] = []
-    min_warmup: dict[str, MetricSummary] = {}
+    variant: str = Field(description="Norm variant, NAME[:key=value,...].")
+    optimizer: str = Field(description="Optimizer, NAME[:key=value,...].")
+    metrics: dict[str, MetricSummary] = Field(description="Over seeds, by name.")
+    point: Annotated[PointRecord, AS_WRITTEN] = Field(PointRecord(), description="What else the row stands for.")
+    map: list[MapPlace] = Field([], description="Every warm-up at every peak LR.")
+    min_warmup: dict[str, MetricSummary] = Field(
+        {}, description="By peak LR, the fewest steps of warm-up that train, in steps."
+    )
 
 
 class SearchRow(Record):
-    """A variant's best setting, out of how many; those of the search in the order of their learning rates.
+    """A variant's best setting, out of how many."""
 
-    importance: shares of the variance of the loss over the trials by parameter (fANOVA), where it was taken.
-    """
-
-    variant: str
-    best: dict[str, Any]
-    loss: MetricSummary
-    settings: int
-    trials: int
-    trained: int
-    importance: dict[str, float] = {}
-    places: list[dict[str, Any]] = []
+    variant: str = Field(description="Norm variant, NAME[:key=value,...].")
+    best: Annotated[PointRecord, AS_WRITTEN] = Field(description="The setting with the lowest loss that trains.")
+    loss: MetricSummary = Field(description="Its validation loss over seeds, in nats.")
+    settings: int = Field(description="Settings that were tried with every seed, those of the map among them.")
+    trials: int = Field(description="Of these, the trials of the search.")
+    trained: int = Field(description="Settings that train with every seed.")
+    importance: dict[str, float] = Field(
+        {}, description="By parameter, its share of the loss's variance over the trials (fANOVA), 0 to 1."
+    )
+    places: list[Annotated[TrialRecord, AS_WRITTEN]] = Field(
+        [], description="The trials of the search in the order of their learning rates."
+    )
 
 
 class Finding(Record):
-    """A sentence about the result, with its remedy; `kind` is stable for machines."""
+    """A sentence about the result, with its remedy."""
 
-    kind: str
-    subject: str
-    text: str
+    kind: str = Field(description="What it is about: stable, for machines.")
+    subject: str = Field(description="Which variant, optimizer or row it is about; several are joined by commas.")
+    text: str = Field(description="The sentence.")
 
 
 class Result(Record):
     """A whole result, as `result.json` holds it."""
 
-    schema_: str
-    command: str
-    reproduce: str
-    spec: dict[str, Any]
-    rules: dict[str, Any]
-    environment: dict[str, Any]
-    data: dict[str, Any]
-    cells: list[Cell]
-    summary: list[SummaryRow]
-    trends: list[TrendRow] = []
-    searches: list[SearchRow] = []
-    findings: list[Finding]
-    verdicts: list[dict[str, Any]] = []
+    schema_: str = Field(description="Name and version of this format.")
+    command: str = Field(description="The experiment.")
+    reproduce: str = Field(description="The command line that gives this result again.")
+    spec: dict[str, Any] = Field(description="Every setting with its value.")
+    rules: Annotated[RulesRecord, AS_WRITTEN] = Field(description="The constants by which outcomes are judged.")
+    environment: Annotated[EnvironmentRecord, AS_WRITTEN] = Field(description="Versions and hardware.")
+    data: Annotated[DataRecord, AS_WRITTEN] = Field(description="What was trained on.")
+    cells: list[Cell] = Field(description="Every cell, in the order of the plan.")
+    summary: list[SummaryRow] = Field(description="Over seeds: a row a variant and what else is compared.")
+    trends: list[TrendRow] = Field([], description="Over all that the experiment varies: a row a variant.")
+    searches: list[SearchRow] = Field([], description="The best settings that a search found: a row a variant.")
+    findings: list[Finding] = Field(description="What the rows say, the most important first.")
+    verdicts: list[str] = Field([], max_length=0, description="Empty: a gate writes its verdicts to verdict.json.")
 
     def to_json(self) -> str:
         """The text of `result.json`."""
@@ -201,77 +173,3 @@ def load_result(path: Path) -> Result:
         raise ConfigError(
             f"{path} does not fit its schema at {where}: {first['msg']}; the file was not changed"
         ) from None
-
-
-def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
-    """Median over seeds with a distribution-free interval."""
-    lows = [_side(b.low, -math.inf) for b in per_seed.values()]
-    highs = [_side(b.high, math.inf) for b in per_seed.values()]
-    scale = METRICS[metric].scale
-    rank, coverage = interval_rank(len(lows))
-    return MetricSummary(
-        median=Bracket(low=finite(_median(lows, scale)), high=finite(_median(highs, scale))),
-        low=finite(sorted(lows)[rank - 1]),
-        high=finite(sorted(highs)[-rank]),
-        coverage=coverage,
-        n=len(lows),
-        censored=sum(b.low is None or b.high is None for b in per_seed.values()),
-        per_seed={str(seed): bracket for seed, bracket in per_seed.items()},
-    )
-
-
-def interval_rank(n: int, wanted: float = 0.9) -> tuple[int, float]:
-    """Which order statistics bound the median, and how often: (k, coverage) for [x_(k), x_(n+1-k)].
-
-    Exact for any continuous distribution (binomial; Conover 1999). When even the
-    range covers less than `wanted`, the range it is: 3 seeds cover the median 75 % of the time.
-    """
-    rank = 1
-    while 2 * (rank + 1) <= n + 1 and _coverage(rank + 1, n) >= wanted:
-        rank += 1
-    return rank, _coverage(rank, n)
-
-
-def ratios(over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[int, Bracket]:
-    """Paired ratios of last-known-good values, seed by seed; an open side stays open."""
-    paired = {}
-    for seed in over:
-        if seed not in under:
-            continue
-        a, b = over[seed], under[seed]
-        if a.low is None or b.low is None or b.high is None:
-            continue  # against a value that is only known to lie above, no ratio is known
-        beyond = a.high is None
-        paired[int(seed)] = Bracket(low=a.low / b.low, high=None if beyond else a.low / b.low)
-    return paired
-
-
-def _coverage(rank: int, n: int) -> float:
-    return float(1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n)
-
-
-def _side(value: float | None, open_side: float) -> float:
-    return open_side if value is None else value
-
-
-def finite(value: float) -> float | None:
-    """The value, or `None` where it is not finite: JSON has no such numbers."""
-    return float(value) if math.isfinite(value) else None
-
-
-def _median(values: Sequence[float], scale: str) -> float:
-    low, high = statistics.median_low(values), statistics.median_high(values)
-    if scale == "grid":
-        return high
-    if scale == "log2" and 0 < low < high < math.inf:
-        product = low * high
-        return math.sqrt(product) if 0.0 < product < math.inf else math.sqrt(low) * math.sqrt(high)
-    return statistics.median(values)
-
-
-def count(values: Iterable[str]) -> dict[str, int]:
-    """How often each value occurs, in order of first occurrence."""
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -1,4 +1,4 @@
-"""What makes two results the same or not comparable: keys of settings, code and environment."""
+"""What makes two results the same or not comparable: keys of settings and environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,6 @@ def cell_key(settings: Mapping[str, Any]) -> str:
     """Content address of a cell: a hash of all resolved settings, not only the unusual ones."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def code_fingerprint() -> str:
-    """Hash of the modules that decide a number: what trains, not what prints."""
-    digest = hashlib.blake2b(digest_size=8)
-    for folder in ("models", "tasks", "engine", "measurements", "user_model", "experiments"):
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def environment(device: str, dtype: str) -> dict[str, Any]:

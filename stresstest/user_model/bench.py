@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import DTYPES, FIRST_LR, Population, Training
+from stresstest.engine.population import DTYPES, FIRST_LR, Replicas, Training
 from stresstest.engine.signal_propagation import Signal
 from stresstest.errors import ConfigError
 from stresstest.measurements.base import Bench, probing
@@ -45,8 +47,8 @@ _AT_ONCE = 8  # replicas of one population: they are stepped one after the other
 class OwnBench(Bench):
     """What the measurements of the user's model share."""
 
-    model: OwnModel  # type: ignore[assignment]  # all that a bench itself does with it is below
-    batches: OwnBatches  # type: ignore[assignment]  # with the face of the built-in ones, but for the batch itself
+    model: OwnModel
+    batches: OwnBatches
     constant: Constant = Constant("")
     _starts: dict[int, Start] = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ class OwnBench(Bench):
         """A fresh replica."""
         return self.model.make(0)
 
-    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> OwnPopulation:
         """A freshly initialised population; the user's own optimizer of each row is built at its entry of `lrs`."""
         if self.stacked and len(seeds) > 1:
             return StackedOwnPopulation(self.model, seeds, self.training)
@@ -84,13 +86,13 @@ class OwnBench(Bench):
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
         return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
-    def starts(self, population: Population, seeds: Sequence[int]) -> list[Start]:
+    def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
         """What each replica is judged against; that of a seed is the same in every run."""
         if any(seed not in self._starts for seed in seeds):
             self._starts |= zip(seeds, starts(self._judging(population), seeds), strict=True)
         return [self._starts[seed] for seed in seeds]
 
-    def finish(self, population: Population, runs: Sequence[Run]) -> None:
+    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
         """What fresh batches say of runs that have come to their end, [R]."""
         conclude(self._judging(population), runs)
 
@@ -105,13 +107,23 @@ class OwnBench(Bench):
                 "batches or remove them"
             )
 
-    def _judging(self, population: Population) -> Judging:
+    def _judging(self, population: Replicas[Any]) -> Judging:
         assert isinstance(population, OwnPopulation), "a bench of the user's model trains no other"
         return Judging(population, self.batches, self.model.contract, self.constant, self.rules)
+
+    def scores(
+        self, population: Replicas[Any], seeds: Sequence[int], losses: NDArray[np.float64]
+    ) -> list[dict[str, float]]:
+        """Nothing: what the outputs mean is not known."""
+        return [{} for _ in seeds]
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Nothing: what a foreign model's blocks are is not known."""
         return None
+
+    def signal(self, theta_P: Tensor, seed: int, noise_input: bool) -> Signal:
+        """Never asked for: settings that need it are refused."""
+        raise NotImplementedError
 
 
 def own_bench(

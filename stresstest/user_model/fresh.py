@@ -16,7 +16,7 @@ from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Reference, R
 from stresstest.engine.population import FIRST_LR
 from stresstest.engine.train import evaluate_batches
 from stresstest.measurements.replica import Run, Start
-from stresstest.results.records import TRAINED
+from stresstest.results.outcome import TRAINED
 from stresstest.tasks.task import INITIAL
 from stresstest.user_model.batches import OwnBatch, OwnBatches, tensors
 from stresstest.user_model.constant import Constant
@@ -45,12 +45,12 @@ class Judging:
         self, seeds: Sequence[int], count: int, first: int = 0
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(the model's loss, the constant predictor's) on fresh batches, each [count, R]."""
-        return evaluate_batches(self.population, self.batches, seeds, INITIAL, count, first)  # type: ignore[arg-type]  # batches of the user's
+        return evaluate_batches(self.population, self.batches, seeds, INITIAL, count, first)
 
     def first_losses(self, seed: int, count: int, first: int) -> NDArray[np.float64]:
         """What a replica lost at its start on the same batches, [count]: it is built again."""
         again = OwnPopulation(self.population.model, [seed], self.population.training, [FIRST_LR])
-        return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]  # type: ignore[arg-type]  # as above
+        return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:
         """What the loss rises by with the outputs of other batches; NaN where that cannot be asked."""

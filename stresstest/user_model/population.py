@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stresstest.engine.curvature import Loss
-from stresstest.engine.optimizers import Optimizer, Step
-from stresstest.engine.population import FIRST_LR, Population, Readings, Training
+from stresstest.engine.optimizer import Optimizer, Step
+from stresstest.engine.population import FIRST_LR, Replicas, Training
 from stresstest.engine.probes import Look, look_at, together
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import OwnBatch
@@ -31,7 +31,19 @@ def _never(step: Step) -> None:
     raise AssertionError("the user's optimizer makes the update")
 
 
-OWN_OPTIMIZER = Optimizer("own", "The optimizer beside the user's model.", "", (), {}, _never, elementwise=False)
+# Its facts are unknown: nothing is predicted of it.
+OWN_OPTIMIZER = Optimizer(
+    "own",
+    summary="The optimizer beside the user's model.",
+    source="",
+    slots=(),
+    options={},
+    update=_never,
+    adaptive=False,
+    decoupled_decay=False,
+    stability=None,
+    elementwise=False,
+)
 
 
 class OwnModel:
@@ -56,13 +68,13 @@ class OwnModel:
         """Nothing is kept."""
 
 
-class OwnPopulation(Population):
+class OwnPopulation(Replicas[Sequence[OwnBatch]]):
     """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows).
 
     The user's own optimizer of each row is built at that row's entry of `lrs`, by default `FIRST_LR`.
     """
 
-    model: OwnModel  # type: ignore[assignment]  # all that a population asks of it is its layout
+    model: OwnModel
 
     def __init__(
         self, model: OwnModel, seeds: Sequence[int], training: Training, lrs: Sequence[float] | None = None
@@ -71,14 +83,10 @@ class OwnPopulation(Population):
         self._parameters = [_trainable(module, model.layout) for module in self._modules]
         rows = [torch.cat([p.detach().flatten() for p in row]) for row in self._parameters]
         self._users: list[UsersOptimizers] = []
-        self._begin(model, torch.stack(rows), training)  # type: ignore[arg-type]  # as above
+        self._begin(model, torch.stack(rows), training)
         if training.optimizer is OWN_OPTIMIZER:
             for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
                 self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
-
-    def step(self, batch: Sequence[OwnBatch], lr_R: Tensor) -> Readings:  # type: ignore[override]  # the user's batches
-        """One optimizer step of every replica, each at its own learning rate."""
-        return super().step(batch, lr_R)  # type: ignore[arg-type]  # which hands it on to `_backward`
 
     @property
     def modules(self) -> Sequence[nn.Module]:
@@ -90,10 +98,10 @@ class OwnPopulation(Population):
         """The user's own optimizers of each row; empty where another trains."""
         return self._users
 
-    def profile(self, batch: Sequence[OwnBatch]) -> None:  # type: ignore[override]  # the user's batches
+    def profile(self, batch: Sequence[OwnBatch]) -> None:
         """Nothing is measured at initialisation."""
 
-    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # as above
+    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
@@ -103,7 +111,7 @@ class OwnPopulation(Population):
             module.train()
         return torch.stack(losses)
 
-    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+    def look(self, batch: Sequence[OwnBatch]) -> Look:
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
@@ -150,7 +158,7 @@ class OwnPopulation(Population):
         """Views of a row, one for each parameter."""
         return [row_P[place.start : place.stop].view(place.shape) for place in self.model.layout.parameters]
 
-    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:  # type: ignore[override]  # as above
+    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:
         scales = [1.0] * len(batch) if scale_R is None else scale_R.tolist()
         losses = [self._gradient(row, one, scale) for row, (one, scale) in enumerate(zip(batch, scales, strict=True))]
         self._last = batch, scales

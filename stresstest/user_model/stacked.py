@@ -34,7 +34,7 @@ class StackedOwnPopulation(OwnPopulation):
         self._buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
         self._modules, self._parameters = [], []
 
-    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:  # type: ignore[override]  # the user's batches
+    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         self._forward.train(as_trained)
         with torch.no_grad():
@@ -42,7 +42,7 @@ class StackedOwnPopulation(OwnPopulation):
         self._forward.train()
         return loss_R
 
-    def look(self, batch: Sequence[OwnBatch]) -> Look:  # type: ignore[override]  # as above
+    def look(self, batch: Sequence[OwnBatch]) -> Look:
         """A forward pass of each replica, looked at, one after the other."""
         looks = []
         for row, one in enumerate(batch):
@@ -87,7 +87,7 @@ class StackedOwnPopulation(OwnPopulation):
             for place in places
         }
 
-    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:  # type: ignore[override]  # as above
+    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:
         loss_R = self._losses(batch, self._buffers)
         total = (loss_R if scale_R is None else loss_R * scale_R).sum()
         gradients = torch.autograd.grad(total, list(self._banks.values()), allow_unused=True)

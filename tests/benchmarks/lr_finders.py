@@ -35,9 +35,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stresstest.engine.population import Population
-from stresstest.experiments.cells import Group, make_bench, train_cells
 from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.training import Group, make_bench, train_cells
 from stresstest.measurements.base import Bench, CellPlan
 from stresstest.measurements.boundary import measure_boundary, ramp_lrs
 from stresstest.measurements.course import hold, ramp

@@ -22,9 +22,9 @@ from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.probes import Probing
 from stresstest.engine.train import train
-from stresstest.experiments.cells import make_bench
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import resolve_device
+from stresstest.experiments.training import make_bench
 from stresstest.measurements.base import Bench
 from stresstest.runs.identity import environment
 from stresstest.specs.profiles import resolve

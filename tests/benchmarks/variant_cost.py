@@ -13,7 +13,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.plan import make_model
+from stresstest.models.build import make_model
 from stresstest.runs.identity import environment
 from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task

@@ -9,7 +9,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import FINITE, Population, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.plan import make_model
+from stresstest.models.build import make_model
 from stresstest.models.variants import VARIANTS
 from stresstest.specs.base import MODELS
 from stresstest.specs.profiles import resolve

@@ -12,18 +12,23 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from stresstest.engine.curvature import (
-    RULES,
     CriticalLr,
     critical_lr,
     first_step,
     hessian_product,
     largest_eigenvalue,
-    rule_of,
 )
+from stresstest.engine.optimizer import Stability
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.experiments.cells import make_bench
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.training import make_bench
 from stresstest.specs.profiles import resolve
+
+
+def stability_of(name: str) -> Stability:
+    found = OPTIMIZERS[name].stability
+    assert found is not None
+    return found
 
 
 def symmetric(size: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -131,7 +136,7 @@ def grows(step: Callable[[float], list[float]], lr: float) -> bool:
 def test_torchs_optimizers_break_within_two_per_cent_of_the_prediction(
     name: str, options: dict[str, float], build: Callable[[list[Tensor], float], torch.optim.Optimizer]
 ) -> None:
-    predicted = RULES[name].factor(options) / 10.0
+    predicted = stability_of(name).factor(options) / 10.0
 
     def sizes(lr: float) -> list[float]:
         theta = torch.ones(3, dtype=torch.float64, requires_grad=True)
@@ -155,13 +160,13 @@ def test_adam_with_a_stationary_preconditioner_breaks_within_two_per_cent_of_the
     options = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
     square = torch.tensor([4.0, 0.01, 1.0]).double()
     step = 10_000  # both corrections are 1 by then
-    preconditioner = RULES["adam"].preconditioner
+    preconditioner = stability_of("adam").preconditioner
     assert preconditioner is not None
     p_P = preconditioner(options, {"square": square}, step)
     torch.testing.assert_close(p_P, square.sqrt() + 1e-3, rtol=1e-4, atol=0.0)
     sharpness = largest_eigenvalue(lambda v: SPECTRUM / p_P * v, torch.zeros(3).double(), tolerance=1e-10).value
     assert sharpness == pytest.approx(3.0 / 0.101, rel=1e-3)  # not the largest eigenvalue's own direction
-    predicted = RULES["adam"].factor(options) / sharpness
+    predicted = stability_of("adam").factor(options) / sharpness
     assert predicted == pytest.approx(38.0 / sharpness)
 
     def sizes(lr: float) -> list[float]:
@@ -193,7 +198,7 @@ def test_the_first_step_is_the_optimizers_own_and_linear_in_the_lr(name: str) ->
     assert found.direction_P.isfinite().all()
     assert float(found.direction_P @ grad_P) > 0.0
     assert set(found.state) == set(optimizer.slots)
-    if rule_of(optimizer) is None:
+    if optimizer.stability is None:
         assert name in ("radam", "lamb", "lion")  # which have no closed form
 
 

@@ -12,6 +12,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.measurements.base import Bench
+from stresstest.measurements.built_in import BuiltInBench
 from stresstest.measurements.course import hold
 from stresstest.measurements.hold import grid_lr
 from stresstest.models.transformer import Transformer
@@ -27,7 +28,7 @@ pytestmark = [
 def bench(device: str, variant: str) -> Bench:
     where = torch.device(device)
     training = Training(OPTIMIZERS["adam"], {}, where)
-    return Bench(
+    return BuiltInBench(
         Transformer(ModelSpec(), variant, {}), training, Batches(load_task("language", "synthetic", 8, 64), where)
     )
 

@@ -14,7 +14,8 @@ from stresstest.engine.memory import PeakMemory, gib, in_halves, probe_need, tra
 from stresstest.errors import ConfigError
 from stresstest.experiments.depth_sweep.measure import plan
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.plan import make_model, need_of
+from stresstest.experiments.plan import need_of
+from stresstest.models.build import make_model
 from stresstest.specs.profiles import resolve
 from stresstest.tasks import load_task
 
@@ -29,6 +30,9 @@ from stresstest.experiments.cells import make_bench
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.measurements.course import initial_signals, recipe
 from stresstest.specs.profiles import resolve
+from stresstest.experiments.training import make_bench
+from stresstest.experiments.measure import initial_signals, recipe
+from stresstest.specs import DepthSweepSpec, resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)

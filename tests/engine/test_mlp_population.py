@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stresstest.engine.optimizers import OPTIMIZERS, Step
+from stresstest.engine.optimizer import Step
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import _CACHED_PARAMETERS, Population, Training
 from stresstest.engine.train import Batches, initialise, train
 from stresstest.models.residual_mlp import ResidualMlp

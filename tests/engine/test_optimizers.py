@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresstest.engine.optimizers import OPTIMIZERS, Step
+from stresstest.engine.optimizer import Step
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.models.transformer import Transformer
 from stresstest.registry import OptionValue

@@ -15,8 +15,8 @@ from stresstest.engine import signal_propagation as signal
 from stresstest.engine.signal_propagation import GRADIENT_BATCHES, Signal, growth_law, measure_signal
 from stresstest.engine.train import Batches
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.plan import make_model
 from stresstest.models.block import Model
+from stresstest.models.build import make_model
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.results.metrics import METRICS

@@ -19,7 +19,7 @@ from stresstest.experiments.batch_sweep.measure import plan
 from stresstest.experiments.batch_sweep.rows import reduce, scaling_batch
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.cells import run
-from stresstest.experiments.plan import make_model
+from stresstest.models.build import make_model
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run

@@ -59,7 +59,8 @@ def test_nothing_of_the_models_size_is_allocated() -> None:
 
 
 def test_an_estimate_counts_all_runs_and_their_steps() -> None:
-    race = resolve(EXPERIMENTS["race"].spec, "quick", {"variant": "pre-ln,rezero", "num_lrs": 3, "seeds": "2", "train_steps": 100})
+    settings = {"variant": "pre-ln,rezero", "num_lrs": 3, "seeds": "2", "train_steps": 100}
+    race = resolve(EXPERIMENTS["race"].spec, "quick", settings)
     assert [(one.variant, one.runs, one.steps) for one in estimates(race)] == [("pre-ln", 6, 600), ("rezero", 6, 600)]
     batches = resolve(EXPERIMENTS["batch-sweep"].spec, "quick", {"tokens": "500k", "seeds": "2"})
     (one,) = estimates(batches)

@@ -15,10 +15,11 @@ from torch import Tensor
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
 from stresstest.errors import ConfigError
-from stresstest.experiments.cells import Group, Listener, run, train_cells
+from stresstest.experiments.cells import Listener, run
 from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.training import Group, train_cells
 from stresstest.measurements.base import CellPlan
 from stresstest.measurements.boundary import measure_boundary, ramp_lrs
 from stresstest.results.records import Bracket, Cell

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from stresstest.engine.outcomes import Reference, Rules
-from stresstest.experiments.cells import Group, run, train_cells
+from stresstest.experiments.cells import run
 from stresstest.experiments.lr_range.measure import plan as plan_lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.training import Group, train_cells
 from stresstest.experiments.warmup.map import arm_rows, arms_of, map_points
 from stresstest.experiments.warmup.measure import measure_warmup, plan
 from stresstest.experiments.warmup.rows import reduce

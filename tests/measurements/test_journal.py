@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from stresstest.errors import ConfigError, StoppedError
-from stresstest.experiments.cells import Group, Measured, train_cells
 from stresstest.experiments.depth_sweep import measure as depth_sweep
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.lr_range import measure as lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
+from stresstest.experiments.training import Group, Measured, train_cells
 from stresstest.measurements import journal
 from stresstest.specs.profiles import resolve
 

@@ -170,7 +170,7 @@ def test_a_result_with_losses_that_are_not_finite_is_still_json(tmp_path: Path) 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    lost = {"best_loss": math.inf, "last_loss": math.nan, "curve": [[0.1, -math.inf]]}
+    lost = {"best_loss": math.inf, "last_loss": math.nan, "initial_loss": -math.inf}
     result = small_result()
     cell = result.cells[0].model_copy(update={"ramp": lost, "hold": [{"lr": 0.5, "validation_loss": math.nan}]})
     text = result.model_copy(update={"cells": [cell]}).to_json()

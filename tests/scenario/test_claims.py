@@ -20,7 +20,8 @@ from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.specs.profiles import resolve
 
-SWEEP = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"})
+SETTINGS = {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"}
+SWEEP = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", SETTINGS)
 
 
 def claim(text: str) -> Claim:

@@ -82,7 +82,8 @@ def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
     if outcome in ("exploded", "nonfinite"):
         return outcome, f"it {HOW_IT_BROKE[outcome]}"
     for step, signal in cell.signals.items():
-        back = signal["metrics"].get("grad_ratio", {}).get("high")
+        ratio = signal["metrics"].get("grad_ratio")
+        back = None if ratio is None else ratio["high"]
         if back is not None and back < 1.0 / _LARGE:
             evidence = f"before step {step} the first block's is {number(back)} of the last block's"
             return outcome, f"the gradient vanishes: {evidence}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.experiments.break_findings import look_closer, why
 from stresstest.experiments.untrained_findings import never_trained, only_flat, too_little_to_learn
 from stresstest.reports.numbers import HOW_IT_BROKE, NO_DATA, failures, lr, number, seeds, times
 from stresstest.results.records import TRAINED, Cell, Finding, MetricSummary, SummaryRow
 
 _FAR_FROM_THEORY = 4.0  # the hold's boundary beside predicted_lr: worth a sentence
-_NOT_ADAPTIVE = frozenset({"sgd", "momentum", "nesterov"})
 _FLATTERED = 4.0  # ramp onset above the hold's boundary by this factor: worth a sentence
 
 
@@ -153,7 +153,7 @@ def _beside_theory(ranked: Sequence[SummaryRow], spec: Mapping[str, Any]) -> Ite
         cause = (
             "at initialisation the optimizer divides by one batch's gradients, which are tiny for many parameters; "
             "that, and so the prediction, changes within the first steps"
-            if spec["optimizer"].partition(":")[0] not in _NOT_ADAPTIVE
+            if OPTIMIZERS[spec["optimizer"].partition(":")[0]].adaptive
             else "training survives a start above the threshold: the sharpness falls as the loss jumps (a catapult)"
         )
         yield Finding(kind="above-theory", subject=",".join(above), text=_apart(above, "above", cause))

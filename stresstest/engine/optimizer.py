@@ -1,0 +1,92 @@
+"""What an optimizer is: an update of all replicas at once, and the facts that others need to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stresstest.registry import OptionValue
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Step:
+    """What one update sees. P counts the parameters of one replica.
+
+    `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
+    applies, and empty where there is none; `segments` holds
+    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
+    """
+
+    theta_RP: Tensor
+    grad_RP: Tensor
+    lr_R1: Tensor
+    state: dict[str, Tensor]
+    step_R1: Tensor
+    decay_P: Tensor
+    segments: Sequence[tuple[int, int, int, bool]]
+
+    def add_l2(self, weight_decay: float) -> None:
+        """Add the gradient of an L2 penalty (coupled weight decay)."""
+        if weight_decay:
+            self.grad_RP.addcmul_(self.theta_RP, self.decay_P, value=weight_decay)
+
+    def decay(self, weight_decay: float) -> None:
+        """Shrink the weights by lr * weight_decay (decoupled; Loshchilov & Hutter 2019)."""
+        if weight_decay:
+            self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * self.decay_P)
+
+    def descend(self, direction_RP: Tensor) -> None:
+        """theta <- theta - lr * direction."""
+        self.theta_RP.addcmul_(direction_RP, self.lr_R1, value=-1.0)
+
+    def correction(self, beta: float) -> Tensor:
+        """1 - beta^t of each replica, [R, 1]: what a running mean has seen so far."""
+        return (1.0 - beta**self.step_R1).to(self.theta_RP.dtype)
+
+    def moments(self, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
+        """Update and return the running means of the gradient and of its square."""
+        mean, square = self.state["mean"], self.state["square"]
+        mean.lerp_(self.grad_RP, 1.0 - beta1)
+        square.mul_(beta2).addcmul_(self.grad_RP, self.grad_RP, value=1.0 - beta2)
+        return mean, square
+
+
+Options = Mapping[str, OptionValue]
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How large a learning rate is stable on a quadratic: lr < factor / lambda_max(P^-1/2 H P^-1/2).
+
+    `formula` is `factor` of its options as printed; `preconditioner` the diagonal P from options, state and step,
+    `None` for the identity.
+    """
+
+    formula: str
+    factor: Callable[[Options], float]
+    preconditioner: Callable[[Options, Mapping[str, Tensor], int], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
+
+    adaptive: it divides by a measure of its past gradients, so that their size hardly matters. decoupled_decay: weight
+    decay is no part of the gradient. stability: its closed form, `None` where none is known. An `elementwise` update
+    treats each parameter by itself, so that it can be done part by part.
+    """
+
+    name: str
+    summary: str
+    source: str
+    slots: tuple[str, ...]
+    options: Options
+    update: Callable[..., None]
+    adaptive: bool
+    decoupled_decay: bool
+    stability: Stability | None
+    elementwise: bool = True

@@ -1,0 +1,133 @@
+"""What a worker does: train cells of one architecture and optimizer, and measure them.
+
+All that a cell's numbers depend on is imported from here; no plan, run directory or report is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stresstest.engine.memory import OutOfMemoryError
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.population import DTYPES, Training
+from stresstest.engine.train import Batches
+from stresstest.errors import ConfigError
+from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
+from stresstest.measurements.built_in import BuiltInBench
+from stresstest.measurements.journal import Journal
+from stresstest.models.build import make_model
+from stresstest.results.records import Cell, Status
+from stresstest.runs.identity import cell_key, environment
+from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.parsing import parse_choice
+from stresstest.tasks import load_task
+from stresstest.user_code import UserCodeError
+from stresstest.user_model.bench import own_bench
+from stresstest.user_model.constant import Constant
+
+# Measures cells of one architecture and optimizer as populations: what each gets.
+Measure = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
+
+
+@dataclass
+class Measured:
+    """A finished cell and its curves (arrays by name, for the run directory)."""
+
+    cell: Cell
+    curves: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one architecture and optimizer that train as one population, within a share of the memory."""
+
+    spec: TrainingSpec
+    device: str
+    cells: tuple[CellPlan, ...]
+    memory_share: float = 1.0
+    environment: str = ""  # whose results these are; a node of another kind must not train them
+    checkpoints: str = ""  # the folder for checkpoints of training under way; none without
+    constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where training under way is kept; the keys of the cells are in its name."""
+        if not self.checkpoints:
+            return None
+        return Path(self.checkpoints) / f"{cell_key({'cells': [cell.key for cell in self.cells]})}.pt"
+
+
+def train_cells(measure: Measure, group: Group) -> list[Measured]:
+    """Train cells of one architecture and optimizer as populations; a replica that does not fit is `oom`."""
+    started = time.perf_counter()
+    first = group.cells[0]
+    here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
+    if here != group.environment:
+        raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
+    try:
+        where = (group.device, group.memory_share, group.checkpoint, group.constant)
+        bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
+        found = measure(bench, group.spec, group.cells)
+    except OutOfMemoryError as error:
+        if len(group.cells) > 1:
+            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
+        traced = f"{error.text}{error}" if is_own(group.spec.model) else str(error)
+        return [Measured(failed(first, "oom", traced), {})]
+    except UserCodeError as error:
+        if len(group.cells) > 1:
+            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
+        return [Measured(failed(first, "crashed", str(error)), {})]
+    seconds = round((time.perf_counter() - started) / len(group.cells), 3)
+    return [
+        Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one), **one.records), one.curves)
+        for cell, one in zip(group.cells, found, strict=True)
+    ]
+
+
+def failed(cell: CellPlan, status: Status, error: str) -> Cell:
+    """A cell that has no result, and why."""
+    return _cell(cell, status, error=error)
+
+
+def make_bench(
+    spec: TrainingSpec,
+    variant: str,
+    depth: int,
+    optimizer: str,
+    device: str,
+    memory_share: float = 1.0,
+    journal: Path | None = None,
+    constant: Constant | None = None,
+) -> Bench:
+    """What the measurements of one architecture and optimizer share."""
+    if is_own(spec.model):
+        return own_bench(spec, variant, depth, optimizer, device, journal, constant)
+    chosen = parse_choice(optimizer, OPTIMIZERS)
+    where = torch.device(device)
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    training = Training(OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    return BuiltInBench(
+        make_model(spec, variant, depth, task),
+        training,
+        Batches(task, where),
+        memory_share=memory_share,
+        journal=Journal(journal),
+        probing=probing(spec),
+    )
+
+
+def _costs(seconds: float, measured: Measurement) -> dict[str, float]:
+    return {"seconds": seconds, "probe_seconds": round(measured.probe_seconds, 3)}
+
+
+def _cell(cell: CellPlan, status: Status, **fields: Any) -> Cell:
+    where = {"variant": cell.variant, "depth": cell.depth, "seed": cell.seed, "point": dict(cell.point)}
+    return Cell(key=cell.key, status=status, **where, **fields)

@@ -1,0 +1,100 @@
+"""The bench of a built-in model: its population, what it is judged against, its signal propagation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresstest.engine.curvature import Loss
+from stresstest.engine.memory import replicas_that_fit
+from stresstest.engine.outcomes import Reference
+from stresstest.engine.population import Population, Replicas
+from stresstest.engine.signal_propagation import Signal, measure_signal
+from stresstest.engine.train import Batches, initial_parameters, initialise
+from stresstest.engine.translation_scores import translation_scores
+from stresstest.measurements.base import Bench
+from stresstest.measurements.replica import Run, Start
+from stresstest.models.block import Model
+from stresstest.tasks.language import VOCABULARY
+from stresstest.tasks.task import INITIAL
+from stresstest.tasks.translation import TranslationTask
+
+
+@dataclass
+class BuiltInBench(Bench):
+    """What the measurements of one variant of a built-in model share."""
+
+    model: Model
+    batches: Batches
+
+    @property
+    def capacity(self) -> int:
+        """How many replicas our share of the device's memory holds at once, by estimate."""
+        return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
+
+    def module(self) -> None:
+        """None: its blocks are wired as its variant says."""
+
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> Population:
+        """A freshly initialised population, whose rows will train at `lrs`; only an optimizer of the user's asks."""
+        return Population(self.model, seeds, self.training)
+
+    def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
+        """What each replica is judged against, after the variant's profiling pass."""
+        initial = initialise(population, self.batches, seeds)
+        with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
+            return [Start(_reference(self, losses), paired=True) for losses in initial.T]
+
+    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
+        """What else is judged of runs at their end, [R]: of a built-in model nothing."""
+
+    def blame(self, seed: int, step: int) -> None:
+        """Ask whose fault a step is that is not finite; of a built-in task never the data's."""
+
+    def scores(
+        self, population: Replicas[Any], seeds: Sequence[int], losses: NDArray[np.float64]
+    ) -> list[dict[str, float]]:
+        """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each."""
+        if isinstance(self.batches.task, TranslationTask):
+            assert isinstance(population, Population), "a bench of a built-in model trains no other"
+            return translation_scores(population, self.batches, seeds)
+        if self.batches.task.num_classes == VOCABULARY:
+            return [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
+        return [{} for _ in seeds]
+
+    def objective(self, seed: int) -> tuple[Tensor, Loss]:
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float64."""
+        layout = self.model.layout
+        theta_P = initial_parameters(self.model, seed, self.batches).double()
+        batch = self.batches.batch([seed], 0, INITIAL)
+
+        def loss(at_P: Tensor) -> Tensor:
+            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets)[0]
+
+        return theta_P, loss
+
+    def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
+        """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""
+        if not self.model.last_matrix:
+            return None
+        return self.signal(initial_parameters(self.model, seed, self.batches), seed, noise_input)
+
+    def signal(self, theta_P: Tensor, seed: int, noise_input: bool) -> Signal:
+        """Signal propagation of a replica with these parameters."""
+        return measure_signal(self.model, theta_P, self.batches, seed, noise_input)
+
+
+def _reference(bench: BuiltInBench, initial: NDArray[np.float64]) -> Reference:
+    """What a curve of a built-in model is judged against."""
+    return Reference(
+        initial_loss=float(initial.mean()),
+        initial_std=float(initial.std(ddof=1)),
+        baseline_loss=bench.batches.baseline_loss,
+        chance_loss=bench.batches.chance_loss,
+    )

@@ -1,0 +1,30 @@
+"""A value as it was measured: exact, or known to lie between two others."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base of everything stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Bracket(Record):
+    """Where a value lies: between `low` and `high`; `None` is an open side; equal sides are exact."""
+
+    low: float | None = Field(description="The value is at least this, in the metric's unit; null: unknown.")
+    high: float | None = Field(description="The value is at most this, in the metric's unit; null: unknown.")
+
+    @classmethod
+    def exactly(cls, value: float) -> Bracket:
+        """A value that was measured."""
+        return cls(low=value, high=value)
+
+
+def finite(value: float) -> float | None:
+    """The value, or `None` where it is not finite: JSON has no such numbers."""
+    return float(value) if math.isfinite(value) else None

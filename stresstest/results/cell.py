@@ -1,0 +1,51 @@
+"""A finished cell, as it is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stresstest.results.bracket import Bracket, Record
+from stresstest.results.typed import (
+    AS_WRITTEN,
+    DiagnosisRecord,
+    HoldRecord,
+    PointRecord,
+    RampRecord,
+    RecipeRecord,
+    SignalRecord,
+    TheoryRecord,
+)
+
+Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
+
+
+class Cell(Record):
+    """One finished cell: one experiment at one point for one seed; what was not asked for is empty."""
+
+    key: str = Field(description="Hash of all that decides the result; the cell's files are named by it.")
+    variant: str = Field(description="Norm variant, NAME[:key=value,...].")
+    depth: int = Field(description="Number of blocks.")
+    seed: int = Field(description="Seed of the initial weights and the batches.")
+    status: Status = Field(description="done, or why there is no result, which says nothing about stability.")
+    error: str = Field("", description="What went wrong, where something did: a line, or a traceback.")
+    seconds: float = Field(0.0, description="Wall time of its training, its share of that of its population, in s.")
+    probe_seconds: float = Field(0.0, description="Of these, what reading it while it trained took, in s.")
+    metrics: dict[str, Bracket] = Field({}, description="By name.")
+    ramp: Annotated[RampRecord, AS_WRITTEN] = Field(RampRecord(), description="The run whose learning rate rises.")
+    hold: list[Annotated[HoldRecord, AS_WRITTEN]] = Field([], description="The held LRs, the smallest first.")
+    theory: Annotated[TheoryRecord, AS_WRITTEN] = Field(
+        TheoryRecord(), description="How critical and predicted LR were found."
+    )
+    why: Annotated[DiagnosisRecord, AS_WRITTEN] = Field(DiagnosisRecord(), description="Why the run that broke did.")
+    point: Annotated[PointRecord, AS_WRITTEN] = Field(
+        PointRecord(), description="What the experiment varies beside variant, depth and seed."
+    )
+    recipe: Annotated[RecipeRecord, AS_WRITTEN] = Field(RecipeRecord(), description="The run through a schedule.")
+    signal: Annotated[SignalRecord, AS_WRITTEN] = Field(
+        SignalRecord(), description="Signal propagation at initialisation."
+    )
+    signals: dict[int, Annotated[SignalRecord, AS_WRITTEN]] = Field(
+        {}, description="Signal propagation before these steps of the fixed recipe."
+    )

@@ -1,0 +1,97 @@
+"""The statistics over seeds: medians with distribution-free intervals, paired ratios.
+
+Learning rates are compared in log2 (octaves); a value that is only known to lie beyond the range
+is a bracket with one open side, never a number.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import Field
+
+from stresstest.results.bracket import Bracket, Record, finite
+from stresstest.results.metrics import METRICS
+
+
+class MetricSummary(Record):
+    """A metric over seeds; values are in the metric's unit."""
+
+    median: Bracket = Field(description="Where the median lies; `low` is the median of the lower sides.")
+    low: float | None = Field(description="Lower end of the interval of the median; null: unbounded.")
+    high: float | None = Field(description="Upper end of the interval of the median; null: unbounded.")
+    coverage: float = Field(description="How often such an interval holds the true median, 0 to 1.")
+    n: int = Field(description="Seeds that have a value.")
+    censored: int = Field(description="Seeds whose value lies beyond the range that was looked at.")
+    per_seed: dict[str, Bracket] = Field(description="The value of each seed, by its number.")
+
+
+def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
+    """Median over seeds with a distribution-free interval."""
+    lows = [_side(b.low, -math.inf) for b in per_seed.values()]
+    highs = [_side(b.high, math.inf) for b in per_seed.values()]
+    scale = METRICS[metric].scale
+    rank, coverage = interval_rank(len(lows))
+    return MetricSummary(
+        median=Bracket(low=finite(_median(lows, scale)), high=finite(_median(highs, scale))),
+        low=finite(sorted(lows)[rank - 1]),
+        high=finite(sorted(highs)[-rank]),
+        coverage=coverage,
+        n=len(lows),
+        censored=sum(b.low is None or b.high is None for b in per_seed.values()),
+        per_seed={str(seed): bracket for seed, bracket in per_seed.items()},
+    )
+
+
+def interval_rank(n: int, wanted: float = 0.9) -> tuple[int, float]:
+    """Which order statistics bound the median, and how often: (k, coverage) for [x_(k), x_(n+1-k)].
+
+    Exact for any continuous distribution (binomial; Conover 1999). When even the
+    range covers less than `wanted`, the range it is: 3 seeds cover the median 75 % of the time.
+    """
+    rank = 1
+    while 2 * (rank + 1) <= n + 1 and _coverage(rank + 1, n) >= wanted:
+        rank += 1
+    return rank, _coverage(rank, n)
+
+
+def ratios(over: Mapping[str, Bracket], under: Mapping[str, Bracket]) -> dict[int, Bracket]:
+    """Paired ratios of last-known-good values, seed by seed; an open side stays open."""
+    paired = {}
+    for seed in over:
+        if seed not in under:
+            continue
+        a, b = over[seed], under[seed]
+        if a.low is None or b.low is None or b.high is None:
+            continue  # against a value that is only known to lie above, no ratio is known
+        beyond = a.high is None
+        paired[int(seed)] = Bracket(low=a.low / b.low, high=None if beyond else a.low / b.low)
+    return paired
+
+
+def _coverage(rank: int, n: int) -> float:
+    return float(1 - 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n)
+
+
+def _side(value: float | None, open_side: float) -> float:
+    return open_side if value is None else value
+
+
+def _median(values: Sequence[float], scale: str) -> float:
+    low, high = statistics.median_low(values), statistics.median_high(values)
+    if scale == "grid":
+        return high
+    if scale == "log2" and 0 < low < high < math.inf:
+        product = low * high
+        return math.sqrt(product) if 0.0 < product < math.inf else math.sqrt(low) * math.sqrt(high)
+    return statistics.median(values)
+
+
+def count(values: Iterable[str]) -> dict[str, int]:
+    """How often each value occurs, in order of first occurrence."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
