@@ -9,8 +9,8 @@ import numpy as np
 from stresstest.engine.outcomes import Reference, Rules
 from stresstest.measurements.base import KEPT_SCORES, Measurement
 from stresstest.measurements.replica import Run
+from stresstest.results.bracket import clipped
 from stresstest.results.records import Bracket, finite
-from stresstest.results.summary import clipped
 
 # What decides which settings are trained, and not what becomes of one.
 

@@ -28,3 +28,8 @@ class Bracket(Record):
 def finite(value: float) -> float | None:
     """The value, or `None` where it is not finite: JSON has no such numbers."""
     return float(value) if math.isfinite(value) else None
+
+
+def clipped(loss: float, initial_loss: float) -> float:
+    """min(loss, loss at initialisation): what is not finite counts as having learned nothing."""
+    return min(loss, initial_loss) if math.isfinite(loss) else initial_loss

@@ -201,8 +201,3 @@ def _median_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[flo
             losses.setdefault(lr, []).append(loss)
     enough = math.ceil(len(curves) / 2)
     return [(lr, statistics.median(values)) for lr, values in sorted(losses.items()) if len(values) >= enough]
-
-
-def clipped(loss: float, initial_loss: float) -> float:
-    """min(loss, loss at initialisation): what is not finite counts as having learned nothing."""
-    return min(loss, initial_loss) if math.isfinite(loss) else initial_loss

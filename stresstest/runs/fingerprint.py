@@ -18,8 +18,7 @@ from stresstest.runs.identity import PACKAGE
 DECIDES = (
     "engine/*.py",
     "experiments/batch_sweep/spec.py",
-    "experiments/*/experiment.py",
-    "experiments/sensitivity.py",
+    "experiments/*/measure.py",
     "experiments/training.py",
     "measurements/*.py",
     "models/*.py",
@@ -33,6 +32,7 @@ DECIDES = (
 # What a worker imports as well, or a pattern above finds, and why no number depends on it.
 DECIDES_NOTHING: Mapping[str, str] = {
     "errors.py": "exceptions and exit codes",
+    "installation.py": "says how to install what is missing",
     "registry.py": "looks names up",
     "user_code.py": "puts what the user's code raises into words",
     "engine/machine.py": "says how much memory is free: how many replicas train at once, not how",
@@ -55,22 +55,16 @@ DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "experiments/arms.py",
-            "experiments/break_findings.py",
             "experiments/plan.py",
-            "experiments/untrained_findings.py",
-            "experiments/batch_sweep/findings.py",
-            "experiments/depth_sweep/findings.py",
-            "experiments/race/findings.py",
-            "experiments/warmup/best.py",
-            "experiments/warmup/findings.py",
+            "experiments/warmup/map.py",
             "experiments/warmup/search.py",
+            "experiments/warmup/sensitivity.py",
             "experiments/warmup/study.py",
-            "reports/numbers.py",
             "results/summary.py",
             "runs/settings.py",
             "runs/store.py",
         ),
-        "plans cells or reads them, in one module with what measures them",
+        "says which cells there are, each with its settings in its key",
     ),
     "user_model/causality.py": "refuses a model before it is trained",
     "user_model/lr_response.py": "notes on an optimizer before anything is trained",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import pickle
 import re
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stresstest.experiments.table import SPECS
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.training import Group
 from stresstest.runs.fingerprint import DECIDES, DECIDES_NOTHING, deciding, fingerprint_of
 from stresstest.runs.identity import PACKAGE
@@ -59,8 +58,8 @@ def modules_of_a_worker(command: str, settings: Mapping[str, Any], folder: Path)
     """The files of the package that a fresh process has imported once it has trained one cell of an experiment."""
     from stresstest.experiments.training import train_cells
 
-    kind = importlib.import_module(f"stresstest.experiments.{command.replace('-', '_')}.experiment")
-    plan = kind.plan(SPECS[command].model_validate(settings))
+    experiment = EXPERIMENTS[command]
+    plan = experiment.plan(experiment.spec.model_validate(settings))
     cell = plan.cells[0]
     group = Group(plan.spec, plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell))
     (folder / "group.pickle").write_bytes(pickle.dumps((train_cells, plan.measure, group)))

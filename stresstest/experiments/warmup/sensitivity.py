@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.results.summary import clipped
+from stresstest.results.bracket import clipped
 
 
 def sensitivity(losses: Sequence[float], initial_loss: float) -> float:
