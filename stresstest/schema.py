@@ -11,7 +11,10 @@ from stresstest.thresholds import LEVELS
 from stresstest.yaml_reader import NAME
 
 _EXPRESSION = {"type": "string", "description": "med >= 0.003, or med vs base >= -0.5oct"}
-_WITH_LEVEL = {"expr": _EXPRESSION, "level": {"enum": list(LEVELS)}}
+_WITH_LEVEL = {
+    "expr": _EXPRESSION,
+    "level": {"enum": list(LEVELS), "description": "What a crossing does: fail, warn, or nothing."},
+}
 _ONE = {"oneOf": [_EXPRESSION, {"type": "object", "properties": _WITH_LEVEL, "additionalProperties": False}]}
 _THRESHOLDS = {
     "type": "object",
@@ -55,6 +58,7 @@ def scenario_schema() -> dict[str, Any]:
                 "defaults": _object(shared) | {"description": "Settings of every experiment that has them."},
                 "experiments": {
                     "type": "object",
+                    "description": "By name, what to run, one after the other.",
                     "minProperties": 1,
                     "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                     "additionalProperties": {"oneOf": experiments},
@@ -67,7 +71,12 @@ def scenario_schema() -> dict[str, Any]:
                 },
                 "claims": {"type": "array", "items": _CLAIM, "description": "What the results are held against."},
                 "thresholds": _THRESHOLDS,
-                "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
+                "gate": _object(
+                    {
+                        "alpha": {"type": "number", "description": "Error rate over all lines and looks."},
+                        "max_seeds": {"type": "integer", "minimum": 1, "description": "Seeds of the last look."},
+                    }
+                )
                 | {"description": "Error rate over all lines and looks, and the most seeds."},
             }
         ),
