@@ -12,7 +12,10 @@ from stresstest.specs.base import TrainingSpec
 from stresstest.specs.profiles import PROFILES
 
 _EXPRESSION = {"type": "string", "description": "med >= 0.003, or med vs base >= -0.5oct"}
-_WITH_LEVEL = {"expr": _EXPRESSION, "level": {"enum": list(LEVELS)}}
+_WITH_LEVEL = {
+    "expr": _EXPRESSION,
+    "level": {"enum": list(LEVELS), "description": "What a crossing does: fail, warn, or nothing."},
+}
 _ONE = {"oneOf": [_EXPRESSION, {"type": "object", "properties": _WITH_LEVEL, "additionalProperties": False}]}
 _THRESHOLDS = {
     "type": "object",
@@ -56,6 +59,7 @@ def scenario_schema() -> dict[str, Any]:
                 "defaults": _object(shared) | {"description": "Settings for every experiment that has them."},
                 "experiments": {
                     "type": "object",
+                    "description": "By name, what to run, one after the other.",
                     "minProperties": 1,
                     "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                     "additionalProperties": {"oneOf": experiments},
@@ -73,8 +77,13 @@ def scenario_schema() -> dict[str, Any]:
                     "description": "Claims that the results are checked against.",
                 },
                 "thresholds": _THRESHOLDS,
-                "gate": _object({"alpha": {"type": "number"}, "max_seeds": {"type": "integer", "minimum": 1}})
-                | {"description": "Error rate over all lines and looks, and the largest number of seeds."},
+                "gate": _object(
+                    {
+                        "alpha": {"type": "number", "description": "Error rate over all lines and looks."},
+                        "max_seeds": {"type": "integer", "minimum": 1, "description": "Seeds of the last look."},
+                    }
+                )
+                | {"description": "Error rate over all lines and looks, and the most seeds."},
             }
         ),
         "required": ["experiments"],

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from stresstest.registry import Table
 from stresstest.results.metrics import METRICS
 from stresstest.tasks.task import Batch
 
-README = Path(__file__).parents[2] / "README.md"
 SHAPE = "--depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu".split()
 TINY = ["lr-range", *SHAPE, "--seeds", "1", "--variant", "pre-ln", "-j", "1"]
 SIGNALLED = [
@@ -99,26 +97,6 @@ def test_what_only_reads_imports_no_torch(finished: tuple[Path, str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *lines], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "['rich', 'pydantic'] [0, 0, 0, 0, 2]", done.stderr
-
-
-def code_lines() -> list[str]:
-    blocks = re.findall(r"^```\w*\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [part.strip() for line in lines for part in line.split("&&")]
-
-
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_is_in_the_readme(name: str) -> None:
-    assert any(line.split()[:2] == ["stresstest", name] for line in code_lines())
-
-
-def test_every_command_line_of_the_readme_is_understood() -> None:
-    lines = [shlex.split(line, comments=True) for line in code_lines() if line.startswith("stresstest ")]
-    assert lines
-    for _, name, *args in lines:
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None, f"stresstest {name}"
-        command.make_context(name, args)  # raises where an option is unknown
 
 
 BAD = [

@@ -1,0 +1,79 @@
+"""All that the generated pages read of the package: the one place that knows where things are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+import stresstest
+from stresstest import api
+from stresstest.cli.main import cli
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.schedules import DECAYS, WARMUPS
+from stresstest.errors import ExitCode
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.models.variants import NORMS, VARIANTS, Place, Sublayer, Variant, Wiring
+from stresstest.results.metrics import METRICS
+from stresstest.results.records import Result
+from stresstest.scenario.library import PAPERS, SHIPPED, shipped_scenarios
+from stresstest.scenario.reader import load_scenario
+from stresstest.scenario.schema import scenario_schema
+from stresstest.specs.base import MODELS
+from stresstest.specs.profiles import PROFILES
+from stresstest.tasks.images import IMAGE_SOURCES
+from stresstest.tasks.language import DATA_SOURCES
+from stresstest.tasks.translation import PAIR_SOURCES
+from stresstest.testing import assert_stable
+
+COMMANDS: Mapping[str, click.Command] = {
+    name: command
+    for name in cli.list_commands(click.Context(cli))
+    if (command := cli.get_command(click.Context(cli), name)) is not None
+}
+SOURCES: Mapping[str, Mapping[str, Any]] = {  # by task
+    "language": DATA_SOURCES,
+    "masked-language": DATA_SOURCES,
+    "translation": PAIR_SOURCES,
+    "images": IMAGE_SOURCES,
+}
+
+__all__ = [
+    "COMMANDS",
+    "DECAYS",
+    "EXPERIMENTS",
+    "METRICS",
+    "MODELS",
+    "NORMS",
+    "OPTIMIZERS",
+    "PAPERS",
+    "PROFILES",
+    "SHIPPED",
+    "SOURCES",
+    "VARIANTS",
+    "WARMUPS",
+    "ExitCode",
+    "Place",
+    "Result",
+    "Sublayer",
+    "Variant",
+    "Wiring",
+    "cli",
+    "exported",
+    "load_scenario",
+    "scenario_schema",
+    "shipped_scenarios",
+]
+
+
+def exported() -> dict[str, Any]:
+    """The Python API by the name that a user imports: what the root offers, and the assertion for pytest."""
+    names = getattr(stresstest, "__all__", None) or [
+        name
+        for name, value in vars(api).items()
+        if inspect.isfunction(value) and value.__module__ == api.__name__ and not name.startswith("_")
+    ]
+    public = {f"stresstest.{name}": getattr(stresstest, name) for name in names if not name.startswith("_")}
+    return public | {"stresstest.testing.assert_stable": assert_stable}

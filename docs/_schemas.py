@@ -1,0 +1,96 @@
+"""The reference pages of the two schemas: scenario files and results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from _markdown import code, codes, page, plain, table
+from _package import EXPERIMENTS, Result, scenario_schema
+
+Schema = Mapping[str, Any]
+
+
+def scenario_page() -> str:
+    """Every key of a scenario file."""
+    schema = scenario_schema()
+    top = schema["properties"]
+    claim, gate = top["claims"]["items"], top["gate"]
+    threshold = _object_in(top["thresholds"]["additionalProperties"])
+    parts = [
+        "`stresstest schema` prints the JSON Schema itself, for editors. [Scenario files](../guides/scenarios.md) "
+        "shows the keys in use.",
+        _properties(schema),
+        "## An experiment",
+        "Each experiment has a name (letters, digits, `-` and `_`), a `command` "
+        f"({codes(EXPERIMENTS)}), may have a `profile`, and takes the [settings](settings.md) of its command. "
+        "`defaults` takes any of these settings; an experiment without the setting leaves it out. A list may be written "
+        "as a list or as the command line has it.",
+        "## A threshold",
+        "One expression, or a list of them; an expression is a text or has these keys:",
+        _properties(threshold),
+        "## The gate",
+        _properties(gate),
+        "## A claim",
+        _properties(claim),
+    ]
+    return page("Scenario schema", "the schema of scenario files", *parts)
+
+
+def _object_in(schema: Schema) -> Schema:
+    """The first object with properties among alternatives."""
+    found = _objects(schema)
+    return next(iter(found))
+
+
+def _objects(schema: Schema) -> Iterable[Schema]:
+    if "properties" in schema:
+        yield schema
+    for part in [*schema.get("anyOf", []), *schema.get("oneOf", [])]:
+        yield from _objects(part)
+
+
+def result_page() -> str:
+    """Every field of a result."""
+    schema = Result.model_json_schema()
+    parts = [
+        "`stresstest schema result` prints the JSON Schema itself. In Python `Result` has the same fields.",
+        _properties(schema),
+        *(_definition(name, part) for name, part in schema["$defs"].items()),
+    ]
+    return page("Result schema", "the records of a result", *parts)
+
+
+def _definition(name: str, schema: Schema) -> str:
+    parts = [f"## {name}", plain(schema.get("description", "")), _properties(schema)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _properties(schema: Schema) -> str:
+    required = schema.get("required", [])
+    rows = (
+        [code(name), _kind(part), "yes" if name in required else "", plain(part.get("description", ""))]
+        for name, part in schema.get("properties", {}).items()
+    )
+    return table(["key", "type", "required", "meaning"], rows)
+
+
+def _kind(schema: Schema) -> str:
+    """A type in words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "const" in schema:
+        return code(str(schema["const"]))
+    if "enum" in schema:
+        return codes(map(str, schema["enum"]))
+    parts = [*schema.get("anyOf", []), *schema.get("oneOf", [])]
+    if parts:
+        return " or ".join(dict.fromkeys(map(_kind, parts)))
+    kind = str(schema.get("type", "any"))
+    if kind == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    values = schema.get("additionalProperties")
+    if kind == "object" and isinstance(values, Mapping):
+        return f"object of {_kind(values)}"
+    return kind
