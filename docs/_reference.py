@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from _markdown import block, code, codes, page, plain, table
 from _package import (
@@ -254,7 +255,11 @@ class _Bare:
 
 
 def _bare(annotation: Any) -> Any:
-    return _Bare(annotation) if isinstance(annotation, str) else annotation
+    """As a reader writes it: without quotes, the folders of modules and what checks it."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return _Bare(re.sub(r"\b(?:stresstest|typing|collections|pathlib)(?:\.[a-z_]+)*\.(?=\w)", "", text))
 
 
 def _signature(name: str, value: Any) -> str:
@@ -263,8 +268,13 @@ def _signature(name: str, value: Any) -> str:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return name
-    parameters = [one.replace(annotation=_bare(one.annotation)) for one in signature.parameters.values()]
-    signature = signature.replace(parameters=parameters, return_annotation=_bare(signature.return_annotation))
+    parameters = [
+        one if one.annotation is one.empty else one.replace(annotation=_bare(one.annotation))
+        for one in signature.parameters.values()
+    ]
+    if signature.return_annotation is not signature.empty:
+        signature = signature.replace(return_annotation=_bare(signature.return_annotation))
+    signature = signature.replace(parameters=parameters)
     line = f"{name}{signature}"
     if len(line) <= 100:
         return line

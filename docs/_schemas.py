@@ -24,8 +24,8 @@ def scenario_page() -> str:
         "## An experiment",
         "Each experiment has a name (letters, digits, `-` and `_`), a `command` "
         f"({codes(EXPERIMENTS)}), may have a `profile`, and takes the [settings](settings.md) of its command. "
-        "`defaults` takes any of these settings; an experiment without the setting leaves it out. A list may be written "
-        "as a list or as the command line has it.",
+        "`defaults` takes any of these settings; an experiment without the setting leaves it out. A list may be "
+        "written as a list or as the command line has it.",
         "## A threshold",
         "One expression, or a list of them; an expression is a text or has these keys:",
         _properties(threshold),
