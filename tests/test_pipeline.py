@@ -113,7 +113,7 @@ def test_the_status_of_a_shard_is_of_its_own_cells(capsys: Capture) -> None:
     capsys.readouterr()
     assert run(["status", "s1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "s1: lr-range, 2 cells of shard 1 of 2: 1 done, 1 to come"
+    assert lines[0] == "s1: lr-range, 2 cells of shard 1 of 2: 1 done, 1 waiting"
     assert lines[1].endswith("--shard 1/2 --run-dir s1")
     assert lines[1].partition("stresstest ")[2] in refused(capsys, "report", "s1")
     assert run([*TINY, "--shard", "1/2", "--run-dir", "s1"]) == 0
@@ -161,7 +161,7 @@ def test_the_status_of_a_run_that_was_stopped_and_of_one_that_failed(
     assert "--max-cells reached" in capsys.readouterr().err
     assert run(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("lr-range, 4 cells: 1 done, 3 to come")
+    assert lines[0].endswith("lr-range, 4 cells: 1 done, 3 waiting")
     assert lines[1].startswith("  stopped; to go on: stresstest lr-range --width 8")
     with monkeypatch.context() as patch:
         crash(patch)
@@ -185,7 +185,7 @@ def test_the_status_of_a_run_that_goes_on(capsys: Capture) -> None:
     store.write_progress(["pre-ln depth 1 seed 1"], 100.0)
     assert run(["status", "here"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("here: lr-range, 4 cells: 1 done, 1 running, 2 to come; about ")
+    assert lines[0].startswith("here: lr-range, 4 cells: 1 done, 1 running, 2 waiting; about ")
     assert lines[1:] == ["  running: pre-ln depth 1 seed 1", f"  held by {store_holder(Path('here'))}"]
     store.close()
     assert run(["status", "here"]) == 0

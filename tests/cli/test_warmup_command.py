@@ -62,7 +62,7 @@ def test_the_printed_command_resumes_and_more_trials_train_only_what_is_new(proj
 
 BAD: list[tuple[list[str], list[str]]] = [
     (["--warmup-steps", "0,20"], ["a warm-up of 20 steps leaves no other steps of train_steps 20"]),
-    (["--warmup-steps", "5,0"], ["warmup_steps '5,0'", "increase"]),
+    (["--warmup-steps", "5,0"], ["warmup_steps '5,0'", "must be 0 or more and in increasing order"]),
     (["--warmup-steps", ""], ["warmup_steps"]),
     (["--warmup-steps", "0,1"], ["write 0 instead of 1"]),
     (["--warmup-steps", "ten"], ["warmup_steps 'ten'", "whole numbers"]),
@@ -72,7 +72,7 @@ BAD: list[tuple[list[str], list[str]]] = [
         ["start_lr 0.1 to end_lr 0.01 is not a range", "end_lr must be larger"],
     ),
     (["--start-lr", "0.1", "--end-lr", "0.1"], ["start_lr 0.1 to end_lr 0.1 is not a range of 2"]),
-    (["--start-lr", "0"], ["cannot start at 0"]),
+    (["--start-lr", "0"], ["start_lr 0.0: input should be greater than 0"]),
     (["--num-lrs", "0"], ["num_lrs 0"]),
     (["--sampler", "tpr"], ["'tpr'", "tpe"]),
     (["--warmup", "liner"], ["unknown warm-up 'liner'", "did you mean 'linear'?"]),

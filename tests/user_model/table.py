@@ -83,7 +83,7 @@ CLASSES = [
         None,
         cross_entropy,
         "from_one_batch",
-        words=["y holds 4", "0 to 3"],
+        words=["y contains 4", "0 to 3"],
     ),
     S("a sum over the batch", "labels.py:summed", beats(44.4), batch="log_softmax_batch"),
     S("a loss in percent", "labels.py:percent", beats(138.6), batch="log_softmax_batch"),
