@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as RichTable
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
+from stresstest.experiments.show import print_result, result_text, show_result
 from stresstest.experiments.specs import SPECS
 from stresstest.gate.claims import judge
-from stresstest.gate.claims_report import Chapter, print_claims
+from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.reports.numbers import cell_name
-from stresstest.reports.output import console, parse_output, render
-from stresstest.reports.terminal import print_result, show_result
+from stresstest.reports.output import console, parse_output
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
 from stresstest.runs.settings import RunSettings
 from stresstest.specs.base import TrainingSpec, kind_of
@@ -130,7 +131,7 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
     elif scenario.claims and len(results) == len(experiments):
         out.rule("claims", style="dim")
-        print_claims([chapter_of(name, scenario, results)], out)
+        print_document(claims_document([chapter_of(name, scenario, results)]), out)
     return code
 
 
@@ -222,7 +223,7 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
         **{name: manifest[name] for name in ("command", "reproduce", "spec", "rules", "environment", "data")},
     )
     store.write_result(result.to_json())
-    store.write_report(render(result, "html"))
+    store.write_report(result_text(result, "html"))
     return result
 
 

@@ -15,8 +15,9 @@ from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baselin
 from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GateLine, Place
-from stresstest.gate.report import difference_words, place_name, show_verdict
+from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.thresholds import metrics_of
+from stresstest.gate.verdict_words import difference_words, place_name
 from stresstest.reports.numbers import with_unit
 from stresstest.reports.output import console
 from stresstest.results.metrics import METRICS
@@ -32,8 +33,9 @@ _ALPHA = 0.05
 _STALE_DAYS = 90
 
 
-def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
+def compare(a: str, b: str, as_json: bool, folder: Path, outputs: Sequence[str] = ()) -> int:
     """Print how B differs from A, line by line; what is not comparable is said, and no verdict ends it."""
+    written = [parse_verdict_output(text) for text in outputs]
     one, other = _stored(Path(a)), _stored(Path(b))
     shared = [name for name in one if name in other]
     if not shared and len(one) == len(other) == 1:
@@ -70,7 +72,7 @@ def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
         warnings=[f"{name}: {reason}" for name, reason in why.items()],
         reproduce=f"stresstest compare {a} {b}",
     )
-    show_verdict(verdict, folder, (), as_json)
+    show_verdict(verdict, folder, written, as_json)
     return ExitCode.OK
 
 

@@ -14,10 +14,10 @@ from rich.table import Table as RichTable
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.experiments.show import show_result
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Table, did_you_mean
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import show_result
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import load_result
 from stresstest.scenario.library import shipped_scenarios

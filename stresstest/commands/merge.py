@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.experiments.show import print_result, show_result
 from stresstest.pipeline import exit_code, finish_run
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import print_result, show_result
 from stresstest.results.records import Result
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stresstest.commands.validate import check_claims
-from stresstest.errors import ConfigError, ExitCode
-from stresstest.gate.claims_report import Chapter, markdown_claims, print_claims
+from stresstest.errors import ExitCode
+from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.pipeline import Request, chapter_of, exit_code, plan_scenario, print_plan, train_experiment
-from stresstest.reports.output import console, parse_output, write_output
+from stresstest.reports.output import console, parse_output, render, write_output
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
 from stresstest.scenario.reader import Scenario
 
@@ -30,7 +31,7 @@ class Paper:
 
 def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as_json: bool, line: str) -> int:
     """Check all, then train what is missing of each, print the table and write it; the same line goes on."""
-    written = [_markdown_path(text) for text in outputs]
+    written = [parse_output(text, {}) for text in outputs]
     plans = {paper.name: plan_scenario(paper.scenario.experiments, paper.requests) for paper in papers}
     for paper in papers:
         check_claims(paper.scenario, [plan.spec for plan in plans[paper.name]])
@@ -55,9 +56,9 @@ def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as
     if as_json:
         sys.stdout.write(json.dumps({"schema": "stresstest.claims/1", "claims": stored(chapters)}, indent=1) + "\n")
     else:
-        print_claims(chapters, console())
-    for path in written:
-        write_output(path, markdown_claims(chapters))
+        print_document(claims_document(chapters), console())
+    for kind, path in written:
+        write_output(path, render(claims_document(chapters, line), kind))
     return exit_code(statuses)
 
 
@@ -79,10 +80,3 @@ def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
         for chapter in chapters
         for one in chapter.judged
     ]
-
-
-def _markdown_path(text: str) -> Path:
-    kind, path = parse_output(text)
-    if kind != "md":
-        raise ConfigError(f"output '{text}' is no Markdown; the table is written as such, e.g. papers.md")
-    return path

@@ -11,17 +11,12 @@ from junitparser import JUnitXml, TestCase
 from rich.console import Console
 
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.gate.github import ANNOTATIONS, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
 from stresstest.gate.records import CheckVerdict, GateLine, LimitLine, Place
-from stresstest.gate.report import (
-    ANNOTATIONS,
-    github_annotations,
-    parse_verdict_output,
-    print_verdict,
-    render_markdown,
-    show_verdict,
-)
+from stresstest.gate.report import parse_verdict_output, show_verdict, verdict_document
 from stresstest.gate.statistics import Verdict
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import Bracket, summarise
 
 CODES: dict[Verdict, int] = {
@@ -99,7 +94,7 @@ def verdict_of(
 
 def terminal(verdict: CheckVerdict, width: int = 120) -> str:
     out = io.StringIO()
-    print_verdict(verdict, Console(file=out, width=width))
+    print_document(verdict_document(verdict), Console(file=out, width=width))
     return out.getvalue()
 
 
