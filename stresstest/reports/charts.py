@@ -13,7 +13,7 @@ from stresstest.reports.numbers import number
 # Bit of each dot in a braille cell, by column and row from the top (Unicode 2800 block).
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 260, 60, 24, 10, 16
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
 _COLORS = 8  # of the page's style
 _DASHES = ("none", "6 3", "2 3")  # told apart without colour too
 _MANY_TICKS = 8
@@ -52,6 +52,8 @@ class Scale:
         span = self.high - self.low
         decade = 10.0 ** math.floor(math.log10(span))
         step = next(s for s in (decade / 5, decade / 2, decade, 2 * decade) if span / s <= _MANY_TICKS)
+        if self.low.is_integer() and self.high.is_integer():
+            step = max(1.0, step)  # blocks are counted
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [float(f"{step * i:.12g}") for i in range(first, last + 1)]
 
@@ -154,6 +156,7 @@ def _svg(chart: Chart, name: str, lines: Sequence[Series], x: Scale, y: Scale) -
         "x_ticks": [{"at": across(value), "label": number(value)} for value in x.ticks()],
         "y_ticks": [{"at": up(value), "label": number(value)} for value in y.ticks()],
         "x_label": chart.x.label,
+        "y_label": chart.y.label,
         "reference": level and {"name": level[0], "at": up(level[1])},
         "curves": [
             {

@@ -13,16 +13,18 @@ from typing import Literal
 Tone = Literal["", "good", "mixed", "dull", "bad"]  # what became of it; dull is neither good nor bad
 Style = Literal["plain", "dim", "strong", "bullet"]
 Point = tuple[float, float]
+Formats = tuple[str, ...]
 
-TERMINAL, PAGE, MARKDOWN = ("terminal",), ("html",), ("md",)
-WRITTEN = (*PAGE, *MARKDOWN)  # what is read at leisure, with all that there is
+TERMINAL: Formats = ("terminal",)
+PAGE: Formats = ("html",)
+WRITTEN: Formats = ("html", "md")  # what is read at leisure, with all that there is
 
 
 @dataclass(frozen=True)
 class Block:
     """Anything that stands in a document."""
 
-    formats: tuple[str, ...] = field(default=(), kw_only=True)
+    formats: Formats = field(default=(), kw_only=True)
 
     def shown_in(self, kind: str) -> bool:
         """Whether a format shows it."""
@@ -180,7 +182,7 @@ class Details(Block):
 
     summary: str
     blocks: tuple[Block, ...]
-    formats: tuple[str, ...] = field(default=PAGE, kw_only=True)
+    formats: Formats = field(default=PAGE, kw_only=True)
 
 
 @dataclass(frozen=True)

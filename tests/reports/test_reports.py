@@ -16,7 +16,6 @@ from syrupy.assertion import SnapshotAssertion
 from stresstest.experiments.lr_range.findings import lr_range_findings
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.show import print_result, result_text
-from stresstest.reports.charts import Scale, text_chart
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
 from stresstest.results.summary import ranked_rows
@@ -167,25 +166,6 @@ def test_the_terminal_report_looks_like_this(snapshot: SnapshotAssertion) -> Non
 
 def test_the_markdown_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
     assert result_text(result_of([*POST_LN, *PRE_LN]), "md") == snapshot
-
-
-@pytest.mark.parametrize("width", [10, 41, 66])
-@pytest.mark.parametrize(("lr", "share"), [(1e-2, 0.5), (1e-3, 0.25), (1.0, 1.0)])
-def test_the_chart_shows_a_step_at_its_column(width: int, lr: float, share: float) -> None:
-    points = [(1e-4, 1.0), (lr * 0.999999, 1.0), (lr, 5.0), (1.0, 99.0)]
-    lines = text_chart(points, width, 3, Scale(True, 1e-4, 1.0), Scale(False, 1.0, 5.0), ascii_only=True)
-    step = round(share * (width - 1))
-    assert [len(line) for line in lines] == [width] * 3
-    assert lines[0] == " " * step + "*" * (width - step)
-    assert lines[1] == (" " * step + "*").ljust(width), "a jump is drawn as a line"
-    assert lines[2] == ("*" * (step + 1)).ljust(width)
-
-
-def test_braille_places_a_step_in_the_cell_and_dot_of_its_column() -> None:
-    points = [(1e-4, 1.0), (1e-2 * 0.999999, 1.0), (1e-2, 5.0), (1.0, 5.0)]
-    top, bottom = text_chart(points, 10, 2, Scale(True, 1e-4, 1.0), Scale(False, 1.0, 5.0), ascii_only=False)
-    assert top == " " * 5 + chr(0x2800 + 0x47 + 0x08) + chr(0x2800 + 0x09) * 4
-    assert bottom == chr(0x2800 + 0xC0) * 5 + chr(0x2800 + 0x47) + " " * 4
 
 
 class Balanced(HTMLParser):

@@ -28,6 +28,7 @@ from stresstest.reports.document import (
     Chart,
     Column,
     Document,
+    Formats,
     Heading,
     Paragraph,
     Series,
@@ -40,7 +41,7 @@ from stresstest.reports.numbers import number
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interval_rank, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
-_MANY_BARS = 50  # no line of text is so long
+_MANY_BARS = {PAGE: 400, TERMINAL: 40}  # for more there is no room
 _CHARTED_DEPTHS = 4
 
 
@@ -93,7 +94,7 @@ def _tables(result: Result) -> Iterator[Block]:
         )
 
 
-def _over_rows(result: Result, columns: Sequence[RowColumn], formats: tuple[str, ...] = ()) -> Table:
+def _over_rows(result: Result, columns: Sequence[RowColumn], formats: Formats = ()) -> Table:
     return Table(
         (Column("variant"), Column("depth"), *(column.head for column in columns)),
         tuple(
@@ -211,7 +212,7 @@ def _charts(result: Result) -> Iterator[Chart]:
             yield _gradients(title, curves, formats=PAGE)
 
 
-def _gradients(title: str, signals: Mapping[str, Mapping[str, Any]], formats: tuple[str, ...]) -> Chart:
+def _gradients(title: str, signals: Mapping[str, Mapping[str, Any]], formats: Formats) -> Chart:
     series = [Series(name, tuple(_gradient_points(signal))) for name, signal in signals.items()]
     title += _ends(series)
     return Chart(title, Axis("block", log=False), Axis("gradient norm"), tuple(series), formats=formats)
@@ -261,13 +262,13 @@ def _jacobians(result: Result) -> Iterator[Block]:
         yield _jacobian_table(result, [deepest], TERMINAL)
 
 
-def _jacobian_table(result: Result, depths: Sequence[int], formats: tuple[str, ...]) -> Table:
+def _jacobian_table(result: Result, depths: Sequence[int], formats: Formats) -> Table:
     rows = [
         (
             Shown(row.variant),
             Shown(str(row.depth)),
             Shown(_law_words(cell)),
-            Shown(_spectrum_words(cell)),
+            Shown(_spectrum_words(cell, _MANY_BARS[formats])),
             median_cell("jacobian_mean_square", row),
         )
         for row in result.summary
@@ -285,7 +286,7 @@ def _jacobian_table(result: Result, depths: Sequence[int], formats: tuple[str, .
     return Table(columns, tuple(rows), formats=formats)
 
 
-def _spectrum_words(cell: Cell) -> str:
+def _spectrum_words(cell: Cell, most_bars: int) -> str:
     """The singular values above zero as bars over log10, and the share of zeros."""
     jacobian = cell.signal["jacobian"]
     if jacobian is None:
@@ -296,7 +297,7 @@ def _spectrum_words(cell: Cell) -> str:
     most = max(shares)
     bars = "".join(" " if not share else _BARS[round(share / most * (len(_BARS) - 1))] for share in shares)
     zeros = f", {jacobian['zero_share']:.0%} zero" if jacobian["zero_share"] else ""
-    return f"{edges[0]:.3g} {bars if len(bars) <= _MANY_BARS else 'to'} {edges[-1]:.3g}{zeros}"
+    return f"{edges[0]:.3g} {bars if len(bars) <= most_bars else 'to'} {edges[-1]:.3g}{zeros}"
 
 
 def _law_words(cell: Cell) -> str:
