@@ -136,7 +136,6 @@ def _limit_item(limit: LimitLine) -> Item:
 
 
 def _lines_table(verdict: CheckVerdict) -> Table:
-    headers = ("line", "base -> head", "difference", "evidence", "verdict", "")
     rows = tuple(
         (
             Cell(place_name(line.place, line.metric)),
@@ -148,7 +147,13 @@ def _lines_table(verdict: CheckVerdict) -> Table:
         )
         for line in verdict.lines
     )
-    return Table(tuple(Column(header, "left") for header in headers), rows, formats=PAGE)
+    columns = (
+        Column("line", "left"),
+        Column("base -> head"),
+        Column("difference"),
+        *(Column(header, "left") for header in ("evidence", "verdict", "")),
+    )
+    return Table(columns, rows, formats=PAGE)
 
 
 def _by_seed(verdict: CheckVerdict) -> Details:

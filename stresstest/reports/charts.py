@@ -67,7 +67,7 @@ class Scale:
 def scale_of(axis: Axis, values: Sequence[float]) -> Scale:
     """The axis over these values; where it has ends of its own they count."""
     low = min(values) if axis.low is None else axis.low
-    high = max(values) if axis.high is None else axis.high
+    high = max(low, max(values) if axis.high is None else axis.high)
     if axis.log and math.log10(high / low) < _FLAT:
         return Scale(True, low / math.sqrt(10.0), high * math.sqrt(10.0))
     if not axis.log and high - low <= abs(high) * 1e-9:

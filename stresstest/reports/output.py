@@ -42,7 +42,7 @@ def console(stderr: bool = False) -> Console:
 
 def parse_output(text: str, others: Mapping[str, tuple[str, ...]] = JSON) -> Output:
     """(format, path) of an `--output`: a document's, or one of `others`; an unknown one is a `ConfigError`."""
-    known = {name: each.suffixes for name, each in FORMATS.items()} | dict(others)
+    known = dict(sorted({**{name: each.suffixes for name, each in FORMATS.items()}, **others}.items()))
     kind, colon, rest = text.partition(":")
     if colon and kind in known and rest:
         return kind, _in_a_folder(Path(rest))

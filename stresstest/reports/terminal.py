@@ -31,7 +31,8 @@ from stresstest.reports.terminal_table import AIRY, TONES, grids, name_lines
 KIND = "terminal"
 _TEXT = 110  # columns of running text and charts, at most
 _CHART_HEIGHT = 3
-_LABEL = (13, 21)  # columns for the names beside a chart
+_CHART_WIDTH = 8  # at least
+_LABEL = 13  # columns for the names beside a chart, at least; a third of all at most
 _HEAT_LABEL, _HEAT_PLACE = 8, 7  # columns of a map's rows, and of one place with its gap, at least
 _FACT = 6  # columns of a fact's name
 _HEAT: dict[Tone, str] = {
@@ -47,7 +48,7 @@ _MARKS: dict[Tone, str] = {"": "-", "good": "+", "mixed": "?", "dull": "-", "bad
 def print_document(document: Document, console: Console) -> None:
     """Title, blocks, findings, and below them what is to be copied."""
     console.print()
-    console.print(Text(document.title, style="bold"))
+    _paragraph(console, document.title, style="bold")
     _paragraph(console, document.subtitle, style="dim")
     previous: Block | None = None
     for block in document.shown_in(KIND):
@@ -69,12 +70,14 @@ def print_document(document: Document, console: Console) -> None:
 
 def _belongs_to(block: Block, previous: Block | None, airy: bool) -> bool:
     """Whether no blank line stands between two blocks; airy tables bring their own."""
+    if isinstance(previous, Heading):
+        return True
     if isinstance(block, Paragraph):
         legend = block.style == "dim" and isinstance(previous, Table)
         return legend or (isinstance(previous, Paragraph) and previous.style == block.style)
     if isinstance(block, Table) and isinstance(previous, Table):
         return airy
-    return isinstance(previous, Heading) or (isinstance(block, Items) and isinstance(previous, Items))
+    return isinstance(block, Items) and isinstance(previous, Items)
 
 
 @singledispatch
@@ -131,8 +134,9 @@ def _(block: Chart, console: Console) -> None:
     """Each line by itself, on common axes."""
     lines = drawn(block)
     x, y = scales(block)
-    label = min(_LABEL[1], max(_LABEL[0], *(len(series.name) + 1 for series in lines)))
-    width = min(console.width, _TEXT) - label - 1
+    room = min(console.width, _TEXT)
+    label = min(max(2, room // 3), max(_LABEL, *(len(series.name) + 1 for series in lines)))
+    width = max(_CHART_WIDTH, room - label - 1)
     console.print(Text(block.title, style="bold"))
     for series in lines:
         names = name_lines(series.name, label - 1)

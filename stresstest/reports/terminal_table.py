@@ -18,6 +18,7 @@ from stresstest.reports.document import Cell, Column, Table, Tone
 AIRY = 100  # columns from which a table has air between its own
 TONES: dict[Tone, str] = {"": "", "good": "green", "mixed": "yellow", "dull": "dim", "bad": "red"}
 _SHARED = 110  # columns of tables that stand under each other, at most
+_SHARE = 6  # and of one of theirs, at least
 _NARROW_NAME = 16  # columns of a row's name where there is no more room
 _COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█", ".:-=+*%#")
 
@@ -133,7 +134,8 @@ def _shares(table: Table, room: int) -> list[int]:
     fixed = [_fixed(column, [row[i].text for row in table.rows]) for i, column in enumerate(table.columns)]
     left = min(room, _SHARED) - sum(fixed) - len(fixed) + 1
     whole = sum(column.share for column in table.columns)
-    return [width or left * column.share // whole for width, column in zip(fixed, table.columns, strict=True)]
+    shares = [max(_SHARE, left * column.share // whole) for column in table.columns]
+    return [width or share for width, share in zip(fixed, shares, strict=True)]
 
 
 def _fixed(column: Column, texts: Sequence[str]) -> int:

@@ -205,6 +205,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) ->
     assert "0.2..0.5" in out
 
 
+def test_a_terminal_of_a_few_columns_gets_something() -> None:
+    for width in (10, 20, 30):
+        assert "max_stable_lr" in "".join(terminal(DOCUMENT, width).split())
+
+
 def test_wide_columns_are_the_first_to_go() -> None:
     assert "spare-1" in terminal(of(RESULTS), 80)
     assert "spare-1" not in terminal(of(RESULTS), 45)
