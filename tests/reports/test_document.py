@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from stresstest.gate.report import parse_verdict_output
 from stresstest.reports import document as blocks
 from stresstest.reports.document import (
     PAGE,
@@ -35,7 +39,7 @@ from stresstest.reports.document import (
     Series,
     Table,
 )
-from stresstest.reports.output import FORMATS, render
+from stresstest.reports.output import FORMATS, Format, parse_output, render
 from stresstest.reports.terminal import print_document
 
 EVIL = '<script>alert("1")</script> & | pipe'
@@ -274,6 +278,16 @@ def test_lines_apart_have_an_svg_each_and_together_one_with_a_key() -> None:
         assert page.count('role="img"') == number
         assert page.count("<title>constant predictor</title>") == number
         assert ('class="legend"' in page) == (not apart)
+
+
+def test_another_format_is_a_module_and_an_entry_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = ModuleType("shouting")
+    module.render = lambda document: document.title.upper()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shouting", module)
+    monkeypatch.setitem(FORMATS, "shout", Format((".loud",), "shouting"))  # type: ignore[arg-type]
+    for parse in (parse_output, parse_verdict_output):
+        assert parse(str(tmp_path / "a.loud")) == ("shout", tmp_path / "a.loud")
+    assert render(DOCUMENT, "shout") == "A TITLE"
 
 
 def test_facts_are_added_above_those_of_the_document() -> None:
