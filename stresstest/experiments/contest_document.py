@@ -13,7 +13,7 @@ from stresstest.experiments.document_parts import (
     seeds_words,
 )
 from stresstest.experiments.race.findings import entrant
-from stresstest.reports.document import PAGE, Block, Cell, Column, Document, Heading, Paragraph, Table
+from stresstest.reports.document import PAGE, Block, Column, Document, Heading, Paragraph, Table, Value
 from stresstest.reports.numbers import loss_unit, middle, number, with_unit
 from stresstest.results.records import Result, SummaryRow, TrendRow
 
@@ -76,23 +76,29 @@ def _results(result: Result, columns: Mapping[str, str]) -> Iterator[Block]:
     )
 
 
-def _row(row: SummaryRow, names: Iterable[str], result: Result) -> tuple[Cell, ...]:
+def _row(row: SummaryRow, names: Iterable[str], result: Result) -> tuple[Value, ...]:
     point = row.point
-    sizes = [Cell(str(point["batch_size"])), Cell(str(point["steps"]))] if "steps" in point else []
+    sizes = [Value(str(point["batch_size"])), Value(str(point["steps"]))] if "steps" in point else []
     cells = (
-        Cell(middle(row.metrics[name]))
+        Value(middle(row.metrics[name]))
         if name in _AS_THE_STEPS and name in row.metrics
         else metric_cell(row.metrics.get(name))
         for name in names
     )
-    return (Cell(_name(row, result)), *sizes, Cell(number(point["peak_lr"])), *cells, Cell(_trained(row.outcomes)))
+    return (
+        Value(_name(row, result)),
+        *sizes,
+        Value(number(point["peak_lr"])),
+        *cells,
+        Value(_trained(row.outcomes)),
+    )
 
 
 def _over_sizes(result: Result) -> Iterator[Block]:
     """A row an optimizer, over all batch sizes."""
     if result.trends:
         rows = (
-            (Cell(_name(row, result)), *(metric_cell(row.metrics.get(name)) for name in _OVER.values()))
+            (Value(_name(row, result)), *(metric_cell(row.metrics.get(name)) for name in _OVER.values()))
             for row in result.trends
         )
         yield Table((Column("over batch sizes"), *map(Column, _OVER)), tuple(rows))

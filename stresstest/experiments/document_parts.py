@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stresstest.reports.document import PAGE, Block, Cell, Code, Details, Document, Fact, Heading, Paragraph
+from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
 from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result
 from stresstest.specs.base import is_own, kind_of
@@ -36,11 +36,11 @@ def _environment(result: Result) -> list[Block]:
     ]
 
 
-def metric_cell(metric: MetricSummary | None) -> Cell:
+def metric_cell(metric: MetricSummary | None) -> Value:
     """The median, and the interval where there are seeds to take it over."""
     if metric is None:
-        return Cell("-")
-    return Cell(middle(metric)) if metric.n == 1 else Cell(middle(metric), interval(metric))
+        return Value("-")
+    return Value(middle(metric)) if metric.n == 1 else Value(middle(metric), interval(metric))
 
 
 def seeds_words(result: Result) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stresstest.gate.claims import Judged
-from stresstest.reports.document import Block, Cell, Column, Document, Fact, Heading, Paragraph, Table, Tone
+from stresstest.reports.document import Block, Column, Document, Fact, Heading, Paragraph, Table, Tone, Value
 
 _TONES: dict[str, Tone] = {"seen": "good", "not seen": "bad", "undecided": "mixed"}
 _LEGEND = (
@@ -58,6 +58,11 @@ def _reasons(chapters: Sequence[Chapter]) -> Iterator[str]:
             yield f"{one.verdict}: {one.claim.says}: {one.claim.because}"
 
 
-def _row(one: Judged) -> tuple[Cell, ...]:
+def _row(one: Judged) -> tuple[Value, ...]:
     published = one.claim.published or "-"
-    return Cell(one.claim.says), Cell(one.verdict, tone=_TONES[one.verdict]), Cell(one.figure), Cell(published)
+    return (
+        Value(one.claim.says),
+        Value(one.verdict, tone=_TONES[one.verdict]),
+        Value(one.figure),
+        Value(published),
+    )

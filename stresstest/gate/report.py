@@ -26,7 +26,6 @@ from stresstest.reports.document import (
     PAGE,
     TERMINAL,
     Block,
-    Cell,
     Column,
     Details,
     Document,
@@ -37,6 +36,7 @@ from stresstest.reports.document import (
     Paragraph,
     Table,
     Tone,
+    Value,
 )
 from stresstest.reports.output import JSON, Output, console, parse_output, render
 from stresstest.reports.terminal import print_document
@@ -138,12 +138,12 @@ def _limit_item(limit: LimitLine) -> Item:
 def _lines_table(verdict: CheckVerdict) -> Table:
     rows = tuple(
         (
-            Cell(place_name(line.place, line.metric)),
-            Cell(values_words(line) if line.n else "-"),
-            Cell(difference_words(line) if line.n else "-"),
-            Cell(evidence_words(line)),
-            Cell(f"{line.verdict}{' (warn)' * (line.level == 'warn')}", tone=_tone(line)),
-            Cell(line.reason),
+            Value(place_name(line.place, line.metric)),
+            Value(values_words(line) if line.n else "-"),
+            Value(difference_words(line) if line.n else "-"),
+            Value(evidence_words(line)),
+            Value(f"{line.verdict}{' (warn)' * (line.level == 'warn')}", tone=_tone(line)),
+            Value(line.reason),
         )
         for line in verdict.lines
     )
@@ -158,7 +158,7 @@ def _lines_table(verdict: CheckVerdict) -> Table:
 
 def _by_seed(verdict: CheckVerdict) -> Details:
     rows = tuple(
-        (Cell(place_name(line.place, line.metric)), *map(Cell, seed_words(line))) for line in verdict.lines if line.n
+        (Value(place_name(line.place, line.metric)), *map(Value, seed_words(line))) for line in verdict.lines if line.n
     )
     columns = tuple(Column(header, "left") for header in ("line", "base -> head", "difference"))
     return Details("by seed", (Table(columns, rows),))
@@ -167,11 +167,11 @@ def _by_seed(verdict: CheckVerdict) -> Details:
 def _limits_table(verdict: CheckVerdict) -> Table:
     rows = tuple(
         (
-            Cell(place_name(limit.place, limit.metric)),
-            Cell(limit.threshold),
-            Cell(limit.value),
-            Cell("passed" if limit.passed else "failed", tone="good" if limit.passed else "bad"),
-            Cell(limit.reason),
+            Value(place_name(limit.place, limit.metric)),
+            Value(limit.threshold),
+            Value(limit.value),
+            Value("passed" if limit.passed else "failed", tone="good" if limit.passed else "bad"),
+            Value(limit.reason),
         )
         for limit in verdict.limits
     )

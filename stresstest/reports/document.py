@@ -71,7 +71,7 @@ class Items(Block):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Value:
     """A value with its interval, and a note under both, e.g. of how many seeds it is."""
 
     text: str
@@ -106,7 +106,7 @@ class Table(Block):
     """
 
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[Value, ...], ...]
     stacked: bool = False
     grouped: bool = False
 

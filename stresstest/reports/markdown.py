@@ -8,7 +8,6 @@ from functools import singledispatch
 
 from stresstest.reports.document import (
     Block,
-    Cell,
     Code,
     Column,
     Document,
@@ -17,6 +16,7 @@ from stresstest.reports.document import (
     Items,
     Paragraph,
     Table,
+    Value,
 )
 
 KIND = "md"
@@ -70,7 +70,7 @@ def _(block: Heatmap) -> list[str]:
     return [f"**{_text(block.title)}**", "", *_table(columns, rows)]
 
 
-def _value(cell: Cell) -> str:
+def _value(cell: Value) -> str:
     return " ".join([cell.text, *(f"({more})" for more in (cell.interval, cell.note) if more)])
 
 

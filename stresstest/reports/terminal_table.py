@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stresstest.reports.document import Cell, Column, Table, Tone
+from stresstest.reports.document import Column, Table, Tone, Value
 
 AIRY = 100  # columns from which a table has air between its own
 TONES: dict[Tone, str] = {"": "", "good": "green", "mixed": "yellow", "dull": "dim", "bad": "red"}
@@ -69,11 +69,11 @@ def _grid(
     return grid
 
 
-def _rows(table: Table) -> Iterator[Sequence[Cell]]:
+def _rows(table: Table) -> Iterator[Sequence[Value]]:
     """The rows, without a name that stands above the same name where that may be left out."""
     previous = None
     for name, *others in table.rows:
-        yield Cell("") if table.grouped and name == previous else name, *others
+        yield Value("") if table.grouped and name == previous else name, *others
         previous = name
 
 
@@ -86,7 +86,7 @@ def _header(table: Table, i: int, narrow: bool) -> str:
     return f"{head.replace('_ ', '_')}\n{tail}" if gap else header
 
 
-def _words(cell: Cell, stacked: bool, is_name: bool, ascii_only: bool) -> Text:
+def _words(cell: Value, stacked: bool, is_name: bool, ascii_only: bool) -> Text:
     shown = cell.text.translate(_COARSE_BARS) if ascii_only else cell.text
     bold = is_name or (stacked and cell.interval)
     text = Text(shown, style=TONES[cell.tone] or ("bold" if bold else ""))

@@ -22,7 +22,6 @@ from stresstest.reports.document import (
     WRITTEN,
     Axis,
     Block,
-    Cell,
     Chart,
     Code,
     Column,
@@ -38,6 +37,7 @@ from stresstest.reports.document import (
     Paragraph,
     Series,
     Table,
+    Value,
 )
 from stresstest.reports.output import FORMATS, Format, parse_output, render
 from stresstest.reports.terminal import print_document
@@ -46,8 +46,18 @@ EVIL = '<script>alert("1")</script> & | pipe'
 RESULTS = Table(
     (Column("name"), Column("largest_lr"), Column("steps to\ntarget"), Column("only_where_wide", wide=True)),
     (
-        (Cell("pre-ln"), Cell("0.25", "0.2..0.5"), Cell("40", note="2 of 3 seeds"), Cell("spare-1")),
-        (Cell("post-ln"), Cell("none", tone="bad", tooltip="seed 0 explodes"), Cell("-"), Cell("spare-2")),
+        (
+            Value("pre-ln"),
+            Value("0.25", "0.2..0.5"),
+            Value("40", note="2 of 3 seeds"),
+            Value("spare-1"),
+        ),
+        (
+            Value("post-ln"),
+            Value("none", tone="bad", tooltip="seed 0 explodes"),
+            Value("-"),
+            Value("spare-2"),
+        ),
     ),
 )
 CHART = Chart(
@@ -161,7 +171,7 @@ def test_text_of_a_user_is_text_wherever_it_stands(kind: str) -> None:
             Heading(EVIL, EVIL),
             Paragraph(EVIL),
             Items((Item(EVIL, "bad", EVIL),)),
-            Table((Column(EVIL), Column("b")), ((Cell(EVIL), Cell(EVIL, EVIL, EVIL, tooltip=EVIL)),)),
+            Table((Column(EVIL), Column("b")), ((Value(EVIL), Value(EVIL, EVIL, EVIL, tooltip=EVIL)),)),
             Chart(EVIL, Axis(EVIL), Axis(EVIL), (Series(EVIL, ((1.0, 1.0), (2.0, 2.0)), (Mark(EVIL, "s", 1.5),)),)),
             Heatmap(EVIL, EVIL, EVIL, (EVIL,), ((EVIL, (HeatCell(EVIL, tooltip=EVIL),)),), (EVIL, (EVIL,))),
             Details(EVIL, (Code(EVIL),)),
@@ -223,14 +233,14 @@ def test_wide_columns_are_the_first_to_go() -> None:
 
 def test_a_table_that_no_layout_has_room_for_is_printed_in_pieces_with_the_names_of_its_rows() -> None:
     columns = tuple(Column(f"column-{i:02}") for i in range(12))
-    rows = tuple((Cell(name), *(Cell(f"{name}-{i:05}") for i in range(1, 12))) for name in ("one", "two"))
+    rows = tuple((Value(name), *(Value(f"{name}-{i:05}") for i in range(1, 12))) for name in ("one", "two"))
     out = terminal(of(Table(columns, rows)), 60)
     assert {cell.text for row in rows for cell in row} <= set(out.split())
     assert out.count("column-00") == len(re.findall(r"^one ", out, re.MULTILINE)) > 1
 
 
 def test_a_name_that_is_repeated_is_left_out_in_the_terminal_alone() -> None:
-    rows = tuple((Cell("pre-ln"), Cell(str(depth))) for depth in (2, 4))
+    rows = tuple((Value("pre-ln"), Value(str(depth))) for depth in (2, 4))
     grouped = of(Table((Column("variant"), Column("depth")), rows, grouped=True))
     assert terminal(grouped).count("pre-ln") == 1
     assert render(grouped, "md").count("pre-ln") == render(grouped, "html").count("pre-ln") == 2
@@ -238,7 +248,7 @@ def test_a_name_that_is_repeated_is_left_out_in_the_terminal_alone() -> None:
 
 def test_columns_that_share_the_width_line_up_over_tables() -> None:
     columns = (Column("claim", "left", share=2), Column("verdict", "left", at_least=9), Column("figure", share=1))
-    tables = [Table(columns, ((Cell(claim), Cell("seen"), Cell("1")),)) for claim in ("short", "a long claim " * 9)]
+    tables = [Table(columns, ((Value(claim), Value("seen"), Value("1")),)) for claim in ("short", "a long claim " * 9)]
     for width in (60, 120):
         lines = terminal(of(*tables), width).splitlines()
         assert len({line.index("seen") for line in lines if "seen" in line}) == 1
@@ -259,7 +269,7 @@ def test_tones_are_colours_on_a_terminal_and_marks_in_a_pipe() -> None:
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
-    bars = Table((Column("name"), Column("bars")), ((Cell("a"), Cell("▁▅█")),))
+    bars = Table((Column("name"), Column("bars")), ((Value("a"), Value("▁▅█")),))
     out = terminal(of(bars, CHART), encoding="ascii")
     assert out.isascii()
     assert ".=#" in out or ".+#" in out

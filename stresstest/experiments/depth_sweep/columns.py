@@ -10,7 +10,7 @@ from functools import partial
 
 from stresstest.experiments.depth_sweep.findings import growth_words, why_failed
 from stresstest.experiments.document_parts import metric_cell
-from stresstest.reports.document import Cell, Column
+from stresstest.reports.document import Column, Value
 from stresstest.reports.numbers import bracket, number
 from stresstest.results.records import TRAINED, Bracket, MetricSummary, Result, SummaryRow, TrendRow
 
@@ -20,7 +20,7 @@ class RowColumn:
     """A column and what a row has there."""
 
     head: Column
-    cell: Callable[[SummaryRow], Cell]
+    cell: Callable[[SummaryRow], Value]
 
 
 def main_columns(result: Result) -> list[RowColumn]:
@@ -65,10 +65,10 @@ def signal_columns() -> list[RowColumn]:
     ]
 
 
-def trend_columns(result: Result) -> list[tuple[str, Callable[[TrendRow], Cell]]]:
+def trend_columns(result: Result) -> list[tuple[str, Callable[[TrendRow], Value]]]:
     """What depth does to a variant: headers, and what a row has there."""
     metrics = {name for row in result.trends for name in row.metrics}
-    columns: list[tuple[str, Callable[[TrendRow], Cell]]] = []
+    columns: list[tuple[str, Callable[[TrendRow], Value]]] = []
     if "max_trainable_depth" in metrics:
         columns.append(("max trainable depth", lambda row: _depths(row.metrics.get("max_trainable_depth"))))
     for name, header in (("max_stable_lr", "max_stable_lr"), ("grad", "last gradient"), ("activation", "activations")):
@@ -77,48 +77,48 @@ def trend_columns(result: Result) -> list[tuple[str, Callable[[TrendRow], Cell]]
     return columns
 
 
-def median_cell(metric: str, row: SummaryRow) -> Cell:
+def median_cell(metric: str, row: SummaryRow) -> Value:
     """The median over seeds alone."""
-    return Cell("-" if metric not in row.metrics else bracket(row.metrics[metric].median))
+    return Value("-" if metric not in row.metrics else bracket(row.metrics[metric].median))
 
 
 def _median(metric: str, header: str, wide: bool = False) -> RowColumn:
     return RowColumn(Column(header, wide=wide), partial(median_cell, metric))
 
 
-def _growth(quantity: str, row: TrendRow) -> Cell:
-    return Cell(growth_words(row.metrics, quantity))
+def _growth(quantity: str, row: TrendRow) -> Value:
+    return Value(growth_words(row.metrics, quantity))
 
 
-def _cosine(row: SummaryRow) -> Cell:
+def _cosine(row: SummaryRow) -> Value:
     metric = row.metrics.get("similarity")
     low = None if metric is None else metric.median.low
-    return Cell("-" if low is None else f"{low:.4f}" if low > 0.99 else number(low))
+    return Value("-" if low is None else f"{low:.4f}" if low > 0.99 else number(low))
 
 
-def _scaled(metric: str, factor: float, row: SummaryRow) -> Cell:
+def _scaled(metric: str, factor: float, row: SummaryRow) -> Value:
     summary = row.metrics.get(metric)
     low = None if summary is None else summary.median.low
-    return Cell("-" if low is None else number(low * factor))
+    return Value("-" if low is None else number(low * factor))
 
 
-def _outcome(result: Result, row: SummaryRow) -> Cell:
+def _outcome(result: Result, row: SummaryRow) -> Value:
     """How many seeds trained, or how most of the others failed."""
     mine = [c for c in result.cells if (c.variant, c.depth, c.status) == (row.variant, row.depth, "done")]
     failed = [why_failed(cell, result.spec)[0] for cell in mine if cell.recipe["outcome"] not in TRAINED]
     if not failed:
-        return Cell(f"trains {len(mine)}/{len(mine)}", tone="good")
-    return Cell(f"{max(failed, key=failed.count)} {len(failed)}/{len(mine)}", tone="bad")
+        return Value(f"trains {len(mine)}/{len(mine)}", tone="good")
+    return Value(f"{max(failed, key=failed.count)} {len(failed)}/{len(mine)}", tone="bad")
 
 
-def _depths(metric: MetricSummary | None) -> Cell:
+def _depths(metric: MetricSummary | None) -> Value:
     if metric is None:
-        return Cell("-")
+        return Value("-")
     ends = list(metric.per_seed.values())
     low = statistics.median_low(-math.inf if end.low is None else end.low for end in ends)
     high = statistics.median_high(math.inf if end.high is None else end.high for end in ends)
     middle = Bracket(low=low if low > 0 else None, high=high if high < math.inf else None)
-    return Cell(_depth(middle), "" if metric.n == 1 else _ends(metric))
+    return Value(_depth(middle), "" if metric.n == 1 else _ends(metric))
 
 
 def _depth(value: Bracket) -> str:

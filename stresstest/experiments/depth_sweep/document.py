@@ -33,9 +33,7 @@ from stresstest.reports.document import (
     Paragraph,
     Series,
     Table,
-)
-from stresstest.reports.document import (
-    Cell as Shown,
+    Value,
 )
 from stresstest.reports.numbers import number
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interval_rank, summarise
@@ -78,14 +76,14 @@ def _tables(result: Result) -> Iterator[Block]:
         yield _over_rows(result, signal_columns(), formats=PAGE)
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         columns = trend_columns(result)
-        rows = [(Shown(row.variant), *(cell(row) for _, cell in columns)) for row in result.trends]
+        rows = [(Value(row.variant), *(cell(row) for _, cell in columns)) for row in result.trends]
         yield Table((Column("over depth"), *(Column(header) for header, _ in columns)), tuple(rows))
         yield Paragraph(_trend_legend(result), "dim")
     if taken := _training_rows(result):
         yield Heading("Signal propagation before steps of the fixed recipe")
         signal = signal_columns()
         keys = [
-            (Shown(row.variant), Shown(str(row.depth)), Shown(str(step) if step else "init")) for step, row in taken
+            (Value(row.variant), Value(str(row.depth)), Value(str(step) if step else "init")) for step, row in taken
         ]
         yield Table(
             (*map(Column, ("variant", "depth", "step")), *(column.head for column in signal)),
@@ -98,7 +96,7 @@ def _over_rows(result: Result, columns: Sequence[RowColumn], formats: Formats = 
     return Table(
         (Column("variant"), Column("depth"), *(column.head for column in columns)),
         tuple(
-            (Shown(row.variant), _depth(row, result), *(column.cell(row) for column in columns))
+            (Value(row.variant), _depth(row, result), *(column.cell(row) for column in columns))
             for row in result.summary
         ),
         grouped=True,
@@ -106,11 +104,11 @@ def _over_rows(result: Result, columns: Sequence[RowColumn], formats: Formats = 
     )
 
 
-def _depth(row: SummaryRow, result: Result) -> Shown:
+def _depth(row: SummaryRow, result: Result) -> Value:
     """The depth, and how many seeds it has if not all."""
     count = max((metric.n for metric in row.metrics.values()), default=0)
     total = len(result.spec["seeds"])
-    return Shown(str(row.depth), note="" if count == total else f"{count} of {total} seeds")
+    return Value(str(row.depth), note="" if count == total else f"{count} of {total} seeds")
 
 
 def _legend(result: Result) -> str:
@@ -265,10 +263,10 @@ def _jacobians(result: Result) -> Iterator[Block]:
 def _jacobian_table(result: Result, depths: Sequence[int], formats: Formats) -> Table:
     rows = [
         (
-            Shown(row.variant),
-            Shown(str(row.depth)),
-            Shown(_law_words(cell)),
-            Shown(_spectrum_words(cell, _MANY_BARS[formats])),
+            Value(row.variant),
+            Value(str(row.depth)),
+            Value(_law_words(cell)),
+            Value(_spectrum_words(cell, _MANY_BARS[formats])),
             median_cell("jacobian_mean_square", row),
         )
         for row in result.summary

@@ -19,7 +19,6 @@ from stresstest.reports.document import (
     WRITTEN,
     Axis,
     Block,
-    Cell,
     Chart,
     Column,
     Details,
@@ -30,6 +29,7 @@ from stresstest.reports.document import (
     Series,
     Table,
     Tone,
+    Value,
 )
 from stresstest.reports.numbers import (
     has_constant,
@@ -95,15 +95,15 @@ def _variants(result: Result) -> Table:
     rows = []
     for row in result.summary:
         best, *others = (_cell(row, row.metrics.get(name)) for name in names)
-        rows.append((Cell(row.variant), best, _cell(row, row.times_weakest), *others))
+        rows.append((Value(row.variant), best, _cell(row, row.times_weakest), *others))
     return Table(tuple(columns), tuple(rows), stacked=True)
 
 
-def _cell(row: SummaryRow, metric: MetricSummary | None) -> Cell:
+def _cell(row: SummaryRow, metric: MetricSummary | None) -> Value:
     if metric is None:
-        return Cell("-")
+        return Value("-")
     seeds = sum(row.outcomes.values())
-    return Cell(middle(metric), interval(metric), f"{metric.n} of {seeds} seeds" if metric.n < seeds else "")
+    return Value(middle(metric), interval(metric), f"{metric.n} of {seeds} seeds" if metric.n < seeds else "")
 
 
 def _legend(result: Result) -> str:
@@ -127,7 +127,7 @@ def _beside_theory(result: Result) -> Table:
     """Learning rates side by side: the ramp's, the hold's, and what theory says at initialisation."""
     return Table(
         (Column("beside theory"), *map(Column, _THEORY)),
-        tuple((Cell(row.variant), *(_cell(row, row.metrics.get(name)) for name in _THEORY)) for row in result.summary),
+        tuple((Value(row.variant), *(_cell(row, row.metrics.get(name)) for name in _THEORY)) for row in result.summary),
         stacked=True,
     )
 
@@ -208,12 +208,12 @@ def _held(result: Result) -> Iterator[Details]:
         rows = []
         for value in sorted({held for held, _ in trials}):
             found = (trials.get((value, seed)) for seed in seeds)
-            rows.append((Cell(lr(value)), *(Cell("") if trial is None else _trial(trial, loss) for trial in found)))
+            rows.append((Value(lr(value)), *(Value("") if trial is None else _trial(trial, loss) for trial in found)))
         columns = (Column("lr"), *(Column(f"seed {seed}") for seed in seeds))
         yield Details(f"held learning rates: {row.variant}", (Table(columns, tuple(rows)),))
 
 
-def _trial(trial: Mapping[str, Any], loss: Callable[[float], str]) -> Cell:
+def _trial(trial: Mapping[str, Any], loss: Callable[[float], str]) -> Value:
     tone: Tone = "good" if trial["outcome"] in TRAINED else "dull" if trial["outcome"] == "flat" else "bad"
     end = trial["validation_loss"]
-    return Cell(f"{trial['outcome']}{'' if end is None else f' {loss(end)}'}", tone=tone)
+    return Value(f"{trial['outcome']}{'' if end is None else f' {loss(end)}'}", tone=tone)

@@ -19,7 +19,6 @@ from stresstest.reports.document import (
     PAGE,
     Axis,
     Block,
-    Cell,
     Chart,
     Column,
     Details,
@@ -31,6 +30,7 @@ from stresstest.reports.document import (
     Series,
     Table,
     Tone,
+    Value,
 )
 from stresstest.reports.numbers import bracket, loss_unit, number
 from stresstest.results.records import MapPlace, Result, SearchRow, TrendRow
@@ -155,8 +155,8 @@ def _sensitivities(result: Result) -> Iterator[Block]:
         (Column("variant"), Column("warm-up"), *map(Column, columns)),
         tuple(
             (
-                Cell(arm_name(row, result.spec)),
-                Cell(str(row.point["warmup_steps"])),
+                Value(arm_name(row, result.spec)),
+                Value(str(row.point["warmup_steps"])),
                 *(metric_cell(row.metrics.get(name)) for name in columns.values()),
             )
             for row in result.summary
@@ -169,14 +169,14 @@ def _sensitivities(result: Result) -> Iterator[Block]:
     yield Paragraph(_SENSITIVITIES, "dim")
 
 
-def _over_warmups(row: TrendRow, result: Result) -> tuple[Cell, ...]:
+def _over_warmups(row: TrendRow, result: Result) -> tuple[Value, ...]:
     shares = [row.metrics.get(f"{name}_share") for name in ("warmup", "lr", "interaction")]
     known = [f"{100 * (share.median.low or 0.0):.0f}" for share in shares if share is not None]
     return (
-        Cell(arm_name(row, result.spec)),
+        Value(arm_name(row, result.spec)),
         metric_cell(row.metrics.get("warmup_sensitivity")),
         metric_cell(row.metrics.get("warmup_gain")),
-        Cell(" / ".join(known) + " %" if known else "-"),
+        Value(" / ".join(known) + " %" if known else "-"),
     )
 
 
@@ -192,19 +192,19 @@ def _searches(result: Result) -> Iterator[Block]:
             yield _trials(search, result)
 
 
-def _best(row: SearchRow, result: Result) -> tuple[Cell, ...]:
+def _best(row: SearchRow, result: Result) -> tuple[Value, ...]:
     best = setting_words(row.best, result.spec) if row.trained else "none trains with every seed"
-    counts = (Cell(str(count)) for count in (row.settings, row.trials, row.trained))
-    return (Cell(row.variant), Cell(best), metric_cell(row.loss), *counts)
+    counts = (Value(str(count)) for count in (row.settings, row.trials, row.trained))
+    return (Value(row.variant), Value(best), metric_cell(row.loss), *counts)
 
 
 def _trials(search: SearchRow, result: Result) -> Details:
     loss = loss_format(result)
     rows = tuple(
         (
-            Cell(setting_words(place, result.spec)),
-            Cell(", ".join(place["outcomes"])),
-            Cell(", ".join(map(loss, place["losses"]))),
+            Value(setting_words(place, result.spec)),
+            Value(", ".join(place["outcomes"])),
+            Value(", ".join(map(loss, place["losses"]))),
         )
         for place in search.places
     )
