@@ -185,7 +185,7 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
         **{name: manifest[name] for name in ("command", "reproduce", "spec", "rules", "environment", "data")},
     )
     store.write_result(result.to_json())
-    store.write_report(render(result, "html"))
+    store.write_report(render(experiment.document(result), "html"))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def _check_request(context: click.Context, scenario: str, options: Mapping[str, 
 @click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
 @click.option("--lenient", is_flag=True, help="Without a verdict, warn and exit with 0 instead of 3.")
 @_check_options
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (json, junit, md).")
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, junit, md).")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
 @click.pass_context
 def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
@@ -79,13 +79,14 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 @click.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, junit, md).")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else, on stdout.")
-def compare_(a: str, b: str, as_json: bool) -> int:
+def compare_(a: str, b: str, output: Sequence[str], as_json: bool) -> int:
     """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""
     from stresstest.commands.compare import compare
     from stresstest.gate.sides import CHECKS
 
-    return compare(a, b, as_json, CHECKS)
+    return compare(a, b, as_json, CHECKS, output)
 
 
 @click.group("baseline")

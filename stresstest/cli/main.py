@@ -121,7 +121,7 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 )
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
-@click.option("-o", "--output", multiple=True, help="Also write the table as Markdown, e.g. papers.md.")
+@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, md), e.g. papers.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")

@@ -16,8 +16,9 @@ from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baselin
 from stresstest.gate.equality import Stored, same_cells, why_incomparable
 from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GateLine, Place
-from stresstest.gate.report import difference_words, place_name, show_verdict
+from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.thresholds import metrics_of
+from stresstest.gate.verdict_words import difference_words, place_name
 from stresstest.reports.numbers import with_unit
 from stresstest.reports.output import console
 from stresstest.results.metrics import METRICS
@@ -33,10 +34,11 @@ _ALPHA = 0.05
 _STALE_DAYS = 90
 
 
-def compare(a: str, b: str, as_json: bool, folder: Path) -> int:
+def compare(a: str, b: str, as_json: bool, folder: Path, outputs: Sequence[str] = ()) -> int:
     """Print how B differs from A, line by line; what is not comparable is said, and no verdict ends it."""
+    written = [parse_verdict_output(text) for text in outputs]
     verdict = compare_runs(stored_runs(Path(a)), stored_runs(Path(b)), a, b)
-    show_verdict(verdict, folder, (), as_json)
+    show_verdict(verdict, folder, written, as_json)
     return ExitCode.OK
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as RichTable
 
+from stresstest.commands.show_result import show_result
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
@@ -18,7 +19,6 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Table, did_you_mean
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import show_result
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import load_result
 from stresstest.scenario.library import shipped_scenarios

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.pipeline import exit_code, finish_run
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import print_result, show_result
 from stresstest.results.records import Result
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.commands.run import OnStderr, print_plan
 from stresstest.commands.validate import check_claims
-from stresstest.errors import ConfigError, ExitCode
-from stresstest.gate.claims_report import Chapter, markdown_claims, print_claims
+from stresstest.errors import ExitCode
+from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.pipeline import SILENT, RunListener, chapter_of, exit_code, plan_scenario, train_scenario
-from stresstest.reports.output import console, parse_output, write_output
+from stresstest.reports.output import console, parse_output, render, write_output
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import Scenario, load_scenario
@@ -47,7 +48,7 @@ def choose_papers(names: Sequence[str], profile: str, given: SettingSources, opt
 
 def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as_json: bool, line: str) -> int:
     """Check all, then train what is missing of each, print the table and write it; the same line goes on."""
-    written = [_markdown_path(text) for text in outputs]
+    written = [parse_output(text, {}) for text in outputs]
     plans = plan_papers(papers, OnStderr())
     if any(request.dry_run for paper in papers for request in paper.requests):
         for paper in papers:
@@ -64,9 +65,9 @@ def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as
     if as_json:
         sys.stdout.write(json.dumps({"schema": "stresstest.claims/1", "claims": stored(chapters)}, indent=1) + "\n")
     else:
-        print_claims(chapters, console())
-    for path in written:
-        write_output(path, markdown_claims(chapters))
+        print_document(claims_document(chapters), console())
+    for kind, path in written:
+        write_output(path, render(claims_document(chapters, line), kind))
     return code
 
 
@@ -114,10 +115,3 @@ def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
         for chapter in chapters
         for one in chapter.judged
     ]
-
-
-def _markdown_path(text: str) -> Path:
-    kind, path = parse_output(text)
-    if kind != "md":
-        raise ConfigError(f"output '{text}' is not a Markdown file; give e.g. papers.md")
-    return path

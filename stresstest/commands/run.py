@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table as RichTable
 
+from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ExitCode
-from stresstest.gate.claims_report import print_claims
+from stresstest.gate.claims_report import claims_document
 from stresstest.pipeline import (
     Left,
     RunListener,
@@ -24,7 +25,7 @@ from stresstest.pipeline import (
     train_scenario,
 )
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import print_result, show_result
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import Cell, Result
 from stresstest.scenario.reader import Scenario
 from stresstest.scenario.request import Request
@@ -129,7 +130,7 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
     elif scenario.claims and len(results) == len(experiments):
         out.rule("claims", style="dim")
-        print_claims([chapter_of(name, scenario, results)], out)
+        print_document(claims_document([chapter_of(name, scenario, results)]), out)
     return code
 
 

@@ -1,22 +1,24 @@
-"""Claims and what became of them, in a table."""
+"""Claims and what became of them, as a document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from stresstest.gate.claims import Judged
-from stresstest.reports.words import paragraph
+from stresstest.reports.document import Block, Column, Document, Fact, Heading, Paragraph, Table, Tone, Value
 
-_STYLES = {"seen": "green", "not seen": "red", "undecided": "yellow"}
-LEGEND = (
+_TONES: dict[str, Tone] = {"seen": "good", "not seen": "bad", "undecided": "mixed"}
+_LEGEND = (
     "seen: the claim holds over the whole interval of the median (paired seeds); not seen: it holds nowhere in it; "
     "undecided: it holds in part of it, or there are fewer than three seeds. figure: this run; published: the paper, "
     "at its own size."
+)
+_COLUMNS = (
+    Column("claim", "left", share=42),
+    Column("verdict", "left", at_least=max(map(len, _TONES))),
+    Column("figure", "left", share=30),
+    Column("published", "left", share=28),
 )
 
 
@@ -30,52 +32,38 @@ class Chapter:
     seconds: float
 
 
-def print_claims(chapters: Sequence[Chapter], console: Console) -> None:
-    """Print a table a scenario, all of one layout, and why what was not seen was not."""
-    widths = _widths(console.width)
-    for chapter in chapters:
-        title = f"{chapter.paper}: {chapter.name}"
-        console.print(Text.assemble((title, "bold"), (f"  {_minutes(chapter.seconds)}", "dim")))
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=chapter is chapters[0])
-        for header, width in zip(("claim", "verdict", "figure", "published"), widths, strict=True):
-            table.add_column(header, overflow="fold", width=width, header_style="dim")
-        for one in chapter.judged:
-            verdict = Text(one.verdict, style=_STYLES[one.verdict])
-            table.add_row(Text(one.claim.says), verdict, Text(one.figure), Text(one.claim.published or "-"))
-        console.print(table)
-        console.print()
-    paragraph(console, LEGEND, style="dim")
-    console.print()
-    for reason in reasons(chapters):
-        paragraph(console, reason, bullet="- ")
+def claims_document(chapters: Sequence[Chapter], again: str = "") -> Document:
+    """A table a scenario, all of one layout, and why what was not seen was not."""
     every = [one.verdict for chapter in chapters for one in chapter.judged]
-    counts = ", ".join(f"{every.count(word)} {word}" for word in _STYLES if word in every)
-    console.print(f"\n{len(every)} claims: {counts}", markup=False)
+    counts = ", ".join(f"{every.count(word)} {word}" for word in _TONES if word in every)
+    return Document(
+        name="stresstest: claims",
+        title="Claims",
+        blocks=tuple(_blocks(chapters)),
+        findings=(*_reasons(chapters), f"{len(every)} claims: {counts}"),
+        footer=(Fact("again", again),) if again else (),
+    )
 
 
-def _widths(columns: int) -> tuple[int, int, int, int]:
-    """Of the claim, the verdict, the figure and the published figure."""
-    room = min(columns, 120) - len("undecided") - 4
-    claim, figure = round(0.42 * room), round(0.3 * room)
-    return claim, len("undecided"), figure, room - claim - figure
-
-
-def markdown_claims(chapters: Sequence[Chapter]) -> str:
-    """The same as Markdown."""
-    lines = ["| paper | claim | verdict | figure | published | cost |", "|---|---|---|---|---|---:|"]
+def _blocks(chapters: Sequence[Chapter]) -> Iterator[Block]:
     for chapter in chapters:
-        for number, one in enumerate(chapter.judged):
-            first, cost = (chapter.paper, _minutes(chapter.seconds)) if number == 0 else ("", "")
-            cells = (first, one.claim.says, one.verdict, one.figure, one.claim.published or "-", cost)
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", LEGEND, "", *(f"- {reason}" for reason in reasons(chapters))]).rstrip() + "\n"
+        yield Heading(f"{chapter.paper}: {chapter.name}", f"{chapter.seconds / 60:.1f} min of one core")
+        yield Table(_COLUMNS, tuple(_row(one) for one in chapter.judged))
+    yield Paragraph(_LEGEND, "dim")
 
 
-def reasons(chapters: Sequence[Chapter]) -> list[str]:
+def _reasons(chapters: Sequence[Chapter]) -> Iterator[str]:
     """Why what was not seen was not, where that was found."""
-    missed = [one for chapter in chapters for one in chapter.judged if one.verdict != "seen" and one.claim.because]
-    return [f"{one.verdict}: {one.claim.says}: {one.claim.because}" for one in missed]
+    for one in (one for chapter in chapters for one in chapter.judged):
+        if one.verdict != "seen" and one.claim.because:
+            yield f"{one.verdict}: {one.claim.says}: {one.claim.because}"
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min of one core"
+def _row(one: Judged) -> tuple[Value, ...]:
+    published = one.claim.published or "-"
+    return (
+        Value(one.claim.says),
+        Value(one.verdict, tone=_TONES[one.verdict]),
+        Value(one.figure),
+        Value(published),
+    )

@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree as Xml
 
 from stresstest.gate.records import PASSES, UNDECIDED, CheckVerdict, GateLine, LimitLine
+from stresstest.gate.verdict_words import limit_words, place_name, told_words
 
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -33,8 +34,6 @@ def render_junit(verdict: CheckVerdict) -> str:
 
 
 def _add(suite: Xml.Element, verdict: CheckVerdict, line: GateLine | LimitLine) -> None:
-    from stresstest.gate.report import limit_words, place_name, told_words
-
     case = _case(suite, verdict, f"{place_name(line.place, line.metric)} {line.threshold}")
     if isinstance(line, LimitLine):
         said, good = f"{line.threshold}: {limit_words(line)}", line.passed

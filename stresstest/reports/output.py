@@ -1,19 +1,34 @@
-"""Where a result goes: the terminal, and FORMAT:PATH, or the format of a path's suffix."""
+"""Where a report goes: the terminal, and FORMAT:PATH, or the format of a path's suffix."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
-from stresstest.results.records import Result
+from stresstest.reports.document import Document
 
-FORMATS = {"html": (".html", ".htm"), "json": (".json",), "md": (".md", ".markdown")}
+
+@dataclass(frozen=True)
+class Format:
+    """The suffixes of its files, and the module whose `render(document)` writes one; imported once it is asked for."""
+
+    suffixes: tuple[str, ...]
+    module: str
+
+
+FORMATS: Mapping[str, Format] = {
+    "html": Format((".html", ".htm"), "stresstest.reports.html"),
+    "md": Format((".md", ".markdown"), "stresstest.reports.markdown"),
+}
+JSON: Mapping[str, tuple[str, ...]] = {"json": (".json",)}  # of a result, beside those of its document
 
 Output = tuple[str, Path]  # a format and where to
 
@@ -25,17 +40,18 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
-def parse_output(text: str) -> Output:
-    """(format, path) of an `--output`; an unknown format is a `ConfigError`."""
+def parse_output(text: str, others: Mapping[str, tuple[str, ...]] = JSON) -> Output:
+    """(format, path) of an `--output`: a document's, or one of `others`; an unknown one is a `ConfigError`."""
+    known = dict(sorted({**{name: each.suffixes for name, each in FORMATS.items()}, **others}.items()))
     kind, colon, rest = text.partition(":")
-    if colon and kind in FORMATS and rest:
+    if colon and kind in known and rest:
         return kind, _in_a_folder(Path(rest))
     suffix = Path(text).suffix.lower()
-    for name, suffixes in FORMATS.items():
+    for name, suffixes in known.items():
         if suffix in suffixes:
             return name, _in_a_folder(Path(text))
     asked = kind if colon else suffix.removeprefix(".")
-    raise ConfigError(f"unknown format of output '{text}'{did_you_mean(asked, FORMATS)}")
+    raise ConfigError(f"unknown format of output '{text}'{did_you_mean(asked, known)}")
 
 
 def _in_a_folder(path: Path) -> Path:
@@ -44,23 +60,10 @@ def _in_a_folder(path: Path) -> Path:
     return path
 
 
-def render(result: Result, kind: str) -> str:
-    """The text of a result in one format."""
-    if kind == "json":
-        return result.to_json()
-    if kind == "html":
-        from stresstest.reports.html import render_html
-
-        return render_html(result)
-    from stresstest.reports.markdown import render_markdown
-
-    return render_markdown(result)
-
-
-def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
-    """Write every output; a path that cannot be written is a `ConfigError`."""
-    for kind, path in outputs:
-        write_output(path, render(result, kind))
+def render(document: Document, kind: str) -> str:
+    """The text of a document in one format."""
+    written: Callable[[Document], str] = importlib.import_module(FORMATS[kind].module).render
+    return written(document)
 
 
 def write_output(path: Path, text: str) -> None:

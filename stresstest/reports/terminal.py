@@ -1,43 +1,186 @@
-"""A result in the terminal: what the experiment shows, the findings, how to run it again."""
+"""A document in the terminal, as wide as it is."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from itertools import zip_longest
 
 from rich.console import Console
 from rich.text import Text
 
-from stresstest.reports.contest import print_contest
-from stresstest.reports.output import Output, console, write_outputs
-from stresstest.reports.terminal_depth_sweep import print_depth_sweep
-from stresstest.reports.terminal_lr_range import print_lr_range
-from stresstest.reports.terminal_warmup import print_warmup
-from stresstest.reports.words import paragraph
-from stresstest.results.records import Result
+from stresstest.reports.charts import column_of, drawn, scales, text_chart
+from stresstest.reports.document import (
+    Block,
+    Chart,
+    Code,
+    Document,
+    Heading,
+    HeatCell,
+    Heatmap,
+    Items,
+    Paragraph,
+    Series,
+    Table,
+    Tone,
+)
+from stresstest.reports.numbers import number
+from stresstest.reports.terminal_table import AIRY, TONES, grids, name_lines
 
-_PRINTERS = {"lr-range": print_lr_range, "depth-sweep": print_depth_sweep, "warmup": print_warmup}
-_PRINTERS |= {"race": print_contest, "batch-sweep": print_contest}
+KIND = "terminal"
+_TEXT = 110  # columns of running text and charts, at most
+_CHART_HEIGHT = 3
+_CHART_WIDTH = 8  # at least
+_LABEL = 13  # columns for the names beside a chart, at least; a third of all at most
+_HEAT_LABEL, _HEAT_PLACE = 8, 7  # columns of a map's rows, and of one place with its gap, at least
+_FACT = 6  # columns of a fact's name
+_HEAT: dict[Tone, str] = {
+    "": "",
+    "good": "white on dark_green",
+    "mixed": "white on orange4",
+    "dull": "white on grey35",
+    "bad": "white on dark_red",
+}
+_MARKS: dict[Tone, str] = {"": "-", "good": "+", "mixed": "?", "dull": "-", "bad": "x"}
 
 
-def show_result(result: Result, where: str, outputs: Sequence[Output], as_json: bool) -> None:
-    """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
-    write_outputs(result, outputs)
-    if as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), where)
-
-
-def print_result(result: Result, console: Console, where: str) -> None:
-    """Print the report of a result; `where` is the run directory."""
+def print_document(document: Document, console: Console) -> None:
+    """Title, blocks, findings, and below them what is to be copied."""
     console.print()
-    _PRINTERS[result.command](result, console)
-    for finding in result.findings:
-        paragraph(console, finding.text, bullet="- ")
-    console.print()
-    console.print(Text(f"run:   {where}", style="dim"), soft_wrap=True)
-    if (journal := Path(where) / "study.journal").exists():
-        console.print(Text(f"board: optuna-dashboard {journal}", style="dim"), soft_wrap=True)
-    console.print(Text(f"again: {result.reproduce}", style="dim"), soft_wrap=True)
+    _paragraph(console, document.title, style="bold")
+    _paragraph(console, document.subtitle, style="dim")
+    previous: Block | None = None
+    for block in document.shown_in(KIND):
+        if isinstance(block, Chart) and not drawn(block):
+            continue
+        if not _belongs_to(block, previous, console.width >= AIRY):
+            console.print()
+        _print(block, console)
+        previous = block
+    if document.findings:
+        console.print()
+    for finding in document.findings:
+        _paragraph(console, finding, bullet="- ")
+    if document.footer:
+        console.print()
+    for fact in document.footer:
+        console.print(Text(f"{fact.name + ':':<{_FACT}} {fact.text}", style="dim"), soft_wrap=True)
+
+
+def _belongs_to(block: Block, previous: Block | None, airy: bool) -> bool:
+    """Whether no blank line stands between two blocks; airy tables bring their own."""
+    if isinstance(previous, Heading):
+        return True
+    if isinstance(block, Paragraph):
+        legend = block.style == "dim" and isinstance(previous, Table)
+        return legend or (isinstance(previous, Paragraph) and previous.style == block.style)
+    if isinstance(block, Table) and isinstance(previous, Table):
+        return airy
+    return isinstance(block, Items) and isinstance(previous, Items)
+
+
+@singledispatch
+def _print(block: Block, console: Console) -> None:
+    """Print one block; Details are left out."""
+
+
+@_print.register
+def _(block: Heading, console: Console) -> None:
+    note = f"  {block.note}" if block.note else ""
+    console.print(Text.assemble((block.text, "bold"), (note, "dim")))
+
+
+@_print.register
+def _(block: Paragraph, console: Console) -> None:
+    style = {"dim": "dim", "strong": "bold"}.get(block.style, "")
+    _paragraph(console, block.text, "- " if block.style == "bullet" else "", style)
+
+
+@_print.register
+def _(block: Code, console: Console) -> None:
+    console.print(Text(block.text), soft_wrap=True)
+
+
+@_print.register
+def _(block: Items, console: Console) -> None:
+    for item in block.items:
+        console.print(Text(f"  {_MARKS[item.tone]} {item.text}", style=TONES[item.tone]), soft_wrap=True)
+        _paragraph(console, item.detail, bullet="      ")
+
+
+def _paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
+    """Wrapped text without the trailing blanks that a padded block would print into a pipe."""
+    indent = " " * len(bullet)
+    for line in textwrap.wrap(
+        text,
+        min(console.width, _TEXT),
+        initial_indent=bullet,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    ):
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
+@_print.register
+def _(block: Table, console: Console) -> None:
+    for grid in grids(block, console):
+        console.print(grid)
+
+
+@_print.register
+def _(block: Chart, console: Console) -> None:
+    """Each line by itself, on common axes."""
+    lines = drawn(block)
+    x, y = scales(block)
+    room = min(console.width, _TEXT)
+    label = min(max(2, room // 3), max(_LABEL, *(len(series.name) + 1 for series in lines)))
+    width = max(_CHART_WIDTH, room - label - 1)
+    console.print(Text(block.title, style="bold"))
+    for series in lines:
+        names = name_lines(series.name, label - 1)
+        rows = text_chart(series.points, width, _CHART_HEIGHT, x, y, console.options.ascii_only)
+        for name, row in zip_longest(names, rows, fillvalue=""):
+            console.print(Text.assemble((f"{name:<{label}}", "bold"), row.rstrip()))
+        if any(each.marks for each in lines):
+            console.print(Text(" " * label + _marked(series, width, lambda at: column_of(at, width, x)), style="dim"))
+    left, right = f"{block.x.label} {number(x.low)}".strip(), number(x.high)
+    console.print(Text(" " * label + left + right.rjust(width - len(left)), style="dim"))
+    letters = dict.fromkeys(f"{mark.letter} {mark.name}" for series in lines for mark in series.marks)
+    if letters:
+        key = "   ".join(letters)
+        console.print(Text(" " * max(0, min(label, console.width - len(key))) + key, style="dim"))
+
+
+def _marked(series: Series, width: int, column: Callable[[float], int]) -> str:
+    line = ["-"] * width
+    for mark in series.marks:
+        line[column(mark.x)] = mark.letter
+    return "".join(line)
+
+
+@_print.register
+def _(block: Heatmap, console: Console) -> None:
+    """Rows down, columns across, in as many pieces as the width asks for."""
+    console.print(Text(block.title, style="bold"))
+    texts = [len(cell.text) for _, cells in block.rows for cell in cells]
+    wide = max(_HEAT_PLACE, *(length + 2 for length in texts))
+    at_once = max(1, (console.width - _HEAT_LABEL) // wide)
+    for start in range(0, len(block.columns), at_once):
+        some = slice(start, start + at_once)
+        console.print(_heat_words(block.across, block.columns[some], wide))
+        for label, cells in block.rows:
+            shown = [part for cell in cells[some] for part in (_heat_place(cell, wide - 2), " ")]
+            console.print(Text.assemble((f"{label:>{_HEAT_LABEL - 2}}  ", "dim"), *shown[:-1]))
+        if block.last is not None:
+            console.print(_heat_words(block.last[0], block.last[1][some], wide))
+
+
+def _heat_words(label: str, words: Sequence[str], wide: int) -> Text:
+    """Under the places, whose marks stand to the right of their texts."""
+    return Text(f"{label:<{_HEAT_LABEL}}{''.join(f'{word:>{wide - 2}}  ' for word in words)}".rstrip(), style="dim")
+
+
+def _heat_place(cell: HeatCell, wide: int) -> tuple[str, str]:
+    return f"{cell.text:>{wide}}{cell.mark:<1}", f"{'bold ' * cell.best}{_HEAT[cell.tone]}"

@@ -245,7 +245,7 @@ def test_json_is_alone_on_stdout_and_outputs_are_written(
     assert (
         (tmp_path / "copy.json").read_text() == out == next(Path(".stresstest/runs").glob("*/result.json")).read_text()
     )
-    assert (tmp_path / "notes.txt").read_text().startswith("### stresstest lr-range")
+    assert (tmp_path / "notes.txt").read_text().startswith("### Learning-rate range test")
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 

@@ -11,17 +11,12 @@ from junitparser import JUnitXml, TestCase
 from rich.console import Console
 
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.gate.github import ANNOTATIONS, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
 from stresstest.gate.records import CheckVerdict, GateLine, LimitLine, Place
-from stresstest.gate.report import (
-    ANNOTATIONS,
-    github_annotations,
-    parse_verdict_output,
-    print_verdict,
-    render_markdown,
-    show_verdict,
-)
+from stresstest.gate.report import parse_verdict_output, show_verdict, verdict_document, verdict_text
 from stresstest.gate.statistics import Verdict
+from stresstest.reports.terminal import print_document
 from stresstest.results.records import Bracket, summarise
 
 CODES: dict[Verdict, int] = {
@@ -99,7 +94,7 @@ def verdict_of(
 
 def terminal(verdict: CheckVerdict, width: int = 120) -> str:
     out = io.StringIO()
-    print_verdict(verdict, Console(file=out, width=width))
+    print_document(verdict_document(verdict), Console(file=out, width=width))
     return out.getvalue()
 
 
@@ -120,7 +115,7 @@ def test_every_rendering_agrees_with_the_exit_code(name: Verdict, code: int, len
     assert (verdict.exit_code, verdict.verdict) == (expected, "no-change" if name == "identical" else name)
     stored = json.loads(verdict.to_json())
     assert (stored["exit_code"], stored["verdict"]) == (expected, verdict.verdict)
-    for text in (terminal(verdict), render_markdown(verdict)):
+    for text in (terminal(verdict), render_markdown(verdict), verdict_text(verdict, "html")):
         assert f"{verdict.verdict}, exit {expected}: " in text
     assert name.upper() in terminal(verdict)
     assert f"**{name}**" in render_markdown(verdict)
@@ -199,6 +194,7 @@ def test_what_would_end_an_annotation_or_a_cell_is_escaped() -> None:
     assert first == "::error title=stresstest%3A errored::first%0Asecond 100%25"
     assert "\n" not in second
     assert "&lt;tag> \\| pipe" in render_markdown(verdict)
+    assert "&lt;tag&gt; | pipe" in verdict_text(verdict, "html")
     assert [case.name for case in junit(verdict)][1] == "bell ? <tag> | pipe"
 
 
@@ -208,7 +204,7 @@ def test_outputs_and_what_github_reads_are_written(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
-    outputs = [parse_verdict_output(str(tmp_path / name)) for name in ("a.json", "a.xml", "a.md")]
+    outputs = [parse_verdict_output(str(tmp_path / name)) for name in ("a.json", "a.xml", "a.md", "a.html")]
     verdict = verdict_of([gate_line("regressed")])
     show_verdict(verdict, tmp_path, outputs, as_json=True)
     shown = capsys.readouterr()
@@ -218,6 +214,29 @@ def test_outputs_and_what_github_reads_are_written(
     assert (tmp_path / "summary").read_text() == (tmp_path / "a.md").read_text()
     assert (tmp_path / "output").read_text() == "verdict=regressed\n"
     JUnitXml.fromfile(str(tmp_path / "a.xml"))
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_page_shows_lines_limits_seeds_and_what_runs_it_again() -> None:
+    lines = [gate_line("regressed"), gate_line("no-change", "warn", "rezero")]
+    verdict = verdict_of(lines, [limit_line(True), limit_line(False)])
+    page = " ".join(verdict_text(verdict, "html").split())
+    for words in ("e.max_stable_lr{variant=pre-ln,depth=4}", "0.1 -&gt; 0.1", "-1 oct", "p=0.016 n=6, limit"):
+        assert words in page
+    assert '<td class="left bad">regressed</td>' in page
+    assert '<td class="left good">no-change (warn)</td>' in page
+    assert page.count("med &gt;= 1") == 2
+    assert "oct: 0: -1, 1: -1, 2: -1" in page
+    assert "<code>stresstest check gate.yaml --base origin/main</code>" in page
+    assert "<code>stresstest lr-range --seeds 6</code>" in page
+
+
+def test_a_comparison_ends_without_a_verdict() -> None:
+    verdict = verdict_of([gate_line("regressed")]).model_copy(update={"mode": "compare"})
+    for text in (terminal(verdict), verdict_text(verdict, "html")):
+        assert "exit" not in text
+        assert "again:" not in text
+        assert "regressed" in text.lower()
 
 
 @pytest.mark.parametrize("text", ["a.pdf", "xml", "junit:no/such/folder/a.xml"])

@@ -13,14 +13,15 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
+from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.depth_sweep.findings import depth_sweep_findings, why_failed
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.reports.output import FORMATS, render
-from stresstest.reports.terminal import print_result
+from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result, Status
 from stresstest.results.summary import depth_rows, trend_rows
 from stresstest.specs.profiles import resolve
 
+EVERY_FORMAT = (*FORMATS, *JSON)
 HEALTHY = {"grad_ratio": 1.0, "grad_last": 0.2, "stream_growth": 2.0, "activation_rms": 2.0, "similarity": 0.4}
 EXACT = Bracket.exactly
 
@@ -148,7 +149,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(kind: str, widt
 def test_every_format_renders_every_kind_of_sweep(kind: str) -> None:
     cells, settings = EVERY[kind]
     result = result_of(cells, **settings)
-    for text in (terminal(result), terminal(result, 80, "ascii"), *(render(result, name) for name in FORMATS)):
+    for text in (
+        terminal(result),
+        terminal(result, 80, "ascii"),
+        *(result_text(result, name) for name in EVERY_FORMAT),
+    ):
         assert all(each.variant in text for each in cells)
         assert result.reproduce in text
     assert terminal(result, 80, "ascii").isascii()
@@ -158,7 +163,7 @@ def test_every_format_renders_every_kind_of_sweep(kind: str) -> None:
 def test_a_sweep_in_which_nothing_came_out_renders_too(status: Status) -> None:
     result = result_of([cell("pre-ln", 4, status=status)])
     assert f"{status}: pre-ln depth 4 seed 0 has no result" in " ".join(terminal(result).split())
-    assert all(render(result, name) for name in FORMATS)
+    assert all(result_text(result, name) for name in EVERY_FORMAT)
 
 
 def test_the_terminal_report_of_a_fixed_recipe_looks_like_this(snapshot: SnapshotAssertion) -> None:
@@ -170,7 +175,7 @@ def test_the_terminal_report_of_a_hold_looks_like_this(snapshot: SnapshotAsserti
 
 
 def test_the_markdown_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
-    assert render(result_of(PROBED, probe_steps="20"), "md") == snapshot
+    assert result_text(result_of(PROBED, probe_steps="20"), "md") == snapshot
 
 
 def test_a_row_says_how_many_seeds_train_or_how_most_of_the_others_fail() -> None:
@@ -283,7 +288,7 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_page_is_well_formed_and_needs_no_network(kind: str) -> None:
     cells, settings = EVERY[kind]
-    page = render(result_of(cells, **settings), "html")
+    page = result_text(result_of(cells, **settings), "html")
     tags = Tags(page).seen
     assert "svg" in tags
     assert not {"script", "link", "img", "iframe"} & set(tags)
@@ -292,15 +297,17 @@ def test_the_page_is_well_formed_and_needs_no_network(kind: str) -> None:
 
 
 def test_the_chart_of_learning_rates_has_a_dot_for_each_depth() -> None:
-    page = render(result_of(HOLDS), "html")
-    chart = page.split("<h2>max_stable_lr against depth</h2>")[1].split("</svg>")[0]
+    page = result_text(result_of(HOLDS), "html")
+    chart = page.split("<h2>max_stable_lr against depth, both logarithmic, medians (0.0078 to 0.25)</h2>")[1].split(
+        "</svg>"
+    )[0]
     assert chart.count("<circle") == 8
     assert chart.count("<polyline") == 2
 
 
 def test_an_mlps_variants_that_no_paper_has_are_called_analogues() -> None:
     cells = [cell(variant, 4, outcome="stable") for variant in ("plain", "rezero:alpha=1", "pre-ln", "lns")]
-    said = " ".join(render(result_of(cells, model="mlp"), "html").split())
+    said = " ".join(result_text(result_of(cells, model="mlp"), "html").split())
     assert "analogues of a transformer&#39;s variants: pre-ln, lns;" in said
     decoder = [cell(variant, 4, stable=1e-3) for variant in ("pre-ln", "lns")]
-    assert "analogues" not in render(result_of(decoder), "html")
+    assert "analogues" not in result_text(result_of(decoder), "html")

@@ -13,11 +13,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
+from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.lr_range.findings import lr_range_findings
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.reports.chart import line_chart
-from stresstest.reports.output import FORMATS, render
-from stresstest.reports.terminal import print_result
+from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
 from stresstest.results.summary import ranked_rows
 from stresstest.specs.profiles import resolve
@@ -156,7 +155,7 @@ def test_a_terminal_without_unicode_gets_a_chart_of_ascii() -> None:
 @pytest.mark.parametrize("cells", [EVERY_KIND, PLAIN, [cell("pre-ln", 0, None, status="crashed")]])
 def test_every_format_renders_whatever_came_out(cells: list[Cell], start_lr: float) -> None:
     result = result_of(cells, start_lr=start_lr, ramp="linear")
-    for text in [terminal(result), *(render(result, kind) for kind in FORMATS)]:
+    for text in [terminal(result), *(result_text(result, kind) for kind in (*FORMATS, *JSON))]:
         assert all(each.variant in text for each in cells)
         assert result.reproduce in text
 
@@ -166,26 +165,7 @@ def test_the_terminal_report_looks_like_this(snapshot: SnapshotAssertion) -> Non
 
 
 def test_the_markdown_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
-    assert render(result_of([*POST_LN, *PRE_LN]), "md") == snapshot
-
-
-@pytest.mark.parametrize("width", [10, 41, 66])
-@pytest.mark.parametrize(("lr", "share"), [(1e-2, 0.5), (1e-3, 0.25), (1.0, 1.0)])
-def test_the_chart_shows_a_step_at_its_column(width: int, lr: float, share: float) -> None:
-    points = [(1e-4, 1.0), (lr * 0.999999, 1.0), (lr, 5.0), (1.0, 99.0)]
-    lines = line_chart(points, width, 3, 1.0, 5.0, (1e-4, 1.0), ascii_only=True)
-    step = round(share * (width - 1))
-    assert [len(line) for line in lines] == [width] * 3
-    assert lines[0] == " " * step + "*" * (width - step)
-    assert lines[1] == (" " * step + "*").ljust(width), "a jump is drawn as a line"
-    assert lines[2] == ("*" * (step + 1)).ljust(width)
-
-
-def test_braille_places_a_step_in_the_cell_and_dot_of_its_column() -> None:
-    points = [(1e-4, 1.0), (1e-2, 5.0), (1.0, 5.0)]
-    top, bottom = line_chart(points, 10, 2, 1.0, 5.0, (1e-4, 1.0), ascii_only=False)
-    assert top == " " * 5 + chr(0x2800 + 0x47 + 0x08) + chr(0x2800 + 0x09) * 4
-    assert bottom == chr(0x2800 + 0xC0) * 5 + chr(0x2800 + 0x47) + " " * 4
+    assert result_text(result_of([*POST_LN, *PRE_LN]), "md") == snapshot
 
 
 class Balanced(HTMLParser):
@@ -212,7 +192,7 @@ class Balanced(HTMLParser):
 
 
 def test_the_page_is_well_formed_and_needs_no_network() -> None:
-    page = render(result_of(EVERY_KIND), "html")
+    page = result_text(result_of(EVERY_KIND), "html")
     tags = Balanced(page).tags
     assert tags.count("svg") == 4
     assert not {"script", "link", "img", "iframe"} & set(tags)
@@ -222,7 +202,7 @@ def test_the_page_is_well_formed_and_needs_no_network() -> None:
 
 
 def test_a_malicious_name_is_text_on_the_page() -> None:
-    page = render(result_of(variant_cells('<script>alert("1")</script>', 2.0, 3.0)), "html")
+    page = result_text(result_of(variant_cells('<script>alert("1")</script>', 2.0, 3.0)), "html")
     assert "script" not in Balanced(page).tags
     assert "&lt;script&gt;" in page
 
@@ -234,7 +214,7 @@ def test_the_page_of_a_large_result_stays_small() -> None:
         each.model_copy(update={"ramp": each.ramp | {"curve": curve}, "hold": held})
         for each in (cell(f"variant-{i}", seed, 2.0, 3.0) for i in range(15) for seed in range(8))
     ]
-    assert 10_000 < len(render(result_of(cells), "html").encode()) < 1_000_000
+    assert 10_000 < len(result_text(result_of(cells), "html").encode()) < 1_000_000
 
 
 GOOD = [*PRE_LN, *POST_LN]

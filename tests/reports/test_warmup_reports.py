@@ -13,16 +13,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
+from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.arms import point
+from stresstest.experiments.warmup.document import MARKS
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
-from stresstest.reports.output import FORMATS, render
-from stresstest.reports.terminal import print_result
-from stresstest.reports.warmup_map import MARKS
+from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
 from stresstest.specs.profiles import resolve
 
+EVERY_FORMAT = (*FORMATS, *JSON)
 Outcomes = Sequence[float | str]  # by seed: the loss of a run that trains, or how it fails
 
 
@@ -102,11 +103,15 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(kind: str, widt
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_format_renders_every_kind(kind: str) -> None:
     result = result_of(**EVERY[kind])
-    for text in (terminal(result), terminal(result, 80, "ascii"), *(render(result, name) for name in FORMATS)):
+    for text in (
+        terminal(result),
+        terminal(result, 80, "ascii"),
+        *(result_text(result, name) for name in EVERY_FORMAT),
+    ):
         assert all(variant in text for variant in result.spec["variant"])
         assert result.reproduce in text
     assert terminal(result, 80, "ascii").isascii()
-    HTMLParser().feed(render(result, "html"))
+    HTMLParser().feed(result_text(result, "html"))
 
 
 def test_the_terminal_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
@@ -114,7 +119,7 @@ def test_the_terminal_report_looks_like_this(snapshot: SnapshotAssertion) -> Non
 
 
 def test_the_markdown_report_looks_like_this(snapshot: SnapshotAssertion) -> None:
-    assert render(result_of(), "md") == snapshot
+    assert result_text(result_of(), "md") == snapshot
 
 
 def test_a_map_tells_outcomes_by_marks_and_on_a_terminal_by_colours_too() -> None:
@@ -140,8 +145,8 @@ def test_a_map_that_is_too_wide_is_printed_in_pieces_and_loses_nothing() -> None
 
 
 def test_the_page_shows_every_seed_of_a_place_and_every_trial() -> None:
-    page = render(result_of(), "html")
+    page = result_text(result_of(), "html")
     assert "seed 0 stable 2.10, seed 1 stable 2.20, seed 2 stable 2.30" in page
     assert "37 steps of warm-up at 0.0015" in page
-    assert page.count("<polyline") >= 6, "one line per warm-up"
+    assert page.count("<polyline") >= 6, "a line a warm-up"
     assert "src=" not in page

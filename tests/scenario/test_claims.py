@@ -217,14 +217,15 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_papers_prints_one_table_and_goes_on_where_it_was(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["papers", "./small.yaml", "-j", "1", "--run-dir", "runs", "-o", "papers.md"]
+    line = ["papers", "./small.yaml", "-j", "1", "--run-dir", "runs", "-o", "papers.md", "-o", "papers.html"]
     assert run(line) == 0
     first = capsys.readouterr()
     assert "Nobody 2026" in first.out
     assert "2 claims: 1 seen, 1 not seen" in first.out
     assert "not seen: fewer do: they do not" in first.out
     assert first.err.count("sweep: depth-sweep") == 1
-    assert "| Nobody 2026 | more blocks have more parameters | seen |" in (small / "papers.md").read_text()
+    assert "| more blocks have more parameters | seen |" in (small / "papers.md").read_text()
+    assert '<td class="left good">seen</td>' in (small / "papers.html").read_text()
     before = (small / "runs/small/sweep/cells.jsonl").read_bytes()
     assert run([*line, "--json"]) == 0
     assert (small / "runs/small/sweep/cells.jsonl").read_bytes() == before

@@ -65,6 +65,6 @@ class BatchSweep(Experiment[BatchSweepSpec]):
 
     def document(self, result: Result) -> Document:
         """Tables by batch size and over all."""
-        from stresstest.experiments.batch_sweep.document import document
+        from stresstest.experiments import contest_document
 
-        return document(result)
+        return contest_document.batch_sweep(result)

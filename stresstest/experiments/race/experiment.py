@@ -63,6 +63,6 @@ class Race(Experiment[RaceSpec]):
 
     def document(self, result: Result) -> Document:
         """A table of entrants."""
-        from stresstest.experiments.race.document import document
+        from stresstest.experiments import contest_document
 
-        return document(result)
+        return contest_document.race(result)

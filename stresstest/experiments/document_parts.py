@@ -1,39 +1,59 @@
-"""Sentences that several reports share."""
+"""What the documents of several experiments share: sentences, cells and the end of a page."""
 
 from __future__ import annotations
 
-import textwrap
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from stresstest.reports.numbers import has_constant, loss, loss_unit, number, with_unit
-from stresstest.results.records import Result
+from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
+from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
+from stresstest.results.records import MetricSummary, Result
 from stresstest.specs.base import is_own, kind_of
 
-WIDE = 100  # columns of a terminal from which a table has air
-LR_RANGE_COLUMNS = tuple(
-    "max_stable_lr onset_lr explosion_lr steps_survived lr_window validation_loss critical_lr predicted_lr".split()
-)
+
+def document_of(result: Result, title: str, subtitle: str, blocks: list[Block]) -> Document:
+    """A whole report, which on a page ends with what it takes to see the same again."""
+    return Document(
+        name=f"stresstest {result.command}",
+        title=title,
+        subtitle=subtitle,
+        blocks=(*blocks, *_environment(result)),
+        findings=tuple(finding.text for finding in result.findings),
+        footer=(Fact("again", result.reproduce),),
+    )
 
 
-def paragraph(console: Console, text: str, bullet: str = "", style: str = "") -> None:
-    """Wrapped text without the trailing blanks that a padded block would print into a pipe."""
-    indent = " " * len(bullet)
-    for line in textwrap.wrap(
-        text, min(console.width, 110), initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False
-    ):
-        console.print(Text(line, style=style))
+def _environment(result: Result) -> list[Block]:
+    data, env = result.data, result.environment
+    size = f"{data['bytes']} bytes, " if "bytes" in data else ""
+    where = f"{env['key']}; stresstest {env['stresstest']}; data {data['hash']} ({size}{constant_words(result)})"
+    settings = json.dumps({"spec": result.spec, "rules": result.rules}, indent=1)
+    return [
+        Heading("Environment", formats=PAGE),
+        Paragraph(where, "dim", formats=PAGE),
+        Details("all settings and rules", (Code(settings),)),
+    ]
 
 
-def plain_table(width: int) -> Table:
-    """A table without a frame; where there is room, with air between its columns and a line under the headers."""
-    wide = width >= WIDE
-    return Table(box=box.SIMPLE_HEAD if wide else None, padding=(0, 1) if wide else (0, 1, 0, 0), pad_edge=False)
+def metric_cell(metric: MetricSummary | None) -> Value:
+    """The median, and the interval where there are seeds to take it over."""
+    if metric is None:
+        return Value("-")
+    return Value(middle(metric)) if metric.n == 1 else Value(middle(metric), interval(metric))
+
+
+def seeds_words(result: Result) -> str:
+    """How many seeds it rests on."""
+    count = len(result.spec["seeds"])
+    return f"{count} seed{'s' * (count > 1)}"
+
+
+def interval_words(metric: MetricSummary | None) -> str:
+    """What the brackets mean."""
+    if metric is None or metric.n == 1:
+        return "Use --seeds 3 or more: one seed does not show the scatter."
+    return f"In brackets: intervals over {metric.n} seeds that cover the median {metric.coverage:.0%} of the time."
 
 
 def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -75,28 +95,6 @@ def loss_format(result: Result) -> Callable[[float], str]:
     return lambda value: f"{value:.2f}" if 0.1 <= abs(value) < 100.0 else number(value)
 
 
-def loss_range(result: Result) -> tuple[float, float]:
-    """(lowest, highest) of a chart of the ramps' losses: to a quarter above the constant predictor's or a guess's.
-
-    Where training starts below it, or it is not known: to a quarter above the start.
-    """
-    curves = [row.curve for row in result.summary if row.curve]
-    top = max(result.data["baseline_loss"], result.data["chance_loss"])
-    start = max(curve[0][1] for curve in curves)
-    if is_own(result.spec["model"]) and (start < result.data["baseline_loss"] or not has_constant(result.data)):
-        top = start
-    return min(loss for curve in curves for _, loss in curve), top + 0.25 * abs(top)
-
-
-def loss_ends(result: Result) -> tuple[str, str]:
-    """The ends of that range in words."""
-    if is_own(result.spec["model"]):
-        low, high = map(number, loss_range(result))
-    else:
-        low, high = (f"{end:.1f}" for end in loss_range(result))
-    return low, with_unit(high, loss_unit(result.data))
-
-
 def constant_words(result: Result) -> str:
     """The loss of the best constant predictor, and how it was found."""
     data = result.data
@@ -115,19 +113,3 @@ def probes_words(result: Result) -> str:
     if not spent or not total:
         return ""
     return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
-
-
-def sweep_words(result: Result) -> str:
-    """What a depth sweep trained, or looked at, and on which machine."""
-    spec, env = result.spec, result.environment
-    parts = [data_words(spec, result.data)]
-    if not spec["init_only"] and "outcome" in spec["measure"]:
-        warmup = f" after {spec['warmup_steps']} warm-up steps" if spec["warmup_steps"] else ""
-        parts.append(f"fixed recipe: {spec['optimizer']} at {spec['peak_lr']:g}{warmup}, {spec['train_steps']} steps")
-    if not spec["init_only"] and {"ramp", "hold"} & set(spec["measure"]):
-        ramp = f"{spec['ramp']} ramp {spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps"
-        parts.append(f"{spec['optimizer']}, {ramp}")
-        if "hold" in spec["measure"]:
-            parts[-1] += f", holds of {spec['hold_steps']} steps"
-    dtype = "float64" if spec["init_only"] else spec["dtype"]
-    return f"{'; '.join(parts)}; {env['device_name']}, {dtype}"

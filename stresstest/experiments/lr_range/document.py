@@ -1,0 +1,220 @@
+"""The report of an LR range test: a table of variants, theory beside it, a chart of each, what was held."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from stresstest.engine.optimizers import theory_formula
+from stresstest.experiments.document_parts import (
+    data_words,
+    document_of,
+    loss_format,
+    model_words,
+    probes_words,
+    seeds_words,
+)
+from stresstest.reports.document import (
+    PAGE,
+    WRITTEN,
+    Axis,
+    Block,
+    Chart,
+    Column,
+    Details,
+    Document,
+    Heading,
+    Mark,
+    Paragraph,
+    Series,
+    Table,
+    Tone,
+    Value,
+)
+from stresstest.reports.numbers import (
+    has_constant,
+    interval,
+    loss_unit,
+    lr,
+    middle,
+    number,
+    with_unit,
+)
+from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRow
+from stresstest.specs.base import is_own
+
+_THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
+_MARKS: Sequence[tuple[str, str, Tone]] = (
+    ("max_stable_lr", "s", "good"),
+    ("onset_lr", "o", "mixed"),
+    ("explosion_lr", "x", "bad"),
+)
+
+
+def document(result: Result) -> Document:
+    """The whole report."""
+    blocks = [*_tables(result), *_chart(result), *_held(result)] if result.summary else []
+    return document_of(result, _title(result), _setting(result), blocks)
+
+
+def _title(result: Result) -> str:
+    spec = result.spec
+    model = model_words(spec, result.data)
+    return f"Learning-rate range test: {model}, {spec['optimizer']}, {seeds_words(result)}"
+
+
+def _setting(result: Result) -> str:
+    spec, env = result.spec, result.environment
+    return (
+        f"{data_words(spec, result.data)}; {spec['ramp']} ramp "
+        f"{spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps, holds of "
+        f"{spec['hold_steps']} steps; {env['device_name']}, {spec['dtype']}"
+    )
+
+
+def _tables(result: Result) -> Iterator[Block]:
+    yield Heading("Variants", formats=PAGE)
+    yield _variants(result)
+    yield Paragraph(_legend(result) + probes_words(result), "dim")
+    yield Paragraph("A value beyond the range is written with > or <.", "dim", formats=WRITTEN)
+    if any(cell.theory for cell in result.cells):
+        yield _beside_theory(result)
+        yield Paragraph(_theory_legend(result), "dim")
+
+
+def _variants(result: Result) -> Table:
+    names = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
+    if result.spec["lr_window"]:
+        names.insert(1, "lr_window")
+    columns = [*map(Column, ("variant", names[0], "vs weakest", *names[1:]))]
+    for name in ("lr_window", "validation_loss"):
+        if name not in names and any(name in row.metrics for row in result.summary):
+            names.append(name)
+            columns.append(Column(name, wide=True))
+    rows = []
+    for row in result.summary:
+        best, *others = (_cell(row, row.metrics.get(name)) for name in names)
+        rows.append((Value(row.variant), best, _cell(row, row.times_weakest), *others))
+    return Table(tuple(columns), tuple(rows), stacked=True)
+
+
+def _cell(row: SummaryRow, metric: MetricSummary | None) -> Value:
+    if metric is None:
+        return Value("-")
+    seeds = sum(row.outcomes.values())
+    return Value(middle(metric), interval(metric), f"{metric.n} of {seeds} seeds" if metric.n < seeds else "")
+
+
+def _legend(result: Result) -> str:
+    metric = next(iter(result.summary[0].metrics.values()))
+    sure = (
+        "Use --seeds 3 or more: one seed does not show the scatter."
+        if metric.n == 1
+        else f"Median over {metric.n} seeds, with an interval that covers the median {metric.coverage:.0%} of the time."
+    )
+    harmless = any(trial["outcome"] == "flat" for cell in result.cells for trial in cell.hold)
+    trained = "trained, or did no harm where there was too little to learn," if harmless else "trained"
+    return (
+        f"{sure} Use max_stable_lr: the last constant LR that {trained} from a fresh start; the first that did not is "
+        f"one {result.spec['hold_resolution']} higher. onset_lr, where the ramp began to lose what it had "
+        f"learned (-: it "
+        "had learned nothing), is a rough estimate, because the early part of a ramp works as a warm-up. vs weakest is "
+        "paired by seed."
+    )
+
+
+def _beside_theory(result: Result) -> Table:
+    """Learning rates side by side: the ramp's, the hold's, and what theory says at initialisation."""
+    return Table(
+        (Column("vs theory"), *map(Column, _THEORY)),
+        tuple((Value(row.variant), *(_cell(row, row.metrics.get(name)) for name in _THEORY)) for row in result.summary),
+        stacked=True,
+    )
+
+
+def _theory_legend(result: Result) -> str:
+    said = [cell for cell in result.cells if "forwards" in cell.theory]
+    if not said:
+        reasons = [cell.theory["no_curvature"] for cell in result.cells if "no_curvature" in cell.theory]
+        return (
+            f"No theory: {reasons[0].rstrip('.')}."
+            if reasons
+            else "No theory: the loss at initialisation is not finite."
+        )
+    forwards = statistics.median(cell.theory.get("forwards", 0) for cell in said)
+    products = statistics.median(cell.theory.get("products", 0) for cell in said)
+    return (
+        "At initialisation, on one batch: critical_lr is where the optimizer's first step begins to raise the loss, "
+        f"predicted_lr what the sharpness allows ({theory_formula(result.spec['optimizer'])}). A seed's cost: "
+        f"{forwards:.0f} forward passes and {products:.0f} Hessian products."
+    )
+
+
+def _chart(result: Result) -> Iterator[Chart]:
+    spec, data = result.spec, result.data
+    if not any(row.curve for row in result.summary):
+        return
+    start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
+    low, high = _loss_range(result)
+    yield Chart(
+        f"Loss ({' to '.join(_loss_ends(result))}) against the ramp's LR, median over seeds",
+        Axis("LR", low=start, high=spec["end_lr"]),
+        Axis("loss", log=False, low=low, high=high),
+        tuple(Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary),
+        reference=("constant predictor", data["baseline_loss"]) if has_constant(data) else None,
+        apart=True,
+    )
+
+
+def _marks(row: SummaryRow) -> Iterator[Mark]:
+    for name, letter, tone in _MARKS:
+        metric = row.metrics.get(name)
+        if metric is not None and metric.median.low is not None and metric.median.high is not None:
+            yield Mark(name, letter, metric.median.low, tone)
+
+
+def _loss_range(result: Result) -> tuple[float, float]:
+    """(lowest, highest) of a chart of the ramps' losses: to a quarter above the constant predictor's or a guess's.
+
+    Where training starts below it, or it is not known: to a quarter above the start.
+    """
+    curves = [row.curve for row in result.summary if row.curve]
+    top = max(result.data["baseline_loss"], result.data["chance_loss"])
+    start = max(curve[0][1] for curve in curves)
+    if is_own(result.spec["model"]) and (start < result.data["baseline_loss"] or not has_constant(result.data)):
+        top = start
+    return min(loss for curve in curves for _, loss in curve), top + 0.25 * abs(top)
+
+
+def _loss_ends(result: Result) -> tuple[str, str]:
+    """The ends of that range in words."""
+    if is_own(result.spec["model"]):
+        low, high = map(number, _loss_range(result))
+    else:
+        low, high = (f"{end:.1f}" for end in _loss_range(result))
+    return low, with_unit(high, loss_unit(result.data))
+
+
+def _held(result: Result) -> Iterator[Details]:
+    """The held LRs of each variant, by LR, with each seed's outcome."""
+    seeds, loss = result.spec["seeds"], loss_format(result)
+    for row in result.summary:
+        trials = {
+            (trial["lr"], cell.seed): trial
+            for cell in result.cells
+            if cell.variant == row.variant
+            for trial in cell.hold
+        }
+        rows = []
+        for value in sorted({held for held, _ in trials}):
+            found = (trials.get((value, seed)) for seed in seeds)
+            rows.append((Value(lr(value)), *(Value("") if trial is None else _trial(trial, loss) for trial in found)))
+        columns = (Column("lr"), *(Column(f"seed {seed}") for seed in seeds))
+        yield Details(f"held learning rates: {row.variant}", (Table(columns, tuple(rows)),))
+
+
+def _trial(trial: Mapping[str, Any], loss: Callable[[float], str]) -> Value:
+    tone: Tone = "good" if trial["outcome"] in TRAINED else "dull" if trial["outcome"] == "flat" else "bad"
+    end = trial["validation_loss"]
+    return Value(f"{trial['outcome']}{'' if end is None else f' {loss(end)}'}", tone=tone)

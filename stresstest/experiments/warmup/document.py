@@ -1,0 +1,212 @@
+"""The report of a map of warm-up x peak LR and of a search: the maps, tables over LRs and warm-ups, best settings."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+from stresstest.experiments.document_parts import (
+    data_words,
+    document_of,
+    interval_words,
+    loss_format,
+    metric_cell,
+    model_words,
+    seeds_words,
+)
+from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
+from stresstest.reports.document import (
+    PAGE,
+    Axis,
+    Block,
+    Chart,
+    Column,
+    Details,
+    Document,
+    Heading,
+    HeatCell,
+    Heatmap,
+    Paragraph,
+    Series,
+    Table,
+    Tone,
+    Value,
+)
+from stresstest.reports.numbers import OUTCOMES, bracket, loss_unit, number
+from stresstest.results.records import MapPlace, Result, SearchRow, TrendRow
+
+LossFormat = Callable[[float], str]
+
+MARKS = {"spiked": "~", "flat": "-", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
+_MIXED = "?"
+_LEGEND = ", ".join(
+    [f"{mark} {outcome} ({OUTCOMES[outcome]})" for outcome, mark in MARKS.items() if outcome != "flat"]
+    + [f"{_MIXED} only some seeds train"]
+)
+_FLAT = f", {MARKS['flat']} flat ({OUTCOMES['flat']})"
+_SENSITIVITIES = (
+    "lr_sensitivity: mean over the peak LRs of min(loss, loss at initialisation) minus the lowest (Wortsman et al. "
+    "2023). Read it with the map: it depends on the range of LRs, means little where a change rescales the LR, and is "
+    "0 where nothing learns. warmup_sensitivity: the same over the warm-ups, averaged over the LRs that some warm-up "
+    "trains. Shares of the loss's variance over the map are exact."
+)
+
+
+def document(result: Result) -> Document:
+    """The whole report."""
+    optimizers = ",".join(result.spec["optimizer"])
+    title = f"Warm-up x peak LR: {model_words(result.spec, result.data)}, {optimizers}, {seeds_words(result)}"
+    return document_of(result, title, _setting(result), [*_maps(result), *_sensitivities(result), *_searches(result)])
+
+
+def _setting(result: Result) -> str:
+    spec, env = result.spec, result.environment
+    schedule = f"{'/'.join(spec['warmup'])} warm-up, then {spec['decay']}, {spec['train_steps']} steps"
+    return f"{data_words(spec, result.data)}; {schedule}; {env['device_name']}, {spec['dtype']}"
+
+
+def _maps(result: Result) -> Iterator[Block]:
+    for trend in result.trends:
+        yield _map(trend, loss_format(result))
+        yield _chart(trend)
+    if result.trends:
+        yield Paragraph(_legend(result), "dim")
+
+
+def _map(trend: TrendRow, loss: LossFormat) -> Heatmap:
+    found = [need(trend, peak_lr) for peak_lr in peak_lrs(trend)]
+    lowest = min(trend.map, key=lambda place: place.loss)
+    return Heatmap(
+        _arm_title(trend),
+        across="peak LR",
+        down="warm-up",
+        columns=tuple(number(lr) for lr in peak_lrs(trend)),
+        rows=tuple(
+            (str(steps), tuple(_place(place, loss, place is lowest) for place in places))
+            for steps, places in _grid(trend).items()
+        ),
+        last=("needs", tuple("-" if value is None else bracket(value) for value in found)),
+    )
+
+
+def _place(place: MapPlace, loss: LossFormat, lowest: bool) -> HeatCell:
+    by_seed = (f"seed {seed} {word} {loss(place.losses[seed])}" for seed, word in place.outcomes.items())
+    return HeatCell(loss(place.loss), _mark(place), _tone(place), ", ".join(by_seed), lowest)
+
+
+def _mark(place: MapPlace) -> str:
+    """One character for what became of most seeds; blank where all are stable."""
+    if 0 < place.num_trained < len(place.outcomes):
+        return _MIXED
+    return MARKS.get(statistics.mode(place.outcomes.values()), "")
+
+
+def _tone(place: MapPlace) -> Tone:
+    mark = _mark(place)
+    if mark == _MIXED:
+        return "mixed"
+    return "good" if place.num_trained else "dull" if mark == MARKS["flat"] else "bad"
+
+
+def _arm_title(trend: TrendRow) -> str:
+    return f"{trend.variant}, {trend.optimizer}, {trend.point['warmup']} warm-up"
+
+
+def _grid(trend: TrendRow) -> dict[int, list[MapPlace]]:
+    """The places of the map: a row a warm-up, along the peak learning rates."""
+    rows: dict[int, list[MapPlace]] = {}
+    for place in sorted(trend.map, key=lambda place: (place.warmup_steps, place.peak_lr)):
+        rows.setdefault(place.warmup_steps, []).append(place)
+    return rows
+
+
+def _chart(trend: TrendRow) -> Chart:
+    curves = {f"{steps} steps": tuple((p.peak_lr, p.loss) for p in places) for steps, places in _grid(trend).items()}
+    return Chart(
+        f"Loss (logarithmic) against the peak LR, one line per warm-up: {_arm_title(trend)}",
+        Axis("peak LR"),
+        Axis("loss"),
+        tuple(Series(name, points) for name, points in curves.items()),
+        dots=True,
+        formats=PAGE,
+    )
+
+
+def _legend(result: Result) -> str:
+    """How to read the maps."""
+    metrics = [metric for row in result.summary for metric in row.metrics.values()]
+    unit = "".join(f"{name}, " for name in [loss_unit(result.data)] if name)
+    flat = any("flat" in place.outcomes.values() for trend in result.trends for place in trend.map)
+    return (
+        f"Maps: loss on held-out data at the end, {unit}median over {seeds_words(result)}, capped at the loss "
+        f"at initialisation; {_LEGEND}{_FLAT * flat}; needs: the fewest warm-up steps that train at that LR. "
+        f"{interval_words(max(metrics, key=lambda metric: metric.n, default=None))}"
+    )
+
+
+def _sensitivities(result: Result) -> Iterator[Block]:
+    """What each warm-up comes to over the learning rates, and each arm over the warm-ups."""
+    if not result.trends:
+        return
+    yield Heading("Over learning rates and warm-ups", formats=PAGE)
+    columns = {"max_stable_lr": "max_stable_lr", "lr_sensitivity": "lr_sensitivity", "lowest loss": "validation_loss"}
+    columns |= {"best BLEU": "bleu"} if result.spec["task"] == "translation" else {}
+    yield Table(
+        (Column("variant"), Column("warm-up"), *map(Column, columns)),
+        tuple(
+            (
+                Value(arm_name(row, result.spec)),
+                Value(str(row.point["warmup_steps"])),
+                *(metric_cell(row.metrics.get(name)) for name in columns.values()),
+            )
+            for row in result.summary
+        ),
+        grouped=True,
+    )
+    if len(result.spec["warmup_steps"]) > 1:
+        headers = ("over warm-ups", "warmup_sensitivity", "octaves per doubling", "variance: warm-up / LR / both")
+        yield Table(tuple(map(Column, headers)), tuple(_over_warmups(row, result) for row in result.trends))
+    yield Paragraph(_SENSITIVITIES, "dim")
+
+
+def _over_warmups(row: TrendRow, result: Result) -> tuple[Value, ...]:
+    shares = [row.metrics.get(f"{name}_share") for name in ("warmup", "lr", "interaction")]
+    known = [f"{100 * (share.median.low or 0.0):.0f}" for share in shares if share is not None]
+    return (
+        Value(arm_name(row, result.spec)),
+        metric_cell(row.metrics.get("warmup_sensitivity")),
+        metric_cell(row.metrics.get("warmup_gain")),
+        Value(" / ".join(known) + " %" if known else "-"),
+    )
+
+
+def _searches(result: Result) -> Iterator[Block]:
+    """Each variant's best setting, what the claim rests on, and every trial."""
+    if not result.searches:
+        return
+    headers = ("variant", "best setting", "loss", "settings", "from the search", "that train")
+    yield Heading("Best settings", formats=PAGE)
+    yield Table(tuple(map(Column, headers)), tuple(_best(row, result) for row in result.searches))
+    for search in result.searches:
+        if search.places:
+            yield _trials(search, result)
+
+
+def _best(row: SearchRow, result: Result) -> tuple[Value, ...]:
+    best = setting_words(row.best, result.spec) if row.trained else "no setting trains with every seed"
+    counts = (Value(str(count)) for count in (row.settings, row.trials, row.trained))
+    return (Value(row.variant), Value(best), metric_cell(row.loss), *counts)
+
+
+def _trials(search: SearchRow, result: Result) -> Details:
+    loss = loss_format(result)
+    rows = tuple(
+        (
+            Value(setting_words(place, result.spec)),
+            Value(", ".join(place["outcomes"])),
+            Value(", ".join(map(loss, place["losses"]))),
+        )
+        for place in search.places
+    )
+    table = Table((Column("setting"), Column("outcomes"), Column("losses")), rows)
+    return Details(f"trials of the search: {search.variant}", (table,))

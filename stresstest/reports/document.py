@@ -1,0 +1,213 @@
+"""A report as data: headings, paragraphs, tables, charts and heat maps, which each format renders in its own way.
+
+A block says what is shown and never how: no colour, no width, no markup. `formats` of a block names the formats that
+show it; without it all do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Tone = Literal["", "good", "mixed", "dull", "bad"]  # what became of it; dull is neither good nor bad
+Style = Literal["plain", "dim", "strong", "bullet"]
+Point = tuple[float, float]
+Formats = tuple[str, ...]
+
+TERMINAL: Formats = ("terminal",)
+PAGE: Formats = ("html",)
+WRITTEN: Formats = ("html", "md")  # what is read at leisure, with all that there is
+
+
+@dataclass(frozen=True)
+class Block:
+    """Anything that stands in a document."""
+
+    formats: Formats = field(default=(), kw_only=True)
+
+    def shown_in(self, kind: str) -> bool:
+        """Whether a format shows it."""
+        return not self.formats or kind in self.formats
+
+
+@dataclass(frozen=True)
+class Heading(Block):
+    """A title of what follows; `note` stands beside it."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Paragraph(Block):
+    """Running text."""
+
+    text: str
+    style: Style = "plain"
+
+
+@dataclass(frozen=True)
+class Code(Block):
+    """Text that keeps its lines."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a list with what became of it, and what that rests on."""
+
+    text: str
+    tone: Tone
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Items(Block):
+    """A list of judgements."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value with its interval, and a note under both, e.g. of how many seeds it is."""
+
+    text: str
+    interval: str = ""
+    note: str = ""
+    tone: Tone = ""
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; one that is `wide` is left out where there is little room. A newline may break a header."""
+
+    header: str
+    align: Literal["left", "right"] = "right"
+    wide: bool = False
+    share: int = 0  # of the width, where the columns of several tables stand under each other; the others of such
+    at_least: int = 0  # a table are as wide as what is in them, and have so many characters
+
+    @property
+    def one_line(self) -> str:
+        """The header where there is room."""
+        return self.header.replace("-\n", "").replace("\n", " ")
+
+
+@dataclass(frozen=True)
+class Table(Block):
+    """Rows under columns, the first of which names the row.
+
+    stacked: intervals stand under their values even where there is room beside them. grouped: a name that stands
+    above the same name may be left out.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    stacked: bool = False
+    grouped: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a chart, as far as its points go or between `low` and `high`, where points beyond are drawn."""
+
+    label: str
+    log: bool = True
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the x axis, with the letter that stands for its name where there is no room."""
+
+    name: str
+    letter: str
+    x: float
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named line through points, and what is marked along it."""
+
+    name: str
+    points: tuple[Point, ...]
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chart(Block):
+    """Lines on common axes; `apart` draws each by itself. The reference is a named level of y."""
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    reference: tuple[str, float] | None = None
+    apart: bool = False
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One place of a map: what is written there, with a mark that tells its tone without colour."""
+
+    text: str
+    mark: str = ""
+    tone: Tone = ""
+    tooltip: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Heatmap(Block):
+    """Rows by columns of places; `last` is a row of words under them."""
+
+    title: str
+    across: str
+    down: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
+    last: tuple[str, tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Details(Block):
+    """What is there to look up: folded away on a page, left out elsewhere."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+    formats: Formats = field(default=PAGE, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A name and what is to be copied: a path, a command."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report. Its findings are the last thing in a terminal, above the prompt, and the first on a page."""
+
+    name: str  # of a page, in the browser
+    title: str
+    subtitle: str = ""
+    blocks: tuple[Block, ...] = ()
+    findings: tuple[str, ...] = ()
+    footer: tuple[Fact, ...] = ()
+
+    def shown_in(self, kind: str) -> list[Block]:
+        """The blocks of one format."""
+        return [block for block in self.blocks if block.shown_in(kind)]
+
+    def with_facts(self, facts: Sequence[Fact]) -> Document:
+        """The same with more facts above those of the footer."""
+        return replace(self, footer=(*facts, *self.footer))

@@ -1,0 +1,94 @@
+"""Axes with round ticks over any range, and lines that stay inside them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stresstest.reports.charts import Scale, drawn, scale_of, svg_charts, text_chart
+from stresstest.reports.document import Axis, Chart, Series
+
+SIZES = st.floats(1e-12, 1e12)
+
+
+@given(SIZES, SIZES, st.booleans())
+def test_an_axis_over_any_range_has_round_ticks_inside_it(one: float, other: float, log: bool) -> None:
+    low, high = sorted((one, other))
+    scale = scale_of(Axis("x", log=log), [low, high])
+    assert 0.0 <= scale.share(low) <= scale.share(high) <= 1.0
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 8
+    rounding = 1e-6 * (scale.high - scale.low)
+    assert all(scale.low - rounding <= tick <= scale.high + rounding for tick in ticks)
+    assert ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize(
+    ("axis", "ends", "ticks"),
+    [
+        (Axis("loss"), (2.1, 3.18), [2.2, 2.4, 2.6, 2.8, 3.0]),
+        (Axis("lr"), (1e-4, 10.0), [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]),
+        (Axis("depth"), (2, 64), [2, 5, 10, 20, 50]),
+        (Axis("block", log=False), (1.0, 4.0), [1, 2, 3, 4]),
+        (Axis("loss", log=False), (-5.2, -3.75), [-5.2, -5.0, -4.8, -4.6, -4.4, -4.2, -4.0, -3.8]),
+    ],
+)
+def test_ticks_are_those_that_one_would_write(axis: Axis, ends: tuple[float, float], ticks: list[float]) -> None:
+    assert scale_of(axis, ends).ticks() == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("value", [1e-6, 1.0, 0.25, 3e7])
+def test_a_flat_line_lies_in_the_middle(log: bool, value: float) -> None:
+    scale = scale_of(Axis("y", log=log), [value, value])
+    assert scale.share(value) == pytest.approx(0.5)
+    assert len(scale.ticks()) >= 2
+
+
+def test_a_value_beyond_the_ends_is_drawn_at_the_end() -> None:
+    scale = Scale(False, 2.0, 6.0)
+    assert (scale.share(99.0), scale.share(-1.0), scale.share(4.0)) == (1.0, 0.0, 0.5)
+
+
+def test_what_an_axis_cannot_show_is_left_out() -> None:
+    points = ((0.0, 1.0), (1.0, -2.0), (2.0, math.nan), (3.0, math.inf), (4.0, 5.0), (8.0, 6.0))
+    chart = Chart("t", Axis("x"), Axis("y"), (Series("a", points), Series("b", points[:4])))
+    assert [(series.name, series.points) for series in drawn(chart)] == [("a", points[4:])]
+    [svg] = svg_charts(chart)
+    assert len(svg["curves"]) == 1
+
+
+@pytest.mark.parametrize("width", [10, 41, 66])
+@pytest.mark.parametrize(("lr", "share"), [(1e-2, 0.5), (1e-3, 0.25), (1.0, 1.0)])
+def test_the_chart_shows_a_step_at_its_column(width: int, lr: float, share: float) -> None:
+    points = [(1e-4, 1.0), (lr * 0.999999, 1.0), (lr, 5.0), (1.0, 99.0)]
+    lines = text_chart(points, width, 3, Scale(True, 1e-4, 1.0), Scale(False, 1.0, 5.0), ascii_only=True)
+    step = round(share * (width - 1))
+    assert [len(line) for line in lines] == [width] * 3
+    assert lines[0] == " " * step + "*" * (width - step)
+    assert lines[1] == (" " * step + "*").ljust(width), "a jump is drawn as a line"
+    assert lines[2] == ("*" * (step + 1)).ljust(width)
+
+
+def test_braille_places_a_step_in_the_cell_and_dot_of_its_column() -> None:
+    points = [(1e-4, 1.0), (1e-2 * 0.999999, 1.0), (1e-2, 5.0), (1.0, 5.0)]
+    top, bottom = text_chart(points, 10, 2, Scale(True, 1e-4, 1.0), Scale(False, 1.0, 5.0), ascii_only=False)
+    assert top == " " * 5 + chr(0x2800 + 0x47 + 0x08) + chr(0x2800 + 0x09) * 4
+    assert bottom == chr(0x2800 + 0xC0) * 5 + chr(0x2800 + 0x47) + " " * 4
+
+
+def test_points_far_apart_are_joined_by_a_slope() -> None:
+    lines = text_chart([(0.0, 0.0), (8.0, 8.0)], 9, 9, Scale(False, 0.0, 8.0), Scale(False, 0.0, 8.0), ascii_only=True)
+    assert all(line[8 - row] == "*" for row, line in enumerate(lines))
+
+
+def test_coordinates_lie_inside_the_picture() -> None:
+    chart = Chart("t", Axis("x"), Axis("y", low=1.0, high=2.0), (Series("a", ((1.0, 0.5), (2.0, 1.5), (30.0, 9.0))),))
+    [svg] = svg_charts(chart)
+    points = [tuple(map(float, point.split(","))) for point in svg["curves"][0]["points"].split()]
+    assert all(svg["left"] <= x <= svg["right"] and svg["top"] <= y <= svg["bottom"] for x, y in points)
+    assert points[0] == (svg["left"], svg["bottom"])
+    assert points[-1] == (svg["right"], svg["top"])
