@@ -72,13 +72,14 @@ class Items(Block):
 
 @dataclass(frozen=True)
 class Value:
-    """A value with its interval, and a note under both, e.g. of how many seeds it is."""
+    """A value with its interval, and a note under both, e.g. of how many seeds it is; `short` where room is little."""
 
     text: str
     interval: str = ""
     note: str = ""
     tone: Tone = ""
     tooltip: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ TONES: dict[Tone, str] = {"": "", "good": "green", "mixed": "yellow", "dull": "d
 _SHARED = 110  # columns of tables that stand under each other, at most
 _SHARE = 6  # and of one of theirs, at least
 _NARROW_NAME = 16  # columns of a row's name where there is no more room
-_COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█", ".:-=+*%#")
+_COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█\u2800", ".:-=+*%# ")
 
 
 def grids(table: Table, console: Console) -> list[Grid]:
@@ -29,12 +29,14 @@ def grids(table: Table, console: Console) -> list[Grid]:
         return [_grid(table, range(len(table.columns)), console, stacked=False, widths=_shares(table, console.width))]
     wide = [i for i, column in enumerate(table.columns) if column.wide]
     fewer = [[i for i in range(len(table.columns)) if i not in wide[k:]] for k in range(len(wide), -1, -1)]
-    layouts = [(fewer[0], False, table.stacked), *((shown, True, table.stacked) for shown in fewer)]
-    for shown, narrow, stacked in [*layouts, (fewer[-1], True, True)]:
-        grid = _grid(table, shown, console, stacked, narrow)
+    brief = replace(table, rows=tuple(tuple(map(_short, row)) for row in table.rows))
+    layouts = [(table, fewer[0], table.stacked, narrow) for narrow in (False, True)]
+    layouts += [(brief, shown, table.stacked, True) for shown in fewer]
+    for given, shown, stacked, narrow in [*layouts, (brief, fewer[-1], True, True)]:
+        grid = _grid(given, shown, console, stacked, narrow)
         if Measurement.get(console, console.options.update(max_width=1000), grid).maximum <= console.width:
             return [grid]
-    return list(_wrapped(table, fewer[-1], console))
+    return list(_wrapped(brief, fewer[-1], console))
 
 
 def name_lines(name: str, width: int) -> list[str]:
@@ -84,6 +86,10 @@ def _header(table: Table, i: int, narrow: bool) -> str:
         return header
     head, gap, tail = header.replace("_", "_ ").rpartition(" ")
     return f"{head.replace('_ ', '_')}\n{tail}" if gap else header
+
+
+def _short(cell: Value) -> Value:
+    return replace(cell, text=cell.short or cell.text)
 
 
 def _words(cell: Value, stacked: bool, is_name: bool, ascii_only: bool) -> Text:

@@ -231,6 +231,13 @@ def test_wide_columns_are_the_first_to_go() -> None:
     assert "0.25 (0.2..0.5)" not in terminal(of(RESULTS), 36)
 
 
+def test_a_value_is_short_where_there_is_little_room() -> None:
+    table = of(Table((Column("name"), Column("bars")), ((Value("a"), Value("▅" * 50, short="many")),)))
+    assert "▅" * 50 in terminal(table, 80)
+    assert "many" in terminal(table, 40)
+    assert "▅" not in terminal(table, 40)
+
+
 def test_a_table_that_no_layout_has_room_for_is_printed_in_pieces_with_the_names_of_its_rows() -> None:
     columns = tuple(Column(f"column-{i:02}") for i in range(12))
     rows = tuple((Value(name), *(Value(f"{name}-{i:05}") for i in range(1, 12))) for name in ("one", "two"))

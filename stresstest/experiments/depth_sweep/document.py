@@ -39,7 +39,8 @@ from stresstest.reports.numbers import HOW_IT_BROKE, number
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interval_rank, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
-_MANY_BARS = {PAGE: 400, TERMINAL: 40}  # for more there is no room
+_NO_BAR = "\u2800"  # a blank at which no line is broken
+_FEW_BARS, _MANY_BARS = 20, {PAGE: 400, TERMINAL: 60}  # for more there is no room
 _CHARTED_DEPTHS = 4
 
 
@@ -274,7 +275,7 @@ def _jacobian_table(result: Result, depths: Sequence[int], formats: Formats) -> 
             Value(row.variant),
             Value(str(row.depth)),
             Value(_law_words(cell)),
-            Value(_spectrum_words(cell, _MANY_BARS[formats])),
+            _spectrum(cell, _MANY_BARS[formats]),
             median_cell("jacobian_mean_square", row),
         )
         for row in result.summary
@@ -292,18 +293,19 @@ def _jacobian_table(result: Result, depths: Sequence[int], formats: Formats) -> 
     return Table(columns, tuple(rows), formats=formats)
 
 
-def _spectrum_words(cell: Cell, most_bars: int) -> str:
+def _spectrum(cell: Cell, most_bars: int) -> Value:
     """The singular values above zero as bars over log10, and the share of zeros."""
     jacobian = cell.signal["jacobian"]
     if jacobian is None:
-        return "not finite"
+        return Value("not finite")
     shares, edges = jacobian["shares"], jacobian["log10_edges"]
     if not shares:
-        return "all zero"
+        return Value("all zero")
     most = max(shares)
-    bars = "".join(" " if not share else _BARS[round(share / most * (len(_BARS) - 1))] for share in shares)
+    bars = "".join(_NO_BAR if not share else _BARS[round(share / most * (len(_BARS) - 1))] for share in shares)
     zeros = f", {jacobian['zero_share']:.0%} zero" if jacobian["zero_share"] else ""
-    return f"{edges[0]:.3g} {bars if len(bars) <= most_bars else 'to'} {edges[-1]:.3g}{zeros}"
+    full, short = (f"{edges[0]:.3g} {between} {edges[-1]:.3g}{zeros}" for between in (bars, "to"))
+    return Value(full if len(bars) <= most_bars else short, short=short if len(bars) > _FEW_BARS else "")
 
 
 def _law_words(cell: Cell) -> str:
