@@ -21,7 +21,7 @@ from tests.experiments.toy.experiment import LrPoints
 TINY = "--width 16 --heads 2 --seq-len 12 --depth 1 --variant pre-ln --seeds 2 -j 1 -q".split()
 SCENARIO = """
 experiments:
-  points: {command: lr-points, lrs: [0.001, 0.01], width: 16, heads: 2, seq_len: 12, depth: 1, variant: pre-ln}
+  points: {command: lr-points, lrs: [0.001, 0.01], width: 16, heads: 2, seq_len: 12, depth: 1, variant: pre-ln, seeds: 8}
 thresholds:
   validation_loss{peak_lr=0.01}: "med <= 20"
 """
@@ -75,7 +75,7 @@ def test_it_is_in_scenarios_their_schema_selectors_and_estimate(capsys: pytest.C
     assert "lr-points" in [each["properties"]["command"]["const"] for each in commands]
     Path("points.yaml").write_text(SCENARIO)
     assert run(["validate", "points.yaml"]) == 0
-    assert "6 cells in 1 experiment" in capsys.readouterr().out
+    assert "16 cells in 1 experiment" in capsys.readouterr().out
     spec = LrPoints.spec(variant="pre-ln", width=16, heads=2, seq_len=12, depth=1)
     assert [(one.runs, one.steps) for one in estimates(spec)] == [(6, 120)]
 

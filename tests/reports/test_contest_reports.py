@@ -12,9 +12,9 @@ from syrupy.assertion import SnapshotAssertion
 
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.arms import grid_lrs
-from stresstest.experiments.batch_sweep import experiment as batch_sweep
+from stresstest.experiments.batch_sweep import rows as batch_sweep
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
-from stresstest.experiments.race import experiment as race
+from stresstest.experiments.race import rows as race
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result

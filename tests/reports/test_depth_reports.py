@@ -32,7 +32,16 @@ def signal_of(depth: int, values: dict[str, float | None], **more: Any) -> dict[
         "grad_norm": [0.1 * block for block in range(1, depth + 1)],
         "metrics": {name: EXACT(value).model_dump() for name, value in values.items() if value is not None},
         "stream_law": {"law": "power", "rate": 0.5},
-        "jacobian": {"mean_square": 2.5, "zero_share": 0.25, "log10_edges": [-1.0, 0.0, 1.0], "shares": [0.25, 0.5]},
+        "jacobian": {
+            "size": 16,
+            "method": "exact",
+            "mean_square": 2.5,
+            "largest": 10.0,
+            "smallest": 0.1,
+            "zero_share": 0.25,
+            "log10_edges": [-1.0, 0.0, 1.0],
+            "shares": [0.25, 0.5],
+        },
         **more,
     }
 
@@ -59,7 +68,7 @@ def cell(
         metrics |= {"steps_to_target": EXACT(40 + seed) if trains else Bracket(low=200, high=None)}
         metrics |= {"seconds_per_step": EXACT(0.0125), "peak_bytes": EXACT(3 * 2.0**20)}
         metrics |= {"recipe_loss": EXACT(1.5)} if trains else {}
-        records["recipe"] = {"outcome": outcome, "target_loss": 2.07, "curve": []}
+        records["recipe"] = {"outcome": outcome, "target_loss": 2.07}
     if stable is not None:
         metrics |= {"max_stable_lr": Bracket(low=stable or None, high=2 * stable or None)}
         metrics |= {"explosion_lr": EXACT(0.9), "onset_lr": EXACT(0.3)}

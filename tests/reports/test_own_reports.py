@@ -13,9 +13,8 @@ from rich.console import Console
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.contest_document import race_legend
 from stresstest.experiments.document_parts import data_words
-from stresstest.experiments.lr_range import experiment as lr_range
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.warmup import experiment as warmup
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.output import FORMATS, JSON
@@ -63,7 +62,7 @@ def mapped(data: Mapping[str, Any], losses: Mapping[str, float], **spec: Any) ->
 
 
 def result_of(command: str, spec: Any, data: Mapping[str, Any], cells: list[Cell], more: Mapping[str, Any]) -> Result:
-    found = {"lr-range": lr_range, "warmup": warmup}[command].reduce(spec, cells, data)  # type: ignore[attr-defined]
+    found = EXPERIMENTS[command].reduce(spec, cells, data)
     return Result(
         schema_=RESULT_SCHEMA,
         command=command,
@@ -130,7 +129,7 @@ def test_a_start_for_want_of_a_constant_predictor_is_not_called_one() -> None:
     result = ranged(dict(MSE) | {"constant_predictor_known": False})
     page = result_text(result, "html")
     assert "<title>constant predictor</title>" not in page
-    assert "no constant predictor known)" in visible(page)
+    assert "constant predictor unknown: give baseline_loss" in visible(page)
     assert "<title>constant predictor</title>" in result_text(ranged(MSE), "html")
 
 
@@ -144,7 +143,7 @@ def test_the_examples_are_those_that_a_batch_holds_and_the_constant_says_how_it_
     assert data_words(spec, data | {"loss_unit": "nats"}).endswith("0.0123 nats, by minimising the loss)")
 
 
-@pytest.mark.parametrize(("unit", "words"), [("nats", "The target is 0.5 nats, of"), ("", "The target is 0.5, of")])
+@pytest.mark.parametrize(("unit", "words"), [("nats", "(smoothed training loss): 0.5 nats. "), ("", "(smoothed training loss): 0.5. ")])
 def test_a_races_target_is_in_the_losss_unit(unit: str, words: str) -> None:
     result = ranged(dict(MSE) | {"loss_unit": unit}, target_loss=0.5).model_copy(update={"command": "race"})
     assert words in race_legend(result)
@@ -155,7 +154,7 @@ def test_a_flat_run_has_its_own_mark_and_class_and_the_legends_explain_it_only_w
     assert "0.012-" in terminal(flat)
     assert 'class="dull"' in result_text(flat, "html")
     assert 'class="dull"' not in result_text(other, "html")
-    said = "- neither learns nor loses"
+    said = "- flat (makes no clear progress and does no harm)"
     assert said in terminal(flat)
     assert said not in terminal(other)
     harmless = "did no harm where there was too little to learn"
@@ -168,7 +167,7 @@ def test_a_flat_run_is_not_a_break_of_a_map() -> None:
     [row, _] = result.summary
     assert row.metrics["max_stable_lr"].median == Bracket(low=result.spec["end_lr"], high=None)
     [found] = [finding for finding in result.findings if finding.kind == "too-little-to-learn"]
-    assert "4 of 4 runs did no harm. More --train-steps may show progress, a larger --end-lr what breaks." in found.text
+    assert "4 of 4 runs did no harm. More --train-steps may show progress, and a larger --end-lr the boundary." in found.text
     assert "nothing-trains" not in {finding.kind for finding in result.findings}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stresstest.reports.document import Cell, Column, Document, Fact, Table
-
+from stresstest.reports.document import Column, Document, Fact, Table, Value
 from stresstest.reports.numbers import middle, number
 from stresstest.results.records import Result
 
@@ -11,7 +10,7 @@ from stresstest.results.records import Result
 def document(result: Result) -> Document:
     """A table."""
     rows = tuple(
-        (Cell(row.variant), Cell(number(row.point["peak_lr"])), Cell(middle(row.metrics["validation_loss"])))
+        (Value(row.variant), Value(number(row.point["peak_lr"])), Value(middle(row.metrics["validation_loss"])))
         for row in result.summary
     )
     return Document(
