@@ -27,8 +27,9 @@ torch.set_num_threads(1)
 import numpy as np
 from stresstest.engine.memory import PeakMemory, probe_need, training_need
 from stresstest.experiments.training import make_bench
-from stresstest.experiments.measure import initial_signals, recipe
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.measurements.course import initial_signals, recipe
+from stresstest.specs.profiles import resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)
@@ -90,7 +91,7 @@ def test_free_memory_is_less_than_all_of_it_and_sees_a_limit() -> None:
     total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
     assert 0 < free_memory() <= total
     program = (
-        "import resource; from stresstest.machine import free_memory;"
+        "import resource; from stresstest.engine.machine import free_memory;"
         "resource.setrlimit(resource.RLIMIT_DATA, (1 << 28, 1 << 28)); print(free_memory())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
