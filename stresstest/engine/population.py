@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.optimizer import Optimizer, Step
-from stresstest.engine.probes import Blocks, Look, looking
+from stresstest.engine.probes import ActivationSnapshot, Blocks, looking
 from stresstest.models.block import Model, Trainable, profile
 from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
@@ -87,7 +87,7 @@ class Replicas(ABC, Generic[B]):
         """The loss of each replica, [R], without training: as a step would have it, or of the trained model."""
 
     @abstractmethod
-    def look(self, batch: B) -> Look:
+    def look(self, batch: B) -> ActivationSnapshot:
         """A forward pass on a batch, looked at; nothing of the replicas changes."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Replicas(ABC, Generic[B]):
         self._attach(state["theta_RP"].to(device))
         self.grad_RP.copy_(state["grad_RP"])
 
-    def _look_at_moments(self, look: Look) -> None:
+    def _look_at_moments(self, look: ActivationSnapshot) -> None:
         """How far the last gradients are from what Adam expects of them, matrix by matrix; nothing before a step."""
         expected = self._second_moment()
         if expected is not None:
@@ -249,9 +249,9 @@ class Population(Replicas[Batch]):
             leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
             return self.model.logits(self.model.layout.unbind(leaves), inputs)
 
-    def look(self, batch: Batch) -> Look:
+    def look(self, batch: Batch) -> ActivationSnapshot:
         """A forward pass on a batch, looked at; nothing of the replicas changes."""
-        look = Look(self.num_replicas)
+        look = ActivationSnapshot(self.num_replicas)
         places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():

@@ -83,7 +83,7 @@ class Frames:
 
 
 @dataclass
-class Look:
+class ActivationSnapshot:
     """What a forward pass shows: by (signal, place), a number for each replica, [R].
 
     activation_rms, activation_max: of what a place puts out. zero_share: of it, what is exactly zero. overflow_share:
@@ -152,7 +152,7 @@ class Look:
 class _Softmaxes(TorchFunctionMode):
     """Hears of every softmax: attention's, and that of a cross-entropy."""
 
-    def __init__(self, look: Look, place: Callable[[], str | None]) -> None:
+    def __init__(self, look: ActivationSnapshot, place: Callable[[], str | None]) -> None:
         super().__init__()
         self._look = look
         self._place = place
@@ -213,7 +213,7 @@ def _logits(
 class Blocks:
     """The places of a built-in model, as a pass goes through its sublayers: a `Watch` of those of sampled blocks."""
 
-    def __init__(self, look: Look, sublayers: Collection[tuple[int, Sublayer]]) -> None:
+    def __init__(self, look: ActivationSnapshot, sublayers: Collection[tuple[int, Sublayer]]) -> None:
         self._look = look
         depth = max(layer for layer, _ in sublayers)
         self._sampled = range(1, depth + 1)[sampled(depth)]
@@ -232,15 +232,15 @@ class Blocks:
 
 
 @contextmanager
-def looking(look: Look, place: Callable[[], str | None]) -> Iterator[None]:
+def looking(look: ActivationSnapshot, place: Callable[[], str | None]) -> Iterator[None]:
     """A forward pass in which the softmaxes are heard; `place` says where the pass is, `None` is not of interest."""
     with torch.no_grad(), _Softmaxes(look, place):
         yield
 
 
-def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> Look:
+def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnapshot:
     """A forward pass of a foreign module: its places are its modules that have no parts, some 64 of them."""
-    look = Look(1)
+    look = ActivationSnapshot(1)
     inside: list[str] = []
     whole = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
     leaves = [name for name, part in module.named_modules() if not any(part.children()) or name in whole]
@@ -271,7 +271,9 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> Look:
     return look
 
 
-def together(looks: Sequence[Look]) -> Look:
+def together(looks: Sequence[ActivationSnapshot]) -> ActivationSnapshot:
     """Looks at single replicas as one."""
     places = [place for place in looks[0].values if all(place in look.values for look in looks)]
-    return Look(len(looks), {place: torch.cat([look.values[place] for look in looks]) for place in places})
+    return ActivationSnapshot(
+        len(looks), {place: torch.cat([look.values[place] for look in looks]) for place in places}
+    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.population import B, Readings, Replicas
-from stresstest.engine.probes import Frames, Look, Probing
+from stresstest.engine.probes import ActivationSnapshot, Frames, Probing
 from stresstest.models.block import Model, profile
 from stresstest.tasks.masked import MaskedTask
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
@@ -181,7 +181,7 @@ class _Probe(Generic[B]):
         self._probing = probing
         self._sizes = sizes
         self.frames: list[Tensor] = []
-        self.looks: dict[int, Look] = {}
+        self.looks: dict[int, ActivationSnapshot] = {}
         self.seconds = 0.0
 
     def before(self, batch: B, step: int, place: int) -> None:

@@ -14,7 +14,7 @@ from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
-from stresstest.experiments.training import Measure
+from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan
 from stresstest.models.build import make_model
 from stresstest.models.resnet import STAGES
@@ -50,7 +50,7 @@ class Plan:
     environment: dict[str, Any]
     data: dict[str, Any]
     rules: dict[str, Any]
-    measure: Measure
+    measure: MeasureCells
     phases: tuple[Phase, ...]
     refine: Refine
     settings: dict[str, Any]  # all that decides a cell, but variant, depth, seed and point
@@ -96,7 +96,7 @@ def make_plan(
     spec: TrainingSpec,
     depths: Sequence[int],
     not_in_key: frozenset[str],
-    measure: Measure,
+    measure: MeasureCells,
     phases: Sequence[Phase] = ("train",),
     refine: Refine = no_more,
     points: Sequence[Mapping[str, Any]] = (NOWHERE,),

@@ -34,7 +34,7 @@ from stresstest.user_model.bench import own_bench
 from stresstest.user_model.constant import Constant
 
 # Measures cells of one architecture and optimizer as populations: what each gets.
-Measure = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
+MeasureCells = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Group:
         return Path(self.checkpoints) / f"{cell_key({'cells': [cell.key for cell in self.cells]})}.pt"
 
 
-def train_cells(measure: Measure, group: Group) -> list[Measured]:
+def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     """Train cells of one architecture and optimizer as populations; a replica that does not fit is `oom`."""
     started = time.perf_counter()
     first = group.cells[0]

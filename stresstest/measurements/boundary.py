@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import hold, ramp
 from stresstest.measurements.diagnosis import explain
-from stresstest.measurements.hold import OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
+from stresstest.measurements.hold import OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
 from stresstest.measurements.replica import Run
 from stresstest.measurements.theory import measure_theory
 from stresstest.results.bracket import Bracket, finite
@@ -108,10 +108,10 @@ def _search(spec: BoundarySpec, run: Run) -> HoldSearch:
     )
 
 
-def _answer(run: Run) -> Answer:
+def _answer(run: Run) -> HoldAnswer:
     judgement = run.detector.judgement()
     broke = judgement.outcome in ("nonfinite", "exploded")
-    return Answer(judgement.outcome, math.inf if broke else run.detector.final_level)
+    return HoldAnswer(judgement.outcome, math.inf if broke else run.detector.final_level)
 
 
 def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Bracket]:

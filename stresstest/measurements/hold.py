@@ -34,7 +34,7 @@ def octave_below(lr: float) -> int:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HoldAnswer:
     """What became of one held learning rate."""
 
     outcome: Outcome
@@ -61,9 +61,9 @@ class HoldSearch:
     lower_end: bool = False
     both_ways: bool = False  # walk down and up before nothing is said to train
     noise_floor: float = 0.0  # in the loss's own unit; smaller differences of final losses mean nothing
-    answers: dict[int, Answer] = field(default_factory=dict)
+    answers: dict[int, HoldAnswer] = field(default_factory=dict)
 
-    def tell(self, k: int, answer: Answer) -> None:
+    def tell(self, k: int, answer: HoldAnswer) -> None:
         """Record what became of the learning rate at place k."""
         self.answers[k] = answer
 
@@ -121,7 +121,7 @@ class HoldSearch:
         broke = self._where(lambda answer: not answer.harmless and answer.outcome != "failed-to-train")
         return not any(k < harmless[0] for k in broke) and (first_bad is None or harmless[-1] < first_bad)
 
-    def _where(self, holds: Callable[[Answer], bool]) -> list[int]:
+    def _where(self, holds: Callable[[HoldAnswer], bool]) -> list[int]:
         """The places whose answers are so, ascending."""
         return [k for k in sorted(self.answers) if holds(self.answers[k])]
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from stresstest.engine.curvature import Loss
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Replicas, Training
-from stresstest.engine.probes import Look, look_at, together
+from stresstest.engine.probes import ActivationSnapshot, look_at, together
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import OwnBatch
 from stresstest.user_model.contract import Contract, shape_words
@@ -111,7 +111,7 @@ class OwnPopulation(Replicas[Sequence[OwnBatch]]):
             module.train()
         return torch.stack(losses)
 
-    def look(self, batch: Sequence[OwnBatch]) -> Look:
+    def look(self, batch: Sequence[OwnBatch]) -> ActivationSnapshot:
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from stresstest.engine.population import Training
-from stresstest.engine.probes import Look, look_at, together
+from stresstest.engine.probes import ActivationSnapshot, look_at, together
 from stresstest.user_model.batches import OwnBatch, OwnBatches
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.population import OWN_OPTIMIZER, Forward, OwnModel, OwnPopulation
@@ -42,7 +42,7 @@ class StackedOwnPopulation(OwnPopulation):
         self._forward.train()
         return loss_R
 
-    def look(self, batch: Sequence[OwnBatch]) -> Look:
+    def look(self, batch: Sequence[OwnBatch]) -> ActivationSnapshot:
         """A forward pass of each replica, looked at, one after the other."""
         looks = []
         for row, one in enumerate(batch):

@@ -31,8 +31,9 @@ from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.measurements.course import initial_signals, recipe
 from stresstest.specs.profiles import resolve
 from stresstest.experiments.training import make_bench
-from stresstest.experiments.measure import initial_signals, recipe
-from stresstest.specs import DepthSweepSpec, resolve
+from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
+from stresstest.measurements.course import initial_signals, recipe
+from stresstest.specs.profiles import resolve
 spec = resolve(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
-from stresstest.engine.probes import Look, Probing, look_at
+from stresstest.engine.probes import ActivationSnapshot, Probing, look_at
 from stresstest.engine.train import Batches, train
 from stresstest.models.layout import sampled
 from stresstest.models.residual_mlp import ResidualMlp
@@ -261,7 +261,7 @@ def test_attention_is_heard_however_it_is_written() -> None:
 
 
 def test_what_is_zero_and_what_float16_cannot_hold_is_counted() -> None:
-    look = Look(2)
+    look = ActivationSnapshot(2)
     look.activation("x", torch.tensor([[0.0, 0.0, 1.0, 65504.0], [70000.0, math.nan, -math.inf, -1.0]]))
     assert look.values["zero_share", "x"].tolist() == [0.5, 0.0]
     assert look.values["overflow_share", "x"].tolist() == [0.0, 0.75]

@@ -10,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresstest.engine.outcomes import Outcome
-from stresstest.measurements.hold import LOWEST, OCTAVE, STRIDES, Answer, HoldSearch, grid_lr, octave_below
+from stresstest.measurements.hold import LOWEST, OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
 from stresstest.results.records import Bracket
 
 HIGHEST = 4 * OCTAVE
-STABLE = Answer("stable", 1.0)
+STABLE = HoldAnswer("stable", 1.0)
 CHANCE = 3.3  # nats where a replica that lost what it had learned ends
 BREAKS: tuple[Outcome, ...] = ("exploded", "nonfinite", "relapsed")
 
-Truth = Callable[[int], Answer]
+Truth = Callable[[int], HoldAnswer]
 exhaustive = settings(derandomize=True, deadline=None, max_examples=150)
 strides = st.sampled_from(sorted(STRIDES.values()))
 tops = st.integers(-12 * OCTAVE, HIGHEST - 1)
 
 
-def broken(outcome: Outcome) -> Answer:
-    return Answer(outcome, math.inf if outcome in ("exploded", "nonfinite") else CHANCE)
+def broken(outcome: Outcome) -> HoldAnswer:
+    return HoldAnswer(outcome, math.inf if outcome in ("exploded", "nonfinite") else CHANCE)
 
 
 def stable_up_to(top: int, above: tuple[Outcome, ...]) -> Truth:
@@ -35,13 +35,13 @@ def stable_up_to(top: int, above: tuple[Outcome, ...]) -> Truth:
 def window(bottom: int, top: int, above: Outcome) -> Truth:
     """Below `bottom` an LR is merely too slow: the slower, the higher its loss at the end."""
     return lambda k: (
-        Answer("failed-to-train", CHANCE + 0.1 * (bottom - k)) if k < bottom else stable_up_to(top, (above,))(k)
+        HoldAnswer("failed-to-train", CHANCE + 0.1 * (bottom - k)) if k < bottom else stable_up_to(top, (above,))(k)
     )
 
 
 def flat_up_to(top: int, above: Outcome) -> Truth:
     """A model with too little to learn in the hold: no LR trains, and up to `top` none does harm."""
-    return lambda k: Answer("flat", CHANCE) if k <= top else broken(above)
+    return lambda k: HoldAnswer("flat", CHANCE) if k <= top else broken(above)
 
 
 def search_all(search: HoldSearch, truth: Truth) -> list[int]:
@@ -85,7 +85,7 @@ def test_a_collapse_to_the_constant_predictor_is_told_from_slow_training(top: in
 @given(st.integers(-12 * OCTAVE, 0), st.integers(0, 6), st.lists(st.floats(2.0, 6.0), min_size=1, max_size=7))
 def test_a_relapse_sends_the_search_down_whatever_loss_it_ends_at(top: int, octaves: int, losses: list[float]) -> None:
     search = HoldSearch(guess_near(top, octaves), HIGHEST)
-    search_all(search, lambda k: STABLE if k <= top else Answer("relapsed", losses[k // OCTAVE % len(losses)]))
+    search_all(search, lambda k: STABLE if k <= top else HoldAnswer("relapsed", losses[k // OCTAVE % len(losses)]))
     assert search.max_stable == (top - top % OCTAVE, top - top % OCTAVE + OCTAVE)
 
 
@@ -155,7 +155,7 @@ def test_where_nothing_is_flat_the_questions_are_those_that_they_were_before_the
 
 def test_where_all_is_flat_the_search_goes_up_to_the_end_of_the_range() -> None:
     search = HoldSearch(0, HIGHEST, lower_end=True)
-    assert search_all(search, lambda k: Answer("flat", 1.0)) == [-4, 0, 4, 8, 12, 16]
+    assert search_all(search, lambda k: HoldAnswer("flat", 1.0)) == [-4, 0, 4, 8, 12, 16]
     assert search.max_stable == (HIGHEST, None)
 
 
@@ -168,7 +168,7 @@ def test_what_is_flat_counts_as_slow_below_what_trains_and_as_harmless_above_it(
     bottom -= bottom % OCTAVE
     last_trained, top = bottom + width, bottom + width + flat_octaves * OCTAVE
 
-    def truth(k: int) -> Answer:
+    def truth(k: int) -> HoldAnswer:
         return STABLE if bottom <= k <= last_trained else flat_up_to(top, above)(k)
 
     search = HoldSearch(min(bottom + OCTAVE, HIGHEST), HIGHEST, stride, lower_end=True)
@@ -186,7 +186,7 @@ def test_what_is_flat_counts_as_slow_below_what_trains_and_as_harmless_above_it(
 def test_an_lr_that_breaks_below_a_harmless_one_is_not_monotone() -> None:
     outcomes: dict[int, Outcome] = {-4: "relapsed", 0: "flat", 4: "flat", 8: "nonfinite"}
     search = HoldSearch(0, 8)
-    search_all(search, lambda k: Answer(outcomes[k], CHANCE) if k in outcomes else broken("nonfinite"))
+    search_all(search, lambda k: HoldAnswer(outcomes[k], CHANCE) if k in outcomes else broken("nonfinite"))
     assert search.max_stable == (4, 8)
     assert not search.monotone
 

@@ -9,7 +9,7 @@ import pytest
 
 from stresstest.engine.outcomes import Judgement, Outcome
 from stresstest.measurements.boundary import _hold_metrics
-from stresstest.measurements.hold import Answer, HoldSearch
+from stresstest.measurements.hold import HoldAnswer, HoldSearch
 from stresstest.results.records import Bracket
 
 Held = tuple[Outcome, float, float]  # an outcome, the training loss at the end, the validation loss
@@ -19,7 +19,7 @@ def metrics_of(held: dict[int, Held]) -> dict[str, Bracket]:
     search = HoldSearch(0, 16)
     runs: list[Any] = []
     for k, (outcome, last, validation) in held.items():
-        search.tell(k, Answer(outcome, last))
+        search.tell(k, HoldAnswer(outcome, last))
         judgement = Judgement(outcome, "", None, None, last, last, outcome == "stable")
         detector = SimpleNamespace(judgement=lambda judgement=judgement: judgement)
         ends = {"last_loss": last, "validation_loss": validation, "scores": {"bleu": validation}}
