@@ -15,7 +15,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.models.variants import NORMS, VARIANTS, Place, Sublayer, Variant, Wiring
+from stresstest.models.variants import NORMS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, SHIPPED, shipped_scenarios
@@ -55,9 +55,9 @@ __all__ = [
     "VARIANTS",
     "WARMUPS",
     "ExitCode",
-    "Place",
     "Result",
     "Sublayer",
+    "SublayerPosition",
     "Variant",
     "Wiring",
     "cli",

@@ -18,8 +18,8 @@ from _package import (
     VARIANTS,
     WARMUPS,
     ExitCode,
-    Place,
     Sublayer,
+    SublayerPosition,
     Variant,
     Wiring,
     exported,
@@ -96,7 +96,7 @@ def _equations(variant: Variant) -> list[str]:
         few = MODELS[model].has
         if model in variant.not_in or (few is not None and variant.name not in few):
             continue
-        wiring = variant.wiring(Place(3, 6, sublayer))
+        wiring = variant.wiring(SublayerPosition(3, 6, sublayer))
         lines.append(f"{sublayer + ':':<11}{equation(wiring, sublayer == 'conv')}")
     return lines
 

@@ -9,12 +9,12 @@
 import sys
 from pathlib import Path
 
-from stresstest.results.records import Bracket, load_result
+from stresstest.results.records import Bracket, read_result
 
 
 def main(run: Path) -> None:
     """Print what a run of `stresstest lr-range` found."""
-    result = load_result(run / "result.json")
+    result = read_result(run / "result.json")
     for row in result.summary:
         lr = row.metrics["max_stable_lr"]
         print(f"{row.variant}, {row.optimizer}: max_stable_lr {in_words(lr.median)}, median of {lr.n} seeds")

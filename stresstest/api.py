@@ -109,7 +109,7 @@ def experiment(command: str) -> Callable[..., Result]:
     def call(model: str | Build, **settings: Any) -> Result:
         return _experiment(command, model, settings)
 
-    call.__doc__ = (EXPERIMENTS[command].spec.__doc__ or "").partition("\n")[0]
+    call.__doc__ = EXPERIMENTS[command].summary
     call.__name__ = call.__qualname__ = command.replace("-", "_")
     return _described(command)(call)
 
@@ -295,9 +295,9 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
     for name, instead in _OF_A_NAME.items():
         if settings.get(name):
             raise ConfigError(f"{name} goes with a model that is a name; beside a factory give {instead}")
-    from stresstest.user_model.factory import given
+    from stresstest.user_model.factory import register_callable
 
-    with given(model, args, **beside) as name:
+    with register_callable(model, args, **beside) as name:
         yield name
 
 

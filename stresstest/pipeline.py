@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.gate.claims import judge
+from stresstest.gate.claims import judge_claim
 from stresstest.gate.claims_report import Chapter
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import render
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
     from stresstest.measurements.base import CellPlan
     from stresstest.runs.store import RunStore
-    from stresstest.scenario.reader import Experiment, Scenario
+    from stresstest.scenario.reader import Scenario, ScenarioExperiment
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Trained:
 
 def train_scenario(
     scenario: Scenario, plans: Sequence[Plan], requests: Sequence[Request], folder: Path, listener: RunListener = SILENT
-) -> Iterator[tuple[Experiment, Trained]]:
+) -> Iterator[tuple[ScenarioExperiment, Trained]]:
     """Train one experiment after the other, each in a folder of its name; stops where one was stopped early."""
     left = requests[0].settings.max_cells
     for experiment, plan, requested in zip(scenario.experiments, plans, requests, strict=True):
@@ -100,11 +100,11 @@ def train_scenario(
 def chapter_of(name: str, scenario: Scenario, results: Mapping[str, Result]) -> Chapter:
     """The claims of a scenario, judged."""
     seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
-    return Chapter(name, scenario.paper, [judge(claim, results) for _, claim in scenario.claims], seconds)
+    return Chapter(name, scenario.paper, [judge_claim(claim, results) for _, claim in scenario.claims], seconds)
 
 
 def plan_scenario(
-    experiments: Sequence[Experiment], requests: Sequence[Request], listener: RunListener = SILENT
+    experiments: Sequence[ScenarioExperiment], requests: Sequence[Request], listener: RunListener = SILENT
 ) -> list[Plan]:
     """The plans of a scenario; raises `ConfigError` with the experiment's place in the file before any training."""
     plans = []

@@ -27,7 +27,7 @@ OptionValue = float | bool  # of an entry that takes options, NAME[:key=value,..
 E = TypeVar("E", bound=Entry)
 
 
-class Table(Mapping[str, E]):
+class Registry(Mapping[str, E]):
     """Entries by name, in the order they were written; an unknown name is a `ConfigError`."""
 
     def __init__(self, kind: str, entries: Iterable[E]) -> None:

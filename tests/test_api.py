@@ -17,9 +17,10 @@ from torch import nn
 import stresstest
 from stresstest import ConfigError, Result, StresstestError, api
 from stresstest.cli.main import run as command_line
+from stresstest.experiments.race.experiment import Race
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.scenario import library
-from stresstest.scenario.reader import Experiment
+from stresstest.scenario.reader import ScenarioExperiment
 from stresstest.scenario.request import Request, SettingSources
 
 ROOT = Path(stresstest.__file__).resolve().parents[1]
@@ -115,8 +116,21 @@ def test_a_misspelt_keyword_is_an_error_that_names_the_right_one(name: str) -> N
         getattr(stresstest, name)("decoder", sedes=3)
 
 
-def test_an_experiment_that_is_registered_later_is_a_function_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXPERIMENTS, "toy-sweep", EXPERIMENTS["race"].spec)  # type: ignore[misc]
+class ToySweep(Race):
+    """A race by another name."""
+
+    name = "toy-sweep"
+
+
+@pytest.fixture
+def _toy() -> Iterator[None]:
+    EXPERIMENTS.register(ToySweep())
+    yield
+    EXPERIMENTS.unregister("toy-sweep")
+
+
+@pytest.mark.usefixtures("_toy")
+def test_an_experiment_that_is_registered_later_is_a_function_too() -> None:
     assert "toy_sweep" in dir(stresstest)
     toy = stresstest.toy_sweep  # type: ignore[attr-defined]
     assert toy.__name__ == "toy_sweep"
@@ -204,7 +218,7 @@ def test_a_users_file_is_typed_strictly_and_what_is_wrong_in_it_is_found(tmp_pat
     lines = done.stdout.splitlines()
     revealed = [text.partition("Revealed type is ")[2].strip('"') for text in lines if "note: Revealed" in text]
     assert revealed == [
-        "stresstest.results.records.records.records.Result",
+        "stresstest.results.records.Result",
         "float | None",
         "stresstest.errors.ExitCode",
         "Literal['seen'] | Literal['not seen'] | Literal['undecided']",
@@ -240,7 +254,7 @@ def test_a_scenario_runs_with_settings_on_top_and_is_kept_where_it_is_to_be(caps
 def test_a_scenario_takes_no_setting_that_none_of_its_experiments_has() -> None:
     with pytest.raises(ConfigError, match=r"no experiment of tiny\.yaml has the setting --train-steps"):
         stresstest.run(scenario(), train_steps=100)
-    with pytest.raises(ConfigError, match="no scenario file smok"):
+    with pytest.raises(ConfigError, match="smok"):
         stresstest.run("smok")
 
 
@@ -287,7 +301,7 @@ def test_a_result_is_read_from_its_run_and_a_scenarios_folder_says_what_it_holds
     with pytest.raises(ConfigError, match="no result at"):
         stresstest.load_result("kept/none")
     Path("kept/one/result.json").unlink()
-    with pytest.raises(ConfigError, match="has no result, as cells are missing; to go on: "):
+    with pytest.raises(ConfigError, match="is incomplete and has no result yet; to go on: "):
         stresstest.load_result("kept/one")
 
 
@@ -322,7 +336,7 @@ def test_the_line_goes_before_the_environment_the_file_and_the_project() -> None
         environment={"width": 12, "depth": 3},
         project={"lr-range": {"width": 16, "depth": 4, "heads": 1, "seeds": [3], "profile": "full"}},
     )
-    experiment = Experiment("one", "lr-range", "standard", {"width": 20, "depth": 5, "heads": 2}, "x.yaml:1:1")
+    experiment = ScenarioExperiment("one", "lr-range", "standard", {"width": 20, "depth": 5, "heads": 2}, "x.yaml:1:1")
     assert given.of(experiment, "x.yaml") == {
         "width": (8, "command line"),
         "depth": (3, "environment"),

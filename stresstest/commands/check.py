@@ -17,7 +17,7 @@ from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, 
 from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
 from stresstest.gate.planning import extended, gate_thresholds, planned_looks
-from stresstest.gate.records import CheckVerdict, GateLine, Place
+from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.gate.thresholds import metrics_of
@@ -26,7 +26,7 @@ from stresstest.reports.numbers import cell_name
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
 from stresstest.scenario.thresholds import Threshold
-from stresstest.specs.base import TrainingSpec, is_own, kind_of
+from stresstest.specs.base import TrainingSpec, is_user_model, kind_of
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
@@ -89,12 +89,12 @@ class _Check:
         requests = zip(self.asked.scenario.experiments, self.asked.requests, strict=True)
         return {experiment.name: request.reproduce for experiment, request in requests}
 
-    def look(self, lines: int) -> judge.Look:
+    def look(self, lines: int) -> judge.InterimLook:
         """One look at what was run."""
         resolutions = {
             (name, metric): finest for name, spec in self.specs.items() for metric, finest in metrics_of(spec).items()
         }
-        return judge.Look(lines, self.alpha, resolutions, self.reproduce)
+        return judge.InterimLook(lines, self.alpha, resolutions, self.reproduce)
 
 
 def check(asked: CheckRequest) -> int:
@@ -170,7 +170,7 @@ def _against_base(check: _Check, number: int) -> CheckVerdict:
     asked = check.asked
     assert asked.base is not None, "there is a base"
     head = head_tree(Path.cwd())
-    if not any(is_own(spec.model) for spec in check.specs.values()) and not PACKAGE.is_relative_to(head.root):
+    if not any(is_user_model(spec.model) for spec in check.specs.values()) and not PACKAGE.is_relative_to(head.root):
         raise ConfigError(
             f"{asked.scenario.source} trains only built-in models and none of this repository's code; "
             "name your model: model: FILE.py:FUNCTION"
@@ -225,7 +225,7 @@ def _look(
         if (place.model_dump_json(), threshold.metric, threshold.text) not in done
     ]
 
-    def same(place: Place) -> bool:
+    def same(place: GatedRow) -> bool:
         return base is not None and same_cells(place, ran.stored(place.experiment), base.stored(place.experiment))
 
     lines = judge.judge(asked, ran.results, base.results if base is not None else {}, same, check.look(number))

@@ -15,14 +15,14 @@ from stresstest.gate import judge
 from stresstest.gate.baseline import BASELINES, Baseline, baseline_file, baseline_results, load_baseline, make_baseline
 from stresstest.gate.equality import Stored, same_cells, why_incomparable
 from stresstest.gate.planning import gate_thresholds
-from stresstest.gate.records import CheckVerdict, GateLine, Place
+from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.thresholds import metrics_of
 from stresstest.gate.verdict_words import difference_words, place_name
 from stresstest.reports.numbers import with_unit
 from stresstest.reports.output import console
 from stresstest.results.metrics import METRICS
-from stresstest.results.records import Result, load_result
+from stresstest.results.records import Result, read_result
 from stresstest.scenario.thresholds import Threshold, parse_threshold
 
 _COMPARED = (
@@ -60,11 +60,11 @@ def compare_runs(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str,
         for place in judge.places(threshold, head)
     ]
 
-    def same(place: Place) -> bool:
+    def same(place: GatedRow) -> bool:
         return same_cells(place, other[place.experiment], one[place.experiment])
 
     reproduce = {name: head[name].reproduce for name in shared}
-    lines = judge.judge(asked, head, base, same, judge.Look(0, _ALPHA, {}, reproduce))
+    lines = judge.judge(asked, head, base, same, judge.InterimLook(0, _ALPHA, {}, reproduce))
     lines = [_incomparable(line, why.get(line.place.experiment, "")) for line in lines]
     return CheckVerdict(
         scenario="compare",
@@ -87,7 +87,7 @@ def stored_runs(path: Path) -> dict[str, Stored]:
 
     folders = [path.parent] if path.is_file() else runs_in(path)
     return {
-        folder.name: (load_result(path if path.is_file() else folder / "result.json"), folder) for folder in folders
+        folder.name: (read_result(path if path.is_file() else folder / "result.json"), folder) for folder in folders
     }
 
 
@@ -152,7 +152,7 @@ def _against(baseline: Baseline, relative: Sequence[Threshold], results: dict[st
         return []
     asked = [(t, place) for t in relative for place in judge.places(t, results)]
     base = baseline_results(baseline, results)
-    return judge.judge(asked, results, base, lambda place: False, judge.Look(0, _ALPHA, {}, {}))
+    return judge.judge(asked, results, base, lambda place: False, judge.InterimLook(0, _ALPHA, {}, {}))
 
 
 def _files(scenario: str | None) -> list[Path]:
@@ -173,7 +173,7 @@ def show_baselines(scenario: str | None) -> int:
         out.print(f"{path}\n  {_facts(baseline)}", markup=False, soft_wrap=True)
         for name, experiment in baseline.experiments.items():
             for row in experiment.rows:
-                place = Place(
+                place = GatedRow(
                     experiment=name, variant=row.variant, depth=row.depth, optimizer=row.optimizer, point=row.point
                 )
                 for metric, values in row.metrics.items():

@@ -17,10 +17,10 @@ from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, VARIANTS
-from stresstest.registry import Table, did_you_mean
+from stresstest.registry import Registry, did_you_mean
 from stresstest.reports.output import console, parse_output
 from stresstest.results.metrics import METRICS
-from stresstest.results.records import load_result
+from stresstest.results.records import read_result
 from stresstest.scenario.library import shipped_scenarios
 from stresstest.specs.base import MODELS
 
@@ -34,7 +34,7 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> 
 
     outputs = [parse_output(text) for text in output]
     file = result_file(Path(run_path) if run_path else _newest("result.json"))
-    result = load_result(file)
+    result = read_result(file)
     show_result(result, str(file.parent), outputs, as_json)
     return ExitCode.OK
 
@@ -89,7 +89,7 @@ def _newest(name: str) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
-def _tables() -> dict[str, Table[Any]]:
+def _tables() -> dict[str, Registry[Any]]:
     from stresstest.tasks.images import IMAGE_SOURCES
     from stresstest.tasks.language import DATA_SOURCES
     from stresstest.tasks.translation import PAIR_SOURCES

@@ -33,7 +33,7 @@ from stresstest.specs.base import kind_of
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
-    from stresstest.reports.progress import Progress
+    from stresstest.reports.progress import ProgressBar
 
 
 class OnStderr(RunListener):
@@ -53,14 +53,14 @@ class OnStderr(RunListener):
     @contextlib.contextmanager
     def training(self, request: Request) -> Iterator[TrainingListener]:
         """A bar on a terminal, a line for each finished cell elsewhere."""
-        from stresstest.reports.progress import Progress
+        from stresstest.reports.progress import ProgressBar
 
-        with Progress(console(stderr=True), quiet=request.quiet, verbose=request.verbose) as progress:
+        with ProgressBar(console(stderr=True), quiet=request.quiet, verbose=request.verbose) as progress:
             yield _Shown(progress)
 
 
 class _Shown(TrainingListener):
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: ProgressBar) -> None:
         self._progress = progress
 
     def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:

@@ -52,9 +52,9 @@ def estimate_words(scenario: Scenario, requests: Sequence[Request]) -> list[str]
     """
     from stresstest.engine.memory import gib
     from stresstest.experiments.estimate import estimates
-    from stresstest.experiments.plan import spelled
+    from stresstest.experiments.plan import canonical
 
-    specs = [spelled(request.spec, "depths" in type(request.spec).model_fields) for request in requests]
+    specs = [canonical(request.spec, "depths" in type(request.spec).model_fields) for request in requests]
     check_claims(scenario, specs)
     words, total = [], 0.0
     for experiment, spec in zip(scenario.experiments, specs, strict=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stresstest.engine.optimizer import Optimizer, Options, Stability, Step
-from stresstest.registry import Table
+from stresstest.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -264,7 +264,7 @@ def _trust_ratio(weights: Tensor, update: Tensor) -> Tensor:
     return ratio.where((weight_norm > 0) & (update_norm > 0), ratio.new_ones(()))
 
 
-OPTIMIZERS: Table[Optimizer] = Table("optimizer", _entries)
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", _entries)
 
 
 def theory_formula(optimizer: str) -> str:

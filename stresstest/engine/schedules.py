@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.registry import OptionValue, Table
+from stresstest.registry import OptionValue, Registry
 from stresstest.specs.parsing import parse_choice
 
 Array = NDArray[np.float64]
@@ -91,7 +91,7 @@ def _elapsed(t: Array, warmup: float, steps: float) -> Array:
     return np.clip((t - warmup) / (steps - warmup + 1.0), 0.0, 1.0)
 
 
-WARMUPS: Table[Schedule] = Table(
+WARMUPS: Registry[Schedule] = Registry(
     "warm-up",
     [
         _entry("none", "", _none, 1),
@@ -102,7 +102,7 @@ WARMUPS: Table[Schedule] = Table(
     ],
 )
 
-DECAYS: Table[Schedule] = Table(
+DECAYS: Registry[Schedule] = Registry(
     "decay",
     [
         _entry("constant", "", _constant, 3),

@@ -25,7 +25,7 @@ VALIDATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
-class Block:
+class StepBlock:
     """Some consecutive steps of the rows still in training; arrays are [steps, rows].
 
     `constant` is the loss of the best constant predictor on the same batch. Of what was asked for of `Probing`:
@@ -141,7 +141,7 @@ def train(
     lr_TR: NDArray[np.float64],
     first_step: int = 0,
     probing: Probing = Probing(),
-) -> Generator[Block, Sequence[int] | None, tuple[int, ...]]:
+) -> Generator[StepBlock, Sequence[int] | None, tuple[int, ...]]:
     """Train the rows `seeds` at the learning rates `lr_TR` from `first_step` on; the host looks at every block.
 
     Send the rows that are done with after each block: on a CPU they are dropped at once, on a GPU
@@ -209,11 +209,11 @@ def evaluate_batches(
     return losses.double().cpu().numpy(), constants.double().cpu().numpy()
 
 
-def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]], probe: _Probe[B]) -> Block:
+def _block(rows: tuple[int, ...], pending: list[tuple[Readings, Tensor]], probe: _Probe[B]) -> StepBlock:
     def stack(name: str) -> NDArray[np.generic]:
         return torch.stack([getattr(readings, name) for readings, _ in pending]).cpu().numpy()
 
-    return Block(
+    return StepBlock(
         rows=rows,
         loss=stack("loss_R").astype(np.float64),
         constant=torch.stack([constant for _, constant in pending]).double().cpu().numpy(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stresstest.errors import ConfigError
-from stresstest.registry import Table
+from stresstest.registry import Registry
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.metrics import METRICS
 from stresstest.specs.base import TrainingSpec
@@ -113,7 +113,7 @@ PARTS: Mapping[str, str] = {
 }
 
 
-class Experiments(Table[Experiment[Any]]):
+class Experiments(Registry[Experiment[Any]]):
     """The experiments by command; a part that is missing is a `ConfigError` that names it."""
 
     def __init__(self, experiments: Iterable[Experiment[Any]] = ()) -> None:

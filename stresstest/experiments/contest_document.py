@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from stresstest.experiments.document_parts import (
     data_words,
-    document_of,
     interval_words,
     metric_cell,
     model_words,
+    report_of,
     seeds_words,
 )
 from stresstest.experiments.race.findings import entrant
@@ -29,16 +29,16 @@ _OVER = {"scales up to": "scaling_batch", "max_stable_lr ~ batch^": "batch_lr_ex
 _AS_THE_STEPS = ("tokens_to_target", "seconds_to_target")
 
 
-def race(result: Result) -> Document:
+def race_document(result: Result) -> Document:
     """The report of a race."""
     spec = result.spec
     schedule = f"{spec['warmup_steps']} steps of warm-up, then {spec['decay']}, {spec['train_steps']} steps"
     subtitle = f"{data_words(spec, result.data)}; {_lrs_and(schedule, result)}"
     blocks = [*_results(result, _RACE), Paragraph(race_legend(result), "dim")]
-    return document_of(result, _title("Race", result), subtitle, blocks)
+    return report_of(result, _title("Race", result), subtitle, blocks)
 
 
-def batch_sweep(result: Result) -> Document:
+def batch_sweep_document(result: Result) -> Document:
     """The report of a sweep over batch sizes."""
     spec = result.spec
     schedule = f"{number(spec['tokens'])} tokens per run, {spec['lr_scaling']} LR scaling, linear-epoch warm-up, "
@@ -46,7 +46,7 @@ def batch_sweep(result: Result) -> Document:
     sizes = f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"
     subtitle = f"{data_words({**spec, 'batch_size': sizes}, result.data)}; {_lrs_and(schedule, result)}"
     blocks = [*_results(result, _BATCHES), *_over_sizes(result), Paragraph(_batches_legend(result), "dim")]
-    return document_of(result, _title("Batch sweep", result), subtitle, blocks)
+    return report_of(result, _title("Batch sweep", result), subtitle, blocks)
 
 
 def _title(what: str, result: Result) -> str:

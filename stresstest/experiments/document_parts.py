@@ -9,10 +9,10 @@ from typing import Any
 from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
 from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result
-from stresstest.specs.base import is_own, kind_of
+from stresstest.specs.base import is_user_model, kind_of
 
 
-def document_of(result: Result, title: str, subtitle: str, blocks: list[Block]) -> Document:
+def report_of(result: Result, title: str, subtitle: str, blocks: list[Block]) -> Document:
     """A whole report, which on a page ends with what it takes to see the same again."""
     return Document(
         name=f"stresstest {result.command}",
@@ -66,7 +66,7 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
-    if is_own(spec["model"]):
+    if is_user_model(spec["model"]):
         size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
         examples = f"{size} examples per step of {data['name']}"
         if not has_constant(data):
@@ -90,7 +90,7 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 def loss_format(result: Result) -> Callable[[float], str]:
     """How a table writes losses: to two decimals, and the small ones of a loss of its own unit to two digits."""
-    if not is_own(result.spec["model"]):
+    if not is_user_model(result.spec["model"]):
         return "{:.2f}".format
     return lambda value: f"{value:.2f}" if 0.1 <= abs(value) < 100.0 else number(value)
 
@@ -100,7 +100,7 @@ def constant_words(result: Result) -> str:
     data = result.data
     if not has_constant(data):
         return "constant predictor unknown"
-    if not is_own(result.spec["model"]):
+    if not is_user_model(result.spec["model"]):
         return f"constant predictor {data['baseline_loss']:.3f} nats"
     found = f", {data['constant']}" if data.get("constant") else ""
     return f"constant predictor {loss(data['baseline_loss'], loss_unit(data))}{found}"

@@ -24,16 +24,16 @@ from stresstest.runs.fingerprint import code_fingerprint
 from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
-from stresstest.specs.base import MODELS, TrainingSpec, is_own
+from stresstest.specs.base import MODELS, TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.user_model.bench import resolved
+from stresstest.user_model.bench import resolve_user_model
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.preflight import Preflight, preflight
 
 T = TypeVar("T", bound=TrainingSpec)
 
-NOWHERE: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment that varies no more
+NO_POINT: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment that varies no more
 
 
 Phase = Literal["train", "probe", "train and probe"]
@@ -62,7 +62,7 @@ class Plan:
         """The same for two plans that train the same cells."""
         return cell_key({"cells": sorted(cell.key for cell in self.cells), "search": self.search})
 
-    def cell(self, variant: str, depth: int, seed: int, point: Mapping[str, Any] = NOWHERE) -> CellPlan:
+    def cell(self, variant: str, depth: int, seed: int, point: Mapping[str, Any] = NO_POINT) -> CellPlan:
         """The cell of one point for one seed."""
         key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed, **point})
         return CellPlan(key, variant, depth, seed, dict(point))
@@ -99,8 +99,8 @@ def make_plan(
     measure: MeasureCells,
     phases: Sequence[Phase] = ("train",),
     refine: Refine = no_more,
-    points: Sequence[Mapping[str, Any]] = (NOWHERE,),
-    search: Mapping[str, Any] = NOWHERE,
+    points: Sequence[Mapping[str, Any]] = (NO_POINT,),
+    search: Mapping[str, Any] = NO_POINT,
 ) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training.
 
@@ -108,7 +108,7 @@ def make_plan(
     is varied beside variant, depth and seed.
     """
     device = resolve_device(spec.device)
-    own = preflight(spec, depths, device) if is_own(spec.model) else None
+    own = preflight(spec, depths, device) if is_user_model(spec.model) else None
     uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
     if uneven:
         raise ConfigError(
@@ -140,13 +140,13 @@ def make_plan(
     return plan
 
 
-def spelled(spec: T, sweeps_depth: bool = False) -> T:
+def canonical(spec: T, sweeps_depth: bool = False) -> T:
     """The spec with variants and optimizers in their canonical spelling; an unknown one is a `ConfigError`.
 
     Of the user's own model it also has what the factory says where the user says nothing.
     """
-    if is_own(spec.model):
-        return resolved(spec, sweeps_depth)
+    if is_user_model(spec.model):
+        return resolve_user_model(spec, sweeps_depth)
     optimizers = tuple(dict.fromkeys(parse_choice(text, OPTIMIZERS).label for text in spec.optimizers))
     return spec.with_names(tuple(_variants(spec)), optimizers)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from stresstest.experiments.base import Resolution
 from stresstest.results.metrics import METRICS
-from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.lr_grid import LrGridSpec
 
@@ -46,7 +46,7 @@ def grid_metrics(spec: LrGridSpec) -> Resolutions:
 
 def scores(spec: TrainingSpec) -> Resolutions:
     """What validation gives beside the loss."""
-    if is_own(spec.model):
+    if is_user_model(spec.model):
         return {}
     names = {"translation": ("token_accuracy", "bleu"), "language": ("bits_per_byte",)}
     return exact(names.get(spec.task, ()))

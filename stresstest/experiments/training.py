@@ -26,11 +26,11 @@ from stresstest.measurements.journal import Journal
 from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
 from stresstest.runs.identity import cell_key, environment
-from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.bench import own_bench
+from stresstest.user_model.bench import user_bench
 from stresstest.user_model.constant import Constant
 
 # Measures cells of one architecture and optimizer as populations: what each gets.
@@ -79,7 +79,7 @@ def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
-        traced = f"{error.text}{error}" if is_own(group.spec.model) else str(error)
+        traced = f"{error.text}{error}" if is_user_model(group.spec.model) else str(error)
         return [Measured(failed(first, "oom", traced), {})]
     except UserCodeError as error:
         if len(group.cells) > 1:
@@ -108,8 +108,8 @@ def make_bench(
     constant: Constant | None = None,
 ) -> Bench:
     """What the measurements of one architecture and optimizer share."""
-    if is_own(spec.model):
-        return own_bench(spec, variant, depth, optimizer, device, journal, constant)
+    if is_user_model(spec.model):
+        return user_bench(spec, variant, depth, optimizer, device, journal, constant)
     chosen = parse_choice(optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)

@@ -9,7 +9,7 @@ from typing import Any
 
 from stresstest.reports.numbers import HOW_IT_BROKE, has_constant, loss, loss_unit, lr, number
 from stresstest.results.records import TRAINED, Cell, Finding
-from stresstest.specs.base import is_own
+from stresstest.specs.base import is_user_model
 
 _CLOSE = 0.05  # of a loss: two that differ by less are called the same
 _BEYOND = 16.0  # times: how far the range to try next goes beyond the one that was held
@@ -27,7 +27,7 @@ def never_trained(
     trials = [trial for cell in silent for trial in cell.hold]
     lrs = [trial["lr"] for trial in trials]
     smallest = _alike([trial for trial in trials if trial["lr"] == min(lrs)])
-    advice = _advice(smallest, trials, spec, data) if is_own(spec["model"]) else _BUILT_IN
+    advice = _advice(smallest, trials, spec, data) if is_user_model(spec["model"]) else _BUILT_IN
     text = (
         f"{variant} did not train at any held LR from {lr(min(lrs))} to {lr(max(lrs))} in {spec['hold_steps']} steps "
         f"({len(silent)} of {len(done)} seeds). {advice}. At the smallest LR it "

@@ -12,7 +12,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.errors import ConfigError
 from stresstest.gate.thresholds import metrics_of, result_rows, rows_of
 from stresstest.models.variants import VARIANTS
-from stresstest.registry import Table, did_you_mean
+from stresstest.registry import Registry, did_you_mean
 from stresstest.reports.numbers import number
 from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, interval_rank
 from stresstest.scenario.claims import Claim, Operand
@@ -20,7 +20,7 @@ from stresstest.scenario.thresholds import OPERATORS
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.parsing import parse_choice
 
-Verdict = Literal["seen", "not seen", "undecided"]
+ClaimVerdict = Literal["seen", "not seen", "undecided"]
 FEWEST_SEEDS = 3
 _LARGEST = 1e300  # as good as infinite
 
@@ -30,7 +30,7 @@ class Judged:
     """A claim and what became of it: the median over seeds, with the interval that decided."""
 
     claim: Claim
-    verdict: Verdict
+    verdict: ClaimVerdict
     median: Bracket
     low: float | None
     high: float | None
@@ -67,7 +67,7 @@ def check_claim(claim: Claim, specs: Mapping[str, TrainingSpec]) -> None:
             )
 
 
-def judge(claim: Claim, results: Mapping[str, Result]) -> Judged:
+def judge_claim(claim: Claim, results: Mapping[str, Result]) -> Judged:
     """What became of a claim."""
     values = {seed: value for seed, value in _values(claim, results).items() if value is not None}
     if not values:
@@ -77,7 +77,7 @@ def judge(claim: Claim, results: Mapping[str, Result]) -> Judged:
     rank, _ = interval_rank(len(values))
     low, high = lows[rank - 1], highs[-rank]
     holds = OPERATORS[claim.operator]
-    verdict: Verdict = "undecided"
+    verdict: ClaimVerdict = "undecided"
     if len(values) >= FEWEST_SEEDS:
         ends = {holds(low, claim.limit), holds(high, claim.limit)}
         verdict = "undecided" if len(ends) == 2 else "seen" if ends == {True} else "not seen"
@@ -120,7 +120,7 @@ def _chosen(operand: Operand, rows: Sequence[Mapping[str, Any]]) -> list[Mapping
 
 def _spelled(key: str, value: str) -> str:
     """A variant or an optimizer as results have it: options by name, without those that are the default."""
-    tables: dict[str, Table[Any]] = {"variant": VARIANTS, "optimizer": OPTIMIZERS}
+    tables: dict[str, Registry[Any]] = {"variant": VARIANTS, "optimizer": OPTIMIZERS}
     try:
         return parse_choice(value, tables[key]).label if key in tables else value
     except ConfigError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stresstest.gate.records import Place
+from stresstest.gate.records import GatedRow
 from stresstest.results.records import Cell, Result
 
 _OF_THE_RUN = ("key", "seconds", "probe_seconds")
@@ -21,7 +21,7 @@ def why_incomparable(head: Result, base: Result) -> str:
     return "the data differ" if head.data.get("hash") != base.data.get("hash") else ""
 
 
-def same_cells(place: Place, one: Stored, other: Stored) -> bool:
+def same_cells(place: GatedRow, one: Stored, other: Stored) -> bool:
     """Whether all cells of a row, of every seed, are the same on both sides, but for the time they took."""
     ours, theirs = (_cells(place, result) for result, _ in (one, other))
     return ours.keys() == theirs.keys() and all(
@@ -30,7 +30,7 @@ def same_cells(place: Place, one: Stored, other: Stored) -> bool:
     )
 
 
-def _cells(place: Place, result: Result) -> dict[str, Cell]:
+def _cells(place: GatedRow, result: Result) -> dict[str, Cell]:
     """Those of a variant, at one depth or at all, by where they stand."""
     mine = [c for c in result.cells if c.variant == place.variant and place.depth in (None, c.depth)]
     return {repr((c.depth, c.seed, sorted(c.point.items()))): c for c in mine}

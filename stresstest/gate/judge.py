@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stresstest.gate import statistics
-from stresstest.gate.records import GateLine, LimitLine, Place
+from stresstest.gate.records import GatedRow, GateLine, LimitLine
 from stresstest.gate.thresholds import matches, result_rows
 from stresstest.reports.numbers import loss_unit
 from stresstest.results.metrics import METRICS
@@ -19,11 +19,11 @@ from stresstest.scenario.thresholds import OPERATORS, Threshold, octaves
 NOWHERE = 100.0  # octaves: what trains at no learning rate is worse than what does by at least as much
 
 Results = Mapping[str, Result]  # by experiment
-Same = Callable[[Place], bool]  # whether both sides' cells of a row are equal to the last bit, curves too
+Same = Callable[[GatedRow], bool]  # whether both sides' cells of a row are equal to the last bit, curves too
 
 
 @dataclass(frozen=True)
-class Look:
+class InterimLook:
     """One look at both sides: which lines are open, out of how many, and the error rate that this look spends."""
 
     lines: int
@@ -32,7 +32,7 @@ class Look:
     reproduce: Mapping[str, str]  # by experiment
 
 
-def places(threshold: Threshold, results: Results) -> list[Place]:
+def places(threshold: Threshold, results: Results) -> list[GatedRow]:
     """The rows of the results that a threshold speaks of."""
     found = []
     for name, result in results.items():
@@ -42,14 +42,14 @@ def places(threshold: Threshold, results: Results) -> list[Place]:
     return found
 
 
-def as_row(place: Place) -> dict[str, Any]:
+def as_row(place: GatedRow) -> dict[str, Any]:
     """What a selector is held against."""
     depth = {} if place.depth is None else {"depth": place.depth}
     return {"variant": place.variant, "optimizer": place.optimizer, **depth, **place.point}
 
 
-def _place(experiment: str, row: Any) -> Place:
-    return Place(
+def _place(experiment: str, row: Any) -> GatedRow:
+    return GatedRow(
         experiment=experiment,
         variant=row.variant,
         depth=getattr(row, "depth", None),
@@ -58,7 +58,7 @@ def _place(experiment: str, row: Any) -> Place:
     )
 
 
-def summary_at(results: Results, place: Place, metric: str) -> MetricSummary | None:
+def summary_at(results: Results, place: GatedRow, metric: str) -> MetricSummary | None:
     """A metric in one row of one experiment; `None` where it has none."""
     result = results.get(place.experiment)
     for row in () if result is None else (result.summary if place.depth is not None else result.trends):
@@ -68,7 +68,7 @@ def summary_at(results: Results, place: Place, metric: str) -> MetricSummary | N
 
 
 def judge(
-    asked: Sequence[tuple[Threshold, Place]], head: Results, base: Results, same: Same, look: Look
+    asked: Sequence[tuple[Threshold, GatedRow]], head: Results, base: Results, same: Same, look: InterimLook
 ) -> list[GateLine]:
     """The lines of these thresholds and places at one look; their p-values are adjusted together."""
     lines: list[GateLine] = []
@@ -89,7 +89,7 @@ def judge(
     return lines
 
 
-def _line(threshold: Threshold, place: Place, head: Results, base: Results, look: Look) -> GateLine:
+def _line(threshold: Threshold, place: GatedRow, head: Results, base: Results, look: InterimLook) -> GateLine:
     """A line with its values and differences: `inconclusive` until it is tested, or why it cannot be."""
     metric = threshold.metric
     ours, theirs = summary_at(head, place, metric), summary_at(base, place, metric)
@@ -202,7 +202,7 @@ def limits(thresholds: Iterable[Threshold], results: Results, reproduce: Mapping
     for threshold in thresholds:
         found = places(threshold, results)
         if not found:
-            nowhere = Place(experiment=threshold.experiment, variant="", depth=None, optimizer="")
+            nowhere = GatedRow(experiment=threshold.experiment, variant="", depth=None, optimizer="")
             lines.append(_limit(threshold, nowhere, None, ""))
         lines += [
             _limit(threshold, place, summary_at(results, place, threshold.metric), reproduce.get(place.experiment, ""))
@@ -211,7 +211,7 @@ def limits(thresholds: Iterable[Threshold], results: Results, reproduce: Mapping
     return lines
 
 
-def _limit(threshold: Threshold, place: Place, summary: MetricSummary | None, reproduce: str) -> LimitLine:
+def _limit(threshold: Threshold, place: GatedRow, summary: MetricSummary | None, reproduce: str) -> LimitLine:
     common = {
         "place": place,
         "metric": threshold.metric,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from stresstest.errors import ExitCode
-from stresstest.gate.statistics import Verdict
+from stresstest.gate.statistics import TestVerdict
 from stresstest.results.records import MetricSummary, Record
 from stresstest.scenario.thresholds import Level
 
 VERDICT_SCHEMA = "stresstest.verdict/1"
-PASSES: tuple[Verdict, ...] = ("identical", "no-change", "within-noise", "improved")
-UNDECIDED: tuple[Verdict, ...] = ("inconclusive", "insufficient-seeds", "no-data", "no-baseline", "incomparable")
-WORST_FIRST: tuple[Verdict, ...] = ("errored", "regressed", *UNDECIDED, *reversed(PASSES))
+PASSES: tuple[TestVerdict, ...] = ("identical", "no-change", "within-noise", "improved")
+UNDECIDED: tuple[TestVerdict, ...] = ("inconclusive", "insufficient-seeds", "no-data", "no-baseline", "incomparable")
+WORST_FIRST: tuple[TestVerdict, ...] = ("errored", "regressed", *UNDECIDED, *reversed(PASSES))
 
 
-class Place(Record):
+class GatedRow(Record):
     """A row of a result: of which experiment, and where it stands there. No depth: over all depths."""
 
     experiment: str
@@ -33,11 +33,11 @@ class GateLine(Record):
     """
 
     kind: Literal["gate"] = "gate"
-    place: Place
+    place: GatedRow
     metric: str
     threshold: str
     level: Level
-    verdict: Verdict
+    verdict: TestVerdict
     reason: str = ""
     base: MetricSummary | None = None
     head: MetricSummary | None = None
@@ -56,7 +56,7 @@ class LimitLine(Record):
     """One limit on the head alone: `value` is the aggregate, or `None` where there is none."""
 
     kind: Literal["limit"] = "limit"
-    place: Place
+    place: GatedRow
     metric: str
     threshold: str
     level: Level
@@ -86,7 +86,7 @@ class CheckVerdict(Record):
     reproduce: str
 
     @property
-    def verdict(self) -> Verdict | Literal["passed"]:
+    def verdict(self) -> TestVerdict | Literal["passed"]:
         """The worst of the lines that count; `passed` where there are none."""
         found = {line.verdict for line in self.lines if line.level == "error"}
         if self.failures:

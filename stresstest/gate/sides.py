@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
-from stresstest.results.records import Result, load_result
+from stresstest.results.records import Result, read_result
 
 CHECKS = Path(".stresstest/checks")
 _CELL_ENDED = re.compile(r"\[\d+/\d+\] ")
@@ -89,7 +89,7 @@ class Side:
         paths = {name: path / name for name in experiments}
         for where in paths.values():
             self._check_modules(where)
-        results = {name: load_result(where / "result.json") for name, where in paths.items()}
+        results = {name: read_result(where / "result.json") for name, where in paths.items()}
         return Ran(results, paths, trained)
 
     def _train(self, words: Sequence[str]) -> tuple[int, str]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-Verdict = Literal[
+TestVerdict = Literal[
     "identical",
     "no-change",
     "within-noise",
@@ -87,7 +87,9 @@ def p_out_of_tolerance(bounds: Sequence[tuple[float, float]], tolerance: float) 
     return sign_flip([least + tolerance for least, _ in bounds])
 
 
-def call(bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, better: float, alpha: float) -> Verdict:
+def call(
+    bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, better: float, alpha: float
+) -> TestVerdict:
     """The verdict of one line at one look; `worse` and `better` are the p-values, adjusted over the lines.
 
     Significance first, then size: what is significant and within the tolerance passes. Where nothing is
@@ -108,7 +110,7 @@ def call(bounds: Sequence[tuple[float, float]], tolerance: float, worse: float, 
 
 def decide(
     lines: Sequence[tuple[Sequence[tuple[float, float]], float]], alpha: float, number: int = 0
-) -> list[tuple[Verdict, float]]:
+) -> list[tuple[TestVerdict, float]]:
     """The verdict of each line, (bounds by seed, tolerance), at one look that spends `alpha`, with its adjusted p.
 
     `number` counts the lines that an earlier look has settled too, where they are more.
@@ -116,7 +118,7 @@ def decide(
     worse = holm([p_worse(bounds) for bounds, _ in lines], number)
     better = holm([p_better(bounds) for bounds, _ in lines], number)
     needed = seeds_needed(max(number, len(lines), 1), alpha)
-    found: list[tuple[Verdict, float]] = []
+    found: list[tuple[TestVerdict, float]] = []
     for (bounds, tolerance), p, q in zip(lines, worse, better, strict=True):
         verdict = call(bounds, tolerance, p, q, alpha)
         too_few = verdict == "inconclusive" and len(bounds) < needed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stresstest.errors import ExitCode
 from stresstest.gate.judge import NOWHERE
-from stresstest.gate.records import PASSES, CheckVerdict, GateLine, LimitLine, Place
+from stresstest.gate.records import PASSES, CheckVerdict, GatedRow, GateLine, LimitLine
 from stresstest.reports.numbers import interval, middle
 
 _NAMED = 5  # lines in the last line of a report
@@ -16,7 +16,7 @@ _EXIT_WORDS = {
 }
 
 
-def place_name(place: Place, metric: str) -> str:
+def place_name(place: GatedRow, metric: str) -> str:
     """experiment.metric{variant, depth, ...}, as a threshold names it."""
     at = {"variant": place.variant, "depth": place.depth, **place.point}
     selector = ",".join(f"{key}={value}" for key, value in at.items() if value not in (None, ""))

@@ -21,7 +21,7 @@ from stresstest.engine.probes import Probing
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import BatchSource
 from stresstest.measurements.journal import Journal
-from stresstest.measurements.replica import Run, Start
+from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Trainable
 from stresstest.results.bracket import Bracket
 from stresstest.specs.base import TrainingSpec
@@ -102,7 +102,7 @@ class Bench(ABC):
         """What each replica is judged against."""
 
     @abstractmethod
-    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
+    def finish(self, population: Replicas[Any], runs: Sequence[ReplicaRun]) -> None:
         """What else is judged of runs at their end, [R]."""
 
     @abstractmethod

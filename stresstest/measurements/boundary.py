@@ -13,11 +13,11 @@ from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import hold, ramp
 from stresstest.measurements.diagnosis import explain
 from stresstest.measurements.hold import OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.measurements.theory import measure_theory
 from stresstest.results.bracket import Bracket, finite
 from stresstest.results.outcome import HARMLESS, TRAINED
-from stresstest.specs.base import is_own
+from stresstest.specs.base import is_user_model
 from stresstest.specs.boundary import BoundarySpec
 
 
@@ -43,7 +43,7 @@ def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]
     ramps = ramp(bench, seeds, ramp_lrs(spec))
     found = _of_ramps(spec, ramps)
     searches = [_search(spec, run) for run in ramps]
-    trials: list[dict[int, Run]] = [{} for _ in seeds]
+    trials: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
     while asked := [(i, k) for i, search in enumerate(searches) for k in search.ask()]:
         runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in asked], spec.hold_steps)
         for (i, k), run in zip(asked, runs, strict=True):
@@ -60,7 +60,7 @@ def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]
     return found
 
 
-def _of_ramps(spec: BoundarySpec, runs: Sequence[Run]) -> list[Measurement]:
+def _of_ramps(spec: BoundarySpec, runs: Sequence[ReplicaRun]) -> list[Measurement]:
     return [
         Measurement(
             metrics=_ramp_metrics(spec, run.record()),
@@ -76,7 +76,7 @@ def _of_ramps(spec: BoundarySpec, runs: Sequence[Run]) -> list[Measurement]:
     ]
 
 
-def _hold_measurement(search: HoldSearch, held: Sequence[Run]) -> Measurement:
+def _hold_measurement(search: HoldSearch, held: Sequence[ReplicaRun]) -> Measurement:
     record = [
         {"lr": trial.lrs[0], "validation_loss": finite(trial.validation_loss)} | trial.scores | trial.record()
         for trial in held
@@ -92,7 +92,7 @@ def _hold_measurement(search: HoldSearch, held: Sequence[Run]) -> Measurement:
     )
 
 
-def _search(spec: BoundarySpec, run: Run) -> HoldSearch:
+def _search(spec: BoundarySpec, run: ReplicaRun) -> HoldSearch:
     """Start two octaves below the ramp's answer: the early part of a ramp works as a warm-up."""
     record = run.record()
     broke_at = record["onset_lr"]
@@ -104,11 +104,11 @@ def _search(spec: BoundarySpec, run: Run) -> HoldSearch:
     stride = STRIDES[spec.hold_resolution]
     floor = run.detector.floor
     return HoldSearch(
-        min(guess, highest), highest, stride, spec.lr_window, noise_floor=floor, both_ways=is_own(spec.model)
+        min(guess, highest), highest, stride, spec.lr_window, noise_floor=floor, both_ways=is_user_model(spec.model)
     )
 
 
-def _answer(run: Run) -> HoldAnswer:
+def _answer(run: ReplicaRun) -> HoldAnswer:
     judgement = run.detector.judgement()
     broke = judgement.outcome in ("nonfinite", "exploded")
     return HoldAnswer(judgement.outcome, math.inf if broke else run.detector.final_level)
@@ -129,7 +129,7 @@ def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Br
     return metrics
 
 
-def _hold_metrics(search: HoldSearch, held: Sequence[Run]) -> dict[str, Bracket]:
+def _hold_metrics(search: HoldSearch, held: Sequence[ReplicaRun]) -> dict[str, Bracket]:
     """The boundary, and how the best hold ended: of those that trained, or else of those that did no harm."""
     metrics = {"max_stable_lr": search.max_stable_lr}
     trained, harmless = (
@@ -162,7 +162,7 @@ def _window(search: HoldSearch) -> Bracket:
     return Bracket(low=narrow, high=math.log2(top.high / bottom.low))
 
 
-def _thinned(run: Run, points: int = 80) -> list[tuple[float, float]]:
+def _thinned(run: ReplicaRun, points: int = 80) -> list[tuple[float, float]]:
     """(lr, loss) of the ramp for charts: the largest loss of each stretch, so that spikes survive."""
     stretch = max(1, math.ceil(len(run.losses) / points))
     return [

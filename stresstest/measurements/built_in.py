@@ -19,7 +19,7 @@ from stresstest.engine.signal_propagation import Signal, measure_signal
 from stresstest.engine.train import Batches, initial_parameters, initialise
 from stresstest.engine.translation_scores import translation_scores
 from stresstest.measurements.base import Bench
-from stresstest.measurements.replica import Run, Start
+from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Model
 from stresstest.tasks.language import VOCABULARY
 from stresstest.tasks.task import INITIAL
@@ -51,7 +51,7 @@ class BuiltInBench(Bench):
         with np.errstate(invalid="ignore", over="ignore"):  # a loss at initialisation may be infinite
             return [Start(_reference(self, losses), paired=True) for losses in initial.T]
 
-    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
+    def finish(self, population: Replicas[Any], runs: Sequence[ReplicaRun]) -> None:
         """What else is judged of runs at their end, [R]: of a built-in model nothing."""
 
     def blame(self, seed: int, step: int) -> None:

@@ -21,30 +21,30 @@ from stresstest.engine.population import (
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import (
     INITIAL_BATCHES,
-    Block,
+    StepBlock,
     judged_loss,
     train,
     validation_loss,
 )
 from stresstest.measurements.base import Bench
-from stresstest.measurements.replica import BEFORE, Run
+from stresstest.measurements.replica import BEFORE, ReplicaRun
 from stresstest.results.outcome import HARMLESS
 from stresstest.tasks.task import INITIAL
 
 
-def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[Run]:
+def ramp(bench: Bench, seeds: Sequence[int], lrs: NDArray[np.float64]) -> list[ReplicaRun]:
     """Raise the learning rate through `lrs` (one a step) until each replica explodes."""
 
-    def measure(part: Sequence[int]) -> list[Run]:
+    def measure(part: Sequence[int]) -> list[ReplicaRun]:
         return _train(bench, part, np.repeat(lrs[:, None], len(part), axis=1), None)
 
     return in_halves(seeds, bench.capacity, measure)
 
 
-def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> list[Run]:
+def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> list[ReplicaRun]:
     """Train each (seed, lr) at its constant learning rate for `num_steps`, unless it breaks first."""
 
-    def measure(part: Sequence[tuple[int, float]]) -> list[Run]:
+    def measure(part: Sequence[tuple[int, float]]) -> list[ReplicaRun]:
         lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
         return _train(bench, [seed for seed, _ in part], lr_TR, bench.rules.patience)
 
@@ -56,13 +56,13 @@ def recipe(
     trials: Sequence[tuple[int, NDArray[np.float64]]],
     probe_steps: Sequence[int] = (),
     noise_input: bool = False,
-) -> list[Run]:
+) -> list[ReplicaRun]:
     """Train each (seed, lr of every step) while it is finite; `signals` are taken before `probe_steps`.
 
     Nothing else is final before the end: the learning rate may yet fall.
     """
 
-    def measure(part: Sequence[tuple[int, NDArray[np.float64]]]) -> list[Run]:
+    def measure(part: Sequence[tuple[int, NDArray[np.float64]]]) -> list[ReplicaRun]:
         lr_TR = np.stack([lrs for _, lrs in part], axis=1)
         return _train(bench, [seed for seed, _ in part], lr_TR, math.inf, probe_steps, noise_input)
 
@@ -76,11 +76,11 @@ def _train(
     patience: float | None,
     probe_steps: Sequence[int] = (),
     noise_input: bool = False,
-) -> list[Run]:
+) -> list[ReplicaRun]:
     """One course of training, from wherever the journal has got to; a ramp (no `patience`) has no validation."""
     parts = (tuple(seeds), patience, tuple(probe_steps), noise_input, lr_TR.shape)
     key = hashlib.blake2b(repr(parts).encode() + lr_TR.tobytes(), digest_size=12).hexdigest()
-    found: list[Run] | None = bench.journal.finished(key)
+    found: list[ReplicaRun] | None = bench.journal.finished(key)
     if found is not None:
         return found
     training = _Course(bench, seeds, lr_TR, patience, key)
@@ -133,7 +133,9 @@ class _Course:
         if state is None:
             starts = bench.starts(self._population, seeds)
             self.runs = [
-                Run(seed, Detector(start.reference, bench.rules, patience), paired=start.paired, start=start.losses)
+                ReplicaRun(
+                    seed, Detector(start.reference, bench.rules, patience), paired=start.paired, start=start.losses
+                )
                 for seed, start in zip(seeds, starts, strict=True)
             ]
             self._look_at_the_start()
@@ -229,7 +231,7 @@ class _Course:
         self._replica_steps = state["replica_steps"]
         self.runs = state["runs"]
 
-    def _take(self, block: Block, held: Sequence[int]) -> list[int]:
+    def _take(self, block: StepBlock, held: Sequence[int]) -> list[int]:
         """Hand a block's steps to the runs; returns which of `held` are done with."""
         judged = judged_loss(block.loss, block.constant, self._bench.batches.baseline_loss)
         for column, i in enumerate(block.rows):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.probes import SIZES
 from stresstest.measurements.base import Bench, Measurement
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import FEWEST, ODD_SHARE, frozen_alone, missing_norms
 from stresstest.results.bracket import finite
@@ -66,7 +66,7 @@ class Move:
     factor: float | None
 
 
-def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
+def explain(bench: Bench, broken: ReplicaRun, others: Sequence[ReplicaRun]) -> Measurement:
     """What a run that broke shows, beside other runs of the same replica; those of all that trained are calm."""
     if not broken.frames:
         return Measurement()
@@ -96,13 +96,13 @@ def explain(bench: Bench, broken: Run, others: Sequence[Run]) -> Measurement:
     return Measurement(records={"why": record}, curves=curves, probe_seconds=seconds)
 
 
-def _first_moves(names: Sequence[TensorName], run: Run, onset: int) -> list[Move]:
+def _first_moves(names: Sequence[TensorName], run: ReplicaRun, onset: int) -> list[Move]:
     """What moved before the onset; where nothing did, what moved after it: with a lead of zero or less."""
     end = len(run.losses)
     return moves(names, run, onset) or [replace(m, lead=m.lead + onset - end) for m in moves(names, run, end)]
 
 
-def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
+def moves(names: Sequence[TensorName], run: ReplicaRun, stop: int) -> list[Move]:
     """The first place at which each signal moved up to step `stop`, the earliest signal first."""
     found: dict[str, Move] = {}
     for signal, place, steps, values in _signals(names, run):
@@ -114,13 +114,13 @@ def moves(names: Sequence[TensorName], run: Run, stop: int) -> list[Move]:
     return sorted(found.values(), key=lambda move: -move.lead)
 
 
-def _broke_at(run: Run) -> int | None:
+def _broke_at(run: ReplicaRun) -> int | None:
     """The step at which it began to break; `None` of a run that did not, or that never trained."""
     judgement = run.detector.judgement()
     return judgement.explosion_step if judgement.onset_step is None else judgement.onset_step
 
 
-def _signals(names: Sequence[TensorName], run: Run) -> Iterator[tuple[str, str, list[int], NDArray[np.float64]]]:
+def _signals(names: Sequence[TensorName], run: ReplicaRun) -> Iterator[tuple[str, str, list[int], NDArray[np.float64]]]:
     """(signal, place, steps, log values): of each matrix its gradient and update, of what was looked at its size."""
     with np.errstate(divide="ignore", invalid="ignore"):
         frames_T3N = np.log(np.array(run.frames, np.float64))
@@ -163,7 +163,7 @@ def _factor(values: NDArray[np.float64], at: int) -> float:
     return math.exp(min(float(np.median(ahead) - np.median(before[np.isfinite(before)])), 700.0))
 
 
-def _suspects(bench: Bench, names: Sequence[TensorName], run: Run) -> Iterator[Suspect]:
+def _suspects(bench: Bench, names: Sequence[TensorName], run: ReplicaRun) -> Iterator[Suspect]:
     module = bench.module()
     if module is not None:
         yield from (Suspect("missing-norm", name) for name in missing_norms(module))
@@ -219,7 +219,7 @@ def _large_logits(rms: dict[str, float]) -> Iterator[Suspect]:
             yield from (Suspect("attention-scale", place, ratio) for place, ratio in odd.items())
 
 
-def overflows(run: Run) -> Iterator[Suspect]:
+def overflows(run: ReplicaRun) -> Iterator[Suspect]:
     """The first place of the earliest look whose values do not fit into float16, unless the loss blew up before."""
     explosion = run.detector.judgement().explosion_step
     for step in sorted(run.looks):
@@ -231,14 +231,14 @@ def overflows(run: Run) -> Iterator[Suspect]:
                 return
 
 
-def _has_grown(run: Run) -> bool:
+def _has_grown(run: ReplicaRun) -> bool:
     """Whether the learning rate alone explains large values: the matrices are several times as large as at first."""
     first, last = (frame[SIZES.index("weight")].astype(np.float64) for frame in (run.frames[0], run.frames[-1]))
     with np.errstate(divide="ignore", invalid="ignore"):
         return not float(np.nanmedian(last / first)) < GROWN
 
 
-def _dead(run: Run) -> list[str]:
+def _dead(run: ReplicaRun) -> list[str]:
     """Places that put out zeros after the break, and did not at the start."""
     if len(run.looks) < 2:
         return []

@@ -14,7 +14,7 @@ from stresstest.engine.divergence import Detector
 from stresstest.engine.outcomes import Reference
 from stresstest.engine.population import BAD_GRADIENT, BAD_LOSS, BAD_PARAMETER
 from stresstest.engine.signal_propagation import Signal
-from stresstest.engine.train import Block
+from stresstest.engine.train import StepBlock
 from stresstest.results.outcome import Reason
 
 BEFORE = -1  # all training: of the batches at initialisation
@@ -34,7 +34,7 @@ class Start:
 
 
 @dataclass
-class Run:
+class ReplicaRun:
     """What became of one replica: a judged curve. Losses are nats, one a step."""
 
     seed: int
@@ -56,7 +56,7 @@ class Run:
     looks: dict[int, dict[tuple[str, str], float]] = field(default_factory=dict)  # by the step that follows, or BEFORE
     probe_seconds: float = 0.0
 
-    def take(self, lr: float, judged: float, block: Block, step: int, column: int) -> None:
+    def take(self, lr: float, judged: float, block: StepBlock, step: int, column: int) -> None:
         """Append one step of a block."""
         self.lrs.append(lr)
         self.losses.append(float(block.loss[step, column]))

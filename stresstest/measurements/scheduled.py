@@ -8,14 +8,14 @@ import numpy as np
 
 from stresstest.engine.outcomes import Reference, Rules
 from stresstest.measurements.base import KEPT_SCORES, Measurement
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.bracket import clipped
 from stresstest.results.records import Bracket, finite
 
 # What decides which settings are trained, and not what becomes of one.
 
 
-def of_run(run: Run) -> Measurement:
+def of_run(run: ReplicaRun) -> Measurement:
     """What is kept of a run through a schedule: its outcome, its loss, at most that of having learned nothing."""
     most = cap(run.detector.reference, run.detector.rules)
     loss = clipped(run.validation_loss, most)

@@ -13,7 +13,7 @@ from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring
 from stresstest.models.layout import Parameters
 from stresstest.models.norms import declare_norm
 from stresstest.models.transformer import SUBLAYERS, Transformer
-from stresstest.models.variants import Place, Stack, Sublayer, Wiring
+from stresstest.models.variants import Stack, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.tasks.translation import PADDING
 
@@ -31,7 +31,9 @@ class EncoderDecoder(Transformer):
             ("decoder", depth, _OF_DECODER),
         )
         return {
-            (before + layer, sublayer): self.variant.wiring(Place(layer, depth, sublayer, stack, depth), **options)
+            (before + layer, sublayer): self.variant.wiring(
+                SublayerPosition(layer, depth, sublayer, stack, depth), **options
+            )
             for stack, before, sublayers in stacks
             for layer in range(1, depth + 1)
             for sublayer in sublayers

@@ -23,7 +23,7 @@ from stresstest.models.block import (
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.norms import apply_norm, declare_norm
-from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
+from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 
@@ -47,7 +47,7 @@ class ResidualMlp:
         self.num_inputs = num_inputs
         self.num_classes = num_classes
         self.wirings: dict[tuple[int, Sublayer], Wiring] = {
-            (layer, "mlp"): self.variant.wiring(Place(layer, spec.depth, "mlp"), **options)
+            (layer, "mlp"): self.variant.wiring(SublayerPosition(layer, spec.depth, "mlp"), **options)
             for layer in range(1, spec.depth + 1)
         }
         self.layout = Layout()

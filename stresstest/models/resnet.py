@@ -25,7 +25,7 @@ from torch import Tensor
 from stresstest.errors import ConfigError
 from stresstest.models.block import Watch, mean_cross_entropy
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
-from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
+from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 
@@ -54,7 +54,7 @@ class ResNet:
         self.num_classes = num_classes
         self.channels, self.side = SHAPES[num_inputs]
         self.wirings: dict[tuple[int, Sublayer], Wiring] = {
-            (block, "conv"): self.variant.wiring(Place(block, spec.depth, "conv"), **options)
+            (block, "conv"): self.variant.wiring(SublayerPosition(block, spec.depth, "conv"), **options)
             for block in range(1, spec.depth + 1)
         }
         self.batch_norm = self.wirings[1, "conv"].out_norm

@@ -23,7 +23,7 @@ from stresstest.models.block import (
 )
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
-from stresstest.models.variants import VARIANTS, Place, Sublayer, Wiring
+from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 from stresstest.tasks.language import VOCABULARY
@@ -60,7 +60,7 @@ class Transformer:
 
     def _wired(self, options: dict[str, OptionValue]) -> dict[tuple[int, Sublayer], Wiring]:
         return {
-            (layer, sublayer): self.variant.wiring(Place(layer, self.spec.depth, sublayer), **options)
+            (layer, sublayer): self.variant.wiring(SublayerPosition(layer, self.spec.depth, sublayer), **options)
             for layer in range(1, self.spec.depth + 1)
             for sublayer in SUBLAYERS
         }

@@ -24,14 +24,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stresstest.registry import OptionValue, Table
+from stresstest.registry import OptionValue, Registry
 
 Sublayer = Literal["attention", "cross", "ffn", "mlp", "conv"]
 Stack = Literal["alone", "encoder", "decoder"]
 
 
 @dataclass(frozen=True)
-class Place:
+class SublayerPosition:
     """Where a sublayer sits: `layer` counts from 1 to `depth` blocks of its stack.
 
     A transformer's block has two sublayers, `attention` and `ffn`, and in a decoder that reads an encoder
@@ -114,56 +114,60 @@ def _variant(
 
 
 @_variant("plain", "Bachlechner et al. 2020 (arXiv 2003.04887): the vanilla network")
-def _plain(place: Place) -> Wiring:
+def _plain(place: SublayerPosition) -> Wiring:
     """x <- f(x): no residual connection, no norm."""
     return Wiring(skip=0.0)
 
 
 @_variant("residual", "Bachlechner et al. 2020 (arXiv 2003.04887); He et al. 2016")
-def _residual(place: Place) -> Wiring:
+def _residual(place: SublayerPosition) -> Wiring:
     """x <- x + f(x): residual connections, no norm; in an MLP weights of variance 1/(4 width)."""
     return Wiring(fc2_gain=8**-0.5) if place.sublayer == "mlp" else Wiring()
 
 
 @_variant("layernorm", "Bachlechner et al. 2020 (arXiv 2003.04887): the norm without a residual connection")
-def _layernorm(place: Place) -> Wiring:
+def _layernorm(place: SublayerPosition) -> Wiring:
     """x <- N(f(x)): no residual connection; in an MLP one norm is shared by all layers, as in their code."""
     return Wiring(skip=0.0, out_norm=True, shared_norm=place.sublayer == "mlp")
 
 
 @_variant("vanilla", "He et al. 2016 (ResNet)", not_in=_ALL_BUT_RESNETS)
-def _vanilla(place: Place) -> Wiring:
+def _vanilla(place: SublayerPosition) -> Wiring:
     """x <- ReLU(x + f(x)), a ResNet's block with BatchNorm behind each convolution."""
     return Wiring(out_norm=True)
 
 
 @_variant("fixup", "Zhang et al. 2019 (Fixup, arXiv 1901.09321)", not_in=_ALL_BUT_RESNETS)
-def _fixup(place: Place) -> Wiring:
+def _fixup(place: SublayerPosition) -> Wiring:
     """x <- ReLU(x + s f(x) + b), without norms: first convolutions scaled by L^-1/2, last ones 0, scalar biases."""
     return Wiring(gate=1.0, learned_gate="scalar", fc1_gain=place.num_sublayers**-0.5, fc2_gain=0.0)
 
 
 @_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020 (arXiv 2002.04745)")
-def _post_ln(place: Place) -> Wiring:
+def _post_ln(place: SublayerPosition) -> Wiring:
     """x <- N(x + f(x)): the original Transformer."""
     return Wiring(post_norm=True)
 
 
 @_variant("pre-ln", "Xiong et al. 2020 (arXiv 2002.04745)", final_norm=True)
-def _pre_ln(place: Place) -> Wiring:
+def _pre_ln(place: SublayerPosition) -> Wiring:
     """x <- x + f(N(x)), and a final norm."""
     return Wiring(pre_norm=True)
 
 
 @_variant("gpt2-norm", "Bachlechner et al. 2020, equation from memory; OLMo 2", final_norm=True)
-def _gpt2_norm(place: Place) -> Wiring:
+def _gpt2_norm(place: SublayerPosition) -> Wiring:
     """x <- x + N(f(x)): the norm on the branch's output (not GPT-2's own block)."""
     return Wiring(out_norm=True)
 
 
 @_variant("normformer", "Shleifer et al. 2021 (arXiv 2110.09456)", final_norm=True)
 def _normformer(
-    place: Place, res_scale: bool = False, head_scale: bool = True, post_norm: bool = True, ffn_norm: bool = True
+    place: SublayerPosition,
+    res_scale: bool = False,
+    head_scale: bool = True,
+    post_norm: bool = True,
+    ffn_norm: bool = True,
 ) -> Wiring:
     """Pre-LN with head scale, a norm after attention and one inside the feed-forward layer.
 
@@ -177,13 +181,13 @@ def _normformer(
 
 
 @_variant("rezero", "Bachlechner et al. 2020 (arXiv 2003.04887); one scalar a layer as in their code")
-def _rezero(place: Place, alpha: float = 0.0) -> Wiring:
+def _rezero(place: SublayerPosition, alpha: float = 0.0) -> Wiring:
     """x <- x + alpha f(x), alpha learned and 0 at first, one a layer (`alpha=1` is the control)."""
     return Wiring(gate=alpha, learned_gate="scalar", out_norm=place.sublayer == "conv")
 
 
 @_variant("deepnorm", "Wang et al. 2022 (DeepNet, arXiv 2203.00555): constants by stack")
-def _deepnorm(place: Place) -> Wiring:
+def _deepnorm(place: SublayerPosition) -> Wiring:
     """x <- N(alpha x + f(x)) with alpha = (2L)^1/4 and W_V, W_O, W_1, W_2 scaled by (8L)^-1/4.
 
     In a decoder of M blocks that reads an encoder (3M)^1/4 and (12M)^-1/4; in that encoder, of N blocks,
@@ -204,20 +208,20 @@ def _deepnorm(place: Place) -> Wiring:
 
 
 @_variant("admin", "Liu et al. 2020 (arXiv 2004.08249): omega_i^2 = 1 + sum of Var f_j, j < i", profiled=True)
-def _admin(place: Place) -> Wiring:
+def _admin(place: SublayerPosition) -> Wiring:
     """x <- N(omega x + f(x)), omega a learned vector set by a profiling pass at initialisation."""
     return Wiring(post_norm=True, learned_skip=True)
 
 
 @_variant("sandwich-ln", "Ding et al. 2021 (CogView)", final_norm=True)
-def _sandwich_ln(place: Place) -> Wiring:
+def _sandwich_ln(place: SublayerPosition) -> Wiring:
     """x <- x + N(f(N(x))), W_O and W_2 scaled by 1/sqrt(2L)."""
     gain = place.num_sublayers**-0.5
     return Wiring(pre_norm=True, out_norm=True, output_gain=gain, fc2_gain=gain)
 
 
 @_variant("sub-ln", "Wang et al. 2022 (Magneto): constants by stack", final_norm=True, not_in=("mlp",))
-def _sub_ln(place: Place) -> Wiring:
+def _sub_ln(place: SublayerPosition) -> Wiring:
     """Pre-LN with a norm before W_O and before W_2; W_V, W_O, W_1, W_2 scaled by sqrt(ln 2L).
 
     In a decoder of M blocks that reads an encoder sqrt(ln 3M), but 1 in its cross-attention; in that encoder, of
@@ -239,7 +243,7 @@ def _sub_ln(place: Place) -> Wiring:
 
 
 @_variant("mix-ln", "Li et al. 2024 (Mix-LN): a = 0.25", final_norm=True)
-def _mix_ln(place: Place, post_share: float = 0.25) -> Wiring:
+def _mix_ln(place: SublayerPosition, post_share: float = 0.25) -> Wiring:
     """Post-LN in the first quarter of the layers (`post_share`), Pre-LN in the rest."""
     if place.layer <= math.floor(post_share * place.depth):
         return Wiring(post_norm=True)
@@ -247,13 +251,13 @@ def _mix_ln(place: Place, post_share: float = 0.25) -> Wiring:
 
 
 @_variant("lns", "Sun et al. 2025 (LayerNorm Scaling), Eq. 12", final_norm=True)
-def _lns(place: Place) -> Wiring:
+def _lns(place: SublayerPosition) -> Wiring:
     """x <- x + f(N(x) / sqrt(l)) in layer l."""
     return Wiring(pre_norm=True, pre_gain=place.layer**-0.5)
 
 
 @_variant("layerscale", "Touvron et al. 2021 (CaiT); 1e-4 as in DeiT's code", final_norm=True)
-def _layerscale(place: Place, init: float = 1e-4) -> Wiring:
+def _layerscale(place: SublayerPosition, init: float = 1e-4) -> Wiring:
     """x <- x + gamma * f(N(x)), gamma a learned vector, `init` at first."""
     return Wiring(pre_norm=True, gate=init, learned_gate="vector")
 
@@ -261,12 +265,12 @@ def _layerscale(place: Place, init: float = 1e-4) -> Wiring:
 @_variant(
     "peri-ln", "Kim et al. 2025 (Peri-LN); embedding and final norm from memory", final_norm=True, embedding_norm=True
 )
-def _peri_ln(place: Place) -> Wiring:
+def _peri_ln(place: SublayerPosition) -> Wiring:
     """x <- x + N(f(N(x))), and a norm on the embedding and at the end."""
     return Wiring(pre_norm=True, out_norm=True)
 
 
-VARIANTS: Table[Variant] = Table("variant", _entries)
+VARIANTS: Registry[Variant] = Registry("variant", _entries)
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,7 @@ class Norm:
     source: str
 
 
-NORMS: Table[Norm] = Table(
+NORMS: Registry[Norm] = Registry(
     "norm",
     [
         Norm("layer-norm", "gain * (x - mean) / sqrt(var + 1e-5) + bias", "Ba et al. 2016"),

@@ -45,7 +45,7 @@ class Clock:
         return (time.monotonic() - self._started) / self._work_done * self._work_left
 
 
-class Progress:
+class ProgressBar:
     """Hears of cells as they end, and shows how many there are and the time left."""
 
     def __init__(self, console: Console, quiet: bool, verbose: bool) -> None:

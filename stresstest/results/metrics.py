@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stresstest.registry import Table
+from stresstest.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Metric:
     source: str = "this project"
 
 
-METRICS: Table[Metric] = Table(
+METRICS: Registry[Metric] = Registry(
     "metric",
     [
         Metric(

@@ -40,8 +40,8 @@ __all__ = [
     "count",
     "finite",
     "interval_rank",
-    "load_result",
     "ratios",
+    "read_result",
     "summarise",
 ]
 
@@ -150,7 +150,7 @@ class Result(Record):
         return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
 
 
-def load_result(path: Path) -> Result:
+def read_result(path: Path) -> Result:
     """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
     import json
 

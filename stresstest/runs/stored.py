@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stresstest.errors import ConfigError
 from stresstest.results.records import Result
-from stresstest.results.records import load_result as read_file
+from stresstest.results.records import read_result as read_file
 from stresstest.runs.store import read_manifest, runs_in
 
 

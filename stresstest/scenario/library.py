@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stresstest.errors import ConfigError
-from stresstest.registry import Table, did_you_mean
+from stresstest.registry import Registry, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel they are in the package; beside it in a checkout.
@@ -25,11 +25,11 @@ class Shipped:
     text: str
 
 
-def shipped_scenarios() -> Table[Shipped]:
+def shipped_scenarios() -> Registry[Shipped]:
     """The scenarios of the package, by name."""
     paths = [*sorted(SHIPPED.glob("*.yaml")), *sorted(SHIPPED.glob(f"{PAPERS}/*.yaml"))]
     entries = [(path.relative_to(SHIPPED).with_suffix("").as_posix(), path.read_text()) for path in paths]
-    return Table("scenario", [Shipped(name, _opening(text), f"{name}.yaml", text) for name, text in entries])
+    return Registry("scenario", [Shipped(name, _opening(text), f"{name}.yaml", text) for name, text in entries])
 
 
 def find_scenario(name: str) -> Path:

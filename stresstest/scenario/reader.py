@@ -14,11 +14,11 @@ from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import VARIANTS
-from stresstest.registry import Table, did_you_mean
+from stresstest.registry import Registry, did_you_mean
 from stresstest.scenario.claims import Claim, parse_claim
 from stresstest.scenario.thresholds import Threshold, parse_threshold
 from stresstest.scenario.yaml_nodes import Located, YamlReader
-from stresstest.specs.base import TrainingSpec, is_own
+from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice, split_choices
 from stresstest.specs.profiles import PROFILES, violations, with_profile
 
@@ -28,7 +28,7 @@ _FORMAT = (
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ScenarioExperiment:
     """One experiment of a scenario: the settings that the file gives, and where it stands there."""
 
     name: str
@@ -55,7 +55,7 @@ class Scenario:
 
     name: str
     source: str
-    experiments: tuple[Experiment, ...]
+    experiments: tuple[ScenarioExperiment, ...]
     thresholds: tuple[tuple[str, Threshold], ...] = ()
     gate: Gate = Gate()
     claims: tuple[tuple[str, Claim], ...] = ()
@@ -101,7 +101,7 @@ class _Reader(YamlReader):
     profile: str = ""
     profiles: Located = field(default_factory=dict)
 
-    def read(self) -> list[Experiment]:
+    def read(self) -> list[ScenarioExperiment]:
         root = self.compose()
         if root is None:
             return []
@@ -222,7 +222,7 @@ class _Reader(YamlReader):
 
     def _experiment(
         self, name: str, key: yaml.Node, node: yaml.Node, shared: Located, over: Located
-    ) -> Experiment | None:
+    ) -> ScenarioExperiment | None:
         path, before = f"experiments.{name}", len(self.wrong)
         command = self._command(node, path, key)
         if command is None:
@@ -255,7 +255,7 @@ class _Reader(YamlReader):
             at, place = (entries[setting][1], places[setting]) if setting in entries else (key, path)
             self.complain(at, place, text)
         where = f"{self.path}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
-        return None if len(self.wrong) > before else Experiment(name, command, profile, given, where)
+        return None if len(self.wrong) > before else ScenarioExperiment(name, command, profile, given, where)
 
     def _factory(self, entries: Located, path: str) -> Located:
         """`model: {factory: NAME, args: {KEY: VALUE}}` as the settings `model` and `set`."""
@@ -320,13 +320,13 @@ def _may_be_off(kind: type[TrainingSpec], name: str) -> bool:
 
 def _unknown_names(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names that are in no table, or have no such option."""
-    tables: dict[str, Table[Any]] = {
+    tables: dict[str, Registry[Any]] = {
         "variant": VARIANTS,
         "optimizer": OPTIMIZERS,
         "warmup": WARMUPS,
         "decay": DECAYS,
     }
-    own = is_own(str(given.get("model", "")))
+    own = is_user_model(str(given.get("model", "")))
     for setting, table in tables.items():
         if own and setting in ("variant", "optimizer"):
             continue  # its factory knows

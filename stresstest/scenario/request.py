@@ -12,10 +12,10 @@ from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.runs.settings import RunSettings
 from stresstest.scenario.library import find_scenario
-from stresstest.scenario.reader import Experiment, Scenario, load_scenario
+from stresstest.scenario.reader import Scenario, ScenarioExperiment, load_scenario
 from stresstest.specs.base import TrainingSpec, kind_of
-from stresstest.specs.parsing import exact
-from stresstest.specs.profiles import PROFILES, resolve
+from stresstest.specs.parsing import exact_text
+from stresstest.specs.profiles import PROFILES, make_spec
 
 Sourced = Mapping[str, tuple[Any, str]]  # the settings that somebody gave, and the profile: the value and who
 DEFAULT_PROFILE = "quick"
@@ -51,7 +51,7 @@ class Request:
         kind = EXPERIMENTS[command].spec
         profile = given["profile"][0] if "profile" in given else DEFAULT_PROFILE
         values = {name: as_setting(kind, name, value) for name, (value, _) in given.items() if name != "profile"}
-        spec = resolve(kind, profile, values)
+        spec = make_spec(kind, profile, values)
         settings = RunSettings(**_named(options, (field.name for field in dataclasses.fields(RunSettings))))
         _check(command, spec, settings, bool(options.get("fresh")))
         return cls(
@@ -102,7 +102,7 @@ class SettingSources:
     project: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by: str = "command line"  # who gave the line
 
-    def of(self, experiment: Experiment, file: str) -> Sourced:
+    def of(self, experiment: ScenarioExperiment, file: str) -> Sourced:
         """Those of one experiment, the strongest of each."""
         given: dict[str, tuple[Any, str]] = {}
         given |= _sourced(self.project.get(experiment.command, {}), "pyproject.toml")
@@ -209,4 +209,4 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag(name) if value else f"--no-{flag(name)[2:]}"]
     text = plain(value)
-    return [flag(name), shlex.quote(exact(text) if isinstance(text, float) else str(text))]
+    return [flag(name), shlex.quote(exact_text(text) if isinstance(text, float) else str(text))]

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stresstest.registry import Table, did_you_mean
+from stresstest.registry import Registry, did_you_mean
 from stresstest.specs.parsing import parse_seeds, parse_settings, split_choices, split_settings
 
 
@@ -34,7 +34,7 @@ class ModelKind:
 
 _OF_TRANSFORMERS = frozenset({"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain"})
 
-MODELS: Table[ModelKind] = Table(
+MODELS: Registry[ModelKind] = Registry(
     "model",
     [
         ModelKind("decoder", "Causal transformer over bytes.", "Vaswani et al. 2017; Radford et al. 2019", "language"),
@@ -119,14 +119,14 @@ _OWN = ModelKind(
 )
 
 
-def is_own(model: str) -> bool:
+def is_user_model(model: str) -> bool:
     """Whether a model is the user's, and no built-in one."""
     return ":" in model
 
 
 def kind_of(model: str) -> ModelKind:
     """What settings depend on, of a built-in model or the user's own."""
-    return _OWN if is_own(model) else MODELS[model]
+    return _OWN if is_user_model(model) else MODELS[model]
 
 
 class ShapeSpec(Spec):
@@ -164,7 +164,7 @@ class ShapeSpec(Spec):
     @classmethod
     def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
         model = settings.get("model", "decoder") if isinstance(settings, Mapping) else None
-        if not isinstance(model, str) or not (is_own(model) or model in MODELS):
+        if not isinstance(model, str) or not (is_user_model(model) or model in MODELS):
             return settings  # the field's own check complains
         defaults = kind_of(model).defaults
         return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
@@ -172,7 +172,7 @@ class ShapeSpec(Spec):
     @field_validator("model")
     @classmethod
     def _model_is_known(cls, model: str) -> str:
-        if not is_own(model) and model not in MODELS:
+        if not is_user_model(model) and model not in MODELS:
             hint = f"; is it {model}:FUNCTION?" if "." in model else did_you_mean(model, MODELS)
             raise ValueError(f"unknown model{hint}")
         return model
@@ -187,10 +187,12 @@ class ShapeSpec(Spec):
         for name in sorted(kind_of(self.model).lacks):
             if getattr(self, name) != type(self).model_fields[name].default:
                 remedy = (
-                    f"use set {name}=... if its factory has this argument" if is_own(self.model) else "leave it out"
+                    f"use set {name}=... if its factory has this argument"
+                    if is_user_model(self.model)
+                    else "leave it out"
                 )
                 raise ValueError(f"model {self.model} has no setting {name}; {remedy}")
-        if not is_own(self.model):
+        if not is_user_model(self.model):
             for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
                 if getattr(self, name):
                     raise ValueError(
@@ -278,9 +280,9 @@ class TrainingSpec(ShapeSpec):
 
     @model_validator(mode="after")
     def _task_is_the_models(self) -> Self:
-        if not is_own(self.model) and self.task != MODELS[self.model].task:
+        if not is_user_model(self.model) and self.task != MODELS[self.model].task:
             raise ValueError(f"task {self.task} does not fit model {self.model}; use task {MODELS[self.model].task}")
-        if is_own(self.model) and self.task in ("masked-language", "translation"):
+        if is_user_model(self.model) and self.task in ("masked-language", "translation"):
             raise ValueError(
                 f"task {self.task} works only with built-in models; give your data with a batch() function"
             )

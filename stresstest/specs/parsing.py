@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stresstest.errors import ConfigError
-from stresstest.registry import OptionValue, Table, did_you_mean
+from stresstest.registry import OptionValue, Registry, did_you_mean
 
 _MANY_SEEDS = 1000
 MANY_DEPTHS = 100
@@ -47,10 +47,10 @@ class Choice:
 
 
 def _spell(value: OptionValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else exact(value)
+    return str(value).lower() if isinstance(value, bool) else exact_text(value)
 
 
-def exact(value: float) -> str:
+def exact_text(value: float) -> str:
     """The shortest spelling that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
@@ -67,7 +67,7 @@ def split_choices(text: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def parse_choice(text: str, table: Table[Any]) -> Choice:
+def parse_choice(text: str, table: Registry[Any]) -> Choice:
     """Look up `NAME[:key=value,...]`; unknown names and keys are a `ConfigError`."""
     name, _, tail = text.partition(":")
     defaults: Mapping[str, OptionValue] = table[name.strip()].options

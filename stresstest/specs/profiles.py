@@ -25,7 +25,7 @@ S = TypeVar("S", bound="Spec")
 B = TypeVar("B", bound=TrainingSpec)
 
 
-def resolve(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
+def make_spec(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
     """The spec of a profile with the user's settings on top; a `ConfigError` names what is wrong."""
     return build(kind, with_profile(kind, profile, given))
 

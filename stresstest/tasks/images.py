@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.registry import Table
+from stresstest.registry import Registry
 from stresstest.tasks.shapes import generate_images
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
@@ -80,7 +80,7 @@ def _read_cifar10(path: Path) -> Labelled:
     return records[:, 1:], records[:, 0]
 
 
-IMAGE_SOURCES: Table[Source[tuple[Labelled, Labelled]]] = Table(
+IMAGE_SOURCES: Registry[Source[tuple[Labelled, Labelled]]] = Registry(
     "image source",
     [
         Source(

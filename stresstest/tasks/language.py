@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.registry import Table
+from stresstest.registry import Registry
 from stresstest.tasks.generator import generate_text
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
@@ -67,7 +67,7 @@ def _load_enwik8(argument: str) -> bytes:
     return data[: _ENWIK8_BYTES - _ENWIK8_PART]
 
 
-DATA_SOURCES: Table[DataSource] = Table(
+DATA_SOURCES: Registry[DataSource] = Registry(
     "data source",
     [
         DataSource(

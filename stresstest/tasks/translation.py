@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
 from stresstest.installation import install_hint
-from stresstest.registry import Table
+from stresstest.registry import Registry
 from stresstest.tasks.sentences import Pair, first_pairs
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
@@ -74,7 +74,7 @@ def _read_side(path: Path) -> list[list[str]]:
     return [line.split() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-PAIR_SOURCES: Table[Source[Parts]] = Table(
+PAIR_SOURCES: Registry[Source[Parts]] = Registry(
     "pair source",
     [
         Source(

@@ -28,14 +28,14 @@ _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches w
 
 
 @dataclass(frozen=True)
-class OwnBatch:
+class UserBatch:
     """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
 
     data: Any
     seed: int
 
 
-class OwnBatches:
+class UserBatches:
     """Batches by seed and step, one a replica: `Batches` for a model that has no replica axis.
 
     `baseline_loss` and `chance_loss` are NaN and `constant_loss` is not to be had until `judge` says what they are.
@@ -49,12 +49,12 @@ class OwnBatches:
         self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.batch is not None else Batches(task, device)
         self._task = task
-        self._constant: Callable[[OwnBatch, torch.device], Tensor] | None = None
-        self._fresh: list[OwnBatch] = []
+        self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
+        self._fresh: list[UserBatch] = []
         self.baseline_loss = math.nan
         self.chance_loss = math.nan
 
-    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[OwnBatch]:
+    def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[UserBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
         drawn = [_seed(key) for key in keys]
@@ -62,12 +62,12 @@ class OwnBatches:
         if stream == FRESH and self._built_in is not None:
             step, stream = step + _LEFT_OVER, INITIAL
         if self._factory.batch is not None:
-            return [OwnBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
+            return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
-        return [OwnBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
+        return [UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
 
-    def fresh(self, count: int) -> list[OwnBatch]:
+    def fresh(self, count: int) -> list[UserBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
         while len(self._fresh) < count:
             size = sum(part.nbytes for one in self._fresh[:1] for part in tensors(one.data))
@@ -90,14 +90,14 @@ class OwnBatches:
                 "e.g. torch.randint(..., generator=generator)"
             )
 
-    def constant_loss(self, batch: Sequence[OwnBatch]) -> Tensor:
+    def constant_loss(self, batch: Sequence[UserBatch]) -> Tensor:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
         if self._constant is None:
             return torch.full((len(batch),), self.baseline_loss, device=self.device)
         return torch.stack([self._constant(one, self.device) for one in batch])
 
     def judge(
-        self, baseline_loss: float, chance_loss: float, constant: Callable[[OwnBatch, torch.device], Tensor] | None
+        self, baseline_loss: float, chance_loss: float, constant: Callable[[UserBatch, torch.device], Tensor] | None
     ) -> None:
         """Say what the best constant predictor and a uniform guess lose; the former on each batch, if that is known."""
         self.baseline_loss = baseline_loss

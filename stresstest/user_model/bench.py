@@ -20,13 +20,13 @@ from stresstest.engine.signal_propagation import Signal
 from stresstest.errors import ConfigError
 from stresstest.measurements.base import Bench, probing
 from stresstest.measurements.journal import Journal
-from stresstest.measurements.replica import Run, Start
+from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatches
+from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import contract
@@ -34,21 +34,21 @@ from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
 from stresstest.user_model.factory import Factory, factory_of, required, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation, own_objective
-from stresstest.user_model.stacked import StackedOwnPopulation, stacks
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
+from stresstest.user_model.stacked import StackedUserPopulation, stacks
 
 T = TypeVar("T", bound=TrainingSpec)
 
-OWN = OWN_OPTIMIZER.name
+OWN = USER_OPTIMIZER.name
 _AT_ONCE = 8  # replicas of one population: they are stepped one after the other
 
 
 @dataclass
-class OwnBench(Bench):
+class UserBench(Bench):
     """What the measurements of the user's model share."""
 
-    model: OwnModel
-    batches: OwnBatches
+    model: UserModel
+    batches: UserBatches
     constant: Constant = Constant("")
     _starts: dict[int, Start] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class OwnBench(Bench):
     @property
     def eps(self) -> float | None:
         """The optimizer's eps, if it has one, and no more: that of the first group of the user's own."""
-        if self.training.optimizer is not OWN_OPTIMIZER:
+        if self.training.optimizer is not USER_OPTIMIZER:
             return super().eps
         return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
 
@@ -76,15 +76,15 @@ class OwnBench(Bench):
         """A fresh replica."""
         return self.model.make(0)
 
-    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> OwnPopulation:
+    def populate(self, seeds: Sequence[int], lrs: Sequence[float]) -> UserPopulation:
         """A freshly initialised population; the user's own optimizer of each row is built at its entry of `lrs`."""
         if self.stacked and len(seeds) > 1:
-            return StackedOwnPopulation(self.model, seeds, self.training)
-        return OwnPopulation(self.model, seeds, self.training, lrs)
+            return StackedUserPopulation(self.model, seeds, self.training)
+        return UserPopulation(self.model, seeds, self.training, lrs)
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
-        return own_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
+        return user_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
     def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
         """What each replica is judged against; that of a seed is the same in every run."""
@@ -92,7 +92,7 @@ class OwnBench(Bench):
             self._starts |= zip(seeds, starts(self._judging(population), seeds), strict=True)
         return [self._starts[seed] for seed in seeds]
 
-    def finish(self, population: Replicas[Any], runs: Sequence[Run]) -> None:
+    def finish(self, population: Replicas[Any], runs: Sequence[ReplicaRun]) -> None:
         """What fresh batches say of runs that have come to their end, [R]."""
         conclude(self._judging(population), runs)
 
@@ -108,7 +108,7 @@ class OwnBench(Bench):
             )
 
     def _judging(self, population: Replicas[Any]) -> Judging:
-        assert isinstance(population, OwnPopulation), "a bench of the user's model trains no other"
+        assert isinstance(population, UserPopulation), "a bench of the user's model trains no other"
         return Judging(population, self.batches, self.model.contract, self.constant, self.rules)
 
     def scores(
@@ -126,7 +126,7 @@ class OwnBench(Bench):
         raise NotImplementedError
 
 
-def own_bench(
+def user_bench(
     spec: TrainingSpec,
     variant: str,
     depth: int,
@@ -134,7 +134,7 @@ def own_bench(
     device: str,
     journal: Path | None = None,
     constant: Constant | None = None,
-) -> OwnBench:
+) -> UserBench:
     """The bench of the user's model at one variant and depth; what the user's code raises is a `UserCodeError`.
 
     `constant` is what the preflight found, where it tried this very model.
@@ -147,7 +147,7 @@ def own_bench(
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    batches = OwnBatches(factory, task, where, module, spec.batch_size)
+    batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
     with seeded(first.seed):
@@ -170,13 +170,13 @@ def own_bench(
     losses = ConstantLosses(constant, found, module) if constant.paired else None
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if optimizer == OWN:
-        training = Training(OWN_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
+        training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
         choice = parse_choice(optimizer, OPTIMIZERS)
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
-    model = OwnModel(factory, found, variant, depth, spec.width)
+    model = UserModel(factory, found, variant, depth, spec.width)
     stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
-    return OwnBench(
+    return UserBench(
         model,
         training,
         batches,
@@ -188,7 +188,7 @@ def own_bench(
     )
 
 
-def resolved(spec: T, sweeps_depth: bool) -> T:
+def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     """The spec with what its factory says where the user says nothing; a setting that it does not take is an error.
 
     A sweep over depth needs a factory that takes `depth`.

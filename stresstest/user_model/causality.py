@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.outlet import Outlet, find_outlets, record
-from stresstest.user_model.population import OwnModel
+from stresstest.user_model.population import UserModel
 
 _SAME = 1e-3  # relative: what the order of sums may change
 
 
-def sees_the_future(model: OwnModel, one: OwnBatch, outlet: Outlet | None, device: torch.device) -> str:
+def sees_the_future(model: UserModel, one: UserBatch, outlet: Outlet | None, device: torch.device) -> str:
     """A sentence where the last token changes what is put out for earlier ones, of a model that predicts the next.
 
     Empty where it does not, or where nothing of this kind is predicted.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.batches import OwnBatch, tensors
+from stresstest.user_model.batches import UserBatch, tensors
 from stresstest.user_model.contract import Contract
 from stresstest.user_model.outlet import Outlet, Outputs, Replay, loss_of, record, replay_of
 
@@ -87,12 +87,12 @@ class Objective:
         self.unit = 1.0  # of the loss: what it is divided by where steps, pulls and tolerances are not its own
         self.at_start = math.nan  # the loss of the first batch with the model's own outputs
 
-    def loss(self, one: OwnBatch, constants: Constants) -> Tensor:
+    def loss(self, one: UserBatch, constants: Constants) -> Tensor:
         """The loss of a batch with constant outputs."""
         parts = self._outputs(one).parts(self.outlet)
         return self.of(one, constants.filled([part.shape for part in parts], parts))
 
-    def of(self, one: OwnBatch, parts: Sequence[Tensor]) -> Tensor:
+    def of(self, one: UserBatch, parts: Sequence[Tensor]) -> Tensor:
         """The loss of a batch with these outputs."""
         outputs = self._outputs(one).replaced(self.outlet, parts)
         with user_code("the loss of constant outputs"):
@@ -100,15 +100,15 @@ class Objective:
                 self._contract, self._module, one, self.outlet, outputs, self._replays.get(id(one), Replay())
             )
 
-    def parts(self, one: OwnBatch) -> list[Tensor]:
+    def parts(self, one: UserBatch) -> list[Tensor]:
         """What the outlet puts out for a batch of this shape."""
         return self._outputs(one).parts(self.outlet)
 
-    def shapes(self, one: OwnBatch) -> list[torch.Size]:
+    def shapes(self, one: UserBatch) -> list[torch.Size]:
         """The shapes of that."""
         return [part.shape for part in self.parts(one)]
 
-    def keep(self, ones: Sequence[OwnBatch]) -> None:
+    def keep(self, ones: Sequence[UserBatch]) -> None:
         """Let what runs before the outlet not run again for these batches; one of them tells whether anything does."""
         first = replay_of(self._contract, self._module, ones[0], self.outlet)
         self.cheap = not first.outputs
@@ -116,7 +116,7 @@ class Objective:
             others = {id(one): replay_of(self._contract, self._module, one, self.outlet) for one in ones[1:]}
             self._replays = {id(ones[0]): first, **others}
 
-    def _outputs(self, one: OwnBatch) -> Outputs:
+    def _outputs(self, one: UserBatch) -> Outputs:
         shape = str([(part.shape, part.dtype) for part in tensors(one.data)])
         if shape not in self._by_shape:
             with torch.no_grad():
@@ -125,7 +125,7 @@ class Objective:
         return self._by_shape[shape]
 
 
-def fit(objective: Objective, ones: Sequence[OwnBatch]) -> Fitted | None:
+def fit(objective: Objective, ones: Sequence[UserBatch]) -> Fitted | None:
     """The best constants of the kind that fresh batches like best; `None` where the loss has no lower end."""
     size = sum(shape.numel() for shape in objective.shapes(ones[0]))
     ones = ones[: len(ones) // 2] if size >= _MANY else ones
@@ -158,7 +158,7 @@ def fit(objective: Objective, ones: Sequence[OwnBatch]) -> Fitted | None:
     )
 
 
-def _unit(objective: Objective, one: OwnBatch, start: Constants) -> float:
+def _unit(objective: Objective, one: UserBatch, start: Constants) -> float:
     """The size of the loss, or of its gradient in the constants if that is more; 1 where it is ordinary, or nothing."""
     values = [value.detach().clone().requires_grad_() for _, value in start.parts]
     with torch.enable_grad():
@@ -172,8 +172,8 @@ def _unit(objective: Objective, one: OwnBatch, start: Constants) -> float:
 
 def _fit_kind(
     objective: Objective,
-    halves: tuple[Sequence[OwnBatch], Sequence[OwnBatch]],
-    fresh: Sequence[OwnBatch],
+    halves: tuple[Sequence[UserBatch], Sequence[UserBatch]],
+    fresh: Sequence[UserBatch],
     start: Constants,
 ) -> tuple[float, float, Constants] | None:
     """(loss on fresh batches, its error, the constants) of one kind; `None` where the loss has no lower end."""
@@ -189,7 +189,7 @@ def _fit_kind(
     return found, max(abs(first - second) / 2.0, 0.5 * (first + second) - found, 0.0), constants
 
 
-def _start(objective: Objective, ones: Sequence[OwnBatch], kind: Kind) -> Constants | None:
+def _start(objective: Objective, ones: Sequence[UserBatch], kind: Kind) -> Constants | None:
     """The mean of what the outlet puts out at initialisation; `None` where shapes allow no constant of this kind."""
     if kind != "last" and max(part.ndim for part in objective.parts(ones[0])) < 3:
         return None  # the same as by the last axis
@@ -247,7 +247,7 @@ def _uniform(constants: Constants) -> Constants:
 
 
 def _shrunk(
-    objective: Objective, halves: tuple[Sequence[OwnBatch], Sequence[OwnBatch]], start: Constants
+    objective: Objective, halves: tuple[Sequence[UserBatch], Sequence[UserBatch]], start: Constants
 ) -> tuple[float, tuple[Constants, Constants]] | None:
     """The pull towards a uniform constant at which each half's minimum does best on the other, and both minima.
 
@@ -265,7 +265,7 @@ def _shrunk(
     return None if best is None else (best[1], best[2])
 
 
-def _minimised(objective: Objective, ones: Sequence[OwnBatch], start: Constants, weight: float) -> Constants:
+def _minimised(objective: Objective, ones: Sequence[UserBatch], start: Constants, weight: float) -> Constants:
     values = [value.detach().clone().requires_grad_() for _, value in start.parts]
     optimizer = torch.optim.LBFGS(values, max_iter=_STEPS, line_search_fn="strong_wolfe")
 
@@ -286,19 +286,19 @@ def _minimised(objective: Objective, ones: Sequence[OwnBatch], start: Constants,
     return start.with_values(value.detach() for value in values)
 
 
-def _scatter(objective: Objective, ones: Sequence[OwnBatch], constants: Constants) -> float:
+def _scatter(objective: Objective, ones: Sequence[UserBatch], constants: Constants) -> float:
     with torch.no_grad():
         losses = torch.stack([objective.loss(one, constants).double() for one in ones])
     return float(losses.std() / math.sqrt(len(ones)))
 
 
-def mean_loss(objective: Objective, ones: Sequence[OwnBatch], constants: Constants) -> float:
+def mean_loss(objective: Objective, ones: Sequence[UserBatch], constants: Constants) -> float:
     """The mean loss of constant outputs over batches."""
     with torch.no_grad():
         return float(torch.stack([objective.loss(one, constants).double() for one in ones]).mean())
 
 
-def _falls_without_end(objective: Objective, ones: Sequence[OwnBatch], start: Constants, constants: Constants) -> bool:
+def _falls_without_end(objective: Objective, ones: Sequence[UserBatch], start: Constants, constants: Constants) -> bool:
     """Whether ten times as far the loss is lower by as much again: log-probabilities taken for logits, say."""
     try:
         first, there, beyond = (
@@ -316,7 +316,7 @@ def _farther(start: Constants, constants: Constants, times: float) -> Constants:
     return start.with_values(a + times * (b - a) for (_, a), (_, b) in pairs)
 
 
-def lowest_loss(objective: Objective, one: OwnBatch, constants: Constants) -> float:
+def lowest_loss(objective: Objective, one: UserBatch, constants: Constants) -> float:
     """The lowest loss that any outputs have on a batch, as far as some steps of L-BFGS find it; above -inf.
 
     From the constants, and from what the model puts out: where all examples are alike, a contrastive loss is flat.
@@ -326,7 +326,7 @@ def lowest_loss(objective: Objective, one: OwnBatch, constants: Constants) -> fl
     return min(_descended(objective, one, start) for start in starts)
 
 
-def _descended(objective: Objective, one: OwnBatch, start: Sequence[Tensor]) -> float:
+def _descended(objective: Objective, one: UserBatch, start: Sequence[Tensor]) -> float:
     parts = [part.detach().clone().requires_grad_() for part in start]
     optimizer = torch.optim.LBFGS(parts, max_iter=2 * _STEPS, line_search_fn="strong_wolfe")
     seen: list[float] = []

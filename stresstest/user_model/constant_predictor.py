@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatch, OwnBatches
+from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.constant import Constant, cross_entropy
 from stresstest.user_model.constant_fit import Constants, Fitted, Kind, Objective, fit, mean_loss
 from stresstest.user_model.contract import Contract, plain_module
@@ -26,7 +26,7 @@ _SWAPPED = 8  # batches by which it shows whether the loss has targets
 _PLAIN = 1e-4  # relative: as far as a user's loss may be from a plain one that it is taken for
 
 
-def best_constant(contract: Contract, module: nn.Module, batches: OwnBatches) -> Constant:
+def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -> Constant:
     """Fit it to batches that no seed trains on, by the first way that applies; `text` says which, or what stops it."""
     found = of_plain_loss(contract, batches)
     if found is not None:
@@ -73,7 +73,7 @@ def _said_unusable(fitted: Fitted | None, outlet: Outlet) -> Constant:
     return Constant("outputs that do not depend on the input lower it without end", outlet=outlet, unbounded=True)
 
 
-def _fitted(contract: Contract, module: nn.Module, outlet: Outlet, batches: OwnBatches) -> Fitted | None:
+def _fitted(contract: Contract, module: nn.Module, outlet: Outlet, batches: UserBatches) -> Fitted | None:
     """The best constants, from more batches where few leave them unsure."""
     number = FIRST_BATCHES
     while True:
@@ -96,7 +96,7 @@ class ConstantLosses:
         self._module = module
         self._objective = Objective(contract, module, constant.outlet) if constant.outlet is not None else None
 
-    def __call__(self, one: OwnBatch, device: torch.device) -> Tensor:
+    def __call__(self, one: UserBatch, device: torch.device) -> Tensor:
         """A number on the device."""
         constant = self._constant
         if constant.log_prior is not None and constant.targets is not None:
@@ -112,7 +112,7 @@ class ConstantLosses:
 
 
 def _recognised(
-    contract: Contract, module: nn.Module, ones: Sequence[OwnBatch], outlet: Outlet
+    contract: Contract, module: nn.Module, ones: Sequence[UserBatch], outlet: Outlet
 ) -> tuple[Targets, int] | None:
     """Targets and classes of a loss that is a plain mean cross-entropy: it has the value of one at made-up logits."""
     if len(outlet.slots) != 1:
@@ -125,7 +125,7 @@ def _recognised(
     return None
 
 
-def _agrees(objective: Objective, ones: Sequence[OwnBatch], targets: Targets, axis: int) -> bool:
+def _agrees(objective: Objective, ones: Sequence[UserBatch], targets: Targets, axis: int) -> bool:
     (shape,) = objective.shapes(ones[0])
     if len(shape) < 2 or (axis == 1 and len(shape) < 3):
         return False

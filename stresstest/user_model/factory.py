@@ -82,7 +82,7 @@ _given: dict[str, Factory] = {}
 
 
 @contextlib.contextmanager
-def given(build: Callable[..., nn.Module], args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
+def register_callable(build: Callable[..., nn.Module], args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
     """A name under which settings of this process may speak of a factory that is an object."""
     name = f"{getattr(build, '__module__', '')}:{getattr(build, '__qualname__', type(build).__name__)}"
     _given[name] = Factory(name, build, _parameters(build), args, "given", **beside)

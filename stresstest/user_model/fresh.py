@@ -15,14 +15,14 @@ from torch import nn
 from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Reference, Rules
 from stresstest.engine.population import FIRST_LR
 from stresstest.engine.train import evaluate_batches
-from stresstest.measurements.replica import Run, Start
+from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.results.outcome import TRAINED
 from stresstest.tasks.task import INITIAL
-from stresstest.user_model.batches import OwnBatch, OwnBatches, tensors
+from stresstest.user_model.batches import UserBatch, UserBatches, tensors
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import seeded
-from stresstest.user_model.population import OwnPopulation
+from stresstest.user_model.population import UserPopulation
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import classes_of
 
@@ -35,8 +35,8 @@ _MOST_BATCHES = 512  # of noisy ones, whose steps are cheap
 class Judging:
     """All that a judgement on fresh batches needs: who was trained, on what, and what a constant predictor loses."""
 
-    population: OwnPopulation
-    batches: OwnBatches
+    population: UserPopulation
+    batches: UserBatches
     contract: Contract
     constant: Constant
     rules: Rules
@@ -49,7 +49,7 @@ class Judging:
 
     def first_losses(self, seed: int, count: int, first: int) -> NDArray[np.float64]:
         """What a replica lost at its start on the same batches, [count]: it is built again."""
-        again = OwnPopulation(self.population.model, [seed], self.population.training, [FIRST_LR])
+        again = UserPopulation(self.population.model, [seed], self.population.training, [FIRST_LR])
         return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:
@@ -148,7 +148,7 @@ def _may_bring(
     return bool(ahead.mean() + at_least > found.least(rules))
 
 
-def conclude(judging: Judging, runs: Sequence[Run]) -> None:
+def conclude(judging: Judging, runs: Sequence[ReplicaRun]) -> None:
     """Tell the runs of a population, [R], what fresh batches say of them, but those that are settled."""
     rows = [row for row, run in enumerate(runs) if not run.detector.settled]
     seeds = [run.seed for run in runs]
@@ -195,7 +195,7 @@ def _swap(judging: Judging, row: int, seed: int) -> FreshLosses:
     return judging.swap(row, seed, _MOST_BATCHES // 4) if unsure else found
 
 
-def _unclear(run: Run, gain: NDArray[np.float64]) -> bool:
+def _unclear(run: ReplicaRun, gain: NDArray[np.float64]) -> bool:
     """Whether the first batches leave open on which side of the floor a run has ended."""
     if np.isnan(gain).any():
         return False
@@ -205,7 +205,7 @@ def _unclear(run: Run, gain: NDArray[np.float64]) -> bool:
     return mean(gain) < margin if trained else mean(gain) > 0.0
 
 
-def _unclear_rise(run: Run, rise: NDArray[np.float64]) -> bool:
+def _unclear_rise(run: ReplicaRun, rise: NDArray[np.float64]) -> bool:
     """Whether batches leave open if a model that brought something has lost too much of it."""
     detector = run.detector
     least, error = detector.reference.least(detector.rules), standard_error(rise)
@@ -213,7 +213,7 @@ def _unclear_rise(run: Run, rise: NDArray[np.float64]) -> bool:
     return may_be and mean(rise) <= detector.rules.fresh_sigmas * error
 
 
-def finite_step(contract: Contract, module: nn.Module, one: OwnBatch) -> bool:
+def finite_step(contract: Contract, module: nn.Module, one: UserBatch) -> bool:
     """Whether the loss of a batch and its gradient are finite."""
     with seeded(one.seed), torch.enable_grad():
         loss = contract.loss(module, one.data)

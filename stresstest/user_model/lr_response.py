@@ -16,10 +16,10 @@ from stresstest.engine.population import FIRST_LR
 from stresstest.errors import ConfigError
 from stresstest.specs.base import TrainingSpec
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.bench import OwnBench
+from stresstest.user_model.bench import UserBench
 from stresstest.user_model.dtypes import cast_words, is_cast
 from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserPopulation
 
 _FEW, _MANY, _MORE = 1, 10, 2  # steps before the LR is doubled, and after: torch's ASGD takes an LR a step late
 _SAME = 0.05  # a ratio this near 1 is that of an LR that does nothing
@@ -32,9 +32,9 @@ _NOT_ATTRIBUTES = ("defaults", "state", "param_groups")
 _NESTED = 4  # levels of a container that are compared
 
 
-def optimizer_words(bench: OwnBench, spec: TrainingSpec) -> str:
+def optimizer_words(bench: UserBench, spec: TrainingSpec) -> str:
     """What optimizer trains, for the preflight's lines."""
-    if bench.training.optimizer is not OWN_OPTIMIZER:
+    if bench.training.optimizer is not USER_OPTIMIZER:
         return ", ".join(spec.optimizers)
     factory = bench.model.factory
     found = built(factory, bench.module(), FIRST_LR)
@@ -48,13 +48,13 @@ def optimizer_words(bench: OwnBench, spec: TrainingSpec) -> str:
     )
 
 
-def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]:
+def optimizer_notes(bench: UserBench, spec: TrainingSpec, name: str) -> list[str]:
     """Lines about the optimizer and the dtype.
 
     Raises `ConfigError` where a learning rate asked for would not be the one that trains.
     """
     notes = [f"  note: {name}: {cast_words(bench.dtypes)}"] if is_cast(bench.dtypes) else []
-    if bench.training.optimizer is OWN_OPTIMIZER:
+    if bench.training.optimizer is USER_OPTIMIZER:
         notes += _about_groups(bench, name)
         notes += _about_steps(bench, spec, name)
     elif not inspect.isclass(bench.model.factory.build) and configures(
@@ -67,7 +67,7 @@ def optimizer_notes(bench: OwnBench, spec: TrainingSpec, name: str) -> list[str]
     return notes
 
 
-def _about_groups(bench: OwnBench, name: str) -> Iterator[str]:
+def _about_groups(bench: UserBench, name: str) -> Iterator[str]:
     """Whose LR does not move with the one asked for, what moves with it, and which parameters are left out."""
     factory, module = bench.model.factory, bench.module()
     first = built(factory, module, FIRST_LR)
@@ -152,7 +152,7 @@ class Response:
         return abs(self.early - 1.0) <= _SAME and abs(self.late - 1.0) <= _SAME
 
 
-def _about_steps(bench: OwnBench, spec: TrainingSpec, name: str) -> Iterator[str]:
+def _about_steps(bench: UserBench, spec: TrainingSpec, name: str) -> Iterator[str]:
     largest = float(getattr(spec, "end_lr", None) or getattr(spec, "peak_lr", None) or FIRST_LR)
     smallest = min(float(getattr(spec, "start_lr", None) or FIRST_LR), largest)
     small, large = _small_response(bench, smallest, largest), _large_response(bench, largest)
@@ -174,7 +174,7 @@ def _about_steps(bench: OwnBench, spec: TrainingSpec, name: str) -> Iterator[str
         )
 
 
-def _small_response(bench: OwnBench, smallest: float, largest: float) -> Response:
+def _small_response(bench: UserBench, smallest: float, largest: float) -> Response:
     """At the smallest LR that moves the parameters visibly, of a few."""
     lr = smallest
     for _ in range(_TRIES - 1):
@@ -186,7 +186,7 @@ def _small_response(bench: OwnBench, smallest: float, largest: float) -> Respons
     return _response(bench, lr)
 
 
-def _large_response(bench: OwnBench, lr: float) -> Response:
+def _large_response(bench: UserBench, lr: float) -> Response:
     """At the largest LR; where it breaks the optimizer itself, nothing is known."""
     try:
         return _response(bench, lr)
@@ -194,7 +194,7 @@ def _large_response(bench: OwnBench, lr: float) -> Response:
         return Response(lr, math.nan, math.nan)
 
 
-def _response(bench: OwnBench, lr: float) -> Response:
+def _response(bench: UserBench, lr: float) -> Response:
     """Replayed from scratch for each question, which gives the same state to the bit."""
     marks = (_FEW, _FEW + _MORE, _MANY)
     a, b, c, d = _trained(bench, lr, [1.0] * (_MANY + _MORE), marks)
@@ -203,10 +203,10 @@ def _response(bench: OwnBench, lr: float) -> Response:
     return Response(lr, _ratio(early - a, b - a), _ratio(late - c, d - c))
 
 
-def _trained(bench: OwnBench, lr: float, factors: Sequence[float], marks: Sequence[int]) -> list[Tensor]:
+def _trained(bench: UserBench, lr: float, factors: Sequence[float], marks: Sequence[int]) -> list[Tensor]:
     """The parameters, [P], after each of so many steps `marks` and at the end, at `factors` times `lr`."""
     lr = float(np.float32(lr))  # as a population takes it
-    population = OwnPopulation(bench.model, [0], bench.training, [lr])
+    population = UserPopulation(bench.model, [0], bench.training, [lr])
     found = []
     for step, factor in enumerate(factors):
         if step in marks:

@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 from stresstest.engine.population import FIRST_LR, Training
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.optimizers import built, configures
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel
 
 _SHARES = (1e-2, 1e-3)  # of the loss: how far a step should bring it down, to first order
 _RISES = 0.1  # of that: a rise by more is not rounding
 _OWN_SHARE = 0.5  # of that: what each of several optimizers brings it down by
 
 
-def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
+def not_an_objective(model: UserModel, one: UserBatch, training: Training) -> str:
     """A sentence where the value of the loss does not follow its gradient, so that it tells nothing; or nothing.
 
     A small step down the gradient raises the loss of the same batch where its value is detached from what is trained;
@@ -48,21 +48,21 @@ def not_an_objective(model: OwnModel, one: OwnBatch, training: Training) -> str:
     return ""
 
 
-def _parts(model: OwnModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
+def _parts(model: UserModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
     """The parameters of each of several optimizers of the user's, whether they train it or another does."""
-    if training.optimizer is not OWN_OPTIMIZER and not configures(type(module)):
+    if training.optimizer is not USER_OPTIMIZER and not configures(type(module)):
         return []
     try:
         each = built(model.factory, module, FIRST_LR)
     except UserCodeError:
-        if training.optimizer is OWN_OPTIMIZER:
+        if training.optimizer is USER_OPTIMIZER:
             raise
         return []
     parts = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in each]
     return parts if len(parts) > 1 else []
 
 
-def _fall(model: OwnModel, module: nn.Module, part: list[nn.Parameter], one: OwnBatch, start: float) -> float:
+def _fall(model: UserModel, module: nn.Module, part: list[nn.Parameter], one: UserBatch, start: float) -> float:
     """By how much of what it should, to first order, the loss falls with a small step down these parameters' gradient.
 
     The most of two sizes of step; 1 where there is nothing to go down.
@@ -77,11 +77,11 @@ def _fall(model: OwnModel, module: nn.Module, part: list[nn.Parameter], one: Own
 
 
 def _after(
-    model: OwnModel,
+    model: UserModel,
     module: nn.Module,
     parameters: list[nn.Parameter],
     gradients: list[Tensor],
-    one: OwnBatch,
+    one: UserBatch,
     lr: float,
 ) -> float:
     before = [p.detach().clone() for p in parameters]

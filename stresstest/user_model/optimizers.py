@@ -20,7 +20,7 @@ from stresstest.engine.population import FIRST_LR
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.factory import Factory
 
-Group = dict[str, Any]
+ParameterGroup = dict[str, Any]
 _CYCLES = ("min_lr", "max_momentum")  # what OneCycleLR and CyclicLR leave in a group, beside initial_lr
 _LIGHTNING = ("lightning", "pytorch_lightning")
 _CYCLED = ("betas", "momentum")  # what they move beside the LR
@@ -46,7 +46,7 @@ class UsersOptimizers:
         self._train()
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         """The parameter groups of all optimizers."""
         return [group for optimizer in self.each for group in optimizer.param_groups]
 
@@ -306,7 +306,7 @@ def _scale(found: Sequence[torch.optim.Optimizer], lr: float) -> None:
         _set(group, lr if one == first else lr * (one / first))
 
 
-def _set(group: Group, lr: float) -> None:
+def _set(group: ParameterGroup, lr: float) -> None:
     if isinstance(group["lr"], Tensor):
         group["lr"] = torch.full_like(group["lr"], lr)
     else:

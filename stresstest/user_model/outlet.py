@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.contract import Contract, plain_module
 from stresstest.user_model.factory import seeded
 
@@ -59,7 +59,7 @@ class Replay:
     outputs: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def find_outlets(contract: Contract, module: nn.Module, one: OwnBatch, alone: bool = True) -> Iterator[Outlet]:
+def find_outlets(contract: Contract, module: nn.Module, one: UserBatch, alone: bool = True) -> Iterator[Outlet]:
     """The outlets of a model, the outermost and last to run first; each costs two forward passes and a backward one.
 
     Not `alone`, the loss may depend on parameters by other ways too, as a learned temperature's.
@@ -84,7 +84,7 @@ def find_outlets(contract: Contract, module: nn.Module, one: OwnBatch, alone: bo
             yield outlet
 
 
-def record(contract: Contract, module: nn.Module, one: OwnBatch, outlet: Outlet) -> tuple[Tensor, Outputs]:
+def record(contract: Contract, module: nn.Module, one: UserBatch, outlet: Outlet) -> tuple[Tensor, Outputs]:
     """The loss of a batch and what the outlet put out for it."""
     seen: list[Any] = []
     where = plain_module(module).get_submodule(outlet.path)
@@ -102,7 +102,7 @@ def record(contract: Contract, module: nn.Module, one: OwnBatch, outlet: Outlet)
 def loss_of(
     contract: Contract,
     module: nn.Module,
-    one: OwnBatch,
+    one: UserBatch,
     outlet: Outlet,
     outputs: Sequence[Any],
     replay: Replay = Replay(),
@@ -118,7 +118,7 @@ def loss_of(
         return contract.loss(model, one.data)
 
 
-def replay_of(contract: Contract, module: nn.Module, one: OwnBatch, outlet: Outlet) -> Replay:
+def replay_of(contract: Contract, module: nn.Module, one: UserBatch, outlet: Outlet) -> Replay:
     """What the modules that end before the outlet put out for a batch, of each the outermost that has parameters."""
     model = plain_module(module)
     before: dict[str, list[Any]] = {}
@@ -200,7 +200,7 @@ def _in_turn(outputs: Sequence[Any], connected: bool = False) -> Callable[..., A
     return forward
 
 
-def _trace(contract: Contract, module: nn.Module, one: OwnBatch) -> tuple[dict[str, list[Any]], float]:
+def _trace(contract: Contract, module: nn.Module, one: UserBatch) -> tuple[dict[str, list[Any]], float]:
     """What every module put out, by path, the last to end first (a module ends after its parts); and the loss."""
     model = plain_module(module)
     calls: dict[str, list[Any]] = {}
@@ -234,7 +234,7 @@ def _detached(output: Any) -> Any:
 def _carries_all(
     contract: Contract,
     module: nn.Module,
-    one: OwnBatch,
+    one: UserBatch,
     outlet: Outlet,
     found: Outputs,
     loss: float,
@@ -282,7 +282,7 @@ def _other_ways(
 def _with_other_weights(
     contract: Contract,
     module: nn.Module,
-    one: OwnBatch,
+    one: UserBatch,
     outlet: Outlet,
     outputs: Sequence[Any],
     parameters: Sequence[nn.Parameter],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatch, OwnBatches
+from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.constant import Constant, cross_entropy
 from stresstest.user_model.contract import NATS, Contract
 from stresstest.user_model.targets import Targets
@@ -23,7 +23,7 @@ _FEWEST_OF_MANY = 2048
 _ALPHAS = 13  # amounts of shrinkage that are tried
 
 
-def of_plain_loss(contract: Contract, batches: OwnBatches) -> Constant | None:
+def of_plain_loss(contract: Contract, batches: UserBatches) -> Constant | None:
     """That of a loss which was inferred, and is therefore known."""
     if contract.targets is None:
         return None
@@ -32,7 +32,7 @@ def of_plain_loss(contract: Contract, batches: OwnBatches) -> Constant | None:
     return of_classes(contract.targets, contract.num_classes, batches)
 
 
-def of_classes(targets: Targets, classes: int, batches: OwnBatches) -> Constant:
+def of_classes(targets: Targets, classes: int, batches: UserBatches) -> Constant:
     """Shares of classes: those that a built-in task knows of itself, or counted."""
     built_in = batches.log_prior
     if built_in is None or classes < len(built_in):
@@ -50,7 +50,7 @@ def of_classes(targets: Targets, classes: int, batches: OwnBatches) -> Constant:
     )
 
 
-def _counted(targets: Targets, classes: int, batches: OwnBatches) -> Constant:
+def _counted(targets: Targets, classes: int, batches: UserBatches) -> Constant:
     """From shares of classes, shrunk towards the uniform one; more batches until more would change little."""
     number = FIRST_BATCHES
     fewest = max(_FEWEST, min(_FEWEST_OF_MANY, _EACH_CLASS * classes))
@@ -105,7 +105,7 @@ def _mean_loss(labels: Sequence[Tensor], log_prior: Tensor) -> float:
     return sum(there) / max(1, len(there))
 
 
-def _averaged(targets: Targets, batches: OwnBatches) -> Constant:
+def _averaged(targets: Targets, batches: UserBatches) -> Constant:
     """From means of numbers: of all, by channel (last axis or second) or by element, as fresh batches like best."""
     ones = batches.fresh(FIRST_BATCHES)
     rows = sum(len(targets(one.data)) for one in ones) / len(ones)
@@ -143,5 +143,5 @@ def _means(ndim: int) -> Iterator[Callable[[Sequence[Tensor]], Tensor]]:
         )
 
 
-def _thirds(ones: Sequence[OwnBatch]) -> tuple[Sequence[OwnBatch], ...]:
+def _thirds(ones: Sequence[UserBatch]) -> tuple[Sequence[UserBatch], ...]:
     return ones[0::3], ones[1::3], ones[2::3]

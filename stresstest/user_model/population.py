@@ -20,7 +20,7 @@ from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot, look_at, together
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.batches import OwnBatch
+from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
@@ -32,7 +32,7 @@ def _never(step: Step) -> None:
 
 
 # Its facts are unknown: nothing is predicted of it.
-OWN_OPTIMIZER = Optimizer(
+USER_OPTIMIZER = Optimizer(
     "own",
     summary="The optimizer beside the user's model.",
     source="",
@@ -46,7 +46,7 @@ OWN_OPTIMIZER = Optimizer(
 )
 
 
-class OwnModel:
+class UserModel:
     """The user's architecture at one variant, depth and width. Tied parameters are one; frozen ones are left out."""
 
     def __init__(self, factory: Factory, contract: Contract, variant: str, depth: int, width: int) -> None:
@@ -68,23 +68,23 @@ class OwnModel:
         """Nothing is kept."""
 
 
-class OwnPopulation(Replicas[Sequence[OwnBatch]]):
+class UserPopulation(Replicas[Sequence[UserBatch]]):
     """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows).
 
     The user's own optimizer of each row is built at that row's entry of `lrs`, by default `FIRST_LR`.
     """
 
-    model: OwnModel
+    model: UserModel
 
     def __init__(
-        self, model: OwnModel, seeds: Sequence[int], training: Training, lrs: Sequence[float] | None = None
+        self, model: UserModel, seeds: Sequence[int], training: Training, lrs: Sequence[float] | None = None
     ) -> None:
         self._modules = [model.make(seed).to(training.device) for seed in seeds]
         self._parameters = [_trainable(module, model.layout) for module in self._modules]
         rows = [torch.cat([p.detach().flatten() for p in row]) for row in self._parameters]
         self._users: list[UsersOptimizers] = []
         self._begin(model, torch.stack(rows), training)
-        if training.optimizer is OWN_OPTIMIZER:
+        if training.optimizer is USER_OPTIMIZER:
             for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
                 self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
 
@@ -98,10 +98,10 @@ class OwnPopulation(Replicas[Sequence[OwnBatch]]):
         """The user's own optimizers of each row; empty where another trains."""
         return self._users
 
-    def profile(self, batch: Sequence[OwnBatch]) -> None:
+    def profile(self, batch: Sequence[UserBatch]) -> None:
         """Nothing is measured at initialisation."""
 
-    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:
+    def evaluate(self, batch: Sequence[UserBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
@@ -111,7 +111,7 @@ class OwnPopulation(Replicas[Sequence[OwnBatch]]):
             module.train()
         return torch.stack(losses)
 
-    def look(self, batch: Sequence[OwnBatch]) -> ActivationSnapshot:
+    def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
@@ -158,13 +158,13 @@ class OwnPopulation(Replicas[Sequence[OwnBatch]]):
         """Views of a row, one for each parameter."""
         return [row_P[place.start : place.stop].view(place.shape) for place in self.model.layout.parameters]
 
-    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:
+    def _backward(self, batch: Sequence[UserBatch], scale_R: Tensor | None) -> Tensor:
         scales = [1.0] * len(batch) if scale_R is None else scale_R.tolist()
         losses = [self._gradient(row, one, scale) for row, (one, scale) in enumerate(zip(batch, scales, strict=True))]
         self._last = batch, scales
         return torch.stack([loss.float() for loss in losses])
 
-    def _gradient(self, row: int, one: OwnBatch, scale: float) -> Tensor:
+    def _gradient(self, row: int, one: UserBatch, scale: float) -> Tensor:
         """A replica's loss; its gradient, times `scale`, goes to the parameters and, as a copy, to its row."""
         parameters = self._parameters[row]
         for parameter in parameters:
@@ -297,7 +297,7 @@ class Forward(nn.Module):
         return self._contract.loss(self.inner, data)
 
 
-def own_objective(model: OwnModel, one: OwnBatch, seed: int, device: torch.device) -> tuple[Tensor, Loss]:
+def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.device) -> tuple[Tensor, Loss]:
     """A fresh replica's parameters, [P], and its loss on a batch as a function of them, in training mode."""
     module = model.make(seed).to(device)
     theta_P = torch.cat([p.detach().flatten() for p in _trainable(module, model.layout)])

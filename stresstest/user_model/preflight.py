@@ -22,8 +22,8 @@ from stresstest.errors import ConfigError, ModelError
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.tasks.task import INITIAL
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import FRESH, OwnBatch, tensors
-from stresstest.user_model.bench import OwnBench, own_bench
+from stresstest.user_model.batches import FRESH, UserBatch, tensors
+from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.causality import sees_the_future
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import shape_words
@@ -31,7 +31,7 @@ from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
 from stresstest.user_model.objective import not_an_objective
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 
 TRACEBACK = Path(".stresstest") / "traceback.txt"
 _FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
@@ -64,12 +64,12 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
 
     Raises `ConfigError` where results would mean nothing.
     """
-    found: list[tuple[OwnBench, float, int]] = []
+    found: list[tuple[UserBench, float, int]] = []
     notes: list[str] = []
     for variant in spec.variant:
         name = spec.model if variant == AS_BUILT else f"{spec.model}, {variant}"
         try:
-            bench = own_bench(spec, variant, depths[0], spec.optimizers[0], device)
+            bench = user_bench(spec, variant, depths[0], spec.optimizers[0], device)
             loss, activations = _checked(bench, name, notes)
             notes += optimizer_notes(bench, spec, name)
         except UserCodeError as error:
@@ -84,7 +84,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
     bench, loss, _ = found[0]
     factory = factory_of(spec)
     parameters = max(b.model.layout.num_parameters for b, _, _ in found)
-    slots = len(bench.training.optimizer.slots) if bench.training.optimizer is not OWN_OPTIMIZER else 2
+    slots = len(bench.training.optimizer.slots) if bench.training.optimizer is not USER_OPTIMIZER else 2
     activation_bytes = max(activations for _, _, activations in found)
     known = bench.constant.known
     first = bench.batches.batch([0], 0)[0].data
@@ -111,7 +111,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
     )
 
 
-def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float) -> Iterator[str]:
+def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float) -> Iterator[str]:
     """What was inferred, in three lines."""
     model = bench.model
     batches = bench.batches
@@ -126,7 +126,7 @@ def _contract(spec: TrainingSpec, bench: OwnBench, parameters: int, loss: float)
     yield f"  optimizer: {optimizer_words(bench, spec)}"
 
 
-def _baseline(bench: OwnBench) -> str:
+def _baseline(bench: UserBench) -> str:
     """What the best constant predictor loses, how sure that is and how it was found; or what stands in for it."""
     found = bench.constant
     if not found.known:
@@ -140,7 +140,7 @@ def _baseline(bench: OwnBench) -> str:
     return f"{found.baseline_loss:.4g} for the best constant predictor ({found.text}{rough})"
 
 
-def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
+def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]:
     """The loss at initialisation and the bytes that a forward pass keeps; complains, and adds warnings to `notes`."""
     model = bench.model
     batches = bench.batches
@@ -182,7 +182,7 @@ def _checked(bench: OwnBench, name: str, notes: list[str]) -> tuple[float, int]:
     return losses[0], max(activations)
 
 
-def _data_is_finite(bench: OwnBench, name: str) -> None:
+def _data_is_finite(bench: UserBench, name: str) -> None:
     """Fresh batches have a finite loss at the initial weights."""
     module = bench.model.make(0).to(bench.training.device)
     for step, one in enumerate(bench.batches.fresh(_FRESH_BATCHES)):
@@ -195,7 +195,7 @@ def _data_is_finite(bench: OwnBench, name: str) -> None:
             )
 
 
-def _same_seed_same_model(model: OwnModel, name: str, notes: list[str]) -> None:
+def _same_seed_same_model(model: UserModel, name: str, notes: list[str]) -> None:
     first, second, other = (dict(model.make(seed).state_dict()) for seed in (0, 0, 1))
     differs = [key for key, value in first.items() if isinstance(value, Tensor) and not _same(value, second.get(key))]
     if differs:
@@ -211,7 +211,7 @@ def _same(a: Tensor, b: Any) -> bool:
     return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
-def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[float, int, list[str]]:
+def _backward(model: UserModel, one: UserBatch, device: torch.device) -> tuple[float, int, list[str]]:
     """(loss, bytes kept for the backward pass, trainable parameters without a gradient) of a fresh model."""
     module = model.make(0).to(device)
     kept: dict[int, int] = {}
@@ -233,7 +233,7 @@ def _backward(model: OwnModel, one: OwnBatch, device: torch.device) -> tuple[flo
     return float(loss.detach()), sum(kept.values()), unused
 
 
-def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> str:
+def _first_not_finite(model: UserModel, one: UserBatch, device: torch.device) -> str:
     """Which module's output is the first that is not finite, in words."""
     module = model.make(0).to(device)
     with seeded(one.seed):
@@ -244,9 +244,9 @@ def _first_not_finite(model: OwnModel, one: OwnBatch, device: torch.device) -> s
     return f"; the first output that is not finite is that of {places[0]}" if places else ""
 
 
-def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
+def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
-    population = OwnPopulation(bench.model, [0], bench.training)
+    population = UserPopulation(bench.model, [0], bench.training)
     start = bench.starts(population, [0])[0].reference
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
@@ -261,7 +261,7 @@ def _nothing_piles_up(bench: OwnBench, name: str, notes: list[str]) -> None:
     finally:
         gc.unfreeze()
     high = start.initial_loss + max(_FAR_UP * abs(start.initial_loss), 5.0 * start.initial_std)
-    if min(losses[2:]) > high and bench.training.optimizer is not OWN_OPTIMIZER:
+    if min(losses[2:]) > high and bench.training.optimizer is not USER_OPTIMIZER:
         raise ConfigError(
             f"{name}: the loss rises from {start.initial_loss:.4g} to {losses[-1]:.4g} within {_STEPS} steps at LR "
             f"{_TRIAL_LR:g}, which changes almost nothing: it depends on earlier batches (a queue, a memory), so "

@@ -17,24 +17,24 @@ from torch.func import functional_call, vmap
 
 from stresstest.engine.population import Training
 from stresstest.engine.probes import ActivationSnapshot, look_at, together
-from stresstest.user_model.batches import OwnBatch, OwnBatches
+from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.factory import seeded
-from stresstest.user_model.population import OWN_OPTIMIZER, Forward, OwnModel, OwnPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, Forward, UserModel, UserPopulation
 
 _CLOSE = 1e-3  # relative: what the order of sums may change of a gradient in float32
 
 
-class StackedOwnPopulation(OwnPopulation):
+class StackedUserPopulation(UserPopulation):
     """The replicas `seeds` of the user's model in one computation; see `stacks`."""
 
-    def __init__(self, model: OwnModel, seeds: Sequence[int], training: Training) -> None:
+    def __init__(self, model: UserModel, seeds: Sequence[int], training: Training) -> None:
         super().__init__(model, seeds, training)
         self._forward = Forward(copy.deepcopy(self._modules[0]), model.contract)
         named = [_untrained(module) for module in self._modules]
         self._buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
         self._modules, self._parameters = [], []
 
-    def evaluate(self, batch: Sequence[OwnBatch], as_trained: bool = True) -> Tensor:
+    def evaluate(self, batch: Sequence[UserBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         self._forward.train(as_trained)
         with torch.no_grad():
@@ -42,7 +42,7 @@ class StackedOwnPopulation(OwnPopulation):
         self._forward.train()
         return loss_R
 
-    def look(self, batch: Sequence[OwnBatch]) -> ActivationSnapshot:
+    def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
         """A forward pass of each replica, looked at, one after the other."""
         looks = []
         for row, one in enumerate(batch):
@@ -67,16 +67,16 @@ class StackedOwnPopulation(OwnPopulation):
         """Drop every replica but these rows."""
         index = torch.tensor(rows, device=self.theta_RP.device)
         self._buffers = {name: buffer[index] for name, buffer in self._buffers.items()}
-        super(OwnPopulation, self).keep(rows)
+        super(UserPopulation, self).keep(rows)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on."""
-        return super(OwnPopulation, self).state() | {"stacked": self._buffers}
+        return super(UserPopulation, self).state() | {"stacked": self._buffers}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the rows of a `state`, on whichever device it lies."""
         self._buffers = {name: value.to(self.training.device) for name, value in state["stacked"].items()}
-        super(OwnPopulation, self).restore(state)
+        super(UserPopulation, self).restore(state)
 
     def _bind(self) -> None:
         super()._bind()
@@ -87,7 +87,7 @@ class StackedOwnPopulation(OwnPopulation):
             for place in places
         }
 
-    def _backward(self, batch: Sequence[OwnBatch], scale_R: Tensor | None) -> Tensor:
+    def _backward(self, batch: Sequence[UserBatch], scale_R: Tensor | None) -> Tensor:
         loss_R = self._losses(batch, self._buffers)
         total = (loss_R if scale_R is None else loss_R * scale_R).sum()
         gradients = torch.autograd.grad(total, list(self._banks.values()), allow_unused=True)
@@ -96,7 +96,7 @@ class StackedOwnPopulation(OwnPopulation):
             part.zero_() if gradient is None else part.copy_(gradient.flatten(1))
         return loss_R.detach()
 
-    def _losses(self, batch: Sequence[OwnBatch], buffers: Mapping[str, Tensor]) -> Tensor:
+    def _losses(self, batch: Sequence[UserBatch], buffers: Mapping[str, Tensor]) -> Tensor:
         def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], data: Any) -> Tensor:
             state = {f"inner.{name}": value for name, value in {**parameters, **buffers}.items()}
             found: Tensor = functional_call(self._forward, state, (data,))
@@ -108,17 +108,17 @@ class StackedOwnPopulation(OwnPopulation):
         return loss_R
 
 
-def stacks(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
+def stacks(model: UserModel, batches: UserBatches, training: Training) -> bool:
     """Whether two replicas give in one computation what they give one after the other: losses and gradients.
 
     Not where the model draws random numbers, which would not be each replica's own, or the optimizer is the user's.
     """
-    if training.optimizer is OWN_OPTIMIZER or _draws(model, batches, training):
+    if training.optimizer is USER_OPTIMIZER or _draws(model, batches, training):
         return False
     seeds = (0, 1)
     batch = batches.batch(seeds, 0)
     try:
-        one_by_one, together = OwnPopulation(model, seeds, training), StackedOwnPopulation(model, seeds, training)
+        one_by_one, together = UserPopulation(model, seeds, training), StackedUserPopulation(model, seeds, training)
         losses = [population._backward(batch, None) for population in (one_by_one, together)]
     except Exception:  # whatever torch.func does not allow, in whose words ever
         return False
@@ -133,7 +133,7 @@ def _untrained(module: nn.Module) -> dict[str, Tensor]:
     return {**frozen, **dict(module.named_buffers())}
 
 
-def _draws(model: OwnModel, batches: OwnBatches, training: Training) -> bool:
+def _draws(model: UserModel, batches: UserBatches, training: Training) -> bool:
     """Whether a forward pass in training mode draws from torch's generator."""
     module = model.make(0).to(training.device)
     one = batches.batch([0], 0)[0]

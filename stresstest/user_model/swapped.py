@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatch, tensors
+from stresstest.user_model.batches import UserBatch, tensors
 from stresstest.user_model.contract import Contract
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.outlet import Outlet, loss_of, record
@@ -18,7 +18,7 @@ from stresstest.user_model.targets import TARGET_NAMES
 
 
 def swapped_losses(
-    contract: Contract, module: nn.Module, ones: Sequence[OwnBatch], outlet: Outlet | None, at_start: bool = False
+    contract: Contract, module: nn.Module, ones: Sequence[UserBatch], outlet: Outlet | None, at_start: bool = False
 ) -> tuple[list[float], list[float]] | None:
     """Of each batch the loss with its own outputs and with the next one's; `None` where the loss has no targets.
 
@@ -46,7 +46,7 @@ def swapped_losses(
 
 
 def _swapped(
-    contract: Contract, module: nn.Module, here: OwnBatch, there: OwnBatch, outlet: Outlet | None
+    contract: Contract, module: nn.Module, here: UserBatch, there: UserBatch, outlet: Outlet | None
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """(loss of this batch, with the next one's outputs, of the next batch)."""
     if outlet is not None:
@@ -62,7 +62,7 @@ def _swapped(
     return losses[0], losses[1], losses[2]
 
 
-def _plain_loss(contract: Contract, module: nn.Module, one: OwnBatch) -> Tensor:
+def _plain_loss(contract: Contract, module: nn.Module, one: UserBatch) -> Tensor:
     with seeded(one.seed):
         return contract.loss(module, one.data)
 

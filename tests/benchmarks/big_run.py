@@ -26,7 +26,7 @@ from stresstest.experiments.plan import Plan
 from stresstest.runs.identity import environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 VARIANTS = ("post-ln", "pre-ln", "normformer", "rezero", "deepnorm")
 STATUS = """
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def planned(seeds: str, variants: tuple[str, ...]) -> Plan:
-    return plan(resolve(LrRangeSpec, "quick", {**SETTINGS, "seeds": seeds, "variant": variants}))
+    return plan(make_spec(LrRangeSpec, "quick", {**SETTINGS, "seeds": seeds, "variant": variants}))
 
 
 SETTINGS = {"depth": 2, "width": 32, "heads": 2, "seq_len": 32, "device": "cpu"}

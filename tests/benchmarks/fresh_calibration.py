@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.divergence import Detector
 from stresstest.engine.outcomes import FreshLosses, Outcome, Rules
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.records import HARMLESS
 from stresstest.user_model.constant_predictor import Constant
 from stresstest.user_model.fresh import Judging, conclude, mean, standard_error, starts
@@ -133,7 +133,7 @@ def judged(rng: Generator, scene: Scene, story: Story, rules: Rules = Rules()) -
     nothing = cast(Any, None)  # population, batches and contract: what is drawn from them is planted
     planted = Planted(nothing, nothing, nothing, constant, rules, scene, story, luck, (start, end), *free)
     (first,) = starts(planted, [0])
-    run = Run(0, Detector(first.reference, rules, rules.patience), first.paired, first.losses)
+    run = ReplicaRun(0, Detector(first.reference, rules, rules.patience), first.paired, first.losses)
     noise = scene.drawn(rng, scene.own, len(story.losses))
     if not first.paired:
         noise = noise + scene.drawn(rng, scene.luck, len(story.losses))

@@ -42,7 +42,7 @@ from stresstest.measurements.base import Bench, CellPlan
 from stresstest.measurements.boundary import measure_boundary, ramp_lrs
 from stresstest.measurements.course import hold, ramp
 from stresstest.results.records import TRAINED, count
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks.task import INITIAL
 
 UNSEEN = 1000  # added to a seed: the seed of a second check, which no tool has seen
@@ -288,7 +288,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     given = {"variant": args.variants, "seeds": args.seeds, "device": "cpu"}
-    resolved = plan(resolve(LrRangeSpec, "quick", given))
+    resolved = plan(make_spec(LrRangeSpec, "quick", given))
     spec, tools = resolved.spec, installed()
     outcomes: dict[str, dict[str, list[Outcome]]] = {tool.name: {} for tool in tools}
     for variant, seed, tool in itertools.product(spec.variant, spec.seeds, tools):

@@ -27,7 +27,7 @@ from stresstest.experiments.plan import resolve_device
 from stresstest.experiments.training import make_bench
 from stresstest.measurements.base import Bench
 from stresstest.runs.identity import environment
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 LEVELS = ("off", "economy", "standard", "full")
 OWN = f"{Path(__file__).parent / 'planted_faults.py'}:build"
@@ -64,7 +64,7 @@ def main() -> None:
     device = resolve_device(asked.device)
     rows = []
     for name, (settings, variant) in CASES.items():
-        spec = resolve(LrRangeSpec, "quick", settings)
+        spec = make_spec(LrRangeSpec, "quick", settings)
         bench = make_bench(spec, variant, spec.depth, spec.optimizer, device)
         chunks = {level: chunk_of(bench, level) for level in LEVELS}
         found = take_turns(chunks, asked.rounds, asked.steps, torch.device(device))

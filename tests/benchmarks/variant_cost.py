@@ -15,7 +15,7 @@ from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.build import make_model
 from stresstest.runs.identity import environment
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
 VARIANTS = ["post-ln", "normformer", "rezero", "deepnorm", "sub-ln", "peri-ln"]
@@ -24,7 +24,7 @@ PAIRS = 30
 
 
 def population(variant: str, depth: int, width: int, device: torch.device) -> tuple[Population, Batches]:
-    spec = resolve(LrRangeSpec, "quick", {"depth": depth, "width": width, "heads": 4})
+    spec = make_spec(LrRangeSpec, "quick", {"depth": depth, "width": width, "heads": 4})
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     model = make_model(spec, variant, depth, task)
     return Population(model, [0], Training(OPTIMIZERS["adam"], {}, device)), Batches(task, device)

@@ -25,7 +25,7 @@ from stresstest.results.records import Cell
 from stresstest.runs.identity import environment
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 SPACE: dict[str, Any] = {
     "variant": "post-ln",
@@ -59,7 +59,7 @@ def fresh_losses(where: dict[str, Any], folder: Path, jobs: int) -> list[float]:
     """The losses of one setting on the seeds that nobody has seen, in their order."""
     lr, steps = where["peak_lr"], where["warmup_steps"]
     one = {"start_lr": lr, "end_lr": lr, "num_lrs": 1, "warmup_steps": f"{steps}", "seeds": FRESH, "trials": 0}
-    cells = trained(plan(resolve(WarmupSpec, "quick", SPACE | one)), folder, jobs)
+    cells = trained(plan(make_spec(WarmupSpec, "quick", SPACE | one)), folder, jobs)
     return [cell.recipe["loss"] for cell in sorted(cells, key=lambda cell: cell.seed)]
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     jobs = parser.parse_args().jobs
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        grid = plan(resolve(WarmupSpec, "quick", SPACE | {"trials": 0}))
+        grid = plan(make_spec(WarmupSpec, "quick", SPACE | {"trials": 0}))
         cells = trained(grid, folder / "grid", jobs)
         best = best_of(grid, cells)
         truth = fresh_losses(best, folder / "fresh", jobs)
@@ -79,7 +79,7 @@ def main() -> None:
             excess = []
             for seed in range(SEARCHES):
                 asked = {"map": False, "trials": TRIALS, "sampler": sampler, "search_seed": seed}
-                search = plan(resolve(WarmupSpec, "quick", SPACE | asked))
+                search = plan(make_spec(WarmupSpec, "quick", SPACE | asked))
                 found = trained(search, folder / f"{sampler}{seed}", jobs)
                 losses = fresh_losses(best_of(search, found), folder / "fresh", jobs)
                 excess.append(statistics.fmean(a - b for a, b in zip(losses, truth, strict=True)))

@@ -12,7 +12,7 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.build import make_model
 from stresstest.models.variants import VARIANTS
 from stresstest.specs.base import MODELS
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
 STEPS = 20
@@ -32,7 +32,7 @@ def course(model: str, variant: str, optimizer: str) -> tuple[list[list[float]],
     shape = SHAPE["transformer"] if transformer else SHAPE["other"] | {"width": 8, "batch_size": 16}
     if model == "resnet":
         shape |= {"width": 2, "batch_size": 8}
-    spec = resolve(LrRangeSpec, "quick", {"model": model, **shape})
+    spec = make_spec(LrRangeSpec, "quick", {"model": model, **shape})
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = Batches(task, torch.device("cpu"))
     training = Training(OPTIMIZERS[optimizer], {}, torch.device("cpu"))

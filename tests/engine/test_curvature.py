@@ -22,7 +22,7 @@ from stresstest.engine.optimizer import Stability
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.training import make_bench
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 
 def stability_of(name: str) -> Stability:
@@ -96,7 +96,7 @@ def test_the_sharpness_of_a_built_in_model_is_that_of_its_whole_hessian(model: s
     small = {"width": 4, "depth": 1, "batch_size": 2, "variant": "pre-ln" if model == "decoder" else "residual"}
     if model == "decoder":
         small |= {"heads": 2, "seq_len": 4, "ffn_width": 4}
-    spec = resolve(LrRangeSpec, "quick", {"model": model, **small})
+    spec = make_spec(LrRangeSpec, "quick", {"model": model, **small})
     theta_P, loss = make_bench(spec, spec.variant[0], 1, "sgd", "cpu").objective(0)
     product = hessian_product(loss, theta_P)
     found = largest_eigenvalue(product, theta_P, tolerance=1e-8)

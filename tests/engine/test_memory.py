@@ -16,7 +16,7 @@ from stresstest.experiments.depth_sweep.measure import plan
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.plan import need_of
 from stresstest.models.build import make_model
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
@@ -66,7 +66,7 @@ def test_the_estimates_are_near_what_probe_and_training_take(
 
 
 def test_the_need_of_a_depth_is_that_of_the_model_itself() -> None:
-    spec = resolve(DepthSweepSpec, "quick", {"model": "mlp", "width": 16, "variant": "pre-ln"})
+    spec = make_spec(DepthSweepSpec, "quick", {"model": "mlp", "width": 16, "variant": "pre-ln"})
     model = make_model(spec, "pre-ln", 70, load_task("images", "synthetic", 100, 0))
     size, activations = model.layout.num_parameters, model.activation_bytes(100)
     assert need_of("train", spec, "pre-ln", 70, "adam") == training_need(size, 2, activations)
@@ -75,7 +75,7 @@ def test_the_need_of_a_depth_is_that_of_the_model_itself() -> None:
 
 @pytest.mark.parametrize("model", ["decoder", "mlp"])
 def test_a_depth_that_cannot_fit_is_refused_at_once_with_its_estimate(model: str) -> None:
-    spec = resolve(DepthSweepSpec, "quick", {"model": model, "variant": "pre-ln", "depths": "4,100000000"})
+    spec = make_spec(DepthSweepSpec, "quick", {"model": model, "variant": "pre-ln", "depths": "4,100000000"})
     said = (
         r"depth 100000000 of pre-ln needs about \S+ GiB \(parameters .* GiB.*\) to train one replica, "
         r"but only \S+ [GM]iB are free; use fewer blocks, a smaller --width or a smaller --batch-size"

@@ -22,11 +22,11 @@ from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
 from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
-from stresstest.user_model.batches import OwnBatches
+from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.contract import contract
 from stresstest.user_model.factory import Factory
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
-from stresstest.user_model.stacked import StackedOwnPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.stacked import StackedUserPopulation
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)
@@ -62,16 +62,16 @@ def built_in(kind: str, depth: int = 3, dtype: torch.dtype = torch.float32) -> t
 
 
 def own(
-    kind: type[OwnPopulation] = OwnPopulation,
+    kind: type[UserPopulation] = UserPopulation,
     build: Callable[[], nn.Module] = Mixed,
     optimizer: Callable[..., Any] | None = None,
-) -> tuple[Any, OwnBatches]:
+) -> tuple[Any, UserBatches]:
     factory = Factory("mixed", build, {}, {}, "", optimizer=optimizer)
     module = factory.make(0, "as-built", 1, 1)
-    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 12), CPU, module, batch_size=4)
+    batches = UserBatches(factory, load_task("language", "synthetic", 4, 12), CPU, module, batch_size=4)
     found = contract(factory, module, batches.batch([0], 0)[0].data)
-    model = OwnModel(factory, found, "as-built", 1, 1)
-    chosen = OPTIMIZERS["adam"] if optimizer is None else OWN_OPTIMIZER
+    model = UserModel(factory, found, "as-built", 1, 1)
+    chosen = OPTIMIZERS["adam"] if optimizer is None else USER_OPTIMIZER
     return kind(model, SEEDS, Training(chosen, {}, CPU)), batches
 
 
@@ -277,7 +277,7 @@ def test_stacked_replicas_show_what_they_show_one_by_one() -> None:
             return self.output(torch.tanh(self.embedding(x)))
 
     looks = []
-    for kind in (OwnPopulation, StackedOwnPopulation):
+    for kind in (UserPopulation, StackedUserPopulation):
         population, batches = own(kind, Plain)
         looks.append(population.look(batches.batch(SEEDS, 0)).values)
     assert looks[0].keys() == looks[1].keys() != set()

@@ -20,7 +20,7 @@ from stresstest.models.build import make_model
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.results.metrics import METRICS
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL
 
@@ -35,7 +35,7 @@ PAIRS = [(kind, name) for name, variant in VARIANTS.items() for kind in TINY if 
 
 
 def bench_of(kind: str, variant: str, depth: int, task_name: str = "", **settings: Any) -> tuple[Model, Batches]:
-    spec = resolve(DepthSweepSpec, "quick", TINY[kind] | {"init_only": True, "variant": variant} | settings)
+    spec = make_spec(DepthSweepSpec, "quick", TINY[kind] | {"init_only": True, "variant": variant} | settings)
     task = load_task(task_name or spec.task, spec.data, spec.batch_size, spec.seq_len)
     return make_model(spec, variant, depth, task), Batches(task, CPU)
 
@@ -158,7 +158,7 @@ def without_queries_and_keys(model: Transformer, row_P: Tensor) -> Tensor:
 
 def theory(variant: str, depth: int, width: int, tokens: int, seed: int) -> np.ndarray:
     """E |x|^2 / d of every block's last sum before a post-norm, for Gaussian inputs."""
-    spec = resolve(
+    spec = make_spec(
         DepthSweepSpec,
         "quick",
         {

@@ -21,7 +21,8 @@ from tests.experiments.toy.experiment import LrPoints
 TINY = "--width 16 --heads 2 --seq-len 12 --depth 1 --variant pre-ln --seeds 2 -j 1 -q".split()
 SCENARIO = """
 experiments:
-  points: {command: lr-points, lrs: [0.001, 0.01], width: 16, heads: 2, seq_len: 12, depth: 1, variant: pre-ln, seeds: 8}
+  points: {command: lr-points, lrs: [0.001, 0.01], width: 16, heads: 2, seq_len: 12, depth: 1, variant: pre-ln,
+           seeds: 8}
 thresholds:
   validation_loss{peak_lr=0.01}: "med <= 20"
 """

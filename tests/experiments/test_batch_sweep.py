@@ -23,7 +23,7 @@ from stresstest.models.build import make_model
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
 TINY: dict[str, Any] = {
@@ -42,7 +42,7 @@ TINY: dict[str, Any] = {
 
 
 def spec(**settings: Any) -> BatchSweepSpec:
-    return resolve(BatchSweepSpec, "quick", TINY | settings)
+    return make_spec(BatchSweepSpec, "quick", TINY | settings)
 
 
 def trained(path: Path, asked: BatchSweepSpec) -> list[Cell]:

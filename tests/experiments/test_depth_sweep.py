@@ -21,7 +21,7 @@ from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks.task import Batch
 
 MLP: dict[str, Any] = {
@@ -51,7 +51,7 @@ DECODER: dict[str, Any] = {
 
 
 def planned(base: dict[str, Any] = MLP, **settings: Any) -> Plan:
-    return plan(resolve(DepthSweepSpec, "quick", base | settings))
+    return plan(make_spec(DepthSweepSpec, "quick", base | settings))
 
 
 def run_all(plan: Plan, path: Path, jobs: int = 1, on_cell: Callable[[Cell], None] = lambda cell: None) -> list[Cell]:
@@ -160,7 +160,7 @@ def test_the_boundary_of_a_depth_is_that_of_the_lr_range_test(tmp_path: Path) ->
     swept = {cell.depth: cell for cell in run_all(planned(DECODER, variant="pre-ln"), tmp_path / "sweep")}
     settings = {key: value for key, value in DECODER.items() if key not in ("depths", "train_steps", "variant")}
     for depth in (1, 2):
-        spec = resolve(LrRangeSpec, "quick", settings | {"depth": depth, "variant": "pre-ln"})
+        spec = make_spec(LrRangeSpec, "quick", settings | {"depth": depth, "variant": "pre-ln"})
         [alone] = run_all(lr_range.plan(spec), tmp_path / f"range-{depth}")
         assert (swept[depth].ramp, swept[depth].hold) == (alone.ramp, alone.hold)
         assert alone.metrics.items() <= swept[depth].metrics.items()

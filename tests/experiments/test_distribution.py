@@ -33,7 +33,7 @@ from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
 
@@ -62,7 +62,7 @@ if not pathlib.Path(path).exists():
 
 
 def planned() -> Plan:
-    return plan(resolve(LrRangeSpec, "quick", SETTINGS))
+    return plan(make_spec(LrRangeSpec, "quick", SETTINGS))
 
 
 def train(path: Path, listener: Listener = Listener(), **settings: Any) -> list[Cell]:

@@ -9,7 +9,7 @@ import pytest
 from stresstest.experiments.estimate import at_depth, estimates, forward_flops, num_parameters
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.specs.base import TrainingSpec
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 SIZES = {"125M": (12, 768, 12), "355M": (24, 1024, 16), "1.3B": (24, 2048, 32), "2.7B": (32, 2560, 32)}
 SHARES = {"125M": 0.074, "355M": 0.069, "1.3B": 0.037, "2.7B": 0.031}  # per cent, of 10 d + H a block
@@ -18,7 +18,7 @@ SHARES = {"125M": 0.074, "355M": 0.069, "1.3B": 0.037, "2.7B": 0.031}  # per cen
 def sized(name: str, **settings: object) -> TrainingSpec:
     depth, width, heads = SIZES[name]
     given = {"depth": depth, "width": width, "heads": heads, "vocab_size": 51_200, "tied": True, "seq_len": 2048}
-    return resolve(EXPERIMENTS["lr-range"].spec, "quick", given | settings)
+    return make_spec(EXPERIMENTS["lr-range"].spec, "quick", given | settings)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -36,14 +36,14 @@ def test_normformers_extra_parameters_are_ten_d_and_h_a_block(name: str) -> None
 
 def test_flops_are_two_a_weight_and_token_and_attentions() -> None:
     """2 N T of the matrices without the embedding, and 4 T^2 d a block of attention, which looks at all places."""
-    spec = resolve(EXPERIMENTS["lr-range"].spec, "quick", {"depth": 3, "width": 64, "seq_len": 32})
+    spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", {"depth": 3, "width": 64, "seq_len": 32})
     weights = 3 * 12 * 64 * 64 + 256 * 64
     assert forward_flops(spec, "pre-ln", 3) == 32 * 2 * weights + 3 * 4 * 32 * 32 * 64
 
 
 def test_depth_is_extrapolated_exactly() -> None:
     for model, few in (("decoder", 1), ("encoder-decoder", 1), ("resnet", 3)):
-        spec = resolve(EXPERIMENTS["lr-range"].spec, "quick", {"model": model, "width": 16})
+        spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", {"model": model, "width": 16})
         variant = "vanilla" if model == "resnet" else "pre-ln"
         direct = forward_flops(spec, variant, 12)
         assert at_depth(12, lambda blocks, s=spec, v=variant: forward_flops(s, v, blocks), few) == direct
@@ -60,9 +60,9 @@ def test_nothing_of_the_models_size_is_allocated() -> None:
 
 def test_an_estimate_counts_all_runs_and_their_steps() -> None:
     settings = {"variant": "pre-ln,rezero", "num_lrs": 3, "seeds": "2", "train_steps": 100}
-    race = resolve(EXPERIMENTS["race"].spec, "quick", settings)
+    race = make_spec(EXPERIMENTS["race"].spec, "quick", settings)
     assert [(one.variant, one.runs, one.steps) for one in estimates(race)] == [("pre-ln", 6, 600), ("rezero", 6, 600)]
-    batches = resolve(EXPERIMENTS["batch-sweep"].spec, "quick", {"tokens": "500k", "seeds": "2"})
+    batches = make_spec(EXPERIMENTS["batch-sweep"].spec, "quick", {"tokens": "500k", "seeds": "2"})
     (one,) = estimates(batches)
     assert one.runs == 2 * 2 * 6 * 4
     assert one.steps == one.runs * (500_000 // (2048 * 16))

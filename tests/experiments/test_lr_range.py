@@ -26,7 +26,7 @@ from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
 from stresstest.specs.parsing import parse_choice
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks.task import Batch
 
 TINY: dict[str, Any] = {
@@ -53,7 +53,7 @@ LEARNS: dict[str, Any] = {
 
 
 def planned(**settings: Any) -> Plan:
-    return plan(resolve(LrRangeSpec, "quick", TINY | settings))
+    return plan(make_spec(LrRangeSpec, "quick", TINY | settings))
 
 
 def run_all(plan: Plan, path: Path, on_cell: Callable[[Cell], None] = lambda cell: None, **settings: Any) -> list[Cell]:
@@ -188,7 +188,7 @@ def test_the_exponential_ramp_multiplies_by_the_same_factor_each_step() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"num_steps": 100}, {"num_steps": 20}])
 def test_the_linear_ramp_starts_at_zero_and_rises_by_the_papers_step(given: dict[str, Any]) -> None:
-    lrs = ramp_lrs(resolve(LrRangeSpec, "quick", {"ramp": "linear"} | given))
+    lrs = ramp_lrs(make_spec(LrRangeSpec, "quick", {"ramp": "linear"} | given))
     assert lrs[0] == 0.0
     np.testing.assert_allclose(np.diff(lrs), 5e-5, rtol=1e-6)
 

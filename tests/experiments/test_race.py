@@ -20,7 +20,7 @@ from stresstest.experiments.race.spec import RaceSpec
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 TINY: dict[str, Any] = {
     "variant": "post-ln,pre-ln",
@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 
 
 def spec(**settings: Any) -> RaceSpec:
-    return resolve(RaceSpec, "quick", TINY | settings)
+    return make_spec(RaceSpec, "quick", TINY | settings)
 
 
 def trained(path: Path, asked: RaceSpec) -> list[Cell]:

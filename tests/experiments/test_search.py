@@ -27,7 +27,7 @@ from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.results.records import Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 TINY: dict[str, Any] = {
     "variant": "post-ln",
@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
 
 
 def planned(**settings: Any) -> Plan:
-    return plan(resolve(WarmupSpec, "quick", TINY | settings))
+    return plan(make_spec(WarmupSpec, "quick", TINY | settings))
 
 
 def searched(path: Path, sweep: Plan, **settings: Any) -> list[Cell]:

@@ -12,9 +12,9 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.reports.numbers import HOW_IT_BROKE
 from stresstest.results.records import TRAINED, Bracket, Cell, Finding
 from stresstest.results.summary import ranked_rows
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
-SPEC = resolve(LrRangeSpec, "quick", {"seeds": "1", "num_steps": 60, "hold_steps": 60}).model_dump(mode="json")
+SPEC = make_spec(LrRangeSpec, "quick", {"seeds": "1", "num_steps": 60, "hold_steps": 60}).model_dump(mode="json")
 OWN = SPEC | {"model": "f.py:build", "variant": ["as-built"]}
 NATS = {"name": "own batches", "loss_unit": "nats", "baseline_loss": 3.0, "constant_predictor_known": True}
 MSE = NATS | {"loss_unit": "", "baseline_loss": 0.5}

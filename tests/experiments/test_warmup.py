@@ -23,7 +23,7 @@ from stresstest.measurements.scheduled import cap
 from stresstest.results.records import Bracket, Cell, Finding, SummaryRow, TrendRow
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 TINY: dict[str, Any] = {
     "depth": 2,
@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
 
 
 def planned(**settings: Any) -> Plan:
-    return plan(resolve(WarmupSpec, "quick", TINY | settings))
+    return plan(make_spec(WarmupSpec, "quick", TINY | settings))
 
 
 def trained(path: Path, sweep: Plan) -> list[Cell]:
@@ -73,7 +73,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("model", OF_MODEL)
 def test_settings_and_seeds_trained_as_one_population_are_each_as_if_alone(model: str) -> None:
-    sweep = plan(resolve(WarmupSpec, "quick", OF_MODEL[model]))
+    sweep = plan(make_spec(WarmupSpec, "quick", OF_MODEL[model]))
     together = train_cells(measure_warmup, Group(sweep.spec, "cpu", tuple(sweep.cells)))
     alone = [train_cells(measure_warmup, Group(sweep.spec, "cpu", (cell,)))[0] for cell in sweep.cells]
     assert records([m.cell for m in together]) == records([m.cell for m in alone])
@@ -85,7 +85,7 @@ def test_settings_and_seeds_trained_as_one_population_are_each_as_if_alone(model
 def test_without_a_warm_up_the_map_is_the_hold_of_lr_range(tmp_path: Path) -> None:
     held_settings = {name: TINY[name] for name in ("depth", "width", "heads", "seq_len", "batch_size", "seeds")}
     held_settings |= {"num_steps": 60, "hold_steps": 40, "variant": "pre-ln", "device": "cpu"}
-    held = trained(tmp_path / "hold", plan_lr_range(resolve(LrRangeSpec, "quick", held_settings)))
+    held = trained(tmp_path / "hold", plan_lr_range(make_spec(LrRangeSpec, "quick", held_settings)))
     tried = {(cell.seed, trial["lr"]): trial for cell in held for trial in cell.hold}
     lr = next(lr for (seed, lr), trial in tried.items() if seed == 0 and trial["outcome"] == "stable")
     mapped = trained(tmp_path / "map", planned(variant="pre-ln", start_lr=lr, end_lr=lr, num_lrs=1, warmup_steps="0"))
@@ -170,7 +170,7 @@ ROBUST: Map = {place: [2.0, 2.5, 3.0] for place in NEEDS_WARMUP}
 
 def spec_of(**settings: Any) -> WarmupSpec:
     ranges = {"warmup_steps": "0,10,20", "start_lr": 0.1, "end_lr": 0.4, "num_lrs": 3, "trials": 0}
-    return resolve(WarmupSpec, "quick", ranges | {"variant": "post-ln,pre-ln"} | settings)
+    return make_spec(WarmupSpec, "quick", ranges | {"variant": "post-ln,pre-ln"} | settings)
 
 
 def reduced(*maps: tuple[str, Map], **settings: Any) -> tuple[list[SummaryRow], list[TrendRow], list[Finding]]:

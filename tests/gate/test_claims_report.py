@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from stresstest.gate.claims import Judged, Verdict
+from stresstest.gate.claims import ClaimVerdict, Judged
 from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_document
@@ -16,7 +16,7 @@ from stresstest.results.records import Bracket
 from stresstest.scenario.claims import parse_claim
 
 
-def judged(says: str, verdict: Verdict) -> Judged:
+def judged(says: str, verdict: ClaimVerdict) -> Judged:
     claim = parse_claim(says, "a.max_stable_lr{variant=pre-ln} > 1", because="it is <small>")
     return Judged(claim, verdict, Bracket(low=1.5, high=1.5), 1.2, None, 3)
 

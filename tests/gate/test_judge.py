@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stresstest.gate import judge
-from stresstest.gate.judge import Look
+from stresstest.gate.judge import InterimLook
 from stresstest.gate.records import GateLine
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Result, SummaryRow, summarise
 from stresstest.scenario.thresholds import parse_threshold
@@ -50,7 +50,7 @@ def edges(values: list[Bracket | None]) -> Result:
 def line(head: Result, base: Result, same: bool = False) -> GateLine:
     head_by, base_by = {"e": head}, {"e": base}
     asked = [(EDGE, place) for place in judge.places(EDGE, head_by)]
-    (found,) = judge.judge(asked, head_by, base_by, lambda place: same, Look(0, 0.05, {}, {}))
+    (found,) = judge.judge(asked, head_by, base_by, lambda place: same, InterimLook(0, 0.05, {}, {}))
     return found
 
 
@@ -140,7 +140,7 @@ def test_lines_share_one_error_rate() -> None:
             for values in (worse, before)
         ]
         asked = [(EDGE, place) for place in judge.places(EDGE, sides[0])]
-        found = judge.judge(asked, sides[0], sides[1], lambda place: False, Look(0, 0.05, {}, {}))
+        found = judge.judge(asked, sides[0], sides[1], lambda place: False, InterimLook(0, 0.05, {}, {}))
         assert [each.verdict for each in found] == [verdict] * len(variants)
 
 

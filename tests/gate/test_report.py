@@ -13,13 +13,13 @@ from rich.console import Console
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.github import ANNOTATIONS, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
-from stresstest.gate.records import CheckVerdict, GateLine, LimitLine, Place
+from stresstest.gate.records import CheckVerdict, GatedRow, GateLine, LimitLine
 from stresstest.gate.report import parse_verdict_output, show_verdict, verdict_document, verdict_text
-from stresstest.gate.statistics import Verdict
+from stresstest.gate.statistics import TestVerdict
 from stresstest.reports.terminal import print_document
 from stresstest.results.records import Bracket, summarise
 
-CODES: dict[Verdict, int] = {
+CODES: dict[TestVerdict, int] = {
     "identical": 0,
     "no-change": 0,
     "within-noise": 0,
@@ -35,11 +35,11 @@ CODES: dict[Verdict, int] = {
 JUNIT = {0: "", 99: "failure", 3: "skipped", 4: "error"}
 
 
-def gate_line(verdict: Verdict, level: str = "error", variant: str = "pre-ln") -> GateLine:
+def gate_line(verdict: TestVerdict, level: str = "error", variant: str = "pre-ln") -> GateLine:
     summary = summarise("max_stable_lr", {seed: Bracket(low=0.1, high=0.12) for seed in range(6)})
     return GateLine.model_validate(
         {
-            "place": Place(experiment="e", variant=variant, depth=4, optimizer="adam"),
+            "place": GatedRow(experiment="e", variant=variant, depth=4, optimizer="adam"),
             "metric": "max_stable_lr",
             "threshold": "med vs base >= -0.5oct",
             "level": level,
@@ -60,7 +60,7 @@ def gate_line(verdict: Verdict, level: str = "error", variant: str = "pre-ln") -
 
 
 def limit_line(passed: bool, level: str = "error") -> LimitLine:
-    place = Place(experiment="e", variant="pre-ln", depth=4, optimizer="adam")
+    place = GatedRow(experiment="e", variant="pre-ln", depth=4, optimizer="adam")
     return LimitLine.model_validate(
         {
             "place": place,
@@ -109,7 +109,7 @@ def junit(verdict: CheckVerdict) -> list[TestCase]:
 
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize(("name", "code"), CODES.items())
-def test_every_rendering_agrees_with_the_exit_code(name: Verdict, code: int, lenient: bool) -> None:
+def test_every_rendering_agrees_with_the_exit_code(name: TestVerdict, code: int, lenient: bool) -> None:
     verdict = verdict_of([gate_line("no-change", variant="rezero"), gate_line(name)], lenient=lenient)
     expected = 0 if lenient and code == 3 else code
     assert (verdict.exit_code, verdict.verdict) == (expected, "no-change" if name == "identical" else name)
@@ -126,7 +126,7 @@ def test_every_rendering_agrees_with_the_exit_code(name: Verdict, code: int, len
 
 
 @pytest.mark.parametrize(("name", "code"), CODES.items())
-def test_a_line_at_level_warn_never_turns_anything_red(name: Verdict, code: int) -> None:
+def test_a_line_at_level_warn_never_turns_anything_red(name: TestVerdict, code: int) -> None:
     verdict = verdict_of([gate_line(name, level="warn")])
     assert verdict.exit_code == ExitCode.OK
     assert not any(line.startswith("::error") for line in github_annotations(verdict))

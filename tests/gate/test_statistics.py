@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test, wilcoxon
 
 from stresstest.gate import statistics
-from stresstest.gate.statistics import Verdict
+from stresstest.gate.statistics import TestVerdict
 
 ALPHA = 0.05
 TOLERANCE = 0.5
@@ -85,7 +85,7 @@ def test_as_few_seeds_as_can_call_anything(lines: int, seeds: int) -> None:
         ([0.0] * 4, "insufficient-seeds"),  # also where all seems well
     ],
 )
-def test_the_verdict_of_a_line(differences: list[float], verdict: Verdict) -> None:
+def test_the_verdict_of_a_line(differences: list[float], verdict: TestVerdict) -> None:
     [(found, _)] = statistics.decide([(exactly(*differences), TOLERANCE)], ALPHA / 2)
     assert found == verdict
 

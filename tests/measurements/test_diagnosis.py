@@ -16,7 +16,7 @@ from stresstest.engine.outcomes import Reference
 from stresstest.experiments.break_findings import look_closer, why
 from stresstest.experiments.depth_sweep.findings import explained
 from stresstest.measurements.diagnosis import moves, overflows
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.models.layout import TensorName
 from stresstest.results.records import Cell, TrendRow
 from tests.benchmarks.planted_faults import DEPTH, FAULTS, run
@@ -45,13 +45,13 @@ def test_a_healthy_model_has_no_suspect_though_the_ramp_breaks_it(dtype: str, se
     assert cell.why["suspects"] == []
 
 
-def curve(levels: dict[int, float], seed: int = 0) -> Run:
+def curve(levels: dict[int, float], seed: int = 0) -> ReplicaRun:
     """A run whose second tensor's gradient has these levels from these steps on; all else is noise."""
     rng = np.random.default_rng(seed)
     frames = np.exp(0.1 * rng.standard_normal((STEPS, 3, len(NAMES))))
     for step, level in levels.items():
         frames[step:, 1, 1] *= level
-    made = Run(0, Detector(Reference(5.0, 0.1, 5.0, 5.0)))
+    made = ReplicaRun(0, Detector(Reference(5.0, 0.1, 5.0, 5.0)))
     made.frames, made.lrs, made.losses = list(frames.astype(np.float32)), [1.0] * STEPS, [1.0] * STEPS
     return made
 

@@ -19,23 +19,25 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.training import Group, Measured, train_cells
 from stresstest.measurements import journal
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 COMMON: dict[str, Any] = {"num_steps": 24, "hold_steps": 20, "seeds": "2", "device": "cpu"}
 DECODER = COMMON | {"width": 8, "heads": 2, "seq_len": 8, "batch_size": 2}
 MLP = COMMON | {"model": "mlp", "width": 8, "batch_size": 8, "depths": "3", "train_steps": 30}
 
 PLANS = {
-    "ramp and hold": lambda: lr_range.plan(resolve(LrRangeSpec, "quick", DECODER | {"depth": 1, "variant": "post-ln"})),
+    "ramp and hold": lambda: lr_range.plan(
+        make_spec(LrRangeSpec, "quick", DECODER | {"depth": 1, "variant": "post-ln"})
+    ),
     "profiled, clipped, in half precision": lambda: lr_range.plan(
-        resolve(
+        make_spec(
             LrRangeSpec,
             "quick",
             DECODER | {"depth": 1, "variant": "admin", "dtype": "float16", "clip_norm": 0.5, "optimizer": "radam"},
         )
     ),
     "recipe with probes, ramp": lambda: depth_sweep.plan(
-        resolve(
+        make_spec(
             DepthSweepSpec,
             "quick",
             MLP | {"variant": "residual", "measure": "outcome,ramp", "probe_steps": "9,20", "peak_lr": 0.05},

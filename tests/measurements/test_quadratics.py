@@ -13,9 +13,9 @@ import stresstest
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.course import recipe
 from stresstest.results.records import TRAINED, Bracket, Result
-from stresstest.specs.profiles import resolve
-from stresstest.user_model.bench import own_bench
-from stresstest.user_model.factory import given
+from stresstest.specs.profiles import make_spec
+from stresstest.user_model.bench import user_bench
+from stresstest.user_model.factory import register_callable
 
 SPECTRUM = (10.0, 3.0, 1.0, 0.3)
 LARGEST = SPECTRUM[0]
@@ -87,9 +87,9 @@ def test_adam_in_its_stationary_regime_breaks_at_38_over_the_preconditioned_shar
     # Held after steps that hardly move it, when the correction of the running mean, 1 - beta1^t, is 1.
     truth = EPS * (2.0 + 2.0 * B) / (1.0 - B) / LARGEST
     assert truth == pytest.approx(38.0 * EPS / LARGEST)
-    with given(Quadratic, {}, batch=nothing, loss_fn=lambda model, batch: model()) as name:
-        spec = resolve(LrRangeSpec, "quick", {"model": name, "optimizer": f"adam:eps={EPS:g}"})
-        bench = own_bench(spec, "as-built", 1, spec.optimizer, "cpu")
+    with register_callable(Quadratic, {}, batch=nothing, loss_fn=lambda model, batch: model()) as name:
+        spec = make_spec(LrRangeSpec, "quick", {"model": name, "optimizer": f"adam:eps={EPS:g}"})
+        bench = user_bench(spec, "as-built", 1, spec.optimizer, "cpu")
         below, above = (
             [np.r_[np.full(100, 1e-3), np.full(steps, factor * truth)] for factor in factors]
             # 80: far above eps the preconditioner would grow with the loss, and bring it back.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches, initial_parameters
 from stresstest.models.encoder_decoder import EncoderDecoder
 from stresstest.models.layout import Parameters
-from stresstest.models.variants import VARIANTS, Place, Sublayer
+from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition
 from stresstest.specs.base import ModelSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.translation import PADDING
@@ -120,15 +120,15 @@ def test_padding_is_no_key_and_a_target_sees_no_later_one(variant: str) -> None:
     [(1, 0.81, 0.87), (6, 0.81 * 6 ** (5 / 16), 0.87 * 6 ** (-5 / 16)), (16, 0.81 * 2**1.25, 0.87 * 2**-1.25)],
 )
 def test_deepnorms_constants_are_those_of_its_stacks(depth: int, alpha: float, beta: float) -> None:
-    encoder = VARIANTS["deepnorm"].wiring(Place(1, depth, "ffn", "encoder", depth))
-    decoder = VARIANTS["deepnorm"].wiring(Place(1, depth, "cross", "decoder", depth))
+    encoder = VARIANTS["deepnorm"].wiring(SublayerPosition(1, depth, "ffn", "encoder", depth))
+    decoder = VARIANTS["deepnorm"].wiring(SublayerPosition(1, depth, "cross", "decoder", depth))
     assert (encoder.skip, encoder.fc1_gain) == pytest.approx((alpha, beta))
     assert (decoder.skip, decoder.value_gain) == pytest.approx(((3 * depth) ** 0.25, (12 * depth) ** -0.25))
 
 
 def test_sub_lns_constants_are_those_of_its_stacks() -> None:
     def gain(sublayer: Sublayer, stack: str) -> float:
-        return float(VARIANTS["sub-ln"].wiring(Place(1, 6, sublayer, stack, 6)).output_gain)
+        return float(VARIANTS["sub-ln"].wiring(SublayerPosition(1, 6, sublayer, stack, 6)).output_gain)
 
     assert gain("ffn", "encoder") == pytest.approx(math.sqrt(math.log(18) * math.log(12) / 3))
     assert gain("attention", "decoder") == pytest.approx(math.sqrt(math.log(18)))

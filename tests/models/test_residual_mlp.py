@@ -17,7 +17,7 @@ from stresstest.models.block import profile
 from stresstest.models.layout import Leaves, Parameters
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.residual_mlp import ResidualMlp
-from stresstest.models.variants import NORMS, VARIANTS, Place, Sublayer, Wiring
+from stresstest.models.variants import NORMS, VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.specs.base import ModelSpec
 from stresstest.specs.parsing import parse_choice
 
@@ -276,7 +276,7 @@ def test_the_layernorm_network_has_one_norm_and_rezero_one_scalar_a_layer() -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_constant_of_a_variant_counts_sublayers_that_an_mlp_lacks(name: str) -> None:
-    deep, double = (VARIANTS[name].wiring(Place(1, depth, sub)) for depth, sub in _same_sublayers())
+    deep, double = (VARIANTS[name].wiring(SublayerPosition(1, depth, sub)) for depth, sub in _same_sublayers())
     constants = ("pre_gain", "skip", "gate")
     assert [getattr(deep, c) for c in constants] == [getattr(double, c) for c in constants]
     if name != "residual":

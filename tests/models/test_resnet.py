@@ -19,7 +19,7 @@ from stresstest.models import resnet
 from stresstest.models.layout import Parameters
 from stresstest.models.resnet import ResNet
 from stresstest.specs.base import ModelSpec
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
 VARIANTS = ["vanilla", "fixup", "rezero"]
@@ -141,14 +141,14 @@ def test_all_replicas_at_once_are_as_one_by_one(variant: str, monkeypatch: pytes
 
 def test_a_depth_that_its_stages_cannot_share_is_one_line() -> None:
     with pytest.raises(ConfigError, match="depth 4 of a resnet is not a multiple of its 3 stages; use 12"):
-        plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "depth": 4}))
+        plan(make_spec(LrRangeSpec, "quick", {"model": "resnet", "depth": 4}))
 
 
 def test_a_variant_that_it_lacks_is_one_line() -> None:
     with pytest.raises(ConfigError, match="variant pre-ln does not exist for model resnet"):
-        plan(resolve(LrRangeSpec, "quick", {"model": "resnet", "variant": "pre-ln"}))
+        plan(make_spec(LrRangeSpec, "quick", {"model": "resnet", "variant": "pre-ln"}))
     with pytest.raises(ConfigError, match="variant fixup does not exist for model decoder"):
-        plan(resolve(LrRangeSpec, "quick", {"variant": "fixup"}))
+        plan(make_spec(LrRangeSpec, "quick", {"variant": "fixup"}))
 
 
 def test_a_report_names_no_norm_function_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

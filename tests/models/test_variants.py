@@ -9,8 +9,8 @@ import pytest
 
 from stresstest.errors import ConfigError
 from stresstest.models.transformer import Transformer
-from stresstest.models.variants import NORMS, VARIANTS, Norm, Place, Sublayer, Variant, Wiring
-from stresstest.registry import OptionValue, Table
+from stresstest.models.variants import NORMS, VARIANTS, Norm, Sublayer, SublayerPosition, Variant, Wiring
+from stresstest.registry import OptionValue, Registry
 from stresstest.specs.base import ModelSpec
 from stresstest.specs.parsing import parse_choice
 
@@ -61,7 +61,7 @@ EXTRAS: dict[str, tuple[int, int, int, int]] = {
 
 
 def wiring(name: str, layer: int = 1, depth: int = 1, sublayer: Sublayer = "ffn", **options: OptionValue) -> Wiring:
-    return VARIANTS[name].wiring(Place(layer, depth, sublayer), **options)
+    return VARIANTS[name].wiring(SublayerPosition(layer, depth, sublayer), **options)
 
 
 def both(name: str, layer: int = 1, depth: int = 1, **options: OptionValue) -> Wiring:
@@ -236,7 +236,7 @@ def test_the_norms_a_spec_accepts_are_the_tables() -> None:
     [(VARIANTS, "postln", "post-ln"), (VARIANTS, "re-zero", "rezero"), (NORMS, "rmsnorm", "rms-norm")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(
-    table: Table[Variant] | Table[Norm], typo: str, meant: str
+    table: Registry[Variant] | Registry[Norm], typo: str, meant: str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"unknown {table.kind} '{typo}'; did you mean '{meant}'\?"):
         table[typo]

@@ -18,7 +18,7 @@ from stresstest.experiments.race import rows as race
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 DATA = {"name": "synthetic", "bytes": 1, "hash": "abc", "baseline_loss": 3.18, "chance_loss": 5.55}
 ENVIRONMENT = {"key": "torch/cpu", "device_name": "some CPU", "stresstest": "0.1.0"}
@@ -52,7 +52,7 @@ def result_of(command: str, spec: Any, cells: list[Cell]) -> Result:
 
 
 def race_result() -> Result:
-    spec = resolve(RaceSpec, "quick", {"variant": "post-ln,pre-ln", "num_lrs": 2, "seeds": "3", "depth": 1})
+    spec = make_spec(RaceSpec, "quick", {"variant": "post-ln,pre-ln", "num_lrs": 2, "seeds": "3", "depth": 1})
     cells = [
         cell(variant, seed, {"optimizer": "adam", "warmup": "none", "warmup_steps": 0, "peak_lr": lr}, loss, False)
         for variant, loss in (("post-ln", 2.0), ("pre-ln", 1.9))
@@ -64,7 +64,7 @@ def race_result() -> Result:
 
 def sweep_result() -> Result:
     asked = {"optimizer": "adam,sgd", "batch_sizes": "4,16", "tokens": "20k", "num_lrs": 2, "seeds": "3", "depth": 1}
-    spec = resolve(BatchSweepSpec, "quick", asked)
+    spec = make_spec(BatchSweepSpec, "quick", asked)
     cells = [
         cell(variant, seed, {"optimizer": optimizer, "batch_size": size, "warmup_steps": 3, "peak_lr": lr}, 2.0, breaks)
         for variant in spec.variant

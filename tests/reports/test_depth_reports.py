@@ -19,7 +19,7 @@ from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result, Status
 from stresstest.results.summary import depth_rows, trend_rows
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 EVERY_FORMAT = (*FORMATS, *JSON)
 HEALTHY = {"grad_ratio": 1.0, "grad_last": 0.2, "stream_growth": 2.0, "activation_rms": 2.0, "similarity": 0.4}
@@ -84,7 +84,7 @@ def result_of(cells: Sequence[Cell], **settings: Any) -> Result:
         "depths": ",".join(str(depth) for depth in sorted({c.depth for c in cells})),
         "measure": "outcome" if any(c.recipe for c in cells) else "hold",
     }
-    spec = resolve(DepthSweepSpec, "quick", asked | settings).model_dump(mode="json")
+    spec = make_spec(DepthSweepSpec, "quick", asked | settings).model_dump(mode="json")
     rows, trends = depth_rows(cells, "adam"), trend_rows(cells, "adam")
     return Result(
         schema_=RESULT_SCHEMA,

@@ -19,7 +19,7 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Finding, Result, Status
 from stresstest.results.summary import ranked_rows
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 END_LR = 10.0
 OPEN = Bracket(low=END_LR, high=None)
@@ -67,7 +67,7 @@ def cell(
 def result_of(cells: Sequence[Cell], **settings: Any) -> Result:
     seeds = ",".join(str(seed) for seed in sorted({cell.seed for cell in cells})) + ","
     variants = ",".join(dict.fromkeys(cell.variant for cell in cells))
-    spec = resolve(LrRangeSpec, "quick", {"seeds": seeds, "variant": variants} | settings).model_dump(mode="json")
+    spec = make_spec(LrRangeSpec, "quick", {"seeds": seeds, "variant": variants} | settings).model_dump(mode="json")
     rows = ranked_rows(cells, spec["optimizer"])
     return Result(
         schema_=RESULT_SCHEMA,

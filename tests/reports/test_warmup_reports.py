@@ -21,7 +21,7 @@ from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 EVERY_FORMAT = (*FORMATS, *JSON)
 Outcomes = Sequence[float | str]  # by seed: the loss of a run that trains, or how it fails
@@ -41,7 +41,7 @@ def cells_at(variant: str, where: Mapping[str, Any], outcomes: Outcomes) -> list
 
 def result_of(searched: bool = True, fails: bool = False, **settings: Any) -> Result:
     asked = {"warmup_steps": "0,10,100", "num_lrs": 4, "seeds": "3", "trials": 2 if searched else 0}
-    spec = resolve(WarmupSpec, "quick", asked | settings)
+    spec = make_spec(WarmupSpec, "quick", asked | settings)
     cells = []
     for variant in spec.variant:
         for where in map_points(spec) if spec.map else ():

@@ -23,8 +23,8 @@ from stresstest.results.records import (
     Result,
     SummaryRow,
     interval_rank,
-    load_result,
     ratios,
+    read_result,
     summarise,
 )
 
@@ -161,8 +161,8 @@ def test_a_stored_result_comes_back_equal(tmp_path: Path) -> None:
     result = small_result()
     path = tmp_path / "result.json"
     path.write_text(result.to_json())
-    assert load_result(path) == result
-    assert load_result(path).to_json() == result.to_json()
+    assert read_result(path) == result
+    assert read_result(path).to_json() == result.to_json()
     assert json.loads(result.to_json())["schema"] == RESULT_SCHEMA
 
 
@@ -177,7 +177,7 @@ def test_a_result_with_losses_that_are_not_finite_is_still_json(tmp_path: Path) 
     json.loads(text, parse_constant=refuse)
     path = tmp_path / "result.json"
     path.write_text(text)
-    assert load_result(path).to_json() == text
+    assert read_result(path).to_json() == text
 
 
 def changed(**updates: Any) -> bytes:
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_result_is_one_clear_line_and_stays_as_it_is(
     path = tmp_path / "result.json"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        load_result(path)
+        read_result(path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(path) in str(caught.value)
     assert named in str(caught.value)
@@ -216,6 +216,6 @@ def test_a_file_that_is_no_result_is_one_clear_line_and_stays_as_it_is(
 @pytest.mark.parametrize("place", ["nowhere.json", "nowhere/result.json", ""])
 def test_a_result_that_is_not_there_is_one_clear_line(tmp_path: Path, place: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_result(tmp_path / place)
+        read_result(tmp_path / place)
     assert len(str(caught.value).splitlines()) == 1
     assert str(tmp_path / place) in str(caught.value)

@@ -17,7 +17,7 @@ from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.result_schema import result_schema
 from stresstest.results.metrics import METRICS
-from stresstest.results.records import Result, load_result
+from stresstest.results.records import Result, read_result
 
 STORED = sorted((Path(__file__).parent / "stored").glob("*.json"))  # as the version before wrote them
 SCHEMA = result_schema()
@@ -108,7 +108,7 @@ def test_every_value_of_a_result_is_described(name: str, folder: Path) -> None:
     stored = json.loads(path.read_text())
     VALIDATOR.validate(stored)
     assert list(undescribed(stored, SCHEMA)) == []
-    assert load_result(path).to_json() == path.read_text(), "read and written again, it is the same to the byte"
+    assert read_result(path).to_json() == path.read_text(), "read and written again, it is the same to the byte"
     assert list(stored) == ["schema" if field == "schema_" else field for field in Result.model_fields]
 
 
@@ -147,7 +147,7 @@ def test_the_schema_names_every_rule() -> None:
 def test_a_result_of_the_version_before_is_read_reported_and_written_to_the_byte(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load_result(path).to_json() == path.read_text()
+    assert read_result(path).to_json() == path.read_text()
     stored = json.loads(path.read_text())
     assert list(undescribed({key: value for key, value in stored.items() if key != "spec"}, SCHEMA)) == []
     assert run(["report", str(path)]) == 0
@@ -158,7 +158,7 @@ def test_a_result_of_another_schema_is_named_in_one_line(tmp_path: Path, capsys:
     path = tmp_path / "result.json"
     path.write_text(STORED[0].read_text().replace("stresstest.result/1", "stresstest.result/0"))
     with pytest.raises(ConfigError, match=r"schema 'stresstest\.result/0', this version reads 'stresstest\.result/1'"):
-        load_result(path)
+        read_result(path)
     assert run(["report", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "stresstest.result/0" in line
@@ -170,4 +170,4 @@ def test_a_key_that_no_version_wrote_is_named(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(stored))
     with pytest.raises(ConfigError, match=r"cells\.0\.recipe\.surprise"):
-        load_result(path)
+        read_result(path)

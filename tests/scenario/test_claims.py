@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.gate.claims import check_claim, judge
+from stresstest.gate.claims import check_claim, judge_claim
 from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, summarise
 from stresstest.scenario.claims import Claim, parse_claim
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 SETTINGS = {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"}
-SWEEP = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", SETTINGS)
+SWEEP = make_spec(EXPERIMENTS["depth-sweep"].spec, "quick", SETTINGS)
 
 
 def claim(text: str) -> Claim:
@@ -100,7 +100,7 @@ def test_what_the_experiment_does_not_give_is_one_line(text: str, said: str) -> 
 def test_first_and_last_are_the_smallest_and_the_largest() -> None:
     check_claim(claim("a.recipe_loss{variant=pre-ln,depth=last} > 1"), {"a": SWEEP})
     rows = [row("pre-ln", depth, "recipe_loss", dict.fromkeys(range(3), float(depth))) for depth in (2, 16, 8)]
-    found = judge(claim("a.recipe_loss{variant=pre-ln,depth=last} > 10"), result(*rows))
+    found = judge_claim(claim("a.recipe_loss{variant=pre-ln,depth=last} > 10"), result(*rows))
     assert (found.verdict, found.median.low) == ("seen", 16.0)
 
 
@@ -115,14 +115,16 @@ def test_first_and_last_are_the_smallest_and_the_largest() -> None:
 )
 def test_a_claim_is_seen_where_the_whole_interval_is_what_it_says(post: tuple[float, ...], verdict: str) -> None:
     """Against 2.0 of every seed, a difference of half a nat."""
-    found = judge(claim(f"{POST} - {PRE} > 0.5"), result(losses("post-ln", *post), losses("pre-ln", 2.0, 2.0, 2.0)))
+    found = judge_claim(
+        claim(f"{POST} - {PRE} > 0.5"), result(losses("post-ln", *post), losses("pre-ln", 2.0, 2.0, 2.0))
+    )
     assert found.verdict == verdict
     assert found.seeds == len(post)
 
 
 def test_seeds_are_paired() -> None:
     """Each seed differs by 0.1, though the seeds themselves scatter by far more."""
-    found = judge(
+    found = judge_claim(
         claim(f"{POST} - {PRE} > 0.05"), result(losses("post-ln", 1.1, 5.1, 3.1), losses("pre-ln", 1.0, 5.0, 3.0))
     )
     assert found.verdict == "seen"
@@ -132,7 +134,7 @@ def test_seeds_are_paired() -> None:
 def test_eight_seeds_bound_the_median_and_not_the_range() -> None:
     """The second smallest of eight: one seed of another mind does not undo it (coverage 93 %, binomial)."""
     values = [0.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    found = judge(claim(f"{POST} > 0.5"), result(losses("post-ln", *values)))
+    found = judge_claim(claim(f"{POST} > 0.5"), result(losses("post-ln", *values)))
     assert (found.verdict, found.low) == ("seen", 1.0)
 
 
@@ -142,7 +144,7 @@ def test_a_bracket_counts_as_the_last_that_was_good() -> None:
     values = dict.fromkeys(range(3), Bracket(low=100.0, high=10_000.0))
     trend = trend.model_copy(update={"metrics": {"max_trainable_depth": summarise("max_trainable_depth", values)}})
     asked = claim("a.max_trainable_depth{variant=pre-ln} >= 10000")
-    assert judge(asked, result(trends=(trend,))).verdict == "not seen"
+    assert judge_claim(asked, result(trends=(trend,))).verdict == "not seen"
 
 
 LR = "a.max_stable_lr{variant=%s,depth=2}"
@@ -167,18 +169,18 @@ def test_a_side_that_is_open_stays_open(over: Bracket, under: Bracket, limit: st
         row(variant, 2, "max_stable_lr", dict.fromkeys(range(3), bracket))
         for variant, bracket in (("pre-ln", over), ("post-ln", under))
     ]
-    assert judge(claim(f"{LR % 'pre-ln'} / {LR % 'post-ln'} {limit}"), result(*rows)).verdict == verdict
+    assert judge_claim(claim(f"{LR % 'pre-ln'} / {LR % 'post-ln'} {limit}"), result(*rows)).verdict == verdict
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=9), st.floats(-5, 5))
 def test_a_claim_and_its_contrary_are_never_both_seen(values: list[float], limit: float) -> None:
     rows = result(losses("post-ln", *values))
-    above, below = (judge(claim(f"{POST} {sign} {limit!r}"), rows).verdict for sign in (">", "<="))
+    above, below = (judge_claim(claim(f"{POST} {sign} {limit!r}"), rows).verdict for sign in (">", "<="))
     assert {above, below} in ({"seen", "not seen"}, {"undecided"})
 
 
 def test_nothing_is_undecided() -> None:
-    found = judge(claim(f"{POST} > 0.5"), result())
+    found = judge_claim(claim(f"{POST} > 0.5"), result())
     assert (found.verdict, found.figure) == ("undecided", "no value")
 
 

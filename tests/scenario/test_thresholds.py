@@ -12,13 +12,13 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.thresholds import check_threshold, default_thresholds, metrics_of
 from stresstest.scenario.thresholds import octaves, parse_threshold
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 ADAMW = "adamw:beta2=0.95,eps=1e-6"
 
 
 def spec(**settings: object) -> LrRangeSpec:
-    found = resolve(EXPERIMENTS["lr-range"].spec, "quick", {"variant": ("post-ln", "pre-ln"), **settings})
+    found = make_spec(EXPERIMENTS["lr-range"].spec, "quick", {"variant": ("post-ln", "pre-ln"), **settings})
     assert isinstance(found, LrRangeSpec)
     return found
 
@@ -105,8 +105,8 @@ def test_the_smallest_tolerance_that_is_named_is_accepted() -> None:
 
 
 def test_what_is_gated_where_nothing_is_named_can_be_told() -> None:
-    sweep = resolve(EXPERIMENTS["depth-sweep"].spec, "quick", {"measure": ("outcome",), "depths": (2, 8)})
-    specs = {"a": spec(), "b": sweep, "c": resolve(EXPERIMENTS["warmup"].spec, "quick", {})}
+    sweep = make_spec(EXPERIMENTS["depth-sweep"].spec, "quick", {"measure": ("outcome",), "depths": (2, 8)})
+    specs = {"a": spec(), "b": sweep, "c": make_spec(EXPERIMENTS["warmup"].spec, "quick", {})}
     found = dict(default_thresholds(specs))
     assert found == {
         "a.max_stable_lr": "med vs base >= -1oct",

@@ -13,7 +13,7 @@ from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.specs.base import MODELS, ShapeSpec
 from stresstest.specs.parsing import MANY_DEPTHS, parse_depths
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from stresstest.specs.profiles import resolve
 )
 def test_depths_are_a_list_or_a_range_that_multiplies(text: str, depths: tuple[int, ...]) -> None:
     assert parse_depths(text) == depths
-    assert resolve(DepthSweepSpec, "quick", {"depths": text}).depths == depths
+    assert make_spec(DepthSweepSpec, "quick", {"depths": text}).depths == depths
 
 
 @pytest.mark.parametrize(
@@ -39,24 +39,24 @@ def test_depths_are_a_list_or_a_range_that_multiplies(text: str, depths: tuple[i
 )
 def test_what_are_no_depths_is_answered_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"give depths such as 4,12,64, or a range such as 10:10000:x10"):
-        resolve(DepthSweepSpec, "quick", {"depths": text})
+        make_spec(DepthSweepSpec, "quick", {"depths": text})
 
 
 @pytest.mark.parametrize("text", ["0,4", "-3", "8,4", "4,4,8", "2,4,3"])
 def test_depths_that_are_not_positive_or_do_not_increase_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="positive whole numbers in increasing order"):
-        resolve(DepthSweepSpec, "quick", {"depths": text})
+        make_spec(DepthSweepSpec, "quick", {"depths": text})
 
 
 @pytest.mark.parametrize("text", ["", ",", "9:3:x2"])
 def test_no_depths_at_all_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="depths"):
-        resolve(DepthSweepSpec, "quick", {"depths": text})
+        make_spec(DepthSweepSpec, "quick", {"depths": text})
 
 
 def test_too_many_depths_are_refused_without_counting_them_all() -> None:
     with pytest.raises(ConfigError, match=f"more than {MANY_DEPTHS} depths"):
-        resolve(DepthSweepSpec, "quick", {"depths": "1:1000000000:x1.0001"})
+        make_spec(DepthSweepSpec, "quick", {"depths": "1:1000000000:x1.0001"})
 
 
 @given(st.integers(1, 50), st.integers(1, 10_000), st.floats(1.01, 20))
@@ -69,11 +69,11 @@ def test_a_range_increases_and_stays_inside_its_ends(first: int, last: int, fact
 
 @pytest.mark.parametrize("kind", [LrRangeSpec, DepthSweepSpec])
 def test_a_model_brings_its_own_defaults_and_the_user_overrides_them(kind: type[LrRangeSpec]) -> None:
-    spec = resolve(kind, "quick", {"model": "mlp"})
+    spec = make_spec(kind, "quick", {"model": "mlp"})
     assert (spec.width, spec.task, spec.batch_size) == (32, "images", 100)
     assert spec.variant == ("rezero", "residual", "layernorm", "plain")
-    assert resolve(kind, "quick", {"model": "mlp", "width": 5, "variant": "pre-ln"}).width == 5
-    assert resolve(kind, "quick", {}).width == 64
+    assert make_spec(kind, "quick", {"model": "mlp", "width": 5, "variant": "pre-ln"}).width == 5
+    assert make_spec(kind, "quick", {}).width == 64
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_model_brings_its_own_defaults_and_the_user_overrides_them(kind: type[
 def test_a_setting_that_means_nothing_to_the_model_is_refused(given: dict[str, object]) -> None:
     [name] = given
     with pytest.raises(ConfigError, match=f"model mlp has no setting {name}; leave it out"):
-        resolve(DepthSweepSpec, "quick", {"model": "mlp"} | given)
+        make_spec(DepthSweepSpec, "quick", {"model": "mlp"} | given)
 
 
 def test_what_a_model_lacks_are_settings_that_there_are() -> None:
@@ -112,9 +112,9 @@ def test_what_a_model_lacks_are_settings_that_there_are() -> None:
 )
 def test_settings_of_a_sweep_that_do_not_fit_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        resolve(DepthSweepSpec, "quick", given)
+        make_spec(DepthSweepSpec, "quick", given)
 
 
 def test_the_encoder_learns_masked_language_unless_asked_otherwise() -> None:
-    assert resolve(LrRangeSpec, "quick", {"model": "encoder"}).task == "masked-language"
-    assert resolve(LrRangeSpec, "quick", {}).task == "language"
+    assert make_spec(LrRangeSpec, "quick", {"model": "encoder"}).task == "masked-language"
+    assert make_spec(LrRangeSpec, "quick", {}).task == "language"

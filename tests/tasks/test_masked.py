@@ -15,7 +15,7 @@ from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.transformer import Transformer
 from stresstest.specs.base import ModelSpec
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 from stresstest.tasks.language import load_language
 from stresstest.tasks.masked import MASK, NOT_ASKED, MaskedTask
@@ -152,6 +152,6 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="too few for sequences"):
         load_task("masked-language", f"path:{tmp_path / 'small'}", 2, 12)
     with pytest.raises(ConfigError, match="task language does not fit model encoder; use task masked-language"):
-        resolve(LrRangeSpec, "quick", {"model": "encoder", "task": "language"})
+        make_spec(LrRangeSpec, "quick", {"model": "encoder", "task": "language"})
     with pytest.raises(ConfigError, match="works only with built-in models"):
-        resolve(LrRangeSpec, "quick", {"model": "model.py:build", "task": "masked-language"})
+        make_spec(LrRangeSpec, "quick", {"model": "model.py:build", "task": "masked-language"})

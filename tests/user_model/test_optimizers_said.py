@@ -12,7 +12,7 @@ import torch
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.user_model.bench import resolved
+from stresstest.user_model.bench import resolve_user_model
 from stresstest.user_model.factory import Factory, factory_of
 from stresstest.user_model.optimizers import UsersOptimizers
 from stresstest.user_model.preflight import preflight
@@ -135,7 +135,7 @@ def said(model: str, function: str = "", **settings: object) -> str:
     """All that the preflight prints."""
     beside = {"batch_fn": "lit.py:batch"} if model.startswith("lit") else {}
     spec = LrRangeSpec(model=model, optimizer_fn=function, seeds=(0,), **beside, **settings)  # type: ignore[arg-type]
-    return "\n".join(preflight(resolved(spec, sweeps_depth=False), [1], "cpu").notes)
+    return "\n".join(preflight(resolve_user_model(spec, sweeps_depth=False), [1], "cpu").notes)
 
 
 def of_zoo(name: str) -> str:

@@ -19,10 +19,10 @@ from stresstest.engine.population import Training
 from stresstest.tasks import load_task
 from stresstest.tasks.task import VALIDATION
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import OwnBatches
+from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.contract import contract
 from stresstest.user_model.factory import Factory, seeded
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 from tests.user_model import zoo
 
 CPU = torch.device("cpu")
@@ -33,32 +33,32 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
 def setting(
     optimizer: Optimizer, build: Callable[[], nn.Module] = zoo.build, batch: Callable[..., Any] = zoo.batch, **more: Any
-) -> tuple[OwnModel, OwnBatches, Training]:
+) -> tuple[UserModel, UserBatches, Training]:
     factory = Factory("zoo", build, {}, {}, "", batch=batch, optimizer=optimizer)
     module = factory.make(0, "as-built", 1, 1)
-    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 8), CPU, module, batch_size=4)
+    batches = UserBatches(factory, load_task("language", "synthetic", 4, 8), CPU, module, batch_size=4)
     found = contract(factory, module, batches.batch([0], 0)[0].data)
-    return OwnModel(factory, found, "as-built", 1, 1), batches, Training(OWN_OPTIMIZER, {}, CPU, **more)
+    return UserModel(factory, found, "as-built", 1, 1), batches, Training(USER_OPTIMIZER, {}, CPU, **more)
 
 
 def populated(
-    found: tuple[OwnModel, OwnBatches, Training], steps: int, seeds: tuple[int, ...] = (0,), lr: float = LR
-) -> tuple[OwnPopulation, list[float]]:
+    found: tuple[UserModel, UserBatches, Training], steps: int, seeds: tuple[int, ...] = (0,), lr: float = LR
+) -> tuple[UserPopulation, list[float]]:
     """A population built at `lr` after so many steps, and its first row's losses."""
     model, batches, training = found
-    population = OwnPopulation(model, seeds, training, [lr] * len(seeds))
+    population = UserPopulation(model, seeds, training, [lr] * len(seeds))
     losses = [further(population, batches, step, seeds, lr) for step in range(steps)]
     return population, losses
 
 
 def further(
-    population: OwnPopulation, batches: OwnBatches, step: int, seeds: tuple[int, ...] = (0,), lr: float = LR
+    population: UserPopulation, batches: UserBatches, step: int, seeds: tuple[int, ...] = (0,), lr: float = LR
 ) -> float:
     readings = population.step(batches.batch(seeds, step), torch.full((len(seeds),), lr))
     return float(readings.loss_R[0])
 
 
-def by_hand(optimizer: Optimizer, batches: OwnBatches, steps: int, clip: float = math.inf) -> list[float]:
+def by_hand(optimizer: Optimizer, batches: UserBatches, steps: int, clip: float = math.inf) -> list[float]:
     """A plain loop that clips where a person would: after every backward pass."""
     with seeded(0):
         model = zoo.build()
@@ -189,7 +189,7 @@ def test_a_schedule_free_model_is_evaluated_at_its_average_and_goes_on_unchanged
 def test_training_goes_on_from_a_checkpoint_and_after_a_neighbour_is_dropped_bit_for_bit(name: str) -> None:
     model, batches, training = found = setting(getattr(zoo, name))
     whole, _ = populated(found, 5, (1, 2))
-    resumed = OwnPopulation(model, [1, 2], training, [LR, LR])
+    resumed = UserPopulation(model, [1, 2], training, [LR, LR])
     resumed.restore(copy.deepcopy(whole.state()))
     for population in (whole, resumed):
         further(population, batches, 5, (1, 2))
@@ -205,7 +205,7 @@ def test_training_goes_on_from_a_checkpoint_and_after_a_neighbour_is_dropped_bit
 
 def test_each_row_is_built_at_its_own_lr() -> None:
     model, _, training = setting(zoo.const_wd)
-    population = OwnPopulation(model, [0, 0], training, [0.5, 0.25])
+    population = UserPopulation(model, [0, 0], training, [0.5, 0.25])
     decays = [users.groups[0]["weight_decay"] for users in population.users]
     assert decays == [0.001 / 0.5, 0.001 / 0.25]
 

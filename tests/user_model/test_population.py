@@ -14,11 +14,11 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import FIRST_LR, Training
 from stresstest.tasks import load_task
 from stresstest.tasks.task import VALIDATION
-from stresstest.user_model.batches import OwnBatch, OwnBatches
+from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.contract import contract
 from stresstest.user_model.factory import Factory, seeded
-from stresstest.user_model.population import OWN_OPTIMIZER, OwnModel, OwnPopulation
-from stresstest.user_model.stacked import StackedOwnPopulation, stacks
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.stacked import StackedUserPopulation, stacks
 
 CPU = torch.device("cpu")
 
@@ -43,26 +43,26 @@ class Net(nn.Module):
 
 def made(
     build: Callable[..., nn.Module] = Net, optimizer: str | Callable[..., Any] = "sgd", **training: Any
-) -> tuple[OwnModel, OwnBatches, Training]:
+) -> tuple[UserModel, UserBatches, Training]:
     users = optimizer if callable(optimizer) else None
     factory = Factory("net", build, {}, {}, "", optimizer=users)
     module = factory.make(0, "as-built", 1, 1)
-    batches = OwnBatches(factory, load_task("language", "synthetic", 4, 8), CPU, module, batch_size=4)
+    batches = UserBatches(factory, load_task("language", "synthetic", 4, 8), CPU, module, batch_size=4)
     found = contract(factory, module, batches.batch([0], 0)[0].data)
-    chosen = OWN_OPTIMIZER if users is not None else OPTIMIZERS[str(optimizer)]
-    return OwnModel(factory, found, "as-built", 1, 1), batches, Training(chosen, {}, CPU, **training)
+    chosen = USER_OPTIMIZER if users is not None else OPTIMIZERS[str(optimizer)]
+    return UserModel(factory, found, "as-built", 1, 1), batches, Training(chosen, {}, CPU, **training)
 
 
 def trained(
-    kind: type[OwnPopulation], setting: tuple[OwnModel, OwnBatches, Training], seeds: list[int], lrs: list[float]
-) -> tuple[OwnPopulation, Tensor]:
+    kind: type[UserPopulation], setting: tuple[UserModel, UserBatches, Training], seeds: list[int], lrs: list[float]
+) -> tuple[UserPopulation, Tensor]:
     model, batches, training = setting
     population = kind(model, seeds, training)
     losses = [population.step(batches.batch(seeds, step), torch.tensor(lrs)).loss_R for step in range(6)]
     return population, torch.stack(losses)
 
 
-def by_hand(batches: OwnBatches, seed: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> list[float]:
+def by_hand(batches: UserBatches, seed: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> list[float]:
     """A plain loop on a module of its own."""
     with seeded(seed):
         module = Net(0.5)
@@ -88,7 +88,7 @@ def by_hand(batches: OwnBatches, seed: int, optimizer: Callable[[nn.Module], tor
 )
 def test_built_in_optimizers_train_the_users_model_as_torchs_do(name: str, reference: Any) -> None:
     setting = made(lambda: Net(0.5), name)
-    _, losses = trained(OwnPopulation, setting, [3, 5], [0.1, 0.1])
+    _, losses = trained(UserPopulation, setting, [3, 5], [0.1, 0.1])
     for row, seed in enumerate((3, 5)):
         expected = torch.tensor(by_hand(setting[1], seed, reference))
         torch.testing.assert_close(losses[:, row], expected, rtol=1e-4, atol=1e-5)
@@ -102,7 +102,7 @@ def test_the_users_optimizer_trains_as_in_a_plain_loop_and_keeps_the_ratio_of_it
         return torch.optim.AdamW(groups, lr=lr)
 
     setting = made(lambda: Net(0.5), optimizer)
-    population, losses = trained(OwnPopulation, setting, [3, 5], [0.1, 0.02])
+    population, losses = trained(UserPopulation, setting, [3, 5], [0.1, 0.02])
     expected = by_hand(setting[1], 3, lambda module: optimizer(module, 0.1))
     assert losses[:, 0].tolist() == expected  # bit for bit
     for row, lr in enumerate((0.1, 0.02)):
@@ -113,9 +113,9 @@ def test_the_users_optimizer_trains_as_in_a_plain_loop_and_keeps_the_ratio_of_it
 def test_a_replica_alone_and_in_a_population_is_the_same_bit_for_bit(optimizer: Any) -> None:
     setting = made(lambda: Net(0.5), optimizer)
     batches = setting[1]
-    together, losses = trained(OwnPopulation, setting, [1, 2, 7], [0.01, 3.0, 0.1])
+    together, losses = trained(UserPopulation, setting, [1, 2, 7], [0.01, 3.0, 0.1])
     together.keep([0, 2])
-    alone, own = trained(OwnPopulation, setting, [7], [0.1])
+    alone, own = trained(UserPopulation, setting, [7], [0.1])
     assert torch.equal(losses[:, 2], own[:, 0])
     lrs = torch.tensor([0.01, 0.1])
     after = together.step(batches.batch([1, 7], 6), lrs).loss_R
@@ -127,7 +127,7 @@ def test_a_replica_alone_and_in_a_population_is_the_same_bit_for_bit(optimizer: 
 
 def test_tied_parameters_are_one_and_frozen_ones_never_change() -> None:
     setting = made()
-    population, _ = trained(OwnPopulation, setting, [0], [0.5])
+    population, _ = trained(UserPopulation, setting, [0], [0.5])
     (module,) = population.modules
     assert isinstance(module, Net)
     assert module.output.weight is module.embedding.weight
@@ -141,7 +141,7 @@ def test_tied_parameters_are_one_and_frozen_ones_never_change() -> None:
 
 def test_evaluation_changes_nothing_and_validation_is_that_of_the_trained_model() -> None:
     setting = made(lambda: Net(0.5))
-    population, _ = trained(OwnPopulation, setting, [0], [0.1])
+    population, _ = trained(UserPopulation, setting, [0], [0.1])
     batch = setting[1].batch([0], 0, VALIDATION)
     before = copy.deepcopy(population.modules[0].state_dict())
     random = torch.get_rng_state()
@@ -160,9 +160,9 @@ def test_evaluation_changes_nothing_and_validation_is_that_of_the_trained_model(
 def test_training_goes_on_from_a_state_bit_for_bit(optimizer: Any) -> None:
     setting = made(lambda: Net(0.5), optimizer)
     model, batches, training = setting
-    whole, _ = trained(OwnPopulation, setting, [1, 2], [0.1, 0.1])
+    whole, _ = trained(UserPopulation, setting, [1, 2], [0.1, 0.1])
     stored = copy.deepcopy(whole.state())
-    resumed = OwnPopulation(model, [1, 2], training)
+    resumed = UserPopulation(model, [1, 2], training)
     resumed.restore(stored)
     for population in (whole, resumed):
         population.step(batches.batch([1, 2], 6), torch.tensor([0.1, 0.1]))
@@ -174,7 +174,7 @@ def test_training_goes_on_from_a_state_bit_for_bit(optimizer: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("optimizer", ["adam", lambda params, lr: torch.optim.SGD(params, lr)])
 def test_half_precision_trains(dtype: torch.dtype, optimizer: Any) -> None:
-    _, losses = trained(OwnPopulation, made(Net, optimizer, dtype=dtype), [0, 1], [0.1, 0.1])
+    _, losses = trained(UserPopulation, made(Net, optimizer, dtype=dtype), [0, 1], [0.1, 0.1])
     assert losses.isfinite().all()
     assert (losses[0] > losses[-1]).all()
 
@@ -182,14 +182,14 @@ def test_half_precision_trains(dtype: torch.dtype, optimizer: Any) -> None:
 def test_replicas_stacked_in_one_computation_train_as_one_after_the_other() -> None:
     setting = made(Net, "momentum")
     assert stacks(*setting)
-    stacked, together = trained(StackedOwnPopulation, setting, [1, 2, 1], [0.1, 0.1, 1.0])
-    _, one_by_one = trained(OwnPopulation, setting, [1, 2, 1], [0.1, 0.1, 1.0])
+    stacked, together = trained(StackedUserPopulation, setting, [1, 2, 1], [0.1, 0.1, 1.0])
+    _, one_by_one = trained(UserPopulation, setting, [1, 2, 1], [0.1, 0.1, 1.0])
     torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-5)
     batch = setting[1].batch([1, 1], 0, VALIDATION)
     stacked.keep([0, 2])
     assert stacked.evaluate(batch, as_trained=False).isfinite().all()
     stored = copy.deepcopy(stacked.state())
-    resumed = StackedOwnPopulation(setting[0], [1, 1], setting[2])
+    resumed = StackedUserPopulation(setting[0], [1, 1], setting[2])
     resumed.restore(stored)
     losses = [p.step(setting[1].batch([1, 1], 9), torch.tensor([0.1, 1.0])).loss_R for p in (stacked, resumed)]
     assert torch.equal(*losses)
@@ -213,7 +213,7 @@ def test_an_optimizer_without_an_lr_is_scaled_by_its_first_group() -> None:
         return torch.optim.SGD([{"params": params[:1], "lr": 0.2}, {"params": params[1:], "lr": 0.02}])
 
     model, batches, training = made(Net, optimizer)
-    population = OwnPopulation(model, [0], training)
+    population = UserPopulation(model, [0], training)
     assert [group["lr"] for group in population.users[0].groups] == pytest.approx([FIRST_LR, FIRST_LR / 10.0])
     population.step(batches.batch([0], 0), torch.tensor([0.5]))
     assert [group["lr"] for group in population.users[0].groups] == pytest.approx([0.5, 0.05])
@@ -227,7 +227,7 @@ def test_a_batch_is_a_function_of_seed_step_and_stream() -> None:
         batches.batch([4], 3)[0],
         batches.batch([4], 2, VALIDATION)[0],
     )
-    assert isinstance(first, OwnBatch)
+    assert isinstance(first, UserBatch)
     assert torch.equal(first.data[0], again.data[0])
     assert first.seed == again.seed
     assert not torch.equal(first.data[0], other.data[0])

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.course import hold
-from stresstest.measurements.replica import Run
-from stresstest.user_model.bench import own_bench, resolved
-from stresstest.user_model.factory import given
+from stresstest.measurements.replica import ReplicaRun
+from stresstest.user_model.bench import resolve_user_model, user_bench
+from stresstest.user_model.factory import register_callable
 
 CLASSES = (2, 3, 5, 10, 30, 100, 300, 1000, 3000, 10_000)
 BATCH_SIZES = (2, 4, 8, 16, 32, 64)
@@ -36,15 +36,15 @@ class Own:
     optimizer: str = "adam"
     baseline_loss: float | None = None
 
-    def hold(self, trials: Sequence[tuple[int, float]], steps: int) -> list[Run]:
+    def hold(self, trials: Sequence[tuple[int, float]], steps: int) -> list[ReplicaRun]:
         """Train each (seed, lr) for so many steps, judged as ever."""
         beside = {"batch": self.batch, "loss_fn": self.loss_fn, "baseline_loss": self.baseline_loss}
-        with given(self.build, {}, **beside) as name:
+        with register_callable(self.build, {}, **beside) as name:
             asked = LrRangeSpec(
                 model=name, probes="off", batch_size=self.batch_size, optimizer=self.optimizer, seeds=(0,)
             )
-            spec = resolved(asked, False)
-            bench = own_bench(spec, spec.variant[0], spec.depth, spec.optimizers[0], "cpu")
+            spec = resolve_user_model(asked, False)
+            bench = user_bench(spec, spec.variant[0], spec.depth, spec.optimizers[0], "cpu")
             return hold(bench, trials, steps)
 
 

@@ -67,4 +67,4 @@ class BatchSweep(Experiment[BatchSweepSpec]):
         """Tables by batch size and over all."""
         from stresstest.experiments import contest_document
 
-        return contest_document.batch_sweep(result)
+        return contest_document.batch_sweep_document(result)

@@ -15,7 +15,7 @@ from stresstest.engine.schedules import DECAYS, schedule
 from stresstest.engine.train import Batches
 from stresstest.experiments.arms import grid_lrs
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
-from stresstest.experiments.plan import Plan, make_plan, spelled
+from stresstest.experiments.plan import Plan, canonical, make_plan
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
 from stresstest.measurements.scheduled import of_run
@@ -28,7 +28,7 @@ _WHICH = frozenset("depth optimizer start_lr end_lr num_lrs batch_size batch_siz
 def plan(spec: BatchSweepSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     decay = parse_choice(spec.decay, DECAYS).label
-    spec = spelled(spec).model_copy(update={"decay": decay, "batch_size": max(spec.batch_sizes)})  # for its memory
+    spec = canonical(spec).model_copy(update={"decay": decay, "batch_size": max(spec.batch_sizes)})  # for its memory
     points = [
         {
             "optimizer": optimizer,

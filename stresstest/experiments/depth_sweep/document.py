@@ -14,10 +14,10 @@ from stresstest.experiments.depth_sweep.columns import (
 )
 from stresstest.experiments.document_parts import (
     data_words,
-    document_of,
     loss_format,
     model_words,
     probes_words,
+    report_of,
     seeds_words,
 )
 from stresstest.reports.document import (
@@ -49,7 +49,7 @@ def document(result: Result) -> Document:
     what = "Signal propagation at initialisation" if result.spec["init_only"] else "Depth sweep"
     title = f"{what}: {model_words(result.spec, result.data)}, {seeds_words(result)}"
     blocks = [*_tables(result), *_charts(result), *_jacobians(result)] if result.summary else []
-    return document_of(result, title, _setting(result), blocks)
+    return report_of(result, title, _setting(result), blocks)
 
 
 def _setting(result: Result) -> str:

@@ -14,7 +14,7 @@ from stresstest.experiments.resolution import boundary_steps, exact, hold_metric
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
 from stresstest.results.summary import Reduced, depth_rows, trend_rows
-from stresstest.specs.base import is_own
+from stresstest.specs.base import is_user_model
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
@@ -54,7 +54,7 @@ class DepthSweep(Experiment[DepthSweepSpec]):
 
     def metrics(self, spec: DepthSweepSpec) -> dict[str, Resolution]:
         """Of the signal where the model's blocks are known, and of what is trained."""
-        built_in = not is_own(spec.model)
+        built_in = not is_user_model(spec.model)
         found = exact(["parameters"] if built_in else [])
         found |= exact(_SIGNAL if built_in and spec.model != "resnet" else [])
         found |= exact(_TRAINED if spec.probe_steps else [])

@@ -10,8 +10,8 @@ from stresstest.experiments.untrained_findings import too_little_to_learn
 from stresstest.models.variants import VARIANTS
 from stresstest.reports.numbers import HOW_IT_BROKE, NO_DATA, bracket, failures, number
 from stresstest.results.records import TRAINED, Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
-from stresstest.specs.base import is_own
-from stresstest.specs.parsing import exact
+from stresstest.specs.base import is_user_model
+from stresstest.specs.parsing import exact_text
 
 _LARGE = 1e3  # a signal or gradient that changes by this factor over the blocks has exploded or vanished
 _ALIKE = 0.999  # cosine between inputs from which they cannot be told apart
@@ -66,7 +66,7 @@ def why_failed(cell: Cell, spec: Mapping[str, Any]) -> tuple[str, str]:
     growth, back = _middle(cell.metrics.get("stream_growth")), _middle(cell.metrics.get("grad_ratio"))
     alike = _middle(cell.metrics.get("similarity"))
     outcome = str(cell.recipe["outcome"])
-    if growth is None and not is_own(spec.get("model", "")):  # of whose stream nothing is known
+    if growth is None and not is_user_model(spec.get("model", "")):  # of whose stream nothing is known
         return outcome, "the stream overflows on its way through the blocks"
     if growth is not None and growth > _LARGE and not VARIANTS[cell.variant.partition(":")[0]].final_norm:
         return outcome, f"the stream grows {number(growth)} times from the first block to the last"
@@ -105,7 +105,7 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
     metric = trend.metrics.get("max_trainable_depth")
     if metric is None:
         return
-    recipe = f"with {trend.optimizer} at {exact(spec['peak_lr'])}"
+    recipe = f"with {trend.optimizer} at {exact_text(spec['peak_lr'])}"
     trained = [side.low for side in metric.per_seed.values() if side.low is not None]
     failing = sorted({int(side.high) for side in metric.per_seed.values() if side.high is not None})
     if not failing:
@@ -170,7 +170,7 @@ def _never_trained(trend: TrendRow, rows: Sequence[SummaryRow], spec: Mapping[st
     if none:
         advice = (
             f"run stresstest lr-range --depth {none[0]} to see how it fails"
-            if is_own(spec["model"])
+            if is_user_model(spec["model"])
             else "too deep for this variant, or too few steps"
         )
         text = (

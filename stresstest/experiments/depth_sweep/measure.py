@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from stresstest.engine.schedules import schedule
 from stresstest.engine.signal_propagation import Signal
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.plan import Phase, Plan, make_plan, no_more, spelled
+from stresstest.experiments.plan import Phase, Plan, canonical, make_plan, no_more
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary, measure_ramp
 from stresstest.measurements.course import initial_signals, recipe
 from stresstest.measurements.diagnosis import explain
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.records import HARMLESS, Bracket, Cell
 from stresstest.results.summary import trainable_depth
 from stresstest.runs.settings import RunSettings
@@ -30,7 +30,7 @@ def plan(spec: DepthSweepSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     return make_plan(
         "depth-sweep",
-        spelled(spec, sweeps_depth=True),
+        canonical(spec, sweeps_depth=True),
         spec.depths,
         frozenset({"depths", "bisect"}),
         measure_depth,
@@ -96,7 +96,7 @@ def _of_signal(signal: Signal | None) -> Measurement:
     )
 
 
-def _of_recipe(spec: DepthSweepSpec, run: Run, baseline_loss: float) -> Measurement:
+def _of_recipe(spec: DepthSweepSpec, run: ReplicaRun, baseline_loss: float) -> Measurement:
     record = run.record()
     target = spec.target_loss if spec.target_loss is not None else TARGET_SHARE * baseline_loss
     steps = run.steps_to(target)

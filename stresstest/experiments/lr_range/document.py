@@ -9,10 +9,10 @@ from typing import Any
 from stresstest.engine.optimizers import theory_formula
 from stresstest.experiments.document_parts import (
     data_words,
-    document_of,
     loss_format,
     model_words,
     probes_words,
+    report_of,
     seeds_words,
 )
 from stresstest.reports.document import (
@@ -42,7 +42,7 @@ from stresstest.reports.numbers import (
     with_unit,
 )
 from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRow
-from stresstest.specs.base import is_own
+from stresstest.specs.base import is_user_model
 
 _THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
 _MARKS: Sequence[tuple[str, str, Tone]] = (
@@ -55,7 +55,7 @@ _MARKS: Sequence[tuple[str, str, Tone]] = (
 def document(result: Result) -> Document:
     """The whole report."""
     blocks = [*_tables(result), *_chart(result), *_held(result)] if result.summary else []
-    return document_of(result, _title(result), _setting(result), blocks)
+    return report_of(result, _title(result), _setting(result), blocks)
 
 
 def _title(result: Result) -> str:
@@ -182,14 +182,14 @@ def _loss_range(result: Result) -> tuple[float, float]:
     curves = [row.curve for row in result.summary if row.curve]
     top = max(result.data["baseline_loss"], result.data["chance_loss"])
     start = max(curve[0][1] for curve in curves)
-    if is_own(result.spec["model"]) and (start < result.data["baseline_loss"] or not has_constant(result.data)):
+    if is_user_model(result.spec["model"]) and (start < result.data["baseline_loss"] or not has_constant(result.data)):
         top = start
     return min(loss for curve in curves for _, loss in curve), top + 0.25 * abs(top)
 
 
 def _loss_ends(result: Result) -> tuple[str, str]:
     """The ends of that range in words."""
-    if is_own(result.spec["model"]):
+    if is_user_model(result.spec["model"]):
         low, high = map(number, _loss_range(result))
     else:
         low, high = (f"{end:.1f}" for end in _loss_range(result))

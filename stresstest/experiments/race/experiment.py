@@ -65,4 +65,4 @@ class Race(Experiment[RaceSpec]):
         """A table of entrants."""
         from stresstest.experiments import contest_document
 
-        return contest_document.race(result)
+        return contest_document.race_document(result)

@@ -9,11 +9,11 @@ from typing import Any
 
 from stresstest.engine.schedules import DECAYS, schedule
 from stresstest.experiments.arms import grid_lrs, point
-from stresstest.experiments.plan import Plan, make_plan, spelled
+from stresstest.experiments.plan import Plan, canonical, make_plan
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
-from stresstest.measurements.replica import Run
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.measurements.scheduled import of_run
 from stresstest.results.records import Bracket
 from stresstest.specs.parsing import parse_choice
@@ -21,12 +21,12 @@ from stresstest.specs.parsing import parse_choice
 _WHICH = frozenset({"depth", "optimizer", "start_lr", "end_lr", "num_lrs", "warmup_steps", "target_loss"})
 _PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored
 
-Progress = list[tuple[int, float]]  # (steps, level), each the first at which the level is so low
+LossProgress = list[tuple[int, float]]  # (steps, level), each the first at which the level is so low
 
 
 def plan(spec: RaceSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
-    spec = spelled(spec).model_copy(update={"decay": parse_choice(spec.decay, DECAYS).label})
+    spec = canonical(spec).model_copy(update={"decay": parse_choice(spec.decay, DECAYS).label})
     points = [
         point(optimizer, "linear", spec.warmup_steps, lr) for optimizer in spec.optimizer for lr in grid_lrs(spec)
     ]
@@ -45,10 +45,10 @@ def measure_race(bench: Bench, spec: RaceSpec, cells: Sequence[CellPlan]) -> lis
     return found
 
 
-def progress(run: Run) -> Progress:
+def progress(run: ReplicaRun) -> LossProgress:
     """The level of the loss, wherever it is lower than ever by a hundredth of the constant predictor's."""
     window, least = run.detector.rules.level_window, math.inf
-    found: Progress = []
+    found: LossProgress = []
     grain = _PROGRESS * abs(run.detector.reference.baseline_loss)
     for step in range(window - 1, len(run.judged)):
         level = statistics.median(run.judged[step - window + 1 : step + 1])

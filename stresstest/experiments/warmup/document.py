@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from stresstest.experiments.document_parts import (
     data_words,
-    document_of,
     interval_words,
     loss_format,
     metric_cell,
     model_words,
+    report_of,
     seeds_words,
 )
 from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
@@ -56,7 +56,7 @@ def document(result: Result) -> Document:
     """The whole report."""
     optimizers = ",".join(result.spec["optimizer"])
     title = f"Warm-up x peak LR: {model_words(result.spec, result.data)}, {optimizers}, {seeds_words(result)}"
-    return document_of(result, title, _setting(result), [*_maps(result), *_sensitivities(result), *_searches(result)])
+    return report_of(result, title, _setting(result), [*_maps(result), *_sensitivities(result), *_searches(result)])
 
 
 def _setting(result: Result) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stresstest.engine.schedules import DECAYS, WARMUPS, schedule
-from stresstest.experiments.plan import Plan, make_plan, no_more, spelled
+from stresstest.experiments.plan import Plan, canonical, make_plan, no_more
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.search import Search
 from stresstest.experiments.warmup.spec import WarmupSpec
@@ -30,7 +30,7 @@ def plan(spec: WarmupSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     shapes = tuple(dict.fromkeys(parse_choice(text, WARMUPS).label for text in spec.warmup))
     decay = parse_choice(spec.decay, DECAYS).label
-    spec = spelled(spec).model_copy(update={"warmup": shapes, "decay": decay})
+    spec = canonical(spec).model_copy(update={"warmup": shapes, "decay": decay})
     points = map_points(spec) if spec.map else []
     search = {name: getattr(spec, name) for name in _SEARCHED} if spec.trials else {}
     more = Search().refine if spec.trials else no_more

@@ -14,9 +14,8 @@ from tests.experiments.toy.findings import best
 from tests.experiments.toy.spec import LrPointsSpec
 
 if TYPE_CHECKING:
-    from stresstest.reports.document import Document
-
     from stresstest.experiments.plan import Plan
+    from stresstest.reports.document import Document
 
 
 class LrPoints(Experiment[LrPointsSpec]):

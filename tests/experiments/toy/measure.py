@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stresstest.experiments.plan import Plan, make_plan, spelled
+from stresstest.experiments.plan import Plan, canonical, make_plan
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
 from stresstest.measurements.scheduled import of_run
@@ -17,7 +17,7 @@ from tests.experiments.toy.spec import LrPointsSpec
 def plan(spec: LrPointsSpec) -> Plan:
     """One cell a learning rate and seed."""
     points = [{"peak_lr": lr} for lr in spec.lrs]
-    return make_plan("lr-points", spelled(spec), [spec.depth], frozenset({"depth", "lrs"}), measure, points=points)
+    return make_plan("lr-points", canonical(spec), [spec.depth], frozenset({"depth", "lrs"}), measure, points=points)
 
 
 def measure(bench: Bench, spec: LrPointsSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
