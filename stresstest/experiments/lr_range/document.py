@@ -88,10 +88,9 @@ def _variants(result: Result) -> Table:
     if result.spec["lr_window"]:
         names.insert(1, "lr_window")
     columns = [*map(Column, ("variant", names[0], "vs weakest", *names[1:]))]
-    for name in ("lr_window", "validation_loss"):
-        if name not in names and any(name in row.metrics for row in result.summary):
-            names.append(name)
-            columns.append(Column(name, wide=True))
+    if any("validation_loss" in row.metrics for row in result.summary):
+        names.append("validation_loss")
+        columns.append(Column("validation_loss", wide=True))
     rows = []
     for row in result.summary:
         best, *others = (_cell(row, row.metrics.get(name)) for name in names)
