@@ -118,9 +118,10 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fo
     args = parse_settings(settings)
     module: ModuleType | None = None
     if where == "hf":
-        from stresstest.user_model.hugging_face import hugging_face_factory
+        from stresstest.user_model.hugging_face import causal_language_model
 
-        factory = hugging_face_factory(model, name, args)
+        build, takes, fingerprint = causal_language_model(model, name, args)
+        factory = Factory(model, build, takes, args, fingerprint, shifts_labels=True)
     else:
         module, fingerprint = _import(where, model)
         build = _function(module, name, model)
