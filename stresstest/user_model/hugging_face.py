@@ -22,9 +22,10 @@ _SWEPT = {"depth": "num_hidden_layers", "width": "hidden_size"}
 def causal_language_model(
     path: str, name: str, args: Mapping[str, Any]
 ) -> tuple[Callable[..., nn.Module], dict[str, Any], str]:
-    """What builds `hf:NAME` (a model type such as gpt2) or `hf:FILE.json` (a config), what it takes, and a hash of both.
+    """What builds `hf:NAME` (a model type such as gpt2) or `hf:FILE.json` (a config); what it takes; a hash of both.
 
-    Causal language models only, which predict labels[1:]. `depth` is num_hidden_layers, `width` hidden_size; `args` are the config's own names.
+    Causal language models only, which predict labels[1:]. `depth` is num_hidden_layers, `width` hidden_size; `args` are
+    the config's own names.
     """
     try:
         import transformers
