@@ -238,10 +238,21 @@ def _experiment(command: str, model: str | Build, settings: Mapping[str, object]
     with _named(model, given) as name, _folder(run_dir) as folder:
         sourced = {key: (value, "Python") for key, value in {"model": name, **given}.items()}
         options = {"jobs": 1, "run_dir": _text(run_dir), "fresh": not isinstance(model, str), "quiet": quiet}
-        reproduce = f"stresstest.{command.replace('-', '_')}({name})"
+        reproduce = _call(command, name, given)
         request = Request.of(command, sourced, options, reproduce=reproduce)
         path = folder if run_dir else folder / "run"
         return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result)
+
+
+def _call(command: str, model: str, settings: Mapping[str, object]) -> str:
+    """The call that gives a result again; what is an object stands there by its name."""
+    words = [repr(model), *(f"{key}={_shown(value)}" for key, value in settings.items())]
+    return f"stresstest.{command.replace('-', '_')}({', '.join(words)})"
+
+
+def _shown(value: object) -> str:
+    named = getattr(value, "__name__", None)
+    return str(named) if callable(value) and named else repr(value)
 
 
 def _text(value: object) -> str | None:

@@ -44,6 +44,7 @@ def install_command(folder: Path, spec: str | None = None) -> str:
         except (_UnknownOriginError, ConfigError) as error:
             raise ConfigError(f"give --install SPEC, for example --install {_EXAMPLE}: {error}") from None
     try:
+        _check_path(spec, folder.resolve())
         return _line(spec)
     except ConfigError as error:
         raise ConfigError(f"--install: {error}") from None
@@ -55,6 +56,17 @@ def install_hint(extra: str) -> str:
     if not needed:
         return f"install the packages of its extra '{extra}'"
     return f"pip install {' '.join(shlex.quote(requirement) for requirement in needed)}"
+
+
+def _check_path(spec: str, folder: Path) -> None:
+    """Whether what is a path lies in what CI checks out."""
+    for word in spec.split() if spec.startswith("-") else [spec]:
+        is_path = word.startswith((".", "/", "~")) or "file:" in word
+        place = Path(word.partition("file:")[2].removeprefix("//") or word).expanduser()
+        if is_path and not (folder / place).resolve().is_relative_to(folder):
+            raise ConfigError(
+                f"{word} lies outside {folder}, which is all that a CI job has; give git+URL@COMMIT or ./PATH"
+            )
 
 
 def _line(spec: str) -> str:

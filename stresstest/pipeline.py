@@ -136,6 +136,8 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
     if path is None:
         path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
     others = [] if request.fresh else other_runs(path, request.command)
+    if not (request.quiet or request.fresh) and (old := _of_other_code(path, plan)):
+        listener.note(f"{old} saved cells in {path} are of another version of the training code; training them again")
     manifest = {
         "schema": "stresstest.manifest/1",
         "identity": plan.identity,
@@ -157,6 +159,17 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
     code, settings = exit_code(_stored(path)), request.settings
     failed = settings.fail_fast and code != ExitCode.OK
     return Trained(path, result, number, code, failed or (result is None and settings.shard[1] == 1))
+
+
+def _of_other_code(path: Path, plan: Plan) -> int:
+    """How many finished cells of a run directory are of another version of the code, which makes other keys."""
+    from stresstest.runs.store import read_manifest, stored_status
+
+    manifest = read_manifest(path)
+    if manifest is None or manifest.get("code") == plan.settings["code"]:
+        return 0
+    keys = {cell.key for cell in plan.cells}
+    return sum(status == "done" for key, status in stored_status(path).items() if key not in keys)
 
 
 def exit_code(statuses: Sequence[str]) -> int:

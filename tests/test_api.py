@@ -355,3 +355,9 @@ def test_a_request_is_made_of_plain_data() -> None:
     assert (request.quiet, request.fresh, request.settings.max_cells) == (True, False, 3)
     assert request.reproduce == "stresstest lr-range --profile standard --width 32 --seeds 2"
     assert request.again == f"{request.reproduce} --shard 1/2"
+
+
+def test_a_result_says_the_call_that_gives_it_again() -> None:
+    result = stresstest.lr_range("decoder", seeds=1, **TINY)
+    again = eval(result.reproduce, {"stresstest": stresstest})  # our own line
+    assert comparable(again) == comparable(result)

@@ -220,3 +220,16 @@ def test_an_executor_that_is_not_there_is_refused_in_one_line(
     else:
         pytest.importorskip("ray" if "ray" in args else "submitit", reason="needs the extra")
     assert said in refused(capsys, *TINY, *args)
+
+
+def test_cells_of_another_version_of_the_code_are_said_to_be_trained_again(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = [*(word for word in TINY if word != "-q"), "--run-dir", "run"]
+    assert run(line) == 0
+    capsys.readouterr()
+    assert run(line) == 0
+    assert "another version" not in capsys.readouterr().err, "nothing has changed"
+    monkeypatch.setattr("stresstest.experiments.plan.code_fingerprint", lambda: "other code")
+    assert run(line) == 0
+    assert "4 saved cells in run are of another version of the training code" in capsys.readouterr().err

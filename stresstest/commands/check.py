@@ -38,6 +38,7 @@ class _Check:
 
     asked: CheckRequest
     specs: dict[str, TrainingSpec]
+    lacks: dict[str, set[str]]  # settings that an experiment's model does not have
     commands: dict[str, str]
     absolute: list[Threshold]
     relative: list[Threshold]
@@ -50,13 +51,14 @@ class _Check:
         """The settings of what was planned."""
         for experiment, plan in zip(self.asked.scenario.experiments, plans, strict=True):
             self.specs[experiment.name], self.commands[experiment.name] = plan.spec, experiment.command
+            self.lacks[experiment.name] = _lacks(plan.spec)
 
     def experiments(self, names: Sequence[str], seeds: int | None) -> dict[str, dict[str, object]]:
         """The settings of these experiments, in full, so that both sides run the same; with so many seeds."""
         found = {}
         for name in names:
             spec = self.specs[name]
-            given = spec.model_dump(mode="json", exclude=set(kind_of(spec.model).lacks))
+            given = spec.model_dump(mode="json", exclude=self.lacks[name])
             given["seeds"] = list(spec.seeds if seeds is None else extended(spec.seeds, seeds))
             found[name] = {"command": self.commands[name], **given}
         return found
@@ -119,6 +121,16 @@ def check_verdict(asked: CheckRequest) -> CheckVerdict:
             ) from None
 
 
+def _lacks(spec: TrainingSpec) -> set[str]:
+    """The settings that a model does not have: a factory need not take a depth or a width."""
+    if not is_user_model(spec.model):
+        return set(kind_of(spec.model).lacks)
+    from stresstest.user_model.factory import factory_of
+
+    takes = factory_of(spec).takes
+    return set(kind_of(spec.model).lacks) | ({"depth", "width"} - set(takes) if "**" not in takes else set())
+
+
 @contextlib.contextmanager
 def _taken_signals(sides: Sequence[Side]) -> Iterator[Stopping]:
     """Pass signals on to the side that runs: it saves what it can, and ends."""
@@ -133,7 +145,7 @@ def _taken_signals(sides: Sequence[Side]) -> Iterator[Stopping]:
 
 def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdict:
     scenario = asked.scenario
-    check = _Check(asked, {}, {}, [], [], [], stop, sides, [])
+    check = _Check(asked, {}, {}, {}, [], [], [], stop, sides, [])
     try:
         plans = plan_scenario(scenario.experiments, asked.requests)
     except ModelError as error:
@@ -315,7 +327,7 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec]
     """
     sides: list[Side] = []
     with _taken_signals(sides) as stop:
-        check, head = _Check(asked, {}, {}, [], [], [], stop, sides, []), _tree()
+        check, head = _Check(asked, {}, {}, {}, [], [], [], stop, sides, []), _tree()
         if head is None or head.dirty:
             what = "no git repository" if head is None else f"uncommitted changes on top of {head.commit[:10]}"
             raise ConfigError(f"a baseline belongs to a commit, and the working tree has {what}; commit first")

@@ -102,8 +102,8 @@ PARTS: Mapping[str, str] = {
     "spec": "its settings, a subclass of TrainingSpec",
     "summary": "the question in one sentence, for help and list",
     "details": "what it does with no options, and its cost",
-    "varies": "what its rows differ in beside variant, depth and optimizer: selectors, and names of cells",
-    "gated": "the metrics that stresstest check gates where a scenario names none",
+    "varies": "a tuple: what its rows differ in beside variant, depth and optimizer: selectors, and names of cells",
+    "gated": "a tuple: the metrics that stresstest check gates where a scenario names none",
     "plan": "plan(spec) -> Plan: the cells, and how they are trained",
     "metrics": "metrics(spec) -> {metric: Resolution}",
     "rows": "rows(spec) -> list of rows",
@@ -127,6 +127,8 @@ class Experiments(Registry[Experiment[Any]]):
         for part, what in PARTS.items():
             if getattr(experiment, part, None) in (None, "") or not _given(experiment, part):
                 raise ConfigError(f"{who} has no {part}; give {what}")
+            if not _fits(getattr(experiment, part), part):
+                raise ConfigError(f"{who}: {part} is {getattr(experiment, part)!r}; give {what}")
         if not _NAME.fullmatch(experiment.name):
             raise ConfigError(f"{who}: name '{experiment.name}' is not lower case words joined by '-'")
         if experiment.name in self:
@@ -167,6 +169,15 @@ def depths_of(spec: TrainingSpec) -> tuple[int, ...]:
     """The depths that an experiment trains: those that it sweeps, or its one."""
     found: tuple[int, ...] = getattr(spec, "depths", ()) or (getattr(spec, "depth", 1),)
     return found
+
+
+def _fits(value: object, part: str) -> bool:
+    """Whether a part is of the type that is asked for."""
+    if part in ("name", "summary", "details"):
+        return isinstance(value, str)
+    if part in ("varies", "gated"):
+        return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+    return callable(value)
 
 
 def _given(experiment: Experiment[Any], part: str) -> bool:

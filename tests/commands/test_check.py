@@ -381,3 +381,14 @@ def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path
     base = verdict()["base"]
     assert isinstance(base, dict)
     assert 0 < base["trained"] <= 5
+
+
+def test_a_factory_need_not_take_a_depth_or_a_width(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides are run by a scenario with all settings written out, but for those that the model does not have."""
+    Path("plain.py").write_text(MODEL.replace("depth=4, width=16", "blocks=1").replace("range(depth)", "range(blocks)")
+                                .replace("    blocks = ", "    width = 16\n    blocks = "))  # fmt: skip
+    Path("gate.yaml").write_text(
+        'experiments: {b: {command: lr-range, model: "plain.py:build", seeds: 1, seq_len: 8, num_steps: 20, '
+        'hold_steps: 20, theory: false, probes: "off"}}\nthresholds: {max_stable_lr: med >= 0}\n'
+    )
+    assert check() == 0, capsys.readouterr().err

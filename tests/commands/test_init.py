@@ -438,3 +438,12 @@ def test_the_gitlab_job_sees_the_history_and_keeps_the_report() -> None:
     job = yaml.safe_load(Path(WORKFLOWS["gitlab"]).read_text())["stresstest"]
     assert job["variables"]["GIT_DEPTH"] == "0"
     assert job["artifacts"] == {"when": "always", "paths": ["stresstest.md"], "reports": {"junit": "stresstest.xml"}}
+
+
+@pytest.mark.parametrize(
+    "spec", ["../other", "/etc/other", "./x/../../y", "file:///etc/other", "-e ../other", "~/other"]
+)
+def test_a_path_outside_the_repository_is_refused(spec: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", ".", "--ci", "github", "--install", spec]) == 2
+    assert "lies outside" in complaint(capsys)
+    assert not (project / ".github").exists()

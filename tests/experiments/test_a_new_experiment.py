@@ -111,3 +111,12 @@ def test_parts_that_do_not_fit_are_refused() -> None:
             Experiments().register(kind())
     with pytest.raises(ConfigError, match="already"):
         EXPERIMENTS.register(LrPoints())
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("varies", "peak_lr"), ("gated", 3), ("details", 3), ("plan", 3), ("cost", []), ("document", "a table")],
+)
+def test_a_part_of_another_type_is_named_when_it_is_registered(part: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{part} is .*; give "):
+        Experiments().register(type("Odd", (LrPoints,), {part: value})())
