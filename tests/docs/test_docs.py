@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ COMMANDS: Mapping[str, click.Command] = {
 ROOT = Path(__file__).parents[2]
 OF_THE_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 NAMES: dict[str, list[str]] = {
     "command": [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)],
     "setting": sorted({name for spec in EXPERIMENTS.specs.values() for name in spec.model_fields}),
@@ -202,6 +204,19 @@ def test_the_site_fetches_nothing() -> None:
     assert site["strict"] is True
     assert site["theme"]["font"] is False
     assert "analytics" not in site.get("extra", {})
+
+
+def test_every_optional_package_is_named_for_those_without_a_checkout() -> None:
+    text = (ROOT / "docs/get-started.md").read_text()
+    for extra, requirements in EXTRAS.items():
+        assert f"`{extra}`" in text
+        if extra not in ("test", "lint", "docs"):
+            assert f"`pip install '{' '.join(requirements)}'` | `{extra}` |" in text
+
+
+def test_what_builds_the_site_is_pinned() -> None:
+    pinned = {line.partition("==")[0] for line in (ROOT / ".ci/constraints.txt").read_text().splitlines()}
+    assert {re.split("[<>=]", requirement)[0] for requirement in EXTRAS["docs"]} <= pinned
 
 
 def test_the_citation_is_complete() -> None:
