@@ -9,12 +9,13 @@
 import sys
 from pathlib import Path
 
-from stresstest.results.records import Bracket, read_result
+import stresstest
+from stresstest.results.records import Bracket
 
 
 def main(run: Path) -> None:
     """Print what a run of `stresstest lr-range` found."""
-    result = read_result(run / "result.json")
+    result = stresstest.load_result(run)
     for row in result.summary:
         lr = row.metrics["max_stable_lr"]
         print(f"{row.variant}, {row.optimizer}: max_stable_lr {in_words(lr.median)}, median of {lr.n} seeds")
