@@ -29,6 +29,7 @@ from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
 from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.hugging_face import hugging_face_model
 
 COMPANIONS = ("batch", "loss_fn", "optimizer")
 _REQUIRED = inspect.Parameter.empty
@@ -118,9 +119,8 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fo
     args = parse_settings(settings)
     module: ModuleType | None = None
     if where == "hf":
-        from stresstest.user_model.hugging_face import hugging_face_factory
-
-        factory = hugging_face_factory(model, name, args)
+        found = hugging_face_model(model, name, args)
+        factory = Factory(model, found.build, found.takes, args, found.fingerprint, shifts_labels=True)
     else:
         module, fingerprint = _import(where, model)
         build = _function(module, name, model)

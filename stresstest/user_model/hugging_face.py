@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ from torch import nn
 from stresstest.errors import ConfigError
 from stresstest.installation import install_hint
 from stresstest.registry import did_you_mean
-from stresstest.user_model.factory import Factory
 
 # Bytes, unless the user sets vocab_size.
 _BYTES: Mapping[str, Any] = {"vocab_size": 256, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
 _SWEPT = {"depth": "num_hidden_layers", "width": "hidden_size"}
 
 
-def hugging_face_factory(path: str, name: str, args: Mapping[str, Any]) -> Factory:
-    """The factory of `hf:NAME` (a model type such as gpt2) or `hf:FILE.json` (a config); causal language models only.
+@dataclass(frozen=True)
+class HuggingFaceModel:
+    """What builds a model from a config, the names that it takes with their defaults, and its fingerprint."""
+
+    build: Callable[..., nn.Module]
+    takes: Mapping[str, Any]
+    fingerprint: str
+
+
+def hugging_face_model(path: str, name: str, args: Mapping[str, Any]) -> HuggingFaceModel:
+    """The model of `hf:NAME` (a model type such as gpt2) or `hf:FILE.json` (a config); causal language models only.
 
     `depth` is num_hidden_layers, `width` hidden_size; `args` are the config's own names.
     """
@@ -51,7 +60,7 @@ def hugging_face_factory(path: str, name: str, args: Mapping[str, Any]) -> Facto
 
     stored = json.dumps([transformers.__version__, kind, settings], sort_keys=True, default=str)
     fingerprint = hashlib.blake2b(stored.encode(), digest_size=8).hexdigest()
-    return Factory(path, build, _takes(default, args), args, fingerprint, shifts_labels=True)
+    return HuggingFaceModel(build, _takes(default, args), fingerprint)
 
 
 def _takes(config: Any, args: Mapping[str, Any]) -> dict[str, Any]:
