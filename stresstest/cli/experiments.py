@@ -15,6 +15,7 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
 
 OUTPUT = click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
+_LISTED = f"{__name__}.listed"
 _FIND = [*EXPERIMENTS, "run", "papers"]
 click.rich_click.COMMAND_GROUPS["stresstest"] = [
     {"name": "Find", "commands": _FIND},
@@ -34,7 +35,14 @@ class Commands(click.RichGroup):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """A command by its name."""
-        return experiment_command(EXPERIMENTS[name]) if name in EXPERIMENTS else super().get_command(context, name)
+        if name not in EXPERIMENTS:
+            return super().get_command(context, name)
+        return _summary(EXPERIMENTS[name]) if _LISTED in context.meta else experiment_command(EXPERIMENTS[name])
+
+    def get_help(self, context: click.Context) -> str:
+        """The commands with their summaries; the options of the experiments are not made for it."""
+        context.meta[_LISTED] = True
+        return super().get_help(context)
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -43,6 +51,10 @@ class Commands(click.RichGroup):
         if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(f"unknown command '{args[0]}'{did_you_mean(args[0], self.list_commands(context))}")
         return super().resolve_command(context, args)
+
+
+def _summary(experiment: Experiment[Any]) -> click.Command:
+    return click.RichCommand(name=experiment.name, help=f"{experiment.summary}\n\n{experiment.details}")
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import rich_click as click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
+import stresstest
 from stresstest.cli.experiments import OUTPUT, Commands
 from stresstest.cli.gate import GATE_COMMANDS
 from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
@@ -60,8 +61,22 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    """Also where nothing is installed: in a bare checkout, say."""
+    if asked:
+        click.echo(f"stresstest, version {stresstest.__version__}")
+        context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="train-stresstest", prog_name="stresstest")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Stress-test the training stability of neural networks: where does training break, and how sure is that?"""

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import torch
 
+import stresstest
 from stresstest.errors import ExitCode
 from stresstest.reports.output import console
 from stresstest.runs.executor import local_workers
@@ -17,9 +18,8 @@ from stresstest.runs.store import DEFAULT_ROOT
 
 def versions() -> str:
     """The installed versions."""
-    names = ("train-stresstest", "torch", "numpy", "pydantic", "pebble")
-    installed = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"Python {platform.python_version()}, {installed}"
+    needed = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pydantic", "pebble"))
+    return f"Python {platform.python_version()}, train-stresstest {stresstest.__version__}, {needed}"
 
 
 def devices() -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from stresstest.cli.main import cli, main, run
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Registry
 from stresstest.results.metrics import METRICS
@@ -97,6 +98,14 @@ def test_what_only_reads_imports_no_torch(finished: tuple[Path, str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *lines], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "['rich', 'pydantic'] [0, 0, 0, 0, 2]", done.stderr
+
+
+def test_the_help_of_all_commands_makes_the_options_of_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stresstest.cli.experiments.experiment_command", lambda experiment: pytest.fail(experiment))
+    assert run(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert [name for name in EXPERIMENTS if name not in text] == []
+    assert "Ramp the learning rate every step" in text
 
 
 BAD = [
