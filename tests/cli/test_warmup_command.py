@@ -41,7 +41,7 @@ def test_it_prints_the_map_and_the_best_setting_and_stores_everything(project: P
     assert re.search(r"^ +0  +\d\.\d\d.  +\d\.\d\d", out, re.MULTILINE)
     assert out.rstrip().splitlines()[-1].startswith("again: stresstest warmup --width 8")
     assert [re.match(r"\[\d/\d\]", line) is not None for line in err.splitlines()] == [True] * 6
-    assert re.search(r"\[6/6\] pre-ln depth 1 \d steps to \S+ seed 0: \S+, loss \d\.\d\d, \d+ s", err)
+    assert re.search(r"\[6/6\] pre-ln adam depth 1 \d steps to \S+ seed 0: \S+, loss \d\.\d\d, \d+ s", err)
     assert {path.name for path in (project / "here").iterdir()} >= {"cells.jsonl", "study.journal", "report.html"}
     assert "| warm-up | 0.0005 | 0.064 |" in (project / "notes.md").read_text()
     assert run(["report", "here"]) == 0

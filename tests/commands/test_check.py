@@ -330,7 +330,7 @@ def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
     assert check("--baseline", "auto") == 3
     assert "the settings of boundary differ from the baseline's" in " ".join(capsys.readouterr().out.split())
     assert run(["baseline", "status"]) == 0
-    assert "0 days old; this environment; 2 lines in 1 experiments" in capsys.readouterr().out
+    assert "0 days old; same environment; 2 lines in 1 experiments" in capsys.readouterr().out
     assert run(["baseline", "show", "gate"]) == 0
     assert "boundary.max_stable_lr{variant=as-built,depth=4}  0:" in capsys.readouterr().out
     path.write_text(before := path.read_text().replace('"first"', '"second"'))

@@ -29,12 +29,12 @@ from stresstest.engine.memory import PeakMemory, probe_need, training_need
 from stresstest.experiments.cells import make_bench
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.measurements.course import initial_signals, recipe
-from stresstest.specs.profiles import resolve
+from stresstest.specs.profiles import make_spec
 from stresstest.experiments.training import make_bench
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.measurements.course import initial_signals, recipe
-from stresstest.specs.profiles import resolve
-spec = resolve(DepthSweepSpec, "quick", {settings})
+from stresstest.specs.profiles import make_spec
+spec = make_spec(DepthSweepSpec, "quick", {settings})
 bench = make_bench(spec, "{variant}", {depth}, spec.optimizer, "cpu")
 bench.batches.batch([0], 0)
 size, activations = bench.model.layout.num_parameters, bench.model.activation_bytes(spec.batch_size)

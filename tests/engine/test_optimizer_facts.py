@@ -64,7 +64,7 @@ def test_the_printed_formula_is_the_one_that_is_computed(name: str) -> None:
     optimizer = OPTIMIZERS[name]
     if optimizer.stability is None:
         assert name in NO_CLOSED_FORM
-        assert theory_formula(name) == f"none is known for {name}"
+        assert theory_formula(name) == f"no formula known for {name}"
         return
     options = {"beta": 0.75, "beta1": 0.75, "beta2": 0.5, "eps": 0.1}
     product = re.sub(r"(\d) (beta)", r"\1 * \2", optimizer.stability.formula)
@@ -74,4 +74,4 @@ def test_the_printed_formula_is_the_one_that_is_computed(name: str) -> None:
 
 
 def test_of_an_optimizer_that_is_not_in_the_table_nothing_is_known() -> None:
-    assert theory_formula("own") == "none is known for own"
+    assert theory_formula("own") == "no formula known for own"

@@ -126,7 +126,7 @@ def test_equal_races_are_equal_and_resume(tmp_path: Path, capsys: pytest.Capture
     assert "Race: decoder, depth 1, width 16, adam, 3 seeds" in seen.out
     assert "times as fast" in seen.out
     assert seen.err.count("[") == 7  # of twelve cells five were there
-    assert "<h1>Race</h1>" in (tmp_path / "race.html").read_text()
+    assert "<h1>Race: " in (tmp_path / "race.html").read_text()
     assert "| post-ln |" in (tmp_path / "race.md").read_text()
     one, two = (trained(tmp_path / name, spec()) for name in ("a", "b"))
     assert [c.recipe for c in one] == [c.recipe for c in two]

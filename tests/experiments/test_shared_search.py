@@ -239,7 +239,7 @@ def test_a_server_that_goes_away_during_a_search_costs_nothing_that_was_finished
     assert run(line) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "failed during the search (server closed the connection unexpectedly); the cells" in err
+    assert "failed during the search (server closed the connection unexpectedly); completed cells are saved" in err
     assert "to go on once it can: stresstest warmup" in err
     assert '--storage "$STRESSTEST_STORAGE" --study gone' in err
     assert "secret" not in err + (folder / "manifest.json").read_text()
