@@ -26,10 +26,6 @@ import torch
 torch.set_num_threads(1)
 import numpy as np
 from stresstest.engine.memory import PeakMemory, probe_need, training_need
-from stresstest.experiments.cells import make_bench
-from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.measurements.course import initial_signals, recipe
-from stresstest.specs.profiles import make_spec
 from stresstest.experiments.training import make_bench
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.measurements.course import initial_signals, recipe
