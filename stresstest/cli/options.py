@@ -35,6 +35,7 @@ _RUN_OPTIONS = (
     "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
     "storage study output json quiet verbose dry-run help"
 ).split()
+REPEATED = ("variant", "set")  # options that may stand several times
 _WITH_UNITS = ("tokens",)  # 500k
 
 
@@ -101,7 +102,7 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
         settings |= {"type": int, "metavar": "N"}
     elif kind is float or float in get_args(kind):
         settings |= {"type": float, "metavar": "X"}
-    if name == "variant":
+    if name in REPEATED:
         settings["multiple"] = True
     return click.option(switch, name, **settings)
 

@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from stresstest.cli.options import ALL_FIELDS
+from stresstest.cli.options import ALL_FIELDS, REPEATED
 from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
@@ -62,7 +62,7 @@ def _check_known(path: Path, where: str, settings: Mapping[str, Any], fields: se
 def _as_typed(key: str, value: Any) -> Any:
     """A value of TOML as it would stand on the command line."""
     text = plain(value)
-    return [text] if key == "variant" else text
+    return [text] if key in REPEATED else text
 
 
 def line_request(command: str, context: click.Context, options: Mapping[str, Any]) -> Request:

@@ -411,3 +411,11 @@ def test_a_model_that_eats_the_memory_costs_its_own_cells_only_and_says_where(
     kept = Path("run/errors", f"{key}.txt").read_text()
     assert "eats.py" in kept
     assert "raise MemoryError" in kept
+
+
+def test_set_may_stand_several_times(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.py").write_text("from torch import nn\n\ndef build(a, b):\n    return nn.Embedding(256, 256)\n")
+    assert run(["lr-range", "--model", "two.py:build", "--set", "a=1", "--set", "b=2", "--dry-run"]) == 0
+    assert "a=1,b=2" in capsys.readouterr().out
+    assert run(["lr-range", "--model", "two.py:build", "--set", "a=1", "--set", "a=2", "--dry-run"]) == 2
+    assert "set gives 'a' twice" in capsys.readouterr().err
