@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 import stresstest
-from stresstest import api
 from stresstest.cli.main import cli
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
@@ -70,10 +68,7 @@ __all__ = [
 
 def exported() -> dict[str, Any]:
     """The Python API by the name that a user imports: what the root offers, and the assertion for pytest."""
-    names = getattr(stresstest, "__all__", None) or [
-        name
-        for name, value in vars(api).items()
-        if inspect.isfunction(value) and value.__module__ == api.__name__ and not name.startswith("_")
-    ]
-    public = {f"stresstest.{name}": getattr(stresstest, name) for name in names if not name.startswith("_")}
+    public = {
+        f"stresstest.{name}": getattr(stresstest, name) for name in stresstest.__all__ if not name.startswith("_")
+    }
     return public | {"stresstest.testing.assert_stable": assert_stable}

@@ -60,7 +60,7 @@ def install_hint(extra: str) -> str:
 
 def _check_path(spec: str, folder: Path) -> None:
     """Whether what is a path lies in what CI checks out."""
-    for word in spec.split() if spec.startswith("-") else [spec]:
+    for word in re.split(r"[\s=]", spec) if spec.startswith("-") else [spec]:
         is_path = word.startswith((".", "/", "~")) or "file:" in word
         place = Path(word.partition("file:")[2].removeprefix("//") or word).expanduser()
         if is_path and not (folder / place).resolve().is_relative_to(folder):

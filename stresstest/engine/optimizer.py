@@ -76,7 +76,7 @@ class Optimizer:
     """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
 
     adaptive: it divides by a measure of its past gradients, so that their size hardly matters. decoupled_decay: weight
-    decay is no part of the gradient. stability: its closed form, `None` where none is known. An `elementwise` update
+    decay is not part of the gradient. stability: its closed form, `None` where none is known. An `elementwise` update
     treats each parameter by itself, so that it can be done part by part.
     """
 

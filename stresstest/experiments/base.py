@@ -53,7 +53,9 @@ class Cost:
 class Experiment(Generic[S]):
     """One question, from its settings to its report. Every part in `PARTS` has to be given; the others have a default.
 
-    Importing the module of an experiment must not import torch: `plan` does that when it is called.
+    Importing the module of an experiment must not import torch: `plan` does that when it is called. The methods below
+    that raise are placeholders, which `Experiments.register` refuses: an abstract class would complain when it is made,
+    and not when it is registered.
     """
 
     name: str

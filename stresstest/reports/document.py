@@ -124,7 +124,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the x axis, with the letter that stands for its name where there is no room."""
+    """A place on the x axis, with the letter that stands for its name where space is short."""
 
     name: str
     letter: str

@@ -77,7 +77,7 @@ def middle(metric: MetricSummary) -> str:
 def interval(metric: MetricSummary) -> str:
     """The interval over seeds, as printed everywhere."""
     if middle(metric) == "none" and metric.low is None and metric.high is None:
-        return "-"  # in most seeds there is no such value
+        return "-"  # most seeds lack such a value
     low = "none" if metric.low is None else number(metric.low)
     return f"{low}..{'more' if metric.high is None else number(metric.high)}"
 

@@ -19,7 +19,7 @@ AIRY = 100  # columns from which a table has air between its own
 TONES: dict[Tone, str] = {"": "", "good": "green", "mixed": "yellow", "dull": "dim", "bad": "red"}
 _SHARED = 110  # columns of tables that stand under each other, at most
 _SHARE = 6  # and of one of theirs, at least
-_NARROW_NAME = 16  # columns of a row's name where there is no more room
+_NARROW_NAME = 16  # columns of a row's name where space is short
 _COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█\u2800", ".:-=+*%# ")
 
 

@@ -28,7 +28,7 @@ class Cell(Record):
     variant: str = Field(description="Norm variant, NAME[:key=value,...].")
     depth: int = Field(description="Number of blocks.")
     seed: int = Field(description="Seed of the initial weights and the batches.")
-    status: Status = Field(description="done, or why there is no result, which says nothing about stability.")
+    status: Status = Field(description="done, or why the result is missing, which says nothing about stability.")
     error: str = Field("", description="What went wrong, where something did: a line, or a traceback.")
     seconds: float = Field(0.0, description="Wall time of its training, its share of that of its population, in s.")
     probe_seconds: float = Field(0.0, description="Of these, what reading it while it trained took, in s.")

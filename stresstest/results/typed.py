@@ -100,7 +100,7 @@ class TheoryRecord(TypedDict, total=False):
 
     initial_loss: Annotated[Loss, Field(description="Loss at initialisation on the one batch, in nats.")]
     forwards: Annotated[int, Field(description="Forward passes of the search for critical_lr.")]
-    no_curvature: Annotated[str, Field(description="Why there is no sharpness, where that is so.")]
+    no_curvature: Annotated[str, Field(description="Why the sharpness is missing, where it is.")]
     error: Annotated[float | None, Field(description="Bound on the distance of the sharpness to an eigenvalue, 1/lr.")]
     products: Annotated[int, Field(description="Hessian-vector products of Lanczos.")]
     converged: Annotated[bool, Field(description="Whether Lanczos ended by its tolerance, not by its budget.")]

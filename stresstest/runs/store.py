@@ -186,9 +186,8 @@ def open_run(
     if theirs is None and any(path.glob("*/manifest.json")):
         raise ConfigError(f"run directory {path} holds the runs of a scenario; give another --run-dir")
     if theirs is None and any((path / name).exists() for name in ("result.json", "report.html", "cells.jsonl")):
-        raise ConfigError(
-            f"run directory {path} holds files that are not a run of this version; give another --run-dir"
-        )
+        held = "files that are not a run of this version"
+        raise ConfigError(f"run directory {path} holds {held}; give another --run-dir")
     if theirs is not None and theirs.get("command") != manifest.get("command"):
         raise ConfigError(f"run directory {path} holds a run of {theirs.get('command')}; give another --run-dir")
     store = RunStore(path, manifest, others)

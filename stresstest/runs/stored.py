@@ -31,7 +31,7 @@ def result_file(path: Path) -> Path:
 def load_result(path: str | Path) -> Result:
     """The result of a run: its directory or its result.json.
 
-    What is no whole result, or one of another version, is a `ConfigError`; so is the folder of a scenario, whose
+    What is not a whole result, or is of another version, is a `ConfigError`; so is the folder of a scenario, whose
     results `load_results` has.
     """
     return read_file(result_file(Path(path)))

@@ -250,11 +250,11 @@ class TrainingSpec(ShapeSpec):
     @property
     def optimizers(self) -> tuple[str, ...]:
         """Every optimizer that is asked for."""
-        raise NotImplementedError
+        raise NotImplementedError  # one or several: the kinds of experiments differ
 
     def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
         """The same of these variants and optimizers."""
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
     @field_validator("seeds", mode="before")
     @classmethod

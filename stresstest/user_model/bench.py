@@ -123,7 +123,7 @@ class UserBench(Bench):
 
     def signal(self, theta_P: Tensor, seed: int, noise_input: bool) -> Signal:
         """Never asked for: settings that need it are refused."""
-        raise NotImplementedError
+        raise NotImplementedError  # the blocks of a foreign model are not known
 
 
 def user_bench(

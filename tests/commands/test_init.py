@@ -441,7 +441,8 @@ def test_the_gitlab_job_sees_the_history_and_keeps_the_report() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["../other", "/etc/other", "./x/../../y", "file:///etc/other", "-e ../other", "~/other"]
+    "spec",
+    ["../other", "/etc/other", "./x/../../y", "file:///etc/other", "-e ../other", "--find-links=/etc other", "~/other"],
 )
 def test_a_path_outside_the_repository_is_refused(spec: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init", ".", "--ci", "github", "--install", spec]) == 2

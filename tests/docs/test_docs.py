@@ -158,8 +158,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     for target in links(page):
         path, _, anchor = target.partition("#")
         found = (page.parent / path).resolve() if path else page
-        assert found.exists(), f"{target}: there is no such file"
-        assert not anchor or anchor in anchors(found), f"{target}: there is no such heading"
+        assert found.exists(), f"{target}: file not found"
+        assert not anchor or anchor in anchors(found), f"{target}: heading not found"
 
 
 def test_every_script_and_folder_that_is_named_exists() -> None:

@@ -67,7 +67,7 @@ CHART = Chart(
     (
         Series("pre-ln", ((1e-4, 5.0), (0.1, 2.5), (1.0, 9.0)), (Mark("max_stable_lr", "s", 0.1, "good"),)),
         Series("post-ln", ((1e-4, 5.0), (0.01, 3.0), (1.0, 8.0))),
-        Series("a point is no line", ((0.5, 3.0),)),
+        Series("a single point", ((0.5, 3.0),)),
     ),
     reference=("constant predictor", 3.2),
 )

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from stresstest.commands.show_result import print_result, result_text
-from stresstest.experiments.contest_document import race_legend
 from stresstest.experiments.document_parts import data_words
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.race.document import race_legend
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.spec import WarmupSpec

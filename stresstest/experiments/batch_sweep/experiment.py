@@ -65,6 +65,6 @@ class BatchSweep(Experiment[BatchSweepSpec]):
 
     def document(self, result: Result) -> Document:
         """Tables by batch size and over all."""
-        from stresstest.experiments import contest_document
+        from stresstest.experiments.batch_sweep.document import document
 
-        return contest_document.batch_sweep_document(result)
+        return document(result)

@@ -40,7 +40,7 @@ from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interv
 
 _BARS = "▁▂▃▄▅▆▇█"
 _NO_BAR = "\u2800"  # a blank at which no line is broken
-_FEW_BARS, _MANY_BARS = 20, {PAGE: 400, TERMINAL: 60}  # for more there is no room
+_FEW_BARS, _MANY_BARS = 20, {PAGE: 400, TERMINAL: 60}  # more do not fit
 _CHARTED_DEPTHS = 4
 
 

@@ -63,6 +63,6 @@ class Race(Experiment[RaceSpec]):
 
     def document(self, result: Result) -> Document:
         """A table of entrants."""
-        from stresstest.experiments import contest_document
+        from stresstest.experiments.race.document import document
 
-        return contest_document.race_document(result)
+        return document(result)

@@ -1,0 +1,43 @@
+"""The report of a sweep over batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stresstest.experiments.contest_document import contest_title, how_sure, lrs_and, results_table, row_name
+from stresstest.experiments.document_parts import data_words, metric_cell, report_of
+from stresstest.reports.document import Block, Column, Document, Paragraph, Table, Value
+from stresstest.reports.numbers import number
+from stresstest.results.records import Result
+
+_COLUMNS = {"max_stable_lr": "max_stable_lr", "lowest loss": "validation_loss"}
+_OVER = {"scales up to": "scaling_batch", "max_stable_lr ~ batch^": "batch_lr_exponent"}
+
+
+def document(result: Result) -> Document:
+    """The report of a sweep over batch sizes."""
+    spec = result.spec
+    schedule = f"{number(spec['tokens'])} tokens per run, {spec['lr_scaling']} LR scaling, linear-epoch warm-up, "
+    schedule += f"then {spec['decay']}"
+    sizes = f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"
+    subtitle = f"{data_words({**spec, 'batch_size': sizes}, result.data)}; {lrs_and(schedule, result)}"
+    blocks = [*results_table(result, _COLUMNS), *_over_sizes(result), Paragraph(_legend(result), "dim")]
+    return report_of(result, contest_title("Batch sweep", result), subtitle, blocks)
+
+
+def _over_sizes(result: Result) -> Iterator[Block]:
+    """A row an optimizer, over all batch sizes."""
+    if result.trends:
+        rows = (
+            (Value(row_name(row, result)), *(metric_cell(row.metrics.get(name)) for name in _OVER.values()))
+            for row in result.trends
+        )
+        yield Table((Column("over batch sizes"), *map(Column, _OVER)), tuple(rows))
+
+
+def _legend(result: Result) -> str:
+    return (
+        "Lowest loss: on held-out data, over the peak LRs of the grid (that of the first batch size times the LR "
+        "scaling), at equal tokens. Scales up to: the largest batch size that keeps 90 % of the smallest batch's loss "
+        f"reduction. {how_sure(result)}"
+    )
