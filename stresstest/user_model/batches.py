@@ -47,7 +47,7 @@ class UserBatches:
         self._factory = factory
         self._as_images = has_convolutions(module)
         self._shifts_labels = is_causal(factory, module)
-        self._built_in = None if factory.batch is not None else Batches(task, device)
+        self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
@@ -61,6 +61,10 @@ class UserBatches:
         steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
         if stream == FRESH and self._built_in is not None:
             step, stream = step + _LEFT_OVER, INITIAL
+        if self._factory.stream is not None:
+            drawn_by = self._factory.stream
+            parts = [moved(drawn_by.draw(seed, step, stream), self.device) for seed in seeds]
+            return [UserBatch(data, own) for data, own in zip(parts, steps, strict=True)]
         if self._factory.batch is not None:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
@@ -82,7 +86,9 @@ class UserBatches:
         return self._fresh[:count]
 
     def check_repeatable(self) -> None:
-        """A batch is the same when it is drawn again; else a `UserCodeError`."""
+        """A batch is the same when it is drawn again; else a `UserCodeError`. A stream sees to that itself."""
+        if self._factory.stream is not None:
+            return
         one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
             raise UserCodeError(
@@ -106,13 +112,17 @@ class UserBatches:
 
     def named(self, step: int, stream: int) -> str:
         """A batch, in words: the call that draws it."""
+        if self._factory.stream is not None:
+            return self._factory.stream.named(step, stream)
         if self._factory.batch is None:
             return f"batch {step} of the built-in task"
         return f"batch(step={self._step_of(step, stream)}, batch_size={self.batch_size}, generator)"
 
     @property
     def splits(self) -> bool:
-        """Whether the user's `batch` takes `split`, "train" or "validation"."""
+        """Whether the user's data have a part that is held out: `batch` takes `split`, "train" or "validation"."""
+        if self._factory.stream is not None:
+            return self._factory.stream.held_out
         return self._factory.batch is not None and "split" in inspect.signature(self._factory.batch).parameters
 
     @property
@@ -143,6 +153,8 @@ class UserBatches:
                 for part in tensors(self.batch([0], step)[0].data):
                     digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             stored = {"hash": digest.hexdigest()}
+            if self._factory.stream is not None:
+                stored |= self._factory.stream.description()
         return stored
 
     def none_left(self, steps: int) -> bool:

@@ -140,7 +140,7 @@ def user_bench(
     `constant` is what the preflight found, where it tried this very model.
     """
     where = torch.device(device)
-    factory = factory_of(spec)
+    factory = factory_of(spec).at(variant, depth, spec.width)
     dtypes = dtypes_of(factory.as_written(0, variant, depth, spec.width))
     if is_cast(dtypes) and factory.batch is not None:
         factory = replace(factory, batch=in_float32(factory.batch))
@@ -194,7 +194,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     A sweep over depth needs a factory that takes `depth`.
     """
     factory = factory_of(spec)
-    takes, update = factory.takes, dict[str, Any]()
+    takes, update = factory.takes, _of_what_is_brought(spec, factory)
     anything = "**" in takes
     for name in ("depth", "width"):
         if name not in type(spec).model_fields:
@@ -231,6 +231,16 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     if missing:
         raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
     return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
+    """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    for name, value in factory.fixed.items():
+        if name in spec.model_fields_set and getattr(spec, name, value) != value:
+            raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")
+    settings = {**factory.settings, **factory.fixed}
+    known = {name: value for name, value in settings.items() if name in type(spec).model_fields}
+    return {name: value for name, value in known.items() if name not in spec.model_fields_set}
 
 
 def _does_not_take(factory: Factory, name: str) -> str:

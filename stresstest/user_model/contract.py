@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.brought import Backward
 from stresstest.user_model.factory import Factory
 from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
 
@@ -36,11 +37,12 @@ class Contract:
     targets: Targets | None = None
     num_classes: int = 0
     differentiates: bool = False
+    backward: Backward | None = None  # how the user's code takes the gradient, where it does so itself
 
 
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     """Infer how the loss is taken, by one or two forward passes; a `UserCodeError` says why it cannot be."""
-    found = _said_or_inferred(factory, module, batch)
+    found = replace(_said_or_inferred(factory, module, batch), backward=factory.backward)
     try:
         with torch.no_grad():
             found.loss(module, batch)
@@ -65,7 +67,7 @@ def _with_gradients(found: Contract) -> Contract:
 
 def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     if factory.loss_fn is not None:
-        return _called("loss_fn(model, batch)", factory.loss_fn, module, batch)
+        return _called(factory.loss_words, factory.loss_fn, module, batch)
     if callable(getattr(module, "training_step", None)):
         found = _called("training_step(batch, 0)", _training_step, module, batch)
         return replace(found, text=f"the model's {found.text}")
