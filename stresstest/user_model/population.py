@@ -21,6 +21,7 @@ from stresstest.engine.population import FIRST_LR, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot, look_at, together
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch
+from stresstest.user_model.buffers import buffer_values, kept_buffers, put_back
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
@@ -106,7 +107,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
-            with torch.no_grad(), self._as_used(row), _kept(module), seeded(one.seed), self._autocast():
+            with torch.no_grad(), self._as_used(row), kept_buffers(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.data).detach().float())
             module.train()
         return torch.stack(losses)
@@ -115,7 +116,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
-            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
+            with torch.no_grad(), kept_buffers(module), seeded(one.seed), self._autocast():
                 looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
         look = together(looks)
         self._look_at_moments(look)
@@ -133,7 +134,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit."""
         return super().state() | {
-            "buffers": [[buffer.clone() for buffer in module.buffers()] for module in self._modules],
+            "buffers": [buffer_values(module) for module in self._modules],
             "users": [users.state() for users in self._users],
         }
 
@@ -144,8 +145,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         self._users = self._users[: len(self._modules)]
         super().restore(state)
         for module, values in zip(self._modules, state["buffers"], strict=True):
-            for buffer, value in zip(module.buffers(), values, strict=True):
-                buffer.copy_(value)
+            put_back(module, values)
         for users, stored in zip(self._users, state["users"], strict=True):
             users.restore(stored)
 
@@ -239,7 +239,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """
         batch, scales = self._last
         first = torch.equal(self.theta_RP[row], first_P)
-        with torch.enable_grad(), _kept(self._modules[row]) if first else nullcontext():
+        with torch.enable_grad(), kept_buffers(self._modules[row]) if first else nullcontext():
             loss = self._gradient(row, batch[row], scales[row])
         gradient_P = self.grad_RP[row].div_(scales[row])
         if self.training.clip_norm is not None:
@@ -291,7 +291,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def trained_module(self, row: int) -> Iterator[nn.Module]:
         """A replica with the parameters of the trained model, in training mode; buffers stay."""
         module = self._modules[row]
-        with torch.no_grad(), self._as_used(row), _kept(module), self._autocast():
+        with torch.no_grad(), self._as_used(row), kept_buffers(module), self._autocast():
             yield module
 
     @contextmanager
@@ -335,15 +335,6 @@ def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.de
         return found
 
     return theta_P, loss
-
-
-@contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
-    """Afterwards the buffers are as they were before."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    yield
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        buffer.copy_(value)
 
 
 def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
