@@ -33,6 +33,7 @@ from stresstest.user_model import loader  # noqa: F401  # a kind of what people 
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
 from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -102,7 +103,9 @@ class Factory:
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
-            return module
+        with user_code(f"parameters() of {type(module).__name__}"):
+            list(module.parameters())
+        return module
 
     def _args(self, variant: str, depth: int, width: int) -> dict[str, Any]:
         swept = {"depth": depth, "width": width, "variant": variant}
@@ -336,6 +339,8 @@ def _import(where: str, path: str) -> tuple[ModuleType, str]:
         if missing is not None and f"{where}.".startswith(f"{missing}."):
             raise ConfigError(f"{path}: module '{where}' not found; give FILE.py:FUNCTION") from None
         raise ConfigError(f"{path} cannot be imported: {described(error)}") from None
+    except SystemExit as error:
+        raise ConfigError(f"{path} cannot be imported: {ENDS} (exit code {error.code})") from None
 
 
 @lru_cache(maxsize=32)
@@ -360,6 +365,9 @@ def _import_file(file: Path) -> ModuleType:
     name = f"stresstest_user_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
+    root = above_its_package(file)
+    if root is not None:
+        _look_in(str(root))  # as where its package is imported: it may import that by name
     found = importlib.util.spec_from_file_location(name, file)
     assert found is not None, "a .py file has a loader"
     assert found.loader is not None, "a .py file has a loader"
@@ -367,7 +375,13 @@ def _import_file(file: Path) -> ModuleType:
     _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
     sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        with as_a_script(file):
+            found.loader.exec_module(module)
+    except ImportError as error:
+        del sys.modules[name]
+        if root is None or "relative import" not in str(error):
+            raise
+        return _import_module(".".join(file.resolve().relative_to(root).with_suffix("").parts))
     except BaseException:
         del sys.modules[name]
         raise

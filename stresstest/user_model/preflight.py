@@ -20,9 +20,11 @@ from stresstest.engine.outcomes import Rules
 from stresstest.engine.probes import look_at
 from stresstest.errors import ConfigError, ModelError
 from stresstest.specs.base import AS_BUILT, TrainingSpec
-from stresstest.tasks.task import INITIAL
+from stresstest.tasks import load_task
+from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import FRESH, UserBatch, tensors
+from stresstest.user_model.arguments import too_few_positions
+from stresstest.user_model.batches import FRESH, UserBatch, image_shape, tensors
 from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.causality import sees_the_future
 from stresstest.user_model.constant import Constant
@@ -73,7 +75,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             loss, activations = _checked(bench, name, notes)
             notes += optimizer_notes(bench, spec, name)
         except UserCodeError as error:
-            raise ModelError(_kept(f"{name}: {error.line}", error.text)) from None
+            raise ModelError(_kept(f"{name}: {error.line}{_of_our_data(spec, error.line)}", error.text)) from None
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -109,6 +111,23 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             for variant, (b, _, _) in zip(spec.variant, found, strict=True)
         },
     )
+
+
+def _of_our_data(spec: TrainingSpec, line: str) -> str:
+    """What may be to blame where a model fails on the built-in data: their sizes are not the model's."""
+    factory = factory_of(spec)
+    if factory.draws or not line.startswith("model("):
+        return ""
+    short = too_few_positions(factory.takes, factory.args, spec.seq_len)
+    if short and spec.task != "images":
+        return f"; it has {short}, and --seq-len is {spec.seq_len}: give --seq-len {short.rpartition('=')[2]}"
+    if spec.task == "images":
+        [pixels, *_] = load_task(spec.task, spec.data, 1, spec.seq_len).arrays(TRAINING)
+        shape = " x ".join(map(str, image_shape(pixels[0].size)))
+        return (
+            f"; images of --data {spec.data} are {shape} (--data digits has 1 x 8 x 8): set the model's sizes to theirs"
+        )
+    return ""
 
 
 def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float) -> Iterator[str]:
