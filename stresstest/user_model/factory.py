@@ -28,7 +28,7 @@ from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
-from stresstest.user_code import UserCodeError, described, meaning, user_code
+from stresstest.user_code import UserCodeError, described, heard_once, meaning, user_code
 from stresstest.user_model import loader  # noqa: F401  # a kind of what people have
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
@@ -191,7 +191,7 @@ _heard: set[str] = set()
 @contextlib.contextmanager
 def _apart_from_results(name: str) -> Iterator[None]:
     """What a factory prints goes to stderr, once: a model is built many times."""
-    with contextlib.redirect_stdout(io.StringIO() if name in _heard else sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()) if name in _heard else heard_once():
         _heard.add(name)
         yield
 
@@ -375,7 +375,7 @@ def _import_file(file: Path) -> ModuleType:
     _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
     sys.modules[name] = module
     try:
-        with as_a_script(file):
+        with as_a_script(file), heard_once():
             found.loader.exec_module(module)
     except ImportError as error:
         del sys.modules[name]
@@ -390,7 +390,8 @@ def _import_file(file: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     _look_in(str(Path.cwd()))  # as `python -m` does
-    return importlib.import_module(name)
+    with heard_once():
+        return importlib.import_module(name)
 
 
 def _look_in(folder: str) -> None:

@@ -22,7 +22,7 @@ from stresstest.errors import ConfigError, ModelError
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
-from stresstest.user_code import UserCodeError
+from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.arguments import too_few_positions
 from stresstest.user_model.batches import FRESH, UserBatch, image_shape, tensors
 from stresstest.user_model.bench import UserBench, user_bench
@@ -68,6 +68,11 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
 
     Raises `ConfigError` where results would mean nothing.
     """
+    with heard_once():
+        return _preflight(spec, depths, device)
+
+
+def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflight:
     found: list[tuple[UserBench, float, int]] = []
     notes: list[str] = []
     for variant in spec.variant:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def ask(entry: Entry, sources: Path) -> Told:
     with tempfile.TemporaryDirectory() as folder:
         beside = prepare(entry, sources, Path(folder))
         words = ["lr-range", *shlex.split(SMALL), *arguments(entry, sources)]
-        code = _in_a_process(Path(folder), beside, words)
+        code = in_a_process(Path(folder), beside, lambda: run(words))
         out, said = (Path(folder, name).read_text() for name in ("out.txt", "said.txt"))
     if code < 0:
         said = f"longer than {_LONGEST} s"
@@ -70,8 +70,11 @@ def ask(entry: Entry, sources: Path) -> Told:
     )
 
 
-def _in_a_process(folder: Path, beside: Sequence[str], words: list[str]) -> int:
-    """The exit code of a command line, run by a copy of this process, which has imported torch already."""
+def in_a_process(folder: Path, beside: Sequence[str], work: Callable[[], int]) -> int:
+    """What `work` returns in a copy of this process, which has imported torch already; negative if it was ended.
+
+    What it prints goes to out.txt and said.txt in its folder.
+    """
     child = os.fork()
     if child == 0:
         signal.alarm(_LONGEST)
@@ -81,7 +84,7 @@ def _in_a_process(folder: Path, beside: Sequence[str], words: list[str]) -> int:
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), stream)
         code = 1
         try:
-            code = run(words)
+            code = work()
         except BaseException:
             traceback.print_exc()
         sys.stdout.flush()
