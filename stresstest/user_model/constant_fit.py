@@ -327,7 +327,7 @@ def lowest_loss(objective: Objective, one: UserBatch, constants: Constants) -> f
 
 
 def _descended(objective: Objective, one: UserBatch, start: Sequence[Tensor]) -> float:
-    parts = [part.detach().clone().requires_grad_() for part in start]
+    parts = [part.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for part in start]
     optimizer = torch.optim.LBFGS(parts, max_iter=2 * _STEPS, line_search_fn="strong_wolfe")
     seen: list[float] = []
 

@@ -12,6 +12,7 @@ round by round, of the CPU time of one thread.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import statistics
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import TRAINING
 from stresstest.user_model.bench import UserBench, resolve_user_model, user_bench
-from stresstest.user_model.factory import factory_of, seeded
+from stresstest.user_model.factory import seeded
 
 LR = 1e-4
 LossOf = Callable[[nn.Module, Any], Tensor]
@@ -59,7 +61,7 @@ def _lstm(model: Any, batch: Any) -> Tensor:
 
 
 def _graph(model: nn.Module, batch: Any) -> Tensor:
-    data = sys.modules["data"]
+    data: Any = _data()
     return F.cross_entropy(model(batch[0], data.edges)[data.train], batch[1][data.train])
 
 
@@ -153,7 +155,7 @@ def bare_chunk(bench: UserBench, spec: LrRangeSpec, loss_of: LossOf) -> Chunk:
 
 def theirs(spec: LrRangeSpec) -> Iterator[Any]:
     """Batches as people draw them: of their DataLoader, of an array at random places, or one and the same."""
-    data = sys.modules.get("data")
+    data = _data()
     loader = getattr(data, "loader", None)
     if data is not None and loader is None:
         while True:
@@ -174,6 +176,11 @@ def theirs(spec: LrRangeSpec) -> Iterator[Any]:
         yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
+def _data() -> ModuleType | None:
+    """data.py of the entry, beside its mine.py."""
+    return importlib.import_module("data") if Path("data.py").exists() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sources", type=Path, required=True, help="folder of the repositories")
@@ -183,7 +190,6 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    factory_of  # noqa: B018
     rows = []
     for (source, name), loss_of in SAMPLE.items():
         if args.only.lower() not in f"{name} {source}".lower():
