@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import ActivationSnapshot, Blocks, looking
 from stresstest.models.block import Model, Trainable, profile
+from stresstest.models.dropout import Dropout
+from stresstest.models.layout import Leaves
 from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
 
@@ -42,6 +45,7 @@ class Training:
     device: torch.device
     dtype: torch.dtype = torch.float32
     clip_norm: float | None = None
+    micro_batch: int | None = None  # examples whose gradient is taken at once, at most; all of a step's where off
 
 
 @dataclass(frozen=True)
@@ -238,10 +242,11 @@ class Population(Replicas[Batch]):
     def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
         """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
 
-        The built-in models know no difference.
+        The latter is without dropout and smoothed labels.
         """
-        with torch.no_grad(), self._autocast():
-            return self.model.loss(self._leaves, batch.inputs, batch.targets)
+        with torch.no_grad():
+            parts = [(share_R, self._loss(one, as_trained)) for one, share_R in self._parts(batch)]
+        return _together(parts)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """The logits of each replica, [R, N, V], of a built-in transformer."""
@@ -250,8 +255,9 @@ class Population(Replicas[Batch]):
             return self.model.logits(self.model.layout.unbind(leaves), inputs)
 
     def look(self, batch: Batch) -> ActivationSnapshot:
-        """A forward pass on a batch, looked at; nothing of the replicas changes."""
+        """A forward pass on a batch, or on its first micro-batch, looked at, without dropout; no replica changes."""
         look = ActivationSnapshot(self.num_replicas)
+        batch, _ = next(self._parts(batch))
         places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():
@@ -261,17 +267,62 @@ class Population(Replicas[Batch]):
 
     def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
+        found = []
+        for place, (one, share_R) in enumerate(self._parts(batch)):
+            matrix_RP, grads = self._more if place else (self.grad_RP, self._grads)
+            loss_R = self._loss(one, True, grads)
+            weighted_R = loss_R if share_R is None else loss_R * share_R
+            total = (weighted_R if scale_R is None else weighted_R * scale_R).sum()
+            gradients = torch.autograd.grad(total, list(self._leaves.values()))
+            self.model.layout.gather(gradients, grads)
+            del gradients
+            if place:
+                self.grad_RP.add_(matrix_RP)
+            found.append((share_R, loss_R.detach()))
+        return _together(found)
+
+    def _loss(self, batch: Batch, as_trained: bool, into: Leaves | None = None) -> Tensor:
+        spec, dropout = self.model.spec, None
+        if as_trained and spec.dropout:
+            assert batch.keys_R is not None, "a batch that is trained on says what its step draws"
+            dropout = Dropout(spec.dropout, batch.keys_R, batch.targets.shape[1], batch.first)
+        smoothing = spec.label_smoothing if as_trained else 0.0
         with self._autocast():
-            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
-        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
-        gradients = torch.autograd.grad(total, list(self._leaves.values()))
-        self.model.layout.gather(gradients, self._grads)
-        return loss_R.detach()
+            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout)
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor | None]]:
+        """The micro-batches of a batch, and their shares of the positions asked for, [R]; a whole one has `None`."""
+        size = self.training.micro_batch
+        if size is None or batch.targets.shape[1] <= size:
+            yield batch, None
+            return
+        asked_R = _asked(batch.targets)
+        for start in range(0, batch.targets.shape[1], size):
+            inputs, targets = (t[:, start : start + size] for t in (batch.inputs, batch.targets))
+            yield Batch(inputs, targets, batch.keys_R, batch.first + start), _asked(targets) / asked_R
+
+    @cached_property
+    def _more(self) -> tuple[Tensor, Leaves]:
+        """Where the gradient of a micro-batch goes that is not the first: a matrix [R, P], and its banks."""
+        matrix_RP = _aligned_rows(self.theta_RP)
+        return matrix_RP, self.model.layout.views(matrix_RP)
 
     def _bind(self) -> None:
         """Let the model's parameters and gradients be these matrices."""
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
+        self.__dict__.pop("_more", None)  # it has as many rows as there were
+
+
+def _asked(targets: Tensor) -> Tensor:
+    """How many positions are asked for, [R]."""
+    return (targets >= 0).flatten(1).sum(1)
+
+
+def _together(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor:
+    """The loss of a batch from those of its micro-batches and their shares."""
+    losses = [loss_R if share_R is None else share_R * loss_R for share_R, loss_R in parts]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
 
 
 def _aligned_rows(like_RP: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def translation_scores(population: Population, batches: Batches, seeds: Sequence
     said: list[list[str]] = [[] for _ in seeds]
     true: list[list[str]] = [[] for _ in seeds]
     for step in range(VALIDATION_BATCHES):
-        inputs, targets = batches.batch(seeds, step, VALIDATION)
+        inputs, targets, *_ = batches.batch(seeds, step, VALIDATION)
         asked = targets >= 0
         guess = population.logits(inputs).argmax(-1).view_as(targets)
         right_R = right_R + ((guess == targets) & asked).flatten(1).sum(1)

@@ -22,6 +22,7 @@ from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Model
 from stresstest.tasks.language import VOCABULARY
+from stresstest.tasks.smoothing import Constants
 from stresstest.tasks.task import INITIAL
 from stresstest.tasks.translation import TranslationTask
 
@@ -73,9 +74,10 @@ class BuiltInBench(Bench):
         layout = self.model.layout
         theta_P = initial_parameters(self.model, seed, self.batches).double()
         batch = self.batches.batch([seed], 0, INITIAL)
+        smoothing = self.model.spec.label_smoothing
 
         def loss(at_P: Tensor) -> Tensor:
-            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets)[0]
+            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets, smoothing=smoothing)[0]
 
         return theta_P, loss
 
@@ -97,4 +99,10 @@ def _reference(bench: BuiltInBench, initial: NDArray[np.float64]) -> Reference:
         initial_std=float(initial.std(ddof=1)),
         baseline_loss=bench.batches.baseline_loss,
         chance_loss=bench.batches.chance_loss,
+        learnable=_learnable(bench.batches.constants),
     )
+
+
+def _learnable(known: Constants) -> float:
+    """How far below the constant predictor any outputs can get; NaN: to 0."""
+    return known.baseline_loss - known.lowest if known.lowest else math.nan

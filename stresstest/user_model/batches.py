@@ -65,7 +65,9 @@ class UserBatches:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
-        return [UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
+        return [
+            UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(batch.inputs, batch.targets, steps, strict=True)
+        ]
 
     def fresh(self, count: int) -> list[UserBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""

@@ -47,11 +47,12 @@ def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan
     for size in sorted({cell.point["batch_size"] for cell in cells}):
         mine = [cell for cell in cells if cell.point["batch_size"] == size]
         task = load_task(spec.task, spec.data, size, spec.seq_len)
-        sized = replace(bench, batches=Batches(task, bench.batches.device))
+        assert isinstance(bench.batches, Batches), "of a built-in task"
+        sized = replace(bench, batches=bench.batches.of(task))
         runs = recipe(sized, [(cell.seed, _lrs(spec, cell.point)) for cell in mine])
         for cell, run in zip(mine, runs, strict=True):
             one = of_run(run)
-            one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss
+            one.records["recipe"]["baseline_loss"] = task.baseline_loss  # as its validation loss: labels as they are
             found[cell.key] = one
     return [found[cell.key] for cell in cells]
 
