@@ -245,7 +245,10 @@ class Population(Replicas[Batch]):
         The latter is without dropout and smoothed labels.
         """
         with torch.no_grad():
-            parts = [(share_R, self._loss(one, as_trained)) for one, share_R in self._parts(batch)]
+            parts = [
+                (share_R, self._loss(one, as_trained))
+                for one, share_R in micro_batches(batch, self.training.micro_batch)
+            ]
         return _together(parts)
 
     def logits(self, inputs: Tensor) -> Tensor:
@@ -257,7 +260,7 @@ class Population(Replicas[Batch]):
     def look(self, batch: Batch) -> ActivationSnapshot:
         """A forward pass on a batch, or on its first micro-batch, looked at, without dropout; no replica changes."""
         look = ActivationSnapshot(self.num_replicas)
-        batch, _ = next(self._parts(batch))
+        batch, _ = next(micro_batches(batch, self.training.micro_batch))
         places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():
@@ -268,7 +271,7 @@ class Population(Replicas[Batch]):
     def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
         found = []
-        for place, (one, share_R) in enumerate(self._parts(batch)):
+        for place, (one, share_R) in enumerate(micro_batches(batch, self.training.micro_batch)):
             matrix_RP, grads = self._more if place else (self.grad_RP, self._grads)
             loss_R = self._loss(one, True, grads)
             weighted_R = loss_R if share_R is None else loss_R * share_R
@@ -290,17 +293,6 @@ class Population(Replicas[Batch]):
         with self._autocast():
             return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout)
 
-    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor | None]]:
-        """The micro-batches of a batch, and their shares of the positions asked for, [R]; a whole one has `None`."""
-        size = self.training.micro_batch
-        if size is None or batch.targets.shape[1] <= size:
-            yield batch, None
-            return
-        asked_R = _asked(batch.targets)
-        for start in range(0, batch.targets.shape[1], size):
-            inputs, targets = (t[:, start : start + size] for t in (batch.inputs, batch.targets))
-            yield Batch(inputs, targets, batch.keys_R, batch.first + start), _asked(targets) / asked_R
-
     @cached_property
     def _more(self) -> tuple[Tensor, Leaves]:
         """Where the gradient of a micro-batch goes that is not the first: a matrix [R, P], and its banks."""
@@ -312,6 +304,17 @@ class Population(Replicas[Batch]):
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
         self.__dict__.pop("_more", None)  # it has as many rows as there were
+
+
+def micro_batches(batch: Batch, size: int | None) -> Iterator[tuple[Batch, Tensor | None]]:
+    """The micro-batches of a batch, and their shares of the positions asked for, [R]; a whole one has `None`."""
+    if size is None or batch.targets.shape[1] <= size:
+        yield batch, None
+        return
+    asked_R = _asked(batch.targets)
+    for start in range(0, batch.targets.shape[1], size):
+        inputs, targets = (t[:, start : start + size] for t in (batch.inputs, batch.targets))
+        yield Batch(inputs, targets, batch.keys_R, batch.first + start), _asked(targets) / asked_R
 
 
 def _asked(targets: Tensor) -> Tensor:
