@@ -35,7 +35,7 @@ def task(name: str) -> Task:
 def all_targets(name: str) -> torch.Tensor:
     """Every target of the training part: a masked byte may be any."""
     arrays = task(name).arrays(0)
-    flat = torch.from_numpy(np.asarray(arrays[-1])).long()
+    flat = torch.from_numpy(np.array(arrays[-1])).long()
     flat = flat[:, 1:].flatten() if name == "translation" else flat.flatten()
     return flat[flat != 0] if name == "translation" else flat
 
@@ -62,10 +62,9 @@ def test_the_constants_are_the_best_of_torchs_smoothed_loss(name: str, more: int
 
     def loss(logits_C: torch.Tensor, weights_C: torch.Tensor) -> torch.Tensor:
         """Of outputs that are the same for every target, these many of each."""
-        each = F.cross_entropy(
-            logits_C.expand(classes, -1), torch.arange(classes), reduction="none", label_smoothing=0.1
-        )
-        return weights_C @ each
+        every = torch.arange(classes)
+        outputs = logits_C.expand(classes, -1)
+        return weights_C @ F.cross_entropy(outputs, every, reduction="none", label_smoothing=smoothing)
 
     assert found.chance_loss == pytest.approx(float(loss(torch.zeros(classes, dtype=torch.float64), shares)))
     assert found.chance_loss == pytest.approx(math.log(classes))
