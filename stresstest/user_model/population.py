@@ -170,10 +170,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for parameter in parameters:
             parameter.grad = None
         with seeded(one.seed):
-            with self._autocast():
-                loss = self.model.contract.loss(self._modules[row], one.data)
-            with user_code("loss.backward()"):
-                (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+            loss = self._differentiated(row, one, scale)
         for parameter, part in zip(parameters, self._parts(self.grad_RP[row]), strict=True):
             gradient = parameter.grad
             if gradient is None:
@@ -183,6 +180,18 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             if not self._users:
                 parameter.grad = None  # the optimizer reads the matrix
         return loss.detach()
+
+    def _differentiated(self, row: int, one: UserBatch, scale: float) -> Tensor:
+        """A replica's loss; its gradient, times `scale`, goes to `.grad` of its parameters."""
+        contract, module = self.model.contract, self._modules[row]
+        if contract.backward is not None:
+            with user_code(contract.text):
+                return contract.backward(module, one.data, scale)
+        with self._autocast():
+            loss = contract.loss(module, one.data)
+        with user_code("loss.backward()"):
+            (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+        return loss
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
         if not self._users:
@@ -238,6 +247,19 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             gradient_P.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         self._hand_out(row)
         return loss
+
+    def _clip(self, grad_norm_R: Tensor) -> Tensor:
+        """As torch's clip_grad_norm_, to the bit: the norm of the norms of the parameters' gradients."""
+        limit = self.training.clip_norm
+        if limit is None:
+            return super()._clip(grad_norm_R)
+        for row in range(self.num_replicas):
+            parts = self._parts(self.grad_RP[row])
+            norms = [torch.linalg.vector_norm(part) for part in parts]
+            factor = (limit / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)).clamp(max=1.0)
+            for part in parts:
+                part.mul_(factor)
+        return grad_norm_R > limit
 
     def _hand_out(self, row: int) -> None:
         """Let the parameters' gradients be what the matrix says, where that may differ by now."""
