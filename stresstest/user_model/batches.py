@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
@@ -20,6 +21,7 @@ from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.factory import Factory, seeded
+from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -29,10 +31,19 @@ _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches w
 
 @dataclass(frozen=True)
 class UserBatch:
-    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
+    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's.
+
+    `parts`: the micro-batches in which its loss and gradient are taken.
+    """
 
     data: Any
     seed: int
+    split: Split | None = None
+
+    @property
+    def parts(self) -> MicroBatches:
+        """The whole batch, or its micro-batches."""
+        return parts_of(self.data) if self.split is None else self.split(self.data)
 
 
 class UserBatches:
@@ -52,11 +63,15 @@ class UserBatches:
         self._as_images = has_convolutions(module) or self._wants_images(module)
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
+        self._split: Split | None = None
         self.baseline_loss = math.nan
         self.chance_loss = math.nan
 
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[UserBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
+        return [replace(one, split=self._split) for one in self._whole(seeds, step, stream)]
+
+    def _whole(self, seeds: Sequence[int], step: int, stream: int) -> list[UserBatch]:
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
         drawn = [_seed(key) for key in keys]
         steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
@@ -112,6 +127,17 @@ class UserBatches:
         self.baseline_loss = baseline_loss
         self.chance_loss = chance_loss
         self._constant = constant
+
+    def accumulate(self, split: Split) -> None:
+        """Hand out batches in micro-batches from now on."""
+        self._split = split
+
+    def of(self, task: Task, batch_size: int) -> UserBatches:
+        """The same of another batch size."""
+        sized = copy.copy(self)
+        sized.batch_size, sized._task, sized._fresh = batch_size, task, []
+        sized._built_in = None if self._factory.draws else Batches(task, self.device)
+        return sized
 
     def named(self, step: int, stream: int) -> str:
         """A batch, in words: the call that draws it."""

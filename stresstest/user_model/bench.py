@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,10 +30,11 @@ from stresstest.user_model.arguments import as_written, required
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
-from stresstest.user_model.contract import contract
+from stresstest.user_model.contract import Contract, contract
 from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
 from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
+from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
@@ -170,13 +171,17 @@ def user_bench(
             )
     losses = ConstantLosses(constant, found, module) if constant.paired else None
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
+    if spec.micro_batch is not None:
+        _check_accumulation(spec, factory, first.data)
+        batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
     if optimizer == OWN:
         training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
         choice = parse_choice(optimizer, OPTIMIZERS)
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
     model = UserModel(factory, found, variant, depth, spec.width)
-    stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
+    whole = spec.micro_batch is None
+    stacked = where.type == "cuda" and whole and stacks(model, batches, training)  # on a CPU nothing is gained
     return UserBench(
         model,
         training,
@@ -187,6 +192,34 @@ def user_bench(
         stacked=stacked,
         dtypes=dtypes,
     )
+
+
+def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:
+    """How many targets a batch has that count in the mean of its loss, of a cross-entropy; `None` of any other loss."""
+    targets, classes = found.targets, found.num_classes
+    if not classes and constant.log_prior is not None:
+        targets, classes = constant.targets, len(constant.log_prior)
+    if targets is None or not classes:
+        return None
+
+    def counted(data: Any) -> float:
+        labels = targets(data)
+        return float(((labels >= 0) & (labels < classes)).sum())
+
+    return counted
+
+
+def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None:
+    if factory.backward is not None or factory.step is not None:
+        raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
+    if isinstance(data, MicroBatches):
+        raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
+    examples = num_examples(data)
+    if examples != spec.batch_size:
+        raise UserCodeError(
+            f"accumulate {spec.accumulate}: a batch has {examples} along the first axis of its tensors, and batch_size "
+            f"is {spec.batch_size}; give --batch-size {examples} if that is its examples"
+        )
 
 
 def resolve_user_model(spec: T, sweeps_depth: bool) -> T:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stresstest.engine.curvature import Loss
+from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot, look_at, together
@@ -24,6 +24,7 @@ from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
+from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
 
 
@@ -107,16 +108,16 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
             with torch.no_grad(), self._as_used(row), _kept(module), seeded(one.seed), self._autocast():
-                losses.append(self.model.contract.loss(module, one.data).detach().float())
+                losses.append(self.model.contract.loss(module, one.parts).detach().float())
             module.train()
         return torch.stack(losses)
 
     def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
-        """A forward pass of each replica, looked at; buffers stay."""
+        """A forward pass of each replica on its batch, or the first micro-batch, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
             with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
-                looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
+                looks.append(look_at(module, partial(self.model.contract.loss, module, one.parts.parts[0])))
         look = together(looks)
         self._look_at_moments(look)
         return look
@@ -187,11 +188,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         if contract.backward is not None:
             with user_code(contract.text):
                 return contract.backward(module, one.data, scale)
-        with self._autocast():
-            loss = contract.loss(module, one.data)
-        with user_code("loss.backward()"):
-            (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
-        return loss
+        return differentiated(contract.loss, module, one.parts, scale, self._autocast)
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
         if not self._users:
@@ -326,15 +323,16 @@ def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.de
     forward = Forward(module, model.contract)
     buffers = {f"inner.{name}": buffer for name, buffer in module.named_buffers()}
 
-    def loss(at_P: Tensor) -> Tensor:
+    def loss(data: Any, share: float, at_P: Tensor) -> Tensor:
         state = {name: buffer.clone() for name, buffer in buffers.items()}
         for place in model.layout.parameters:
             state[f"inner.{place.name}"] = at_P[place.start : place.stop].view(place.shape)
         with seeded(one.seed):
-            found: Tensor = functional_call(forward, state, (one.data,))
-        return found
+            found: Tensor = functional_call(forward, state, (data,))
+        return found if share == 1.0 else share * found
 
-    return theta_P, loss
+    terms = tuple(partial(loss, data, share) for data, share in one.parts)
+    return theta_P, terms[0] if len(terms) == 1 else Sum(terms)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import itertools
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from stresstest.user_model.contract import shape_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
+from stresstest.user_model.micro_batches import differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 
@@ -182,6 +184,10 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
             f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above a uniform guess's, "
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
+    if len(one.parts) > 1:
+        module = model.make(0).to(bench.training.device)
+        if differs := no_mean(model.contract.loss, module, one.data, one.parts, seeded):
+            notes.append(f"  warning: {name}: {differs}")
     if batches.none_left(_FIRST_STEPS):
         notes.append(
             f"  note: {name}: batch() depends only on the step and repeats, so no batch is unused: the constant "
@@ -224,22 +230,27 @@ def _backward(model: UserModel, one: UserBatch, device: torch.device) -> tuple[f
     """(loss, bytes kept for the backward pass, trainable parameters without a gradient) of a fresh model."""
     module = model.make(0).to(device)
     kept: dict[int, int] = {}
+    most = 0
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with seeded(one.seed):
+    @contextmanager
+    def of_a_micro_batch() -> Iterator[None]:
+        nonlocal most
+        kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = model.contract.loss(module, one.data)
-        if not loss.requires_grad:
-            raise UserCodeError("the loss has no gradient; is it detached, or computed under no_grad()?")
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
-    for parameter in module.parameters():
-        kept.pop(parameter.untyped_storage().data_ptr(), None)
+            yield
+        most = max(most, sum(kept.values()))
+
+    with seeded(one.seed):
+        loss = differentiated(model.contract.loss, module, one.parts, forward=of_a_micro_batch)
     unused = [key for key, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    return float(loss.detach()), sum(kept.values()), unused
+    return float(loss), most, unused
 
 
 def _first_not_finite(model: UserModel, one: UserBatch, device: torch.device) -> str:
