@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
@@ -46,6 +47,7 @@ class UserBatches:
         self.batch_size = batch_size
         self._factory = factory
         self._as_images = has_convolutions(module)
+        self._input_dtype = input_dtype(module)
         self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.batch is not None else Batches(task, device)
         self._task = task
@@ -183,6 +185,7 @@ class UserBatches:
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
+        x = cast(x, self._input_dtype, (torch.float32,))
         if self._as_images and x.is_floating_point():
             channels = 3 if x.shape[-1] % 3 == 0 else 1
             side = math.isqrt(x.shape[-1] // channels)

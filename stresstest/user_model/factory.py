@@ -28,7 +28,8 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
-from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.carried import leave_averages_alone
+from stresstest.user_model.dtypes import with_values
 
 COMPANIONS = ("batch", "loss_fn", "optimizer")
 _REQUIRED = inspect.Parameter.empty
@@ -55,11 +56,10 @@ class Factory:
     shifts_labels: bool = False  # a language model of Hugging Face, which predicts labels[1:]
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """A freshly initialised model in training mode and one dtype; the same seed gives the same one."""
-        return in_one_dtype(self.as_written(seed, variant, depth, width)).train()
+        """A freshly initialised model in training mode and the dtypes that it has; the same seed gives the same one."""
+        return leave_averages_alone(with_values(self._built(seed, variant, depth, width))).train()
 
-    def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """What the factory returns, in the dtypes that it has."""
+    def _built(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
         swept = {"depth": depth, "width": width, "variant": variant}
         args = {name: value for name, value in swept.items() if name in self.takes and value != AS_BUILT}
         args |= self.args
