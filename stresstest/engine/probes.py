@@ -248,7 +248,7 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnaps
     look = ActivationSnapshot(1)
     inside: list[str] = []
     whole = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
-    leaves = [name for name, part in module.named_modules() if not any(part.children()) or name in whole]
+    leaves = [name for name, part in module.named_modules() if next(part.children(), None) is None or name in whole]
     leaves = [name for name in leaves if name.rpartition(".")[0] not in whole]
     heard = set(leaves[sampled(len(leaves), _MODULES)])
 
@@ -266,6 +266,8 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnaps
 
     hooks = []
     for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
+            continue
         hooks += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave(name))]
     try:
         with looking(look, lambda: inside[-1] if inside else None):

@@ -21,6 +21,7 @@ from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix6
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory
+from stresstest.user_model.wrapped import uncompiled
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -96,7 +97,8 @@ class UserBatches:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
         if self._constant is None:
             return torch.full((len(batch),), self.baseline_loss, device=self.device)
-        return torch.stack([self._constant(one, self.device) for one in batch])
+        with uncompiled():
+            return torch.stack([self._constant(one, self.device) for one in batch])
 
     def judge(
         self, baseline_loss: float, chance_loss: float, constant: Callable[[UserBatch, torch.device], Tensor] | None

@@ -36,6 +36,7 @@ from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness,
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
+from stresstest.user_model.wrapped import uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)
 
@@ -100,7 +101,9 @@ class UserBench(Bench):
         """A step that is not finite at the initial weights too is the data's: a `UserCodeError` that names it."""
         module = self.model.make(seed).to(self.training.device)
         one = self.batches.batch([seed], step)[0]
-        if not finite_step(self.model.contract, module, one):
+        with uncompiled():
+            finite = finite_step(self.model.contract, module, one)
+        if not finite:
             raise UserCodeError(
                 f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
                 f"initial weights either, so the learning rate is not the cause{oddness(one.data)}; fix such "
@@ -147,10 +150,11 @@ def user_bench(
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
-    with seeded(first.seed), advised(module):
+    with uncompiled(), seeded(first.seed), advised(module):
         found = contract(factory, module, first.data)
     if constant is None:
-        constant = best_constant(found, module, batches)
+        with uncompiled():
+            constant = best_constant(found, module, batches)
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from stresstest.user_code import UserCodeError
 
@@ -57,7 +58,7 @@ def input_dtype(module: nn.Module) -> torch.dtype:
     """The floating dtype of most of a model's numbers, frozen ones included: what a built-in input is given in."""
     found: Counter[torch.dtype] = Counter()
     for parameter in module.parameters():
-        if parameter.is_floating_point():
+        if parameter.is_floating_point() and not is_lazy(parameter):
             found[parameter.dtype] += parameter.numel()
     return found.most_common(1)[0][0] if found else torch.float32
 

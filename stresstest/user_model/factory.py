@@ -30,6 +30,7 @@ from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
 from stresstest.user_model.carried import leave_averages_alone
 from stresstest.user_model.dtypes import with_values
+from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer")
 _REQUIRED = inspect.Parameter.empty
@@ -57,9 +58,11 @@ class Factory:
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
         """A freshly initialised model in training mode and the dtypes that it has; the same seed gives the same one."""
-        return leave_averages_alone(with_values(self._built(seed, variant, depth, width))).train()
+        built = unwrapped(self.as_returned(seed, variant, depth, width))
+        return leave_averages_alone(with_values(built)).train()
 
-    def _built(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
+    def as_returned(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
+        """What the factory returns, in its wrappers."""
         swept = {"depth": depth, "width": width, "variant": variant}
         args = {name: value for name, value in swept.items() if name in self.takes and value != AS_BUILT}
         args |= self.args

@@ -29,6 +29,7 @@ from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
 from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
+from stresstest.user_model.wrapped import uncompiled
 
 
 def _never(step: Step) -> None:
@@ -113,7 +114,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
-            with torch.no_grad(), self._as_used(row), kept(module), seeded(one.seed), self._autocast():
+            with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.data).detach().float())
             module.train()
         return torch.stack(losses)
@@ -122,7 +123,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
-            with torch.no_grad(), kept(module), seeded(one.seed), self._autocast():
+            with uncompiled(), torch.no_grad(), kept(module), seeded(one.seed), self._autocast():
                 looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
         look = together(looks)
         self._look_at_moments(look)
@@ -319,7 +320,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def trained_module(self, row: int) -> Iterator[nn.Module]:
         """A replica with the parameters of the trained model, in training mode; buffers stay."""
         module = self._modules[row]
-        with torch.no_grad(), self._as_used(row), kept(module), self._autocast():
+        with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), self._autocast():
             yield module
 
     @contextmanager
@@ -369,7 +370,7 @@ def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.de
             value = at_P[place.start : place.stop].view(place.shape)
             state[f"inner.{place.name}"] = value if value.dtype == dtypes[place.name] else value.to(dtypes[place.name])
         try:
-            with seeded(one.seed):
+            with uncompiled(), seeded(one.seed):
                 found: Tensor = functional_call(forward, state, (one.data,))
         except UserCodeError as error:
             raise UserCodeError(f"a copy in float32: {error.line}" if copied else error.line, error.text) from None
