@@ -9,7 +9,8 @@ class CallSettings(TypedDict, total=False):
     """What every experiment takes beside its own settings."""
 
     args: Mapping[str, Any] | None
-    batch: Callable[..., Any] | None
+    batch: Any
+    step: Callable[..., Any] | None
     baseline_loss: float | None
     profile: Literal["quick", "standard", "full"]
     run_dir: str | Path | None
@@ -23,6 +24,7 @@ class SharedSettings(CallSettings, total=False):
     batch_fn: str
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -131,6 +133,7 @@ class StableSettings(CallSettings, total=False):
     batch_fn: str
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -162,6 +165,7 @@ class ScenarioSettings(TypedDict, total=False):
     batch_fn: str
     loss_fn: str
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None

@@ -143,6 +143,9 @@ class ShapeSpec(Spec):
     )
     loss_fn: str = Field("", description="Function loss_fn(model, batch) of your own model, if not in its file.")
     optimizer_fn: str = Field("", description="Function optimizer(params, lr) of your own model, if not in its file.")
+    step_fn: str = Field(
+        "", description="Function step(model, batch, lr) that trains your own model one step, if not in its file."
+    )
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
         "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
     )
@@ -193,7 +196,7 @@ class ShapeSpec(Spec):
                 )
                 raise ValueError(f"model {self.model} has no setting {name}; {remedy}")
         if not is_user_model(self.model):
-            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
+            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn"):
                 if getattr(self, name):
                     raise ValueError(
                         f"{name} works only with your own model, FILE.py:FACTORY; {self.model} is built in"

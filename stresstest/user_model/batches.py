@@ -20,7 +20,7 @@ from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.dtypes import cast, input_dtype
-from stresstest.user_model.factory import Factory
+from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.wrapped import uncompiled
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
@@ -47,11 +47,12 @@ class UserBatches:
         self.device = device
         self.batch_size = batch_size
         self._factory = factory
-        self._as_images = has_convolutions(module)
+        self._as_images = False
         self._input_dtype = input_dtype(module)
         self._shifts_labels = is_causal(factory, module)
-        self._built_in = None if factory.batch is not None else Batches(task, device)
+        self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
+        self._as_images = has_convolutions(module) or self._wants_images(module)
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
         self.baseline_loss = math.nan
@@ -64,6 +65,10 @@ class UserBatches:
         steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
         if stream == FRESH and self._built_in is not None:
             step, stream = step + _LEFT_OVER, INITIAL
+        if self._factory.stream is not None:
+            drawn_by = self._factory.stream
+            parts = [moved(drawn_by.draw(seed, step, stream), self.device) for seed in seeds]
+            return [UserBatch(data, own) for data, own in zip(parts, steps, strict=True)]
         if self._factory.batch is not None:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
@@ -85,7 +90,9 @@ class UserBatches:
         return self._fresh[:count]
 
     def check_repeatable(self) -> None:
-        """A batch is the same when it is drawn again; else a `UserCodeError`."""
+        """A batch is the same when it is drawn again; else a `UserCodeError`. A stream sees to that itself."""
+        if self._factory.stream is not None:
+            return
         one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
             raise UserCodeError(
@@ -110,13 +117,17 @@ class UserBatches:
 
     def named(self, step: int, stream: int) -> str:
         """A batch, in words: the call that draws it."""
+        if self._factory.stream is not None:
+            return self._factory.stream.named(step, stream)
         if self._factory.batch is None:
             return f"batch {step} of the built-in task"
         return f"batch(step={self._step_of(step, stream)}, batch_size={self.batch_size}, generator)"
 
     @property
     def splits(self) -> bool:
-        """Whether the user's `batch` takes `split`, "train" or "validation"."""
+        """Whether the user's data have a part that is held out: `batch` takes `split`, "train" or "validation"."""
+        if self._factory.stream is not None:
+            return self._factory.stream.held_out
         return self._factory.batch is not None and "split" in inspect.signature(self._factory.batch).parameters
 
     @property
@@ -147,6 +158,8 @@ class UserBatches:
                 for part in tensors(self.batch([0], step)[0].data):
                     digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             stored = {"hash": digest.hexdigest()}
+            if self._factory.stream is not None:
+                stored |= self._factory.stream.description()
         return stored
 
     def none_left(self, steps: int) -> bool:
@@ -184,15 +197,39 @@ class UserBatches:
                 ) from None
         return moved(data, self.device)
 
+    def _wants_images(self, module: nn.Module) -> bool:
+        """Whether a model that has no convolutions fails with pixels in a row, and not with images."""
+        if self._built_in is None:
+            return False
+        x = cast(self._built_in.batch([0], 0, INITIAL).inputs[0], self._input_dtype, (torch.float32,))
+        return x.is_floating_point() and not _takes(module, x) and _takes(module, _images(x))
+
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
+        x, y = x.contiguous(), y.contiguous()  # as a loader's are: models call view() on them
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
         x = cast(x, self._input_dtype, (torch.float32,))
         if self._as_images and x.is_floating_point():
-            channels = 3 if x.shape[-1] % 3 == 0 else 1
-            side = math.isqrt(x.shape[-1] // channels)
-            return x.view(-1, channels, side, side), y
+            return _images(x), y
         return x, y
+
+
+def _images(x: Tensor) -> Tensor:
+    channels = 3 if x.shape[-1] % 3 == 0 else 1
+    side = math.isqrt(x.shape[-1] // channels)
+    return x.view(-1, channels, side, side)
+
+
+def _takes(module: nn.Module, x: Tensor) -> bool:
+    was_training = module.training
+    try:
+        with torch.no_grad(), seeded(0):
+            module.eval()(x)
+    except Exception:
+        return False
+    finally:
+        module.train(was_training)
+    return True
 
 
 def _seed(key: np.uint64) -> int:

@@ -26,12 +26,13 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.arguments import as_written, required
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import contract
 from stresstest.user_model.dtypes import advised
-from stresstest.user_model.factory import Factory, factory_of, required, seeded
+from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
@@ -143,7 +144,7 @@ def user_bench(
     `constant` is what the preflight found, where it tried this very model.
     """
     where = torch.device(device)
-    factory = factory_of(spec)
+    factory = factory_of(spec).at(variant, depth, spec.width)
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
@@ -194,7 +195,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     A sweep over depth needs a factory that takes `depth`.
     """
     factory = factory_of(spec)
-    takes, update = factory.takes, dict[str, Any]()
+    takes, update = factory.takes, _of_what_is_brought(spec, factory)
     anything = "**" in takes
     for name in ("depth", "width"):
         if name not in type(spec).model_fields:
@@ -233,6 +234,16 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     return spec.model_copy(update=update | _optimizers(spec, factory))
 
 
+def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
+    """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    for name, value in factory.fixed.items():
+        if name in spec.model_fields_set and getattr(spec, name, value) != value:
+            raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")
+    settings = {**factory.settings, **factory.fixed}
+    known = {name: value for name, value in settings.items() if name in type(spec).model_fields}
+    return {name: value for name, value in known.items() if name not in spec.model_fields_set}
+
+
 def _does_not_take(factory: Factory, name: str) -> str:
     return (
         f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
@@ -241,13 +252,13 @@ def _does_not_take(factory: Factory, name: str) -> str:
 
 def _may_configure(factory: Factory) -> bool:
     """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
-    return not inspect.isclass(factory.build) or configures(factory.build)
+    return not inspect.isclass(as_written(factory.build)) or configures(as_written(factory.build))
 
 
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """The optimizer beside the model where the user names none; another by its canonical spelling."""
     many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
-    theirs = factory.optimizer is not None or (inspect.isclass(factory.build) and _may_configure(factory))
+    theirs = factory.optimizer is not None or (inspect.isclass(as_written(factory.build)) and _may_configure(factory))
     if "optimizer" not in spec.model_fields_set and theirs:
         names: tuple[str, ...] = (OWN,)
     else:

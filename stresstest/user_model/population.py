@@ -187,10 +187,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for parameter in parameters:
             parameter.grad = None
         with seeded(one.seed):
-            with self._autocast():
-                loss = self.model.contract.loss(self._modules[row], one.data)
-            with user_code("loss.backward()"):
-                (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+            loss = self._differentiated(row, one, scale)
         for parameter, part in zip(parameters, self._parts(self.grad_RP[row]), strict=True):
             gradient = parameter.grad
             if gradient is None:
@@ -200,6 +197,18 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             if not self._users:
                 parameter.grad = None  # the optimizer reads the matrix
         return loss.detach()
+
+    def _differentiated(self, row: int, one: UserBatch, scale: float) -> Tensor:
+        """A replica's loss; its gradient, times `scale`, goes to `.grad` of its parameters."""
+        contract, module = self.model.contract, self._modules[row]
+        if contract.backward is not None:
+            with user_code(contract.text):
+                return contract.backward(module, one.data, scale)
+        with self._autocast():
+            loss = contract.loss(module, one.data)
+        with user_code("loss.backward()"):
+            (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+        return loss
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
         if not self._users:
@@ -241,23 +250,6 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             update(self.training.optimizer, self.training.options, step, layout.stretches)
         self._push()
 
-    def _clip(self, grad_norm_R: Tensor) -> Tensor:
-        if self.training.clip_norm is None or not self.model.layout.rounds:
-            return super()._clip(grad_norm_R)
-        for row in range(self.num_replicas):
-            self._clip_rounded(row)
-        return grad_norm_R > self.training.clip_norm
-
-    def _clip_rounded(self, row: int) -> None:
-        """Clip a row's gradient as torch's clip_grad_norm_ does, each parameter's in its dtype."""
-        assert self.training.clip_norm is not None, "asked for where there is one"
-        places, parts = self.model.layout.parameters, self._parts(self.grad_RP[row])
-        gradients = [part.to(place.dtype) for place, part in zip(places, parts, strict=True)]
-        norm = nn.utils.get_total_norm(gradients)
-        factor = (self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-        for part, gradient in zip(parts, gradients, strict=True):
-            part.copy_(gradient.mul_(factor))
-
     def _users_step(self, row: int, lr: float) -> None:
         """One step of the user's optimizers with the gradient as it is in the matrix, which stays as it is."""
         users, one = self._users[row], self._last[0][row]
@@ -280,14 +272,27 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         first = torch.equal(_flat(self._parameters[row]), first_P)
         with torch.enable_grad(), kept(self._modules[row]) if first else nullcontext():
             loss = self._gradient(row, batch[row], scales[row])
-        gradient_P = self.grad_RP[row].div_(scales[row])
-        if self.training.clip_norm is not None and self.model.layout.rounds:
-            self._clip_rounded(row)
-        elif self.training.clip_norm is not None:
-            norm = torch.linalg.vector_norm(gradient_P)
-            gradient_P.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        self.grad_RP[row].div_(scales[row])
+        if self.training.clip_norm is not None:
+            self._clip_row(row, self.training.clip_norm)
         self._hand_out(row)
         return loss
+
+    def _clip(self, grad_norm_R: Tensor) -> Tensor:
+        limit = self.training.clip_norm
+        if limit is None:
+            return super()._clip(grad_norm_R)
+        for row in range(self.num_replicas):
+            self._clip_row(row, limit)
+        return grad_norm_R > limit
+
+    def _clip_row(self, row: int, limit: float) -> None:
+        """As torch's clip_grad_norm_, to the bit: the norm of the norms of the gradients, in their dtypes."""
+        parts = self._parts(self.grad_RP[row])
+        gradients = [part.to(place.dtype) for place, part in zip(self.model.layout.parameters, parts, strict=True)]
+        factor = (limit / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
+        for part, gradient in zip(parts, gradients, strict=True):
+            part.copy_(gradient.mul_(factor))
 
     def _hand_out(self, row: int) -> None:
         """Let the parameters' gradients be what the matrix says, where that may differ by now."""

@@ -96,7 +96,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
     return Preflight(
         notes=(*_contract(spec, bench, parameters, loss), *dict.fromkeys(notes)),
         data={
-            "name": spec.data if factory.batch is None else "own batches",
+            "name": "own batches" if factory.draws else spec.data,
             **bench.batches.description(),
             "takes": [name for name in ("depth", "width", "variant") if name in factory.takes],
             "baseline_loss": bench.batches.baseline_loss if known else loss,
@@ -120,15 +120,24 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     """What was inferred, in three lines."""
     model = bench.model
     batches = bench.batches
-    takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
+    known_as = model.factory.known_as
+    takes = [
+        f"{name} ({known_as[name]})" if name in known_as else name
+        for name in ("depth", "width", "variant")
+        if name in model.factory.takes
+    ]
     taken = ", ".join(takes) or "none of depth, width, variant"
     yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)
-    drawn = "batch() in its file" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
-    held_out = "" if model.factory.batch is None or batches.splits else "; no held-out data (no argument split)"
+    drawn, held_out = f"the built-in task {spec.task}, {spec.data}", ""
+    if model.factory.stream is not None:
+        drawn, held_out = model.factory.stream.words(), "" if batches.splits else "; no held-out data"
+    elif model.factory.batch is not None:
+        drawn, held_out = "batch() in its file", "" if batches.splits else "; no held-out data (no argument split)"
     yield f"  batch {shown} from {drawn}{held_out}"
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
+    yield from (f"  {note}" for note in model.factory.notes)
 
 
 def _baseline(bench: UserBench) -> str:
@@ -189,7 +198,7 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
 
 def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str) -> Iterator[str]:
     """What is said of torch.compile and of wrappers for several devices; a missing compiler is a `ConfigError`."""
-    returned = bench.model.factory.as_returned(0, variant, depth, width)
+    returned = bench.model.factory.as_written(0, variant, depth, width)
     if unwrapped(returned) is not returned:
         yield f"  note: {name}: {type(returned).__name__} is taken off: each replica trains on one device"
     before, seconds = num_graphs(), []
@@ -204,9 +213,10 @@ def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str)
         except UserCodeError as error:
             if not lacks_compiler(error.line):
                 raise
+            said = error.line.partition(" Set TORCH")[0]
             raise ConfigError(
-                f"{name}: torch.compile finds no compiler that works ({error.line.partition(' Set TORCH')[0]}); install one (g++, or set CXX), "
-                "or train it uncompiled: TORCHDYNAMO_DISABLE=1"
+                f"{name}: torch.compile finds no compiler that works ({said}); install one (g++, or set CXX), or train "
+                "it uncompiled: TORCHDYNAMO_DISABLE=1"
             ) from None
         seconds.append(time.perf_counter() - started)
     if num_graphs() == before:
