@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
+from stresstest.user_model.wrapped import uncompiled
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -57,6 +59,7 @@ class UserBatches:
         self.batch_size = batch_size
         self._factory = factory
         self._as_images = False
+        self._input_dtype = input_dtype(module)
         self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
@@ -118,7 +121,8 @@ class UserBatches:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
         if self._constant is None:
             return torch.full((len(batch),), self.baseline_loss, device=self.device)
-        return torch.stack([self._constant(one, self.device) for one in batch])
+        with uncompiled():
+            return torch.stack([self._constant(one, self.device) for one in batch])
 
     def judge(
         self, baseline_loss: float, chance_loss: float, constant: Callable[[UserBatch, torch.device], Tensor] | None
@@ -225,13 +229,14 @@ class UserBatches:
         """Whether a model that has no convolutions fails with pixels in a row, and not with images."""
         if self._built_in is None:
             return False
-        x = self._built_in.batch([0], 0, INITIAL).inputs[0]
+        x = cast(self._built_in.batch([0], 0, INITIAL).inputs[0], self._input_dtype, (torch.float32,))
         return x.is_floating_point() and not _takes(module, x) and _takes(module, _images(x))
 
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
         x, y = x.contiguous(), y.contiguous()  # as a loader's are: models call view() on them
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
+        x = cast(x, self._input_dtype, (torch.float32,))
         if self._as_images and x.is_floating_point():
             return _images(x), y
         return x, y

@@ -32,7 +32,9 @@ from stresstest.user_code import UserCodeError, described, meaning, user_code
 from stresstest.user_model import loader  # noqa: F401  # a kind of what people have
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
-from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.carried import leave_averages_alone
+from stresstest.user_model.dtypes import with_values
+from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -92,11 +94,12 @@ class Factory:
         )
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """A freshly initialised model in training mode and one dtype; the same seed gives the same one."""
-        return in_one_dtype(self.as_written(seed, variant, depth, width)).train()
+        """A freshly initialised model in training mode and the dtypes that it has; the same seed gives the same one."""
+        built = unwrapped(self.as_written(seed, variant, depth, width))
+        return leave_averages_alone(with_values(built)).train()
 
     def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """What the factory returns, in the dtypes that it has."""
+        """What the factory returns, in its wrappers."""
         args = self._args(variant, depth, width)
         with seeded(seed), _apart_from_results(self.name), user_code(_call(self.name, args)):
             module = self.build(**args)
