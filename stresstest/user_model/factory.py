@@ -30,6 +30,7 @@ from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
 from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.importable import PREFIX
 from stresstest.user_model.loader import data_of, is_data
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
@@ -370,7 +371,7 @@ def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(file)
-    name = f"stresstest_user_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
+    name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, file)
