@@ -37,7 +37,7 @@ from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness,
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
-from stresstest.user_model.wrapped import uncompiled
+from stresstest.user_model.wrapped import begin_compiling, uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)
 
@@ -145,6 +145,7 @@ def user_bench(
     """
     where = torch.device(device)
     factory = factory_of(spec).at(variant, depth, spec.width)
+    begin_compiling((spec.model, spec.set, variant, depth, spec.width))
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
