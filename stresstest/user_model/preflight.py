@@ -30,6 +30,7 @@ from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.causality import sees_the_future
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import shape_words
+from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
@@ -106,9 +107,10 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "constant_predictor_known": known,
             "constant": bench.constant.text,
             "loss_unit": bench.unit,
+            **({"dtype": words} if (words := dtype_words(bench.module())) else {}),
             **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
         },
-        need=training_need(parameters, slots, activation_bytes),
+        need=training_need(parameters * bench.model.layout.dtype.itemsize // 4, slots, activation_bytes),
         depth=depths[0],
         fingerprint=factory.fingerprint,
         constants={
