@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import ActivationSnapshot, Blocks, looking
+from stresstest.engine.rounded import wide
 from stresstest.models.block import Model, Trainable, profile
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Leaves
@@ -30,7 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 FIRST_LOSS_SCALE = 2.0**16
 FIRST_LR = 1e-3  # at which the optimizer of a ramp is built, and scaled from
 _SCALE_GROWTH_STEPS = 200
-_ALIGNED = 16  # numbers of 4 bytes in 64
+_ALIGNED = 64  # bytes
 _CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB
 
 FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
@@ -108,7 +109,7 @@ class Replicas(ABC, Generic[B]):
         loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
-        grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1)
+        grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1, dtype=wide(self.grad_RP.dtype))
         skipped_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
         clipped_R = self._clip(grad_norm_R)
         if scaled:
@@ -161,7 +162,7 @@ class Replicas(ABC, Generic[B]):
         if "beta2" not in options or "square" not in self._state or not bool((self._step_R1 > 0).all()):
             return None
         correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
-        return self._state["square"] / correction_R1.to(self.theta_RP.dtype), float(options["eps"])
+        return self._state["square"] / correction_R1.to(wide(self.theta_RP.dtype)), float(options["eps"])
 
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
@@ -218,7 +219,7 @@ class Replicas(ABC, Generic[B]):
 
     def _health(self, loss_R: Tensor, grad_norm_R: Tensor, skipped_R: Tensor) -> Tensor:
         bad_gradient_R = ~grad_norm_R.isfinite() & (~skipped_R | (self._scale_R < 1.0))
-        bad_parameter_R = ~self.theta_RP.sum(1).isfinite()
+        bad_parameter_R = ~self.theta_RP.sum(1, dtype=wide(self.theta_RP.dtype)).isfinite()
         health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
         health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
         return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
@@ -335,4 +336,5 @@ def _aligned_rows(like_RP: Tensor) -> Tensor:
     population of an odd number of parameters differ in the last bit.
     """
     num_replicas, size = like_RP.shape
-    return like_RP.new_empty(num_replicas, math.ceil(size / _ALIGNED) * _ALIGNED)[:, :size]
+    aligned = _ALIGNED // like_RP.element_size()
+    return like_RP.new_empty(num_replicas, math.ceil(size / aligned) * aligned)[:, :size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,13 +31,14 @@ from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import Contract, contract
-from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
+from stresstest.user_model.dtypes import advised
 from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
+from stresstest.user_model.wrapped import uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)
 
@@ -60,7 +61,6 @@ class UserBench(Bench):
         return _AT_ONCE
 
     stacked: bool = False  # train several replicas as one computation
-    dtypes: tuple[str, ...] = ()  # of the parameters as written
 
     @property
     def unit(self) -> str:
@@ -85,7 +85,8 @@ class UserBench(Bench):
         return UserPopulation(self.model, seeds, self.training, lrs)
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
-        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32
+        at least: a half-precision model is copied."""
         return user_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
     def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
@@ -102,7 +103,9 @@ class UserBench(Bench):
         """A step that is not finite at the initial weights too is the data's: a `UserCodeError` that names it."""
         module = self.model.make(seed).to(self.training.device)
         one = self.batches.batch([seed], step)[0]
-        if not finite_step(self.model.contract, module, one):
+        with uncompiled():
+            finite = finite_step(self.model.contract, module, one)
+        if not finite:
             raise UserCodeError(
                 f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
                 f"initial weights either, so the learning rate is not the cause{oddness(one.data)}; fix such "
@@ -143,19 +146,17 @@ def user_bench(
     """
     where = torch.device(device)
     factory = factory_of(spec).at(variant, depth, spec.width)
-    dtypes = dtypes_of(factory.as_written(0, variant, depth, spec.width))
-    if is_cast(dtypes) and factory.batch is not None:
-        factory = replace(factory, batch=in_float32(factory.batch))
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
-    with seeded(first.seed):
+    with uncompiled(), seeded(first.seed), advised(module):
         found = contract(factory, module, first.data)
     if constant is None:
-        constant = best_constant(found, module, batches)
+        with uncompiled():
+            constant = best_constant(found, module, batches)
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:
@@ -190,7 +191,6 @@ def user_bench(
         probing=probing(spec),
         constant=constant,
         stacked=stacked,
-        dtypes=dtypes,
     )
 
 
@@ -269,6 +269,11 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
 
 def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    if "batch_size" in factory.fixed and "batch_sizes" in type(spec).model_fields:
+        raise ConfigError(
+            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
+            "batch sweep write batch(step, batch_size, generator)"
+        )
     for name, value in factory.fixed.items():
         if name in spec.model_fields_set and getattr(spec, name, value) != value:
             raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")

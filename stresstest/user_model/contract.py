@@ -129,7 +129,10 @@ def _of_pair(module: nn.Module, batch: Sequence[Any]) -> Contract:
 
 def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Those of the forward; a compiled module's wrapper says nothing, what it wraps does."""
-    return inspect.signature(plain_module(module).forward).parameters
+    try:
+        return inspect.signature(plain_module(module).forward).parameters
+    except ValueError:  # a traced module says nothing
+        return {}
 
 
 def plain_module(module: nn.Module) -> nn.Module:

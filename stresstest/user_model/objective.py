@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from stresstest.engine.population import FIRST_LR, Training
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
+from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import built, configures
@@ -25,6 +28,15 @@ def not_an_objective(model: UserModel, one: UserBatch, training: Training) -> st
     where several optimizers share the parameters, each part must bring it down by itself, which an adversary does not.
     """
     module = model.make(0).to(training.device)
+    if any(dtype.itemsize < torch.float32.itemsize for dtype in model.layout.dtypes):  # a small step would round away
+        try:
+            return _not_falling(model, in_float32(module), replace(one, data=cast(one.data, torch.float32)), training)
+        except UserCodeError:  # it insists on its dtype
+            return ""
+    return _not_falling(model, module, one, training)
+
+
+def _not_falling(model: UserModel, module: nn.Module, one: UserBatch, training: Training) -> str:
     parameters = [p for p in module.parameters() if p.requires_grad]
     with seeded(one.seed), torch.enable_grad():
         start = float(differentiated(model.contract.loss, module, one.parts))
