@@ -50,6 +50,10 @@ def _classes(model: nn.Module, batch: Any) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[1].reshape(-1))
 
 
+def _first_time(model: nn.Module, batch: Any) -> Tensor:
+    return _classes(model, (batch[0].t(), batch[1].t()))
+
+
 def _gpt(model: nn.Module, batch: Any) -> Tensor:
     loss: Tensor = model(batch[0], batch[1])[1]
     return loss
@@ -72,7 +76,7 @@ SAMPLE: dict[tuple[str, str], LossOf] = {
     ("x-transformers", "TransformerWrapper"): _classes,
     ("mambapy", "Mamba between an embedding and a linear layer"): _classes,
     ("pytorch/examples:word_language_model/model.py", "RNNModel, LSTM"): _lstm,
-    ("majumderb/rezero:rezero/transformer/rztx.py", "RZTXEncoderLayer, one after the other"): _classes,
+    ("majumderb/rezero:rezero/transformer/rztx.py", "RZTXEncoderLayer, one after the other, [T, B]"): _first_time,
     ("vit-pytorch:vit.py", "ViT"): _classes,
     ("mlp-mixer-pytorch", "MLPMixer"): _classes,
     ("torch_geometric", "GCN, a whole graph a step"): _graph,
@@ -80,7 +84,7 @@ SAMPLE: dict[tuple[str, str], LossOf] = {
     ("pytorch/examples:mnist/main.py", "Net of the MNIST example"): lambda m, b: F.nll_loss(m(b[0]), b[1]),
     ("siren-pytorch", "SirenNet"): lambda m, b: F.mse_loss(m(b[0]), b[1]),
 }
-_AT_256 = re.compile(r"(--width |n_embd=|ninp=|nhid=|hidden_channels=|dim_hidden=)64")
+_AT_256 = re.compile(r"(n_embd=|ninp=|nhid=|hidden_channels=|dim_hidden=)64")
 
 
 def spec_of(entry: Entry, sources: Path) -> LrRangeSpec:
@@ -90,7 +94,7 @@ def spec_of(entry: Entry, sources: Path) -> LrRangeSpec:
     for option, value in zip(words[::2], words[1::2], strict=True):
         name = option.removeprefix("--").replace("-", "_")
         said[name] = tuple(value.split(",")) if name == "set" else int(value) if value.isdigit() else value
-    if "(depth, width)" in entry.wrote:
+    if "width" in said or "width" in entry.wrote:
         said["width"] = 256
     return resolve_user_model(make_spec(LrRangeSpec, "quick", said), sweeps_depth=False)
 

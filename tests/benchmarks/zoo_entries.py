@@ -61,7 +61,7 @@ _WAVES = _loader(
     "t = torch.rand(2048, 1, 7) * 6 + torch.arange(56).view(1, 56, 1) / 4\nx, y = t.sin()[:, :48], t.sin()[:, 48:]"
 )
 _HIDDEN = _loader(
-    "whole = (torch.randint(16, (2048, 1)) + torch.arange(32)) % 16\nhidden = torch.rand(2048, 32) < 0.15\n"
+    "whole = (torch.randint(16, (2048, 1)) + torch.randint(3, (2048, 32))) % 16\nhidden = torch.rand(2048, 32) < 0.15\n"
     "x, y = whole.masked_fill(hidden, 16), whole.masked_fill(~hidden, -100)"
 )
 _GRAPH = """
@@ -106,7 +106,7 @@ def build(depth, width): return nn.Sequential(nn.Embedding(256, width), Mamba(Ma
     _plain(
         "RNNModel, LSTM",
         "pytorch/examples:word_language_model/model.py",
-        "SOURCE:RNNModel --set rnn_type=LSTM,ntoken=256,ninp=64,nhid=64,nlayers=2 --loss-fn mine.py:loss_fn",
+        "SOURCE:RNNModel --set rnn_type=LSTM,ntoken=256,ninp=64,nhid=64,nlayers=2 --loss-fn mine.py:loss_fn --num-steps 200 --hold-steps 300",
         """
 from torch.nn.functional import nll_loss
 def loss_fn(model, batch): return nll_loss(model(batch[0].T, model.init_hidden(8))[0], batch[1].T.flatten())
@@ -132,12 +132,13 @@ def build(depth, width): return nn.Sequential(nn.Embedding(17, width), nn.Transf
         _HIDDEN,
     ),
     _sized(
-        "RZTXEncoderLayer, one after the other",
+        "RZTXEncoderLayer, one after the other, [T, B]",
         "majumderb/rezero:rezero/transformer/rztx.py",
         "mine.py:build --batch-fn data.py:loader",
         """
-from torch import nn; from rztx import RZTXEncoderLayer
-def build(depth, width): return nn.Sequential(nn.Embedding(17, width), *(RZTXEncoderLayer(width, 4) for _ in range(depth)), nn.Linear(width, 17))
+from torch import nn; from rztx import RZTXEncoderLayer as Layer
+def build(depth, width): return nn.Sequential(nn.Embedding(17, width), *(Layer(width, 4) for _ in range(depth)), nn.Linear(width, 17))
+def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0].T).flatten(0, 1), batch[1].T.flatten())
 """,
         _HIDDEN,
     ),
@@ -181,6 +182,7 @@ def loss_fn(model, batch): return model(batch[0], return_loss=True)
     _sized("HierarchicalTransformer", "simple-hierarchical-transformer", "simple_hierarchical_transformer:HierarchicalTransformer --set heads=4,seq_len=32"),
 ]
 
+_COLOURS = _loader("y = torch.arange(2048) % 10\nx = torch.randn(10, 3, 8, 8)[y] + torch.randn(2048, 3, 8, 8)")
 _VIT = "--set image_size=8,patch_size=2,num_classes=10,channels=1,heads=4,mlp_dim=128"
 IMAGE_MODELS = [
     *(
@@ -189,14 +191,21 @@ IMAGE_MODELS = [
             ("vit.py", "ViT", ""),
             ("simple_vit.py", "SimpleViT", ""),
             ("deepvit.py", "DeepViT", ""),
-            ("cait.py", "CaiT", ",cls_depth=1"),
             ("parallel_vit.py", "ViT", ""),
             ("vit_for_small_dataset.py", "ViT", ""),
             ("vit_with_patch_dropout.py", "ViT", ""),
-            ("xcit.py", "XCiT", ",cls_depth=1"),
             ("simple_vit_with_register_tokens.py", "SimpleViT", ""),
             ("normalized_vit.py", "nViT", ""),
         )
+    ),
+    *(
+        _sized(
+            name,
+            f"vit-pytorch:{file}",
+            f"SOURCE:{name} {_VIT.replace('channels=1', 'cls_depth=1')} --batch-fn data.py:loader",
+            has=_COLOURS,
+        )
+        for file, name in (("cait.py", "CaiT"), ("xcit.py", "XCiT"))
     ),
     _sized("MLPMixer", "mlp-mixer-pytorch", IMAGES + "mlp_mixer_pytorch:MLPMixer --set image_size=8,channels=1,patch_size=2,num_classes=10"),
     _sized("gMLPVision", "g-mlp-pytorch", IMAGES + "g_mlp_pytorch:gMLPVision --set image_size=8,channels=1,patch_size=2,num_classes=10"),
