@@ -1,8 +1,9 @@
 """Models and scripts of other people, as they are: what lr-range says of each. Run by hand:
 
-    python tests/benchmarks/zoo.py --sources FOLDER [--only WORD] [--kept FILE] [--write docs/benchmarks/zoo.md]
+    python tests/benchmarks/zoo.py --sources FOLDER [--only WORD] [--kept FILE] [--markdown]
 
-FOLDER has OWNER/NAME of each repository, at the commit that `zoo_entries.py` names; packages are those that are installed.
+FOLDER has OWNER/NAME of each repository, at the commit that `zoo_entries.py` names; packages are those that are
+installed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from tables import show
 from zoo_entries import COMMITS, ENTRIES, Entry
 
 from stresstest.cli.main import run
@@ -56,13 +58,12 @@ def ask(entry: Entry, sources: Path) -> Told:
         out, said = (Path(folder, name).read_text() for name in ("out.txt", "said.txt"))
     if code < 0:
         said = f"longer than {_LONGEST} s"
-    written = len([line for line in entry.wrote.splitlines() if line.strip()])
     shown = entry.arguments.replace("SOURCE", Path(entry.source.rpartition(":")[2]).name)
     return Told(
         entry.name,
         origin(entry),
         shown,
-        written,
+        lines_of(entry),
         verdict(code, out, said),
         code,
         said.strip(),
@@ -154,14 +155,50 @@ def verdict(code: int, out: str, said: str) -> str:
     return said.splitlines()[-1] if said else f"exit code {code}"
 
 
+def lines_of(entry: Entry) -> int:
+    """Lines of 120 characters that the user had to write."""
+    return sum(-(-len(line) // 120) for line in entry.wrote.splitlines())
+
+
+def rows(kept: Sequence[Told]) -> list[list[str]]:
+    """The table, in the order of the entries."""
+    by_name = {(told.source, told.name): told for told in kept}
+    there = [
+        (entry, by_name[origin(entry), entry.name]) for entry in ENTRIES if (origin(entry), entry.name) in by_name
+    ]
+    return [
+        [str(place), told.name, told.source, f"`{_with_model(told.model)}`", str(lines_of(entry)), _shown(told)]
+        for place, (entry, told) in enumerate(there, 1)
+    ]
+
+
+def _with_model(words: str) -> str:
+    """The arguments with --model before the model."""
+    first = next(word for word in words.split() if ":" in word)
+    return words.replace(first, f"--model {first}", 1)
+
+
+def _shown(told: Told) -> str:
+    """A verdict, or what was said without the place of the file."""
+    if told.code == 0:
+        return told.verdict.partition(". ")[0]
+    line = told.verdict.removeprefix("stresstest: ").partition("; the traceback is in")[0]
+    return f"refused: {line.partition(': ')[2] if ':' in line.partition(': ')[0] else line}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sources", type=Path, required=True, help="folder of the repositories")
     parser.add_argument("--only", default="", help="entries whose name or source contains this")
     parser.add_argument("--kept", type=Path, help="JSON lines: what is there is not run again")
+    parser.add_argument("--markdown", action="store_true", help="print the table of what is kept, and run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kept = [Told(**json.loads(line)) for line in args.kept.read_text().splitlines()] if args.kept and args.kept.exists() else []
+    text = args.kept.read_text() if args.kept and args.kept.exists() else ""
+    kept = [Told(**json.loads(line)) for line in text.splitlines()]
+    if args.markdown:
+        show(["", "model", "from", "`lr-range --model ...`", "lines", "max_stable_lr"], rows(kept), markdown=True)
+        return
     there = {(told.name, told.source) for told in kept}
     for entry in ENTRIES:
         if args.only.lower() not in f"{entry.name} {entry.source}".lower() or (entry.name, origin(entry)) in there:

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/zoo_cost.py --sources FOLDER [--rounds 9] [--chunk 4] [--only WORD]
 
-At width 256 where a width can be said. A step of ours is that of the training loop: batch by seed and step, forward,
-backward, gradient norm, Adam, the constant predictor's loss on the batch, the checks; once more with the default probes.
-Theirs draws a batch, by DataLoader where there is one, calls forward, backward and torch.optim.Adam, and reads the loss.
-Both are checked to have the same loss on the same batch from the same weights; then they take turns, and ratios are taken
-round by round, of the CPU time of one thread.
+At width 256 where a width can be said. A step of ours is that of the training loop: batch by seed and step,
+forward, backward, gradient norm, Adam, the constant predictor's loss on the batch, the checks; once more with the
+default probes. Theirs draws a batch, by DataLoader where there is one, calls forward, backward and torch.optim.Adam,
+and reads the loss. Both are checked to have the same loss on the same batch from the same weights; then they take
+turns, and ratios are taken round by round, of the CPU time of one thread.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The models and scripts of other people that `zoo.py` runs, with the lines that a user had to write for each."""
 
+# ruff: noqa: E501  # the lines that users write are shown as they are
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ IMAGES = "--task images --data digits "
 class Entry:
     """One model or script.
 
-    `source` is a package, or REPOSITORY:PATH. `arguments` follow `lr-range --model`; SOURCE stands for the file, or for
-    the folder of a package. `wrote` are the lines of mine.py that the user had to write, beside the file of a repository.
-    `has` is what such a user has already, in data.py: a made data set in place of theirs.
+    `source` is PACKAGE, PACKAGE:FILE or REPOSITORY:PATH. `arguments` follow `lr-range --model`; SOURCE stands for the
+    file. `wrote` are the lines of mine.py that the user had to write, beside the file of a repository. `has` is what
+    such a user has already, in data.py: a made data set in place of theirs.
     """
 
     name: str
@@ -142,20 +143,45 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0].T).
 """,
         _HIDDEN,
     ),
-    _plain("GPT of the DDP example", "pytorch/examples:distributed/minGPT-ddp/mingpt/model.py", "SOURCE:GPT --set n_layer=2,n_head=4,n_embd=64,model_type=none"),
-    _sized("Transformer of the FSDP2 example", "pytorch/examples:distributed/FSDP2/model.py", "SOURCE:Transformer --set vocab_size=17,max_seq_len=32 --batch-fn data.py:loader", has=_HIDDEN),
+    _plain(
+        "GPT of the DDP example",
+        "pytorch/examples:distributed/minGPT-ddp/mingpt/model.py",
+        "SOURCE:GPT --set n_layer=2,n_head=4,n_embd=64,model_type=none",
+    ),
+    _sized(
+        "Transformer of the FSDP2 example",
+        "pytorch/examples:distributed/FSDP2/model.py",
+        "SOURCE:Transformer --set vocab_size=17,max_seq_len=32 --batch-fn data.py:loader",
+        has=_HIDDEN,
+    ),
     _sized(
         "Llama 2 of the tensor-parallel example",
         "pytorch/examples:distributed/tensor_parallelism/llama2_model.py",
         "SOURCE:Transformer --set n_heads=4",
     ),
-    _sized("PerformerLM", "performer-pytorch", "performer_pytorch:PerformerLM --set max_seq_len=32,heads=4,causal=true"),
-    _sized("LinformerLM", "linformer", "linformer:LinformerLM --set num_tokens=17,seq_len=32,heads=4,k=16 --batch-fn data.py:loader", has=_HIDDEN),
+    _sized(
+        "PerformerLM", "performer-pytorch", "performer_pytorch:PerformerLM --set max_seq_len=32,heads=4,causal=true"
+    ),
+    _sized(
+        "LinformerLM",
+        "linformer",
+        "linformer:LinformerLM --set num_tokens=17,seq_len=32,heads=4,k=16 --batch-fn data.py:loader",
+        has=_HIDDEN,
+    ),
     _sized("gMLP", "g-mlp-pytorch", "g_mlp_pytorch:gMLP --set num_tokens=256,seq_len=32,causal=true"),
-    _sized("PerceiverLM", "perceiver-pytorch", "perceiver_pytorch:PerceiverLM --set num_tokens=17,max_seq_len=32,num_latents=16 --batch-fn data.py:loader", has=_HIDDEN),
+    _sized(
+        "PerceiverLM",
+        "perceiver-pytorch",
+        "perceiver_pytorch:PerceiverLM --set num_tokens=17,max_seq_len=32,num_latents=16 --batch-fn data.py:loader",
+        has=_HIDDEN,
+    ),
     _sized("minLM", "minGRU-pytorch", "minGRU_pytorch.minLM:minLM"),
     _sized("nGPT", "nGPT-pytorch", "nGPT_pytorch:nGPT --set heads=4"),
-    _sized("LocalTransformer", "local-attention", "local_attention:LocalTransformer --set max_seq_len=32,local_attn_window_size=16"),
+    _sized(
+        "LocalTransformer",
+        "local-attention",
+        "local_attention:LocalTransformer --set max_seq_len=32,local_attn_window_size=16",
+    ),
     _sized("PaLM", "PaLM-pytorch", "palm_pytorch:PaLM --set heads=4"),
     _sized("Transformer with gated loops", "gateloop-transformer", "gateloop_transformer:Transformer --set heads=4"),
     _sized("Mega", "Mega-pytorch", "mega_pytorch:Mega --set causal=true"),
@@ -169,17 +195,37 @@ def build(width=64): return MEGABYTE(num_tokens=256, dim=(width, width), depth=(
 def loss_fn(model, batch): return model(batch[0], return_loss=True)
 """,
     ),
-    _sized("HTransformer1D", "h-transformer-1d", "h_transformer_1d:HTransformer1D --set max_seq_len=32,block_size=16,causal=true"),
+    _sized(
+        "HTransformer1D",
+        "h-transformer-1d",
+        "h_transformer_1d:HTransformer1D --set max_seq_len=32,block_size=16,causal=true",
+    ),
     _sized("GatedStateSpacesLM", "gated-state-spaces-pytorch", "gated_state_spaces_pytorch:GatedStateSpacesLM"),
-    _sized("FeedbackTransformer", "feedback-transformer-pytorch", "feedback_transformer_pytorch:FeedbackTransformer --set mem_len=32,seq_len=2 --seq-len 16"),
+    _sized(
+        "FeedbackTransformer",
+        "feedback-transformer-pytorch",
+        "feedback_transformer_pytorch:FeedbackTransformer --set mem_len=32,seq_len=2 --seq-len 16",
+    ),
     _sized(
         "LinearAttentionTransformerLM",
         "linear-attention-transformer",
         "linear_attention_transformer:LinearAttentionTransformerLM --set max_seq_len=32,heads=4,causal=true",
     ),
-    _sized("ReformerLM", "reformer-pytorch", "reformer_pytorch:ReformerLM --set max_seq_len=32,heads=4,bucket_size=16,causal=true"),
-    _sized("SinkhornTransformerLM", "sinkhorn-transformer", "sinkhorn_transformer:SinkhornTransformerLM --set max_seq_len=32,heads=4,bucket_size=16,causal=true"),
-    _sized("HierarchicalTransformer", "simple-hierarchical-transformer", "simple_hierarchical_transformer:HierarchicalTransformer --set heads=4,seq_len=32"),
+    _sized(
+        "ReformerLM",
+        "reformer-pytorch",
+        "reformer_pytorch:ReformerLM --set max_seq_len=32,heads=4,bucket_size=16,causal=true",
+    ),
+    _sized(
+        "SinkhornTransformerLM",
+        "sinkhorn-transformer",
+        "sinkhorn_transformer:SinkhornTransformerLM --set max_seq_len=32,heads=4,bucket_size=16,causal=true",
+    ),
+    _sized(
+        "HierarchicalTransformer",
+        "simple-hierarchical-transformer",
+        "simple_hierarchical_transformer:HierarchicalTransformer --set heads=4,seq_len=32",
+    ),
 ]
 
 _COLOURS = _loader("y = torch.arange(2048) % 10\nx = torch.randn(10, 3, 8, 8)[y] + torch.randn(2048, 3, 8, 8)")
@@ -207,11 +253,34 @@ IMAGE_MODELS = [
         )
         for file, name in (("cait.py", "CaiT"), ("xcit.py", "XCiT"))
     ),
-    _sized("MLPMixer", "mlp-mixer-pytorch", IMAGES + "mlp_mixer_pytorch:MLPMixer --set image_size=8,channels=1,patch_size=2,num_classes=10"),
-    _sized("gMLPVision", "g-mlp-pytorch", IMAGES + "g_mlp_pytorch:gMLPVision --set image_size=8,channels=1,patch_size=2,num_classes=10"),
-    _plain("Net of the MNIST example", "pytorch/examples:mnist/main.py", "SOURCE:Net --batch-fn data.py:loader", has=_DIGITS),
-    _plain("Net of the RNN example", "pytorch/examples:mnist_rnn/main.py", "SOURCE:Net --batch-fn data.py:loader", has=_DIGITS),
-    _plain("Net of the Hogwild example", "pytorch/examples:mnist_hogwild/main.py", "SOURCE:Net --batch-fn data.py:loader", has=_DIGITS),
+    _sized(
+        "MLPMixer",
+        "mlp-mixer-pytorch",
+        IMAGES + "mlp_mixer_pytorch:MLPMixer --set image_size=8,channels=1,patch_size=2,num_classes=10",
+    ),
+    _sized(
+        "gMLPVision",
+        "g-mlp-pytorch",
+        IMAGES + "g_mlp_pytorch:gMLPVision --set image_size=8,channels=1,patch_size=2,num_classes=10",
+    ),
+    _plain(
+        "Net of the MNIST example",
+        "pytorch/examples:mnist/main.py",
+        "SOURCE:Net --batch-fn data.py:loader",
+        has=_DIGITS,
+    ),
+    _plain(
+        "Net of the RNN example",
+        "pytorch/examples:mnist_rnn/main.py",
+        "SOURCE:Net --batch-fn data.py:loader",
+        has=_DIGITS,
+    ),
+    _plain(
+        "Net of the Hogwild example",
+        "pytorch/examples:mnist_hogwild/main.py",
+        "SOURCE:Net --batch-fn data.py:loader",
+        has=_DIGITS,
+    ),
     _plain(
         "VAE, its DataLoader and loss",
         "pytorch/examples:vae/main.py",
@@ -233,7 +302,12 @@ def loss_fn(model, batch): recon, mu, logvar = model(batch[0]); return loss_func
         "SOURCE:TransformerNet --batch-fn data.py:loader",
         has=_loader("x = torch.rand(64, 3, 16, 16)\ny = x.flip(1)", 4),
     ),
-    _plain("XUnet", "x-unet", "x_unet:XUnet --set channels=1,dim=8 --batch-fn data.py:loader", has=_loader("y = torch.randn(512, 1, 16, 16).cumsum(2) / 4\nx = y + torch.randn_like(y)", 4)),
+    _plain(
+        "XUnet",
+        "x-unet",
+        "x_unet:XUnet --set channels=1,dim=8 --batch-fn data.py:loader",
+        has=_loader("y = torch.randn(512, 1, 16, 16).cumsum(2) / 4\nx = y + torch.randn_like(y)", 4),
+    ),
     _plain(
         "AxialImageTransformer",
         "axial-attention",
@@ -292,7 +366,12 @@ kinds, places = torch.randint(8, (512, 12)), torch.randn(512, 12, 3)
 loader = DataLoader(TensorDataset(kinds, places, torch.cdist(places, places).mean((1, 2))), batch_size=8, shuffle=True)
 """,
     ),
-    _plain("MLP", "rtdl_revisiting_models", "rtdl_revisiting_models:MLP --set d_in=16,d_out=5,d_block=64,dropout=0.1 --batch-fn data.py:loader", has=_SPIRAL),
+    _plain(
+        "MLP",
+        "rtdl_revisiting_models",
+        "rtdl_revisiting_models:MLP --set d_in=16,d_out=5,d_block=64,dropout=0.1 --batch-fn data.py:loader",
+        has=_SPIRAL,
+    ),
     _plain(
         "ResNet for tables",
         "rtdl_revisiting_models",
@@ -305,7 +384,7 @@ loader = DataLoader(TensorDataset(kinds, places, torch.cdist(places, places).mea
         "mine.py:build --batch-fn data.py:loader",
         """
 from rtdl_revisiting_models import FTTransformer
-def build(depth=2): return FTTransformer(n_cont_features=16, cat_cardinalities=[], d_out=5, **FTTransformer.get_default_kwargs(depth))
+def build(): return FTTransformer(n_cont_features=16, cat_cardinalities=[], d_out=5, **FTTransformer.get_default_kwargs(2))
 def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0], None), batch[1])
 """.replace("import FTTransformer", "import FTTransformer; from torch import nn"),
         _SPIRAL,
@@ -326,7 +405,7 @@ def loss_fn(model, batch): return cross_entropy(model(batch[0]).flatten(0, 1), b
         "mine.py:build --batch-fn data.py:loader",
         """
 from tab_transformer_pytorch import TabTransformer; from torch.nn.functional import mse_loss
-def build(depth=2, width=32): return TabTransformer(categories=(4, 8), num_continuous=16, dim=width, depth=depth, heads=4)
+def build(width=32): return TabTransformer(categories=(4, 8), num_continuous=16, dim=width, depth=2, heads=4)
 def loss_fn(model, batch): return mse_loss(model(batch[1], batch[0]), batch[2])
 """,
         """
