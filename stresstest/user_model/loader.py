@@ -30,16 +30,7 @@ def from_dataloader(
     loss_fn: Callable[[nn.Module, Any], Any] | None = None,
     optimizer: Callable[..., Any] | None = None,
 ) -> Brought:
-    """Train on a DataLoader, or on whatever gives batches each time that it is iterated over: a list of them.
-
-    Batch t of seed s is the same in every run and after a resume: the first epoch's are those of a script that calls
-    `torch.manual_seed(s)` (and numpy's and Python's) right before its loop. `validation` is a held-out loader, whose
-    first eight batches give the validation loss. With a `build(**kwargs) -> nn.Module`, or a module, it is a model;
-    without one it stands where `batch` may. `loss_fn(model, batch)` and `optimizer(params, lr)` are those of a
-    model's file.
-
-    Raises `ConfigError` for what cannot be read twice, or gives its batches in no fixed order.
-    """
+    """See `stresstest.from_dataloader`."""
     _check(loader, "from_dataloader")
     if validation is not None:
         _check(validation, "validation")
