@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
+from torch._C import _error_if_any_worker_fails
 
 from stresstest.user_model.importable import let_children_import
 

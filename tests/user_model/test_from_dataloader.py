@@ -332,7 +332,7 @@ def test_a_dataset_with_a_generator_of_its_own_is_named_with_its_cure() -> None:
 
 
 def test_a_dataset_that_is_its_own_iterator_is_refused() -> None:
-    with pytest.raises(UserCodeError, match="batch 1 .*keeps the place .*yield"):
+    with pytest.raises(UserCodeError, match=r"batch 1 .*keeps the place .*yield"):
         LoaderStream(DataLoader(OwnPlace(), 8)).check_repeatable()
 
 
@@ -409,7 +409,7 @@ NOT_LOADERS: dict[str, tuple[Callable[[], Any], str]] = {
     "a function": (lambda: shuffled, r"got a function; give what it returns: shuffled\(\)"),
     "a class": (lambda: Stream, "give a DataLoader"),
     "nothing": (lambda: None, "got NoneType; give a DataLoader"),
-    "an empty list": (lambda: [], "got an empty list"),
+    "an empty list": (list, "got an empty list"),
     "in no order": (lambda: shuffled(num_workers=2, in_order=False), "in_order=False .* leave it out"),
 }
 
