@@ -15,7 +15,7 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.batch_parts import length_of
-from stresstest.user_model.brought import KINDS, Brought, Kind, brings
+from stresstest.user_model.brought import KINDS, Brought, Kind, brings, is_instance
 from stresstest.user_model.loader_epochs import Epochs, Loader
 from stresstest.user_model.loader_stream import LoaderStream
 
@@ -106,7 +106,8 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
 def _check(loader: Any, who: str) -> None:
     """A `ConfigError` for what is no loader, or one that cannot give the same batches twice."""
     name = type(loader).__name__
-    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+    of_torch = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if of_torch or is_instance(loader, "datasets.arrow_dataset.Dataset"):
         raise ConfigError(f"{who} got a dataset, {name}; wrap it: DataLoader(dataset, batch_size=32, shuffle=True)")
     if callable(getattr(loader, "train_dataloader", None)):
         raise ConfigError(f"{who} got {name}; give its train_dataloader()")
