@@ -332,7 +332,7 @@ def test_a_dataset_with_a_generator_of_its_own_is_named_with_its_cure() -> None:
 
 
 def test_a_dataset_that_is_its_own_iterator_is_refused() -> None:
-    with pytest.raises(UserCodeError, match="batch 1 .*keeps the place .*yield"):
+    with pytest.raises(UserCodeError, match=r"batch 1 .*keeps the place .*yield"):
         LoaderStream(DataLoader(OwnPlace(), 8)).check_repeatable()
 
 
@@ -394,7 +394,9 @@ def test_what_raises_is_told_by_its_line(workers: int) -> None:
 
 def test_a_worker_that_is_killed_names_the_step_and_the_next_seed_goes_on() -> None:
     stream = LoaderStream(DataLoader(Dies(), 8, num_workers=1, prefetch_factor=1))
-    with pytest.raises(UserCodeError, match=r"batch [56] of the DataLoader raised RuntimeError: DataLoader worker"):
+    with pytest.raises(
+        UserCodeError, match=r"batch [56] of the DataLoader is not there: worker 0 .* was killed by SIGKILL"
+    ):
         draw(stream, 0, range(8))
     draw(stream, 1, range(4))
 
@@ -523,10 +525,8 @@ def call(*words: str) -> int:
 @pytest.mark.parametrize(
     "words",
     [
-        "--model train.py:build --batch-fn train.py:one",
         "--model train.py:build --batch-fn train.py:held_out",
         "--model train.py:build --batch-fn later",
-        "--model train.py:whole",
         "--model train.py:made --width 8",
     ],
 )
