@@ -180,7 +180,10 @@ def user_bench(
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if spec.micro_batch is not None:
         _check_accumulation(spec, factory, first.data)
-        batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
+        if factory.stream is not None:
+            batches.draw_several(spec.accumulate)
+        else:
+            batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
     if optimizer == OWN:
         training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
@@ -220,7 +223,13 @@ def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None
         raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
     if isinstance(data, MicroBatches):
         raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
+    if factory.stream is not None:
+        return
     examples = num_examples(data)
+    if spec.batch_size % spec.accumulate and spec.largest_batch == spec.batch_size:
+        raise UserCodeError(
+            f"accumulate {spec.accumulate} does not divide batch_size {spec.batch_size}; give one that does"
+        )
     if examples != spec.batch_size:
         raise UserCodeError(
             f"accumulate {spec.accumulate}: a batch has {examples} along the first axis of its tensors, and batch_size "

@@ -78,10 +78,6 @@ class LoaderStream:
             order.stop()
             raise
 
-    def draw_several(self, seed: int, step: int, stream: int, count: int) -> list[Any]:
-        """The `count` batches of a step that accumulates gradients: the loader's next ones, as a trainer takes them."""
-        return [self.draw(seed, count * step + i, stream) for i in range(count)]
-
     def check_repeatable(self) -> None:
         """Two readers of one seed, in turn, draw the same two batches; else a `UserCodeError`."""
         if self._checked:

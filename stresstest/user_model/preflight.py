@@ -34,7 +34,7 @@ from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
-from stresstest.user_model.micro_batches import differentiated, no_mean
+from stresstest.user_model.micro_batches import MicroBatches, differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
@@ -361,6 +361,9 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
 
 def examples_in(data: Any) -> int | None:
     """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
+    if isinstance(data, MicroBatches):
+        counts = [examples_in(part) for part, _ in data]
+        return None if None in counts else sum(count for count in counts if count is not None)
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 

@@ -272,9 +272,11 @@ def sgd(params: Any, lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=lr, momentum=0.9)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("data", [Examples, Stream])
-def test_weights_are_those_of_the_hand_loop_to_the_bit(workers: int, data: Any) -> None:
+@pytest.mark.parametrize(
+    ("data", "workers", "accumulate"),
+    [(Examples, 0, 1), (Examples, 2, 1), (Stream, 0, 1), (Stream, 2, 1), (Examples, 0, 2), (Stream, 2, 2)],
+)
+def test_weights_are_those_of_the_hand_loop_to_the_bit(workers: int, data: Any, accumulate: int) -> None:
     def loader() -> DataLoader[Any]:
         return DataLoader(data(), 4, shuffle=None if data is Stream else True, num_workers=workers)
 
@@ -282,19 +284,22 @@ def test_weights_are_those_of_the_hand_loop_to_the_bit(workers: int, data: Any) 
     torch.manual_seed(seed)
     model = build()
     optimizer = sgd(model.parameters(), lr)
-    expected = []
-    for x, y in native(loader(), seed, STEPS):
+    expected: list[float] = []
+    drawn = native(loader(), seed, STEPS)
+    for start in range(0, STEPS, accumulate):
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
+        expected.append(0.0)
+        for x, y in drawn[start : start + accumulate]:
+            loss = F.cross_entropy(model(x), y) / accumulate
+            loss.backward()
+            expected[-1] += loss.item()
         optimizer.step()
-        expected.append(loss.item())
     with register_callable(build, {}, batch=loader, optimizer=sgd) as name:
-        spec = resolve_user_model(stresstest_spec(name), sweeps_depth=False)
+        spec = resolve_user_model(stresstest_spec(name, accumulate=accumulate), sweeps_depth=False)
         bench = user_bench(spec, AS_BUILT, 1, "own", "cpu")
         population = bench.populate([seed], [lr])
         lr_R = torch.tensor([lr])
-        losses = [float(population.step(bench.batches.batch([seed], t), lr_R).loss_R[0]) for t in range(STEPS)]
+        losses = [float(population.step(bench.batches.batch([seed], t), lr_R).loss_R[0]) for t in range(len(expected))]
     assert spec.batch_size == 4
     assert losses == pytest.approx(expected, abs=1e-6)
     theirs = torch.cat([p.detach().flatten() for p in model.parameters()])
