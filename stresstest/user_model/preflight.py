@@ -207,7 +207,8 @@ def _same_seed_same_model(model: UserModel, name: str, notes: list[str]) -> None
             f"{name}: the same seed built two different models ({differs[0]} differs); draw random numbers "
             "only from the global generators of torch, numpy or Python, which are seeded"
         )
-    if all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor)):
+    alike = all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor))
+    if alike and not model.factory.start:
         notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ only in their batches")
 
 
