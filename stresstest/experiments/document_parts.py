@@ -68,7 +68,7 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
     if is_user_model(spec["model"]):
         size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
-        examples = f"{size} examples per step of {data['name']}"
+        examples = f"{size} examples per step of {data['name']}{_start_words(data)}"
         if not has_constant(data):
             return f"{examples} (constant predictor unknown: give a baseline_loss, or a collapse to it goes unseen)"
         found = f", {data['constant']}" if data.get("constant") else ""
@@ -86,6 +86,12 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
+
+
+def _start_words(data: Mapping[str, Any]) -> str:
+    if not data.get("starts_from"):
+        return ""
+    return f", from {data['starts_from']} (seeds differ in their batches and dropout alone: the boundary of fine-tuning)"
 
 
 def loss_format(result: Result) -> Callable[[float], str]:

@@ -99,6 +99,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "constant_predictor_known": known,
             "constant": bench.constant.text,
             "loss_unit": bench.unit,
+            **({"starts_from": factory.start} if factory.start else {}),
             **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
         },
         need=training_need(parameters, slots, activation_bytes),

@@ -123,7 +123,8 @@ def _small_vocabulary(named: Named, base: Any) -> dict[str, Any]:
     changed["vocab_size"] = size
     if causal:
         return {**changed, **_BYTES, **({"pad_token_id": PAD} if _needs_padding(named, base) else {})}
-    always = ("decoder_start_token_id",) if named.family.data == "pairs" else ()
+    decodes = named.family.data == "pairs" or getattr(base, "is_encoder_decoder", False)
+    always = ("decoder_start_token_id",) if decodes else ()
     return changed | {name: number for name, number in _SPECIAL.items() if name in always or hasattr(base, name)}
 
 
@@ -140,7 +141,7 @@ def _needs_padding(named: Named, base: Any) -> bool:
 
 def _sees_both_sides(named: Named) -> bool:
     """Whether the type is an encoder first, which has to be told to decode."""
-    return named.config_class in FAMILIES["masked"].types()
+    return any(named.config_class in FAMILIES[name].types() for name in ("masked", "seq2seq"))
 
 
 def _small_images(base: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,8 +73,8 @@ class FamilyStream:
         return self._words
 
     def description(self) -> Mapping[str, int | str | float]:
-        """Their kind."""
-        return {"kind": self._words}
+        """What a result calls them."""
+        return {"name": self._words}
 
 
 def stream_of(named: Named, config: Any, tokens: Tokens | None, feed: Feed) -> FamilyStream | None:

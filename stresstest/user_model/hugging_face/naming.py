@@ -87,7 +87,13 @@ _TASKS_OF_PEFT = {
 def _base_of(path: str, folder: Path, base: str) -> Path:
     """The folder of the model that an adapter belongs to: as named, or beside the adapter's."""
     if not base:
-        raise ConfigError(f"{path}: {ADAPTER} names no base model; set base_model_name_or_path to a folder")
+        beside = [place.parent for place in sorted(folder.parent.glob("*/config.json"))]
+        if len(beside) == 1:
+            return beside[0]
+        raise ConfigError(
+            f"{path}: {ADAPTER} names no base model, and {len(beside)} folders beside it hold one; set its "
+            "base_model_name_or_path to the folder"
+        )
     tried = (Path(base).expanduser(), folder / base, folder.parent / base, folder.parent / Path(base).name)
     found = next((place for place in tried if (place / "config.json").is_file()), None)
     if found is None:
@@ -115,7 +121,7 @@ def _no_such_type(path: str, kind: str, known: list[str], settings: Mapping[str,
 
     if "auto_map" in settings:
         return f"{path}: model type '{kind}' comes with code of its own, which is not run; give a FILE.py:FACTORY"
-    near = difflib.get_close_matches(kind.lower(), known, n=_SUGGESTIONS, cutoff=0.5)
+    near = difflib.get_close_matches(kind.lower(), known, n=_SUGGESTIONS, cutoff=0.6)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; give a type such as 'gpt2', or a folder"
     also = " and there is no such folder (nothing is downloaded)" if "/" in kind else ""
     return f"{path}: transformers {transformers.__version__} has no model type '{kind}'{also}{hint}"

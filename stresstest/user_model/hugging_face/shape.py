@@ -176,11 +176,14 @@ def _state_spaces(fields: Mapping[str, Any], before: int, width: int, given: Map
     heads = next((name for name in _MAMBA_HEADS if _is_size(fields.get(name))), None)
     if expand is None or heads is None or heads in given:
         return {}
-    fitting = fitting_heads(fields[heads], before * expand, width * expand)
+    inner, old = width * expand, before * expand
+    if _is_size(fields.get("mamba_d_ssm")):
+        inner, old = _rounded(fields["mamba_d_ssm"], width / before), fields["mamba_d_ssm"]
+    fitting = fitting_heads(fields[heads], old, inner)
     changed: dict[str, Any] = {heads: fitting}
     for name in ("mamba_d_head", "mamba_headdim", "mamba_head_dim", *(("head_dim",) if heads == "num_heads" else ())):
         if _is_size(fields.get(name)):
-            changed[name] = width * expand // fitting
+            changed[name] = inner // fitting
     for name in ("n_groups", "mamba_n_groups", "mamba_ngroups"):
         if _is_size(fields.get(name)):
             changed[name] = _dividing(fields[name], fitting)
