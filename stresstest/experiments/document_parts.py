@@ -91,7 +91,8 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 def _start_words(data: Mapping[str, Any]) -> str:
     if not data.get("starts_from"):
         return ""
-    return f", from {data['starts_from']} (seeds differ in their batches and dropout alone: the boundary of fine-tuning)"
+    start = data["starts_from"]
+    return f", from {start} (seeds differ in their batches and dropout alone: the boundary is that of fine-tuning)"
 
 
 def loss_format(result: Result) -> Callable[[float], str]:

@@ -106,9 +106,9 @@ class Factory:
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
-            if self.weights is not None:
-                self.weights(module)
-            return module
+        if self.weights is not None:
+            self.weights(module)
+        return module
 
     def _args(self, variant: str, depth: int, width: int) -> dict[str, Any]:
         swept = {"depth": depth, "width": width, "variant": variant}

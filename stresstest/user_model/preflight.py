@@ -123,7 +123,8 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
         if name in model.factory.takes
     ]
     taken = ", ".join(takes) or "none of depth, width, variant"
-    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
+    runs = "" if spec.model.startswith("hf:") else " (its code runs here)"
+    yield f"{spec.model}{runs}: {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)
     drawn, held_out = f"the built-in task {spec.task}, {spec.data}", ""
     if model.factory.stream is not None:
@@ -133,6 +134,11 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     yield f"  batch {shown} from {drawn}{held_out}"
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
+    if model.factory.start:
+        yield (
+            f"  starts from {model.factory.start}: seeds differ in their batches and dropout alone, and the boundary "
+            "is that of fine-tuning"
+        )
     yield from (f"  {note}" for note in model.factory.notes)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from stresstest.errors import ConfigError
 from stresstest.user_code import UserCodeError
 
-FINE_TUNING = "seeds differ in their batches and dropout alone, and the boundary is that of fine-tuning"
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "weights")  # where checkpoints keep it
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "_forward_module.")  # of what a model was wrapped in
 _NAMES = 3  # of keys, that a line shows
@@ -29,12 +28,10 @@ def with_weights(fingerprint: str, file: str) -> dict[str, Any]:
     with place.open("rb") as opened:
         digest = hashlib.file_digest(opened, "blake2b").hexdigest()[:16]
     stored = _stored(str(place.resolve()), digest)
-    start = f"the weights in {file}"
     return {
         "weights": partial(put_into, stored, file),
-        "start": start,
+        "start": f"the weights in {file}",
         "fingerprint": f"{fingerprint} weights={digest}",
-        "notes": (f"starts from {start}; {FINE_TUNING}",),
     }
 
 

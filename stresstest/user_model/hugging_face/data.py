@@ -20,7 +20,6 @@ from stresstest.user_model.hugging_face.tokens import Text, Tokens, encoded, par
 from stresstest.user_model.targets import IGNORED
 
 Batch = dict[str, Tensor]
-_FEWEST_PAIRS = 100
 _ANSWER = 8  # the most tokens that are marked
 _NOISE = 0.5  # of a tone of amplitude 1
 _TONES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)  # waves in 64 samples of each class
@@ -110,7 +109,7 @@ def masked(source: TextSource) -> Callable[..., Batch]:
 
 
 def seq2seq(source: TextSource) -> Callable[..., Batch]:
-    """Pairs of sentences; of a text that is no pairs, text with gaps and the text."""
+    """Pairs of sentences, cut where they are too long; of a text that is no pairs, text with gaps and the text."""
     tokens = source.tokens
     name, _, argument = source.data.partition(":")
     if name not in PAIR_SOURCES:
@@ -118,17 +117,11 @@ def seq2seq(source: TextSource) -> Callable[..., Batch]:
     parts = []
     for pairs in PAIR_SOURCES[name].load(argument):
         rows = [[list(tokens.encode(" ".join(side).encode())) + _ends(tokens) for side in pair] for pair in pairs]
-        rows = [pair for pair in rows if max(map(len, pair)) <= source.seq_len]
-        if len(rows) < min(_FEWEST_PAIRS, len(pairs)):
-            raise ConfigError(
-                f"seq-len {source.seq_len}: only {len(rows)} of {len(pairs)} pairs are that short in {tokens.name}; "
-                "give a larger --seq-len"
-            )
         sides = []
         for side in range(2):
             table = torch.full((len(rows), source.seq_len), -1)
             for i, row in enumerate(rows):
-                table[i, : len(row[side])] = torch.tensor(row[side])
+                table[i, : len(row[side])] = torch.tensor(row[side][: source.seq_len])
             sides.append(table)
         parts.append(sides)
 

@@ -131,7 +131,7 @@ def _positions(named: Named, config: Any, seq_len: int) -> None:
 def _vocabulary(named: Named, config: Any, size: int, name: str) -> None:
     has = said(config, "vocab_size")
     if isinstance(has, int) and has < size:
-        remedy = "set vocab_size" if named.folder is None else "put its tokenizer's files into the folder"
+        remedy = "set vocab_size" if named.folder is None else "put the tokenizer that it was trained with there"
         why = f" ({VOCABULARY - 256} special tokens and 256 bytes)" if size == VOCABULARY else ""
         raise ConfigError(f"{named.path}: its vocabulary of {has} is too small for {name}, {size}{why}; {remedy}")
 

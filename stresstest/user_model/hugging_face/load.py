@@ -15,7 +15,6 @@ from stresstest.installation import install_hint
 from stresstest.user_code import described
 from stresstest.user_model.hugging_face.feeding import FamilyStream, Feed, stream_of
 from stresstest.user_model.hugging_face.naming import Named, named
-from stresstest.user_model.state_dict import FINE_TUNING
 
 _LARGE = 300_000_000  # parameters, which nobody asks for by a type's name alone
 
@@ -109,9 +108,7 @@ def _of_weights(found: Named, args: Mapping[str, Any], feed: Feed | None, takes:
     tokens = tokens_of(found, config)
     what = f"{found.adapter} on {found.folder}" if found.adapter is not None else str(found.folder)
     start = f"the weights in {what}"
-    notes = [f"starts from {start}; {FINE_TUNING}"]
-    if new:
-        notes.append(f"note: {found.folder} has no {names_of(new)}: drawn anew for each seed")
+    notes = (f"note: {found.folder} has no {names_of(new)}: drawn anew for each seed",) if new else ()
     return Loaded(
         build,
         {name: value for name, value in takes.items() if name not in ("depth", "width")},
@@ -119,7 +116,7 @@ def _of_weights(found: Named, args: Mapping[str, Any], feed: Feed | None, takes:
         stream_of(found, config, tokens, feed) if feed is not None else None,
         found.family.name == "causal",
         _settings(found),
-        notes=tuple(notes),
+        notes=notes,
         start=start,
         shape=f"{found.path} starts from its weights, which fix its shape; --random-init builds it from its config",
     )

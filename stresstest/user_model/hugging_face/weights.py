@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ _NAMES = 3  # of parameters, that a line shows
 def pretrained(named: Named, auto: Any, config: Any) -> tuple[nn.Module, Sequence[str]]:
     """The model with its folder's weights, and its adapter's alone trainable; the parameters that no file has."""
     assert named.folder is not None, "asked for where there is one"
-    model, info = auto.from_pretrained(
-        named.folder, config=config, local_files_only=True, output_loading_info=True, trust_remote_code=False
-    )
-    if named.adapter is not None:
-        model = _peft(named.path).from_pretrained(model, named.adapter, is_trainable=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers' and peft's, of each other
+        model, info = auto.from_pretrained(
+            named.folder, config=config, local_files_only=True, output_loading_info=True, trust_remote_code=False
+        )
+        if named.adapter is not None:
+            model = _peft(named.path).from_pretrained(model, named.adapter, is_trainable=True)
     found: nn.Module = model
     return found, sorted(info["missing_keys"])
 
@@ -34,10 +37,14 @@ def from_scratch(named: Named, auto: Any, config: Any) -> nn.Module:
     model: nn.Module = auto.from_config(config)
     if named.adapter is None:
         return model
+    _peft(named.path)
     import peft
 
-    _peft(named.path)
-    adapted: nn.Module = peft.get_peft_model(model, peft.PeftConfig.from_pretrained(str(named.adapter)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        adapter = peft.PeftConfig.from_pretrained(str(named.adapter))
+        adapter.inference_mode = False
+        adapted: nn.Module = peft.get_peft_model(model, adapter)
     return adapted
 
 
