@@ -111,7 +111,7 @@ AS_BUILT = "as-built"  # the variant of a factory that takes none
 
 _OWN = ModelKind(
     "own",
-    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:MODEL.",
     "",
     task="",
     lacks=_OF_TRANSFORMERS | {"norm"},
