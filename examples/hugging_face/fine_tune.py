@@ -4,8 +4,8 @@
     stresstest lr-range --model hf:tiny --seq-len 32
     stresstest lr-range --model hf:tiny-lora --seq-len 32
 
-The first run trains all weights from where the folder has them, the second the adapter alone; both on the built-in text,
-through the folder's tokenizer. With --data path:FILE it is your text. It needs transformers and peft:
+The first run trains all weights from where the folder has them, the second the adapter alone; both on the built-in
+text, through the folder's tokenizer. With --data path:FILE it is your text. It needs transformers and peft:
 pip install 'transformers>=5' peft
 """
 

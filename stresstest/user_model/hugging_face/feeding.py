@@ -48,8 +48,11 @@ class FamilyStream:
 
     held_out = True
 
-    def __init__(self, make: Callable[[], Callable[..., Any]], batch_size: int, words: str) -> None:
+    def __init__(
+        self, make: Callable[[], Callable[..., Any]], batch_size: int, words: str, dtype: torch.dtype = torch.float32
+    ) -> None:
         self._make = make
+        self._dtype = dtype  # of pictures and recordings: the model's
         self._batch_size = batch_size
         self._words = words
 
@@ -62,7 +65,8 @@ class FamilyStream:
         key = splitmix64(splitmix64(np.array([seed], np.uint64)) + np.uint64(step * 4 + stream))
         generator = torch.Generator().manual_seed(int(key[0] >> np.uint64(1)))
         split = "validation" if stream == VALIDATION else "train"
-        return self._batch(step, self._batch_size, generator, split=split)
+        batch = self._batch(step, self._batch_size, generator, split=split)
+        return {name: part.to(self._dtype) if part.is_floating_point() else part for name, part in batch.items()}
 
     def named(self, step: int, stream: int) -> str:
         """As a line says it."""
@@ -97,7 +101,9 @@ def stream_of(named: Named, config: Any, tokens: Tokens | None, feed: Feed) -> F
         tokens = tokens or byte_tokens()
         _vocabulary(named, text, tokens.size, tokens.name)
         make = _text(named, config, batches.TextSource(feed.data, feed.seq_len, tokens))
-    return FamilyStream(make, feed.batch_size, words)
+    dtype = said(config, "dtype")
+    floats = dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float32
+    return FamilyStream(make, feed.batch_size, words, floats)
 
 
 def _text(named: Named, config: Any, source: batches.TextSource) -> Callable[[], Callable[..., Any]]:
