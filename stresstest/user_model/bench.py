@@ -154,7 +154,8 @@ def user_bench(
     begin_compiling((spec.model, spec.set, variant, depth, spec.width))
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
-    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    data = "synthetic" if factory.draws else spec.data  # which is not read then
+    task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
@@ -298,6 +299,8 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
 
 
 def _does_not_take(factory: Factory, name: str) -> str:
+    if factory.shape and name in ("depth", "width", "depths"):
+        return factory.shape
     return (
         f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
     )
