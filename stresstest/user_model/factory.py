@@ -363,6 +363,9 @@ def _data_in(batch: Any, name: str) -> Brought | None:
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
     found = getattr(module, name, None)
+    if found is not None and not callable(found):
+        kind = f"{type(found).__module__}.{type(found).__qualname__}"
+        raise ConfigError(f"{path}: '{name}' is a {kind}; give a function, or for the model a torch.nn.Module")
     if not callable(found):
         there = [key for key, value in vars(module).items() if callable(value)] if module is not None else []
         raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, there)}")

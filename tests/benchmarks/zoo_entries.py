@@ -486,10 +486,11 @@ def loss_fn(model, batch): return nn.functional.mse_loss(odeint(lambda t, x: mod
     _plain(
         "NeuralNetClassifier's module",
         "skorch",
-        "mine.py:net --batch-fn data.py:loader",
+        "mine.py:model --batch-fn data.py:loader",
         """
 from torch import nn; from skorch import NeuralNetClassifier
 net = NeuralNetClassifier(nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 5)), criterion=nn.CrossEntropyLoss)
+model = net.module
 """,
         _SPIRAL,
     ),
@@ -542,7 +543,15 @@ def optimizer(params, lr): return SGD(params, lr=lr)
     ),
     _plain("DCGAN's generator", "pytorch/examples:dcgan/main.py", "SOURCE:Generator --set ngpu=0"),
     _plain("REINFORCE's policy", "pytorch/examples:reinforcement_learning/reinforce.py", "SOURCE:Policy"),
-    _plain("polynomial regression, a bare script", "pytorch/examples:regression/main.py", "SOURCE:main"),
+    _plain(
+        "polynomial regression, a bare script",
+        "pytorch/examples:regression/main.py",
+        "SOURCE:fc --batch-fn mine.py:batch",
+        """
+import torch; from main import get_batch
+def batch(step, batch_size, generator): torch.manual_seed(generator.initial_seed()); return get_batch(batch_size)
+""",
+    ),
 ]
 
 ENTRIES = [*LANGUAGE_MODELS, *IMAGE_MODELS, *OTHERS]

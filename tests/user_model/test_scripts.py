@@ -73,3 +73,9 @@ def test_a_module_whose_parameters_cannot_be_listed_is_the_users_to_mend(tmp_pat
     )
     with pytest.raises(UserCodeError, match=r"parameters\(\) of Net raised TypeError: unhashable type: 'Net'"):
         made(tmp_path / "equal.py")
+
+
+def test_an_object_that_is_no_model_is_told_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thing.py").write_text("build = {'width': 3}\n")
+    with pytest.raises(ConfigError, match=r"thing\.py:build: 'build' is a builtins\.dict; give a function, or"):
+        made(tmp_path / "thing.py")
