@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")})
@@ -80,11 +80,18 @@ def heard_once() -> Iterator[None]:
     """What the user's code prints goes to stderr, apart from results; a line or a warning is shown once a process."""
     shown, before = warnings.showwarning, sys.stdout
 
-    def show(message: Any, category: Any, filename: str, lineno: int, *more: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         warning = f"{category.__name__} {filename}:{lineno} {message}"
         if warning not in _warned:
             _warned.add(warning)
-            shown(message, category, filename, lineno, *more)
+            shown(message, category, filename, lineno, file, line)
 
     stream = _Heard(sys.stderr)
     warnings.showwarning, sys.stdout = show, stream

@@ -163,9 +163,7 @@ def lines_of(entry: Entry) -> int:
 def rows(kept: Sequence[Told]) -> list[list[str]]:
     """The table, in the order of the entries."""
     by_name = {(told.source, told.name): told for told in kept}
-    there = [
-        (entry, by_name[origin(entry), entry.name]) for entry in ENTRIES if (origin(entry), entry.name) in by_name
-    ]
+    there = [(entry, by_name[origin(entry), entry.name]) for entry in ENTRIES if (origin(entry), entry.name) in by_name]
     return [
         [str(place), told.name, told.source, f"`{_with_model(told.model)}`", str(lines_of(entry)), _shown(told)]
         for place, (entry, told) in enumerate(there, 1)
