@@ -85,8 +85,17 @@ def _module(module: nn.Module) -> Brought:
     return Brought("a module", build=lambda: copy.deepcopy(module))
 
 
+def _of_trainer(trainer: Any) -> Brought:
+    from stresstest.user_model.trainer import from_trainer
+
+    return from_trainer(trainer)
+
+
+TRAINER = "transformers.trainer.Trainer"
+
 KINDS: list[Kind] = [
     Kind(lambda thing: isinstance(thing, Brought), lambda thing: thing),
+    Kind(lambda thing: is_instance(thing, TRAINER), _of_trainer),
 ]
 
 

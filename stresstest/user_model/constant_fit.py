@@ -27,6 +27,7 @@ _NOTHING = 1e-3  # of the loss at initialisation: less is nothing to learn
 _ORDINARY = 100.0  # losses up to so many times smaller or larger than 1 suit torch's tolerances as they are
 _ABSURD = 1e4  # times the loss at the start: no lowest value lies so far down
 _STEPS = 15  # of L-BFGS for each weight
+_NOT_DENSE = "view size is not compatible"  # what torch says of a view() of an expanded tensor
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Objective:
         self.cheap = True
         self.unit = 1.0  # of the loss: what it is divided by where steps, pulls and tolerances are not its own
         self.at_start = math.nan  # the loss of the first batch with the model's own outputs
+        self._dense = False  # whether the loss takes outputs in memory of their own alone
 
     def loss(self, one: UserBatch, constants: Constants) -> Tensor:
         """The loss of a batch with constant outputs."""
@@ -94,6 +96,16 @@ class Objective:
 
     def of(self, one: UserBatch, parts: Sequence[Tensor]) -> Tensor:
         """The loss of a batch with these outputs."""
+        if not self._dense:
+            try:
+                return self._of(one, parts)
+            except UserCodeError as error:
+                if _NOT_DENSE not in error.line:
+                    raise
+                self._dense = True
+        return self._of(one, [part.contiguous() for part in parts])
+
+    def _of(self, one: UserBatch, parts: Sequence[Tensor]) -> Tensor:
         outputs = self._outputs(one).replaced(self.outlet, parts)
         with user_code("the loss of constant outputs"):
             return loss_of(
