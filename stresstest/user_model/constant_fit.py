@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Constants:
     """Constants in place of the tensors that carry the loss: a kind each, and its numbers.
 
     `one` number for all, one for each place of the `last` or `second` axis, or one for each `element` but the batch.
-    `of_slot` says which constant each tensor gets: a module that is called twice puts out the same.
+    `of_slot` says which constant each tensor gets: a module that is called twice puts out the same, and one that a
+    batch calls more often than the first did, too.
     """
 
     parts: tuple[tuple[Kind, Tensor], ...]
@@ -45,7 +47,7 @@ class Constants:
         """Outputs of these shapes."""
         return [
             _expanded(*self.parts[part], shape).to(other)
-            for part, shape, other in zip(self.of_slot, shapes, like, strict=True)
+            for part, shape, other in zip(itertools.cycle(self.of_slot), shapes, like, strict=False)
         ]
 
     def with_values(self, values: Iterable[Tensor]) -> Constants:
@@ -123,8 +125,8 @@ class Objective:
     def keep(self, ones: Sequence[UserBatch]) -> None:
         """Let what runs before the outlet not run again for these batches; one of them tells whether anything does."""
         first = replay_of(self._contract, self._module, ones[0], self.outlet)
-        self.cheap = not first.outputs
-        if not self.cheap:
+        self.cheap = not first.outputs and not first.reruns
+        if first.outputs:
             others = {id(one): replay_of(self._contract, self._module, one, self.outlet) for one in ones[1:]}
             self._replays = {id(ones[0]): first, **others}
 
@@ -205,8 +207,12 @@ def _start(objective: Objective, ones: Sequence[UserBatch], kind: Kind) -> Const
     """The mean of what the outlet puts out at initialisation; `None` where shapes allow no constant of this kind."""
     if kind != "last" and max(part.ndim for part in objective.parts(ones[0])) < 3:
         return None  # the same as by the last axis
+    if kind != "last" and len({tuple(part.shape[1:] for part in objective.parts(one)[:1]) for one in ones}) > 1:
+        return None  # later batches may have yet other shapes
     found: list[tuple[int, Kind, list[Tensor]]] = []
-    for (_, leaf), slot in zip(objective.outlet.slots, zip(*map(objective.parts, ones[:4]), strict=True), strict=True):
+    slots = objective.outlet.slots
+    alike = [parts for parts in map(objective.parts, ones[:4]) if len(parts) == len(slots)]
+    for (_, leaf), slot in zip(slots, zip(*alike, strict=True), strict=bool(alike)):
         mine: Kind = "one" if slot[0].ndim == 1 else kind
         if kind == "second" and slot[0].ndim < 3:
             mine = "last"
