@@ -235,6 +235,11 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
 
 def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    if "batch_size" in factory.fixed and "batch_sizes" in type(spec).model_fields:
+        raise ConfigError(
+            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
+            "batch sweep write batch(step, batch_size, generator)"
+        )
     for name, value in factory.fixed.items():
         if name in spec.model_fields_set and getattr(spec, name, value) != value:
             raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")

@@ -99,6 +99,11 @@ KINDS: list[Kind] = [
 ]
 
 
+def brings(thing: Any) -> bool:
+    """Whether an object is of a kind that brings something."""
+    return any(kind.matches(thing) for kind in KINDS)
+
+
 def brought(thing: Any) -> Brought | None:
     """What an object brings; `None` of one that is of no such kind."""
     return next((kind.brings(thing) for kind in KINDS if kind.matches(thing)), None)

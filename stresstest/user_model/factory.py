@@ -28,9 +28,9 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
-from stresstest.user_model import loader  # noqa: F401  # a kind of what people have
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
 from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.loader import data_of, is_data
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -252,7 +252,7 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
         if path:
             where, _, attribute = path.rpartition(":")
             theirs, fingerprint = _import(where, path) if where else (module, "")
-            data = name == "batch" and brought(getattr(theirs, attribute, None)) is not None
+            data = name == "batch" and is_data(getattr(theirs, attribute, None))
             found[name] = getattr(theirs, attribute) if data else _function(theirs, attribute, path)
             prints.append(f"{name}={attribute}/{fingerprint}")
         elif _is_companion(name, getattr(module, name, None)):
@@ -269,7 +269,7 @@ def _is_companion(name: str, there: Any) -> bool:
     """Whether what a file has under this name is meant: a batch may be a loader, a step takes what ours does."""
     if name == "step" and callable(there):
         return tuple(_parameters(there)) == _STEP_TAKES
-    return callable(there) or (name == "batch" and brought(there) is not None)
+    return callable(there) or (name == "batch" and is_data(there, by_name_alone=True))
 
 
 def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: str) -> Factory:
@@ -282,17 +282,32 @@ def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: 
 def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
     """The factory with the functions beside it, and with what an object brings that stands for its batches."""
     given = dict(beside)
-    data = brought(given.get("batch"))
+    data = _data_in(given.get("batch"), factory.name)
     if data is not None:
         del given["batch"]
         if data.stream is None:
             raise ConfigError(f"batch is {data.what}, which has no batches; give batch(step, batch_size, generator)")
         key = f"{factory.fingerprint} {data.key}".strip()
-        given = {"stream": data.stream, "settings": {**factory.settings, **data.settings}, **given}
+        theirs = {name: getattr(data, name) for name in ("stream", "loss_fn", "optimizer")}
+        theirs = {name: value for name, value in theirs.items() if value is not None}
+        given = {**theirs, "settings": {**factory.settings, **data.settings}, **given}
         factory = replace(
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
         )
     return replace(factory, **given)
+
+
+def _data_in(batch: Any, name: str) -> Brought | None:
+    """What stands in the place of a batch function brings; `None` of a function that draws the batches."""
+    if batch is None:
+        return None
+    try:
+        with seeded(0):
+            return brought(data_of(batch))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name}: batch() raised {described(error)}") from None
 
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
@@ -323,6 +338,8 @@ def _import(where: str, path: str) -> tuple[ModuleType, str]:
     """Import a file or module, which runs its code; it, and a hash of it and of what it imported beside it."""
     try:
         return _imported(where, str(Path.cwd()))
+    except ConfigError:  # of from_dataloader and the like
+        raise
     except FileNotFoundError:
         if Path(where).is_file():
             raise
