@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.factory import Factory
+from stresstest.user_model.factory import Factory, seeded
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -45,10 +45,11 @@ class UserBatches:
         self.device = device
         self.batch_size = batch_size
         self._factory = factory
-        self._as_images = has_convolutions(module)
+        self._as_images = False
         self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
+        self._as_images = has_convolutions(module) or self._wants_images(module)
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
         self.baseline_loss = math.nan
@@ -193,14 +194,38 @@ class UserBatches:
                 ) from None
         return moved(data, self.device)
 
+    def _wants_images(self, module: nn.Module) -> bool:
+        """Whether a model that has no convolutions fails with pixels in a row, and not with images."""
+        if self._built_in is None:
+            return False
+        x = self._built_in.batch([0], 0, INITIAL).inputs[0]
+        return x.is_floating_point() and not _takes(module, x) and _takes(module, _images(x))
+
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
+        x, y = x.contiguous(), y.contiguous()  # as a loader's are: models call view() on them
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
         if self._as_images and x.is_floating_point():
-            channels = 3 if x.shape[-1] % 3 == 0 else 1
-            side = math.isqrt(x.shape[-1] // channels)
-            return x.view(-1, channels, side, side), y
+            return _images(x), y
         return x, y
+
+
+def _images(x: Tensor) -> Tensor:
+    channels = 3 if x.shape[-1] % 3 == 0 else 1
+    side = math.isqrt(x.shape[-1] // channels)
+    return x.view(-1, channels, side, side)
+
+
+def _takes(module: nn.Module, x: Tensor) -> bool:
+    was_training = module.training
+    try:
+        with torch.no_grad(), seeded(0):
+            module.eval()(x)
+    except Exception:
+        return False
+    finally:
+        module.train(was_training)
+    return True
 
 
 def _seed(key: np.uint64) -> int:

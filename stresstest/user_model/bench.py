@@ -26,12 +26,13 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.arguments import as_written, required
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import contract
 from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
-from stresstest.user_model.factory import Factory, factory_of, required, seeded
+from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
@@ -256,13 +257,13 @@ def _does_not_take(factory: Factory, name: str) -> str:
 
 def _may_configure(factory: Factory) -> bool:
     """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
-    return not inspect.isclass(factory.build) or configures(factory.build)
+    return not inspect.isclass(as_written(factory.build)) or configures(as_written(factory.build))
 
 
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """The optimizer beside the model where the user names none; another by its canonical spelling."""
     many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
-    theirs = factory.optimizer is not None or (inspect.isclass(factory.build) and _may_configure(factory))
+    theirs = factory.optimizer is not None or (inspect.isclass(as_written(factory.build)) and _may_configure(factory))
     if "optimizer" not in spec.model_fields_set and theirs:
         names: tuple[str, ...] = (OWN,)
     else:

@@ -73,9 +73,7 @@ def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contra
         return replace(found, text=f"the model's {found.text}")
     if isinstance(batch, Mapping):
         found = _called("model(**batch)", lambda model, data: model(**data), module, batch)
-        return replace(
-            found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch.get("labels")) else ""
-        )
+        return _returned(found, "model(**batch)", batch.get("labels"))
     if isinstance(batch, Sequence) and len(batch) == 2 and isinstance(batch[1], Tensor):
         return _of_pair(module, batch)
     raise UserCodeError(
@@ -105,6 +103,11 @@ def _called(call: str, function: Callable[..., Any], module: nn.Module, batch: A
     return Contract(loss, f"{call}{choice}")
 
 
+def _returned(found: Contract, call: str, targets: Any) -> Contract:
+    text = f"the loss that {call} returns{found.text.removeprefix(call)}"
+    return replace(found, text=text, unit=NATS if _are_classes(targets) else "")
+
+
 def _training_step(model: nn.Module, batch: Any) -> Any:
     return model.training_step(batch, 0)  # type: ignore[operator]  # a LightningModule's, found by its name
 
@@ -112,8 +115,8 @@ def _training_step(model: nn.Module, batch: Any) -> Any:
 def _of_pair(module: nn.Module, batch: Sequence[Any]) -> Contract:
     named = next((name for name in TARGET_NAMES if name in _parameters(module)), None)
     if named is not None:
-        found = _called(f"model(x, {named}=y)", lambda m, d: m(d[0], **{named: d[1]}), module, batch)
-        return replace(found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch[1]) else "")
+        call = f"model(x, {named}=y)"
+        return _returned(_called(call, lambda m, d: m(d[0], **{named: d[1]}), module, batch), call, batch[1])
     with torch.no_grad():
         return _of_output(_output(module, batch), batch)
 

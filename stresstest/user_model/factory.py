@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import io
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -28,13 +29,13 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
+from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
 from stresstest.user_model.dtypes import in_one_dtype
 from stresstest.user_model.loader import data_of, is_data
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
-_REQUIRED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Factory:
     optimizer: Callable[..., Any] | None = None
     baseline_loss: float | None = None
     shifts_labels: bool = False  # a language model of Hugging Face, which predicts labels[1:]
+    known_as: Mapping[str, str] = field(default_factory=dict)  # what its depth and width are called there
     stream: BatchStream | None = None
     loss_words: str = "loss_fn(model, batch)"
     backward: Backward | None = None
@@ -83,7 +85,8 @@ class Factory:
         if build is not None and self.remake is not None:
             there["build"] = lambda **_: build()
         elif build is not None:
-            there |= {"build": build, "takes": _parameters(build)}
+            taken = arguments(build)
+            there |= {"build": taken.build, "takes": taken.takes, "known_as": taken.known_as}
         return replace(
             self, **there, loss_words=found.loss_words, settings=found.settings, fixed=found.fixed, notes=found.notes
         )
@@ -95,7 +98,7 @@ class Factory:
     def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
         """What the factory returns, in the dtypes that it has."""
         args = self._args(variant, depth, width)
-        with seeded(seed), user_code(_call(self.name, args)):
+        with seeded(seed), _apart_from_results(self.name), user_code(_call(self.name, args)):
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
@@ -134,7 +137,7 @@ _made = _Made()
 
 def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     """The factory with what it brings, where it returns no module but what people train with: it is called to see."""
-    if inspect.isclass(factory.build) or factory.remake is not None or factory.name.startswith("hf:"):
+    if inspect.isclass(as_written(factory.build)) or factory.remake is not None or factory.name.startswith("hf:"):
         return factory
     asked = _asked_first(factory, spec)
 
@@ -172,11 +175,22 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
     key = f"{factory.name} {factory.fingerprint} {id(factory.build)}"
     if (_made.factory, _made.args) != (key, args):
         _made.found = None  # first, so that there are never two
-        with seeded(0):
+        with seeded(0), _apart_from_results(factory.name):
             thing = factory.build(**args)
         _made.factory, _made.args = key, dict(args)
         _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
     return _made.found
+
+
+_heard: set[str] = set()
+
+
+@contextlib.contextmanager
+def _apart_from_results(name: str) -> Iterator[None]:
+    """What a factory prints goes to stderr, once: a model is built many times."""
+    with contextlib.redirect_stdout(io.StringIO() if name in _heard else sys.stderr):
+        _heard.add(name)
+        yield
 
 
 def _call(name: str, args: Mapping[str, Any]) -> str:
@@ -189,7 +203,7 @@ def register_callable(build: Any, args: Mapping[str, Any], **beside: Any) -> Ite
     name = f"{getattr(build, '__module__', '')}:{getattr(build, '__qualname__', type(build).__name__)}"
     found = as_model(build)
     if found is None:
-        factory = Factory(name, build, _parameters(build), args, "given")
+        factory = _taking(name, arguments(build, "batch" in beside), args, "given")
     else:
         factory = _of_object(name, found, args, "given")
     _given[name] = _with(factory, beside)
@@ -235,9 +249,10 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fo
         if found is not None:
             factory = _of_object(model, found, args, fingerprint)
         else:
-            build = _function(module, name, model)
-            factory = Factory(model, build, _parameters(build), args, fingerprint)
-    unknown = [key for key in args if key not in factory.takes and "**" not in factory.takes]
+            has_data = bool(companions[0]) or _is_companion("batch", getattr(module, "batch", None))
+            taken = arguments(_function(module, name, model), has_data)
+            factory = _taking(model, taken, args, fingerprint)
+    unknown = [key for key in factory.args if key not in factory.takes and "**" not in factory.takes]
     if unknown:
         known = did_you_mean(unknown[0], [key for key in factory.takes if key != "**"])
         raise ConfigError(f"set {unknown[0]}: {model} has no argument '{unknown[0]}'{known}")
@@ -268,7 +283,7 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
 def _is_companion(name: str, there: Any) -> bool:
     """Whether what a file has under this name is meant: a batch may be a loader, a step takes what ours does."""
     if name == "step" and callable(there):
-        return tuple(_parameters(there)) == _STEP_TAKES
+        return tuple(parameters(there)) == _STEP_TAKES
     return callable(there) or (name == "batch" and is_data(there, by_name_alone=True))
 
 
@@ -276,7 +291,11 @@ def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: 
     """A factory that is an object which brings its model along."""
     assert found.build is not None, "as_model has seen to it"
     fingerprint = f"{fingerprint} {found.key}".strip()
-    return Factory(name, found.build, _parameters(found.build), args, fingerprint).bringing(found)
+    return _taking(name, arguments(found.build), args, fingerprint).bringing(found)
+
+
+def _taking(name: str, taken: Arguments, args: Mapping[str, Any], fingerprint: str) -> Factory:
+    return Factory(name, taken.build, taken.takes, taken.renamed(args), fingerprint, known_as=taken.known_as)
 
 
 def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
@@ -317,21 +336,6 @@ def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., 
         raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, there)}")
     function: Callable[..., Any] = found
     return function
-
-
-def _parameters(build: Callable[..., Any]) -> dict[str, Any]:
-    """Name and default of each parameter that can be given by name; `**` where it takes any."""
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):
-        return {}
-    takes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return takes | ({"**": None} if any(p.kind == p.VAR_KEYWORD for p in parameters) else {})
-
-
-def required(default: Any) -> bool:
-    """Whether a parameter with this default must be given."""
-    return default is _REQUIRED
 
 
 def _import(where: str, path: str) -> tuple[ModuleType, str]:

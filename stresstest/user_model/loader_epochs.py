@@ -82,7 +82,7 @@ class Loader:
         if stream != TRAINING and self.in_order and hasattr(self._order[1], "__len__"):
             change(self.torchs, self._order[0], _Rotated(self._order[1], stream))
         try:
-            with _starts_workers(), warnings.catch_warnings():
+            with starts_workers(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*'pin_memory' argument is set as true")
                 yield
         finally:
@@ -227,7 +227,7 @@ def _none_there(loader: Loader, epoch: int) -> str:
 
 
 @contextmanager
-def _starts_workers() -> Iterator[None]:
+def starts_workers() -> Iterator[None]:
     """While this lasts, a worker process of ours may start a loader's, which Python forbids; they end with it.
 
     They are started as in the user's script, by the platform's default: not all datasets can be pickled.

@@ -16,6 +16,7 @@ from stresstest.engine.population import FIRST_LR
 from stresstest.errors import ConfigError
 from stresstest.specs.base import TrainingSpec
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.arguments import as_written
 from stresstest.user_model.bench import UserBench
 from stresstest.user_model.dtypes import cast_words, is_cast
 from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
@@ -57,7 +58,7 @@ def optimizer_notes(bench: UserBench, spec: TrainingSpec, name: str) -> list[str
     if bench.training.optimizer is USER_OPTIMIZER:
         notes += _about_groups(bench, name)
         notes += _about_steps(bench, spec, name)
-    elif not inspect.isclass(bench.model.factory.build) and configures(
+    elif not inspect.isclass(as_written(bench.model.factory.build)) and configures(
         type(bench.module())
     ):  # unknown before it is built
         notes.append(

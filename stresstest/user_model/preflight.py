@@ -115,7 +115,12 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     """What was inferred, in three lines."""
     model = bench.model
     batches = bench.batches
-    takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
+    known_as = model.factory.known_as
+    takes = [
+        f"{name} ({known_as[name]})" if name in known_as else name
+        for name in ("depth", "width", "variant")
+        if name in model.factory.takes
+    ]
     taken = ", ".join(takes) or "none of depth, width, variant"
     yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)

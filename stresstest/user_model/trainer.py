@@ -15,8 +15,8 @@ from stresstest.errors import ConfigError
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.brought import TRAINER, Brought, is_instance
 from stresstest.user_model.copies import copied, rebuilt
-from stresstest.user_model.factory import seeded
-from stresstest.user_model.trainer_stream import Generators, TrainerStream, micro_batches, unregistered
+from stresstest.user_model.random_state import RandomState, start_all
+from stresstest.user_model.trainer_stream import TrainerStream, micro_batches, unregistered
 
 # By which Trainer trains; a subclass with others trains in another way than this package asks for.
 _LOOP = ("train", "_inner_training_loop", "_run_epoch", "_prepare_for_training")
@@ -54,7 +54,7 @@ def from_trainer(trainer: Any) -> Brought:
     return Brought(
         type(trainer).__name__,
         build=run.build,
-        stream=TrainerStream(run, run.has_held_out, f"{type(trainer).__name__}'s train_dataset"),
+        stream=TrainerStream(run, run.has_held_out, type(trainer).__name__),
         loss_fn=run.loss,
         loss_words=f"{type(trainer).__name__}.compute_loss",
         backward=run.backward,
@@ -79,7 +79,7 @@ class TrainerRun:
         self._given = trainer.optimizer
         self._names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         self._accelerate = _SharedState(trainer)
-        self._starts: dict[int, Generators] = {}
+        self._starts: dict[int, RandomState] = {}
         self.accumulation: int = trainer.args.gradient_accumulation_steps
         self.num_workers: int = trainer.args.dataloader_num_workers
         self.has_held_out = trainer.eval_dataset is not None
@@ -90,7 +90,7 @@ class TrainerRun:
         found: list[nn.Module] = []
 
         def instead(*args: Any, **kwargs: Any) -> None:
-            self._starts[seed] = Generators.now()
+            self._starts[seed] = RandomState.now()
             found.append(trainer.accelerator.prepare(trainer._wrap_model(trainer.model_wrapped)))
 
         with self._as(copied(self._model) if trainer.model_init is None else self._model), _replaced(
@@ -132,15 +132,13 @@ class TrainerRun:
             return lambda model: rebuilt(given, self._names, model, "the Trainer's optimizer")
         return self._created
 
-    def start(self, seed: int) -> Generators:
+    def start(self, seed: int) -> None:
         """See `Loaders`: after the weights are drawn, where the Trainer draws them."""
+        start_all(seed)
         if self._trainer.model_init is not None:
             if seed not in self._starts:
-                with seeded(seed):
-                    self.build()
-            return self._starts[seed]
-        with seeded(seed):
-            return Generators.now()
+                self.build()
+            self._starts[seed].put()
 
     def training(self) -> Any:
         """See `Loaders`."""

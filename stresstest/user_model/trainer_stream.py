@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from stresstest.tasks.task import TRAINING, VALIDATION, splitmix64
-from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.factory import seeded
-
-_MOST_OPEN = 8  # passes over the data that are kept open: each may hold worker processes
-
-
-@dataclass
-class Generators:
-    """Where the global generators of torch, numpy and Python stand."""
-
-    torch_state: torch.Tensor
-    numpy_state: Any
-    python_state: Any
-
-    @classmethod
-    def now(cls) -> Generators:
-        """Where they stand now."""
-        return cls(torch.get_rng_state(), np.random.get_state(), random.getstate())
-
-    def resume(self) -> None:
-        """Let them stand there again."""
-        torch.set_rng_state(self.torch_state)
-        np.random.set_state(self.numpy_state)
-        random.setstate(self.python_state)
+from stresstest.user_code import UserCodeError
+from stresstest.user_model.loader_epochs import Epochs, starts_workers
+from stresstest.user_model.loader_stream import LoaderStream
+from stresstest.user_model.random_state import RandomState, put_back, start_all
 
 
 class Loaders(Protocol):
@@ -44,8 +21,8 @@ class Loaders(Protocol):
     accumulation: int
     num_workers: int
 
-    def start(self, seed: int) -> Generators:
-        """Where the generators stand in the native loop when it makes its loader."""
+    def start(self, seed: int) -> None:
+        """Let the generators stand where they do in the native loop when it makes its loader."""
         ...
 
     def training(self) -> Any:
@@ -53,26 +30,15 @@ class Loaders(Protocol):
         ...
 
     def held_out(self) -> Any:
-        """A new loader of held-out batches; `None` without."""
+        """A new loader of held-out batches."""
         ...
 
-    def ordered_by(self, seed: int | None) -> Any:
+    def ordered_by(self, seed: int | None) -> AbstractContextManager[None]:
         """A context in which orders are drawn from this seed, even where the arguments fix one; `None`: as they say."""
         ...
 
 
-@dataclass
-class _Pass:
-    """One training's way through the data."""
-
-    steps: Iterator[Any]
-    stands: Generators
-    seed: int
-    next: int = 0
-    last: list[Any] = field(default_factory=list)  # of the step before `next`: rows of one seed ask for it in turn
-
-
-class TrainerStream:
+class TrainerStream(LoaderStream):
     """Batches of a Trainer by seed and step; see `BatchStream`.
 
     Step t of seed s is what `trainer.train()` trains on with `TrainingArguments(seed=s)`: one batch, or with gradient
@@ -81,59 +47,68 @@ class TrainerStream:
     """
 
     def __init__(self, loaders: Loaders, held_out: bool, what: str) -> None:
-        self.held_out = held_out
+        super().__init__(loaders, loaders if held_out else None)
         self._loaders = loaders
         self._what = what
-        self._passes: dict[tuple[int, int], _Pass] = {}
-
-    def draw(self, seed: int, step: int, stream: int) -> Any:
-        """The batch, or a list of those that are accumulated; a `UserCodeError` where there is none."""
-        key = seed, stream
-        found = self._passes.pop(key, None)
-        if found is None or step < found.next - 1:
-            found = self._begin(seed, stream)
-        self._passes[key] = found  # the last used stands last
-        while len(self._passes) > _MOST_OPEN:
-            del self._passes[next(iter(self._passes))]
-        with user_code(self.named(step, stream)):
-            while found.next <= step:
-                self._advance(found, step)
-        return _owned(found.last[0])
-
-    def named(self, step: int, stream: int) -> str:
-        """A batch in words."""
-        part = "evaluation" if stream == VALIDATION and self.held_out else "training"
-        return f"batch {step} of the Trainer's {part} data"
 
     def words(self) -> str:
         """Where batches come from, in words."""
-        each = f", {self._loaders.accumulation} for each step" if self._loaders.accumulation > 1 else ""
-        return f"{self._what}{each}"
+        loaders = self._loaders
+        each = f", {loaders.accumulation} for each step" if loaders.accumulation > 1 else ""
+        workers = f", {loaders.num_workers} worker{'s' if loaders.num_workers > 1 else ''}" if loaders.num_workers else ""
+        return f"the {self._what}'s train_dataset{' and eval_dataset' if self.held_out else ''}{each}{workers}"
 
     def description(self) -> Mapping[str, int | str | float]:
         """What a result stores."""
-        return {"loader": self._what, "accumulation": self._loaders.accumulation, "workers": self._loaders.num_workers}
+        return {"num_workers": self._loaders.num_workers, "accumulation": self._loaders.accumulation}
 
-    def _begin(self, seed: int, stream: int) -> _Pass:
-        """A new way through the data: that of the native loop, or of a seed of its own for any other stream."""
-        native = stream == TRAINING
-        own = seed if native else int(splitmix64(np.array([seed * 4 + stream], np.uint64))[0] >> np.uint64(1))
-        held_out = stream == VALIDATION and self.held_out
-        with seeded(own), self._loaders.ordered_by(None if native else own):
-            if native:
-                self._loaders.start(seed).resume()
-            loader = self._loaders.held_out() if held_out else self._loaders.training()  # reads the order's seed
-            return _Pass(_steps(loader, self._loaders.accumulation, held_out), Generators.now(), own)
+    def _words_of(self, stream: int) -> str:
+        return f"the {self._what}'s {'eval' if stream == VALIDATION and self.held_out else 'train'}_dataset"
 
-    def _advance(self, one: _Pass, step: int) -> None:
-        with seeded(one.seed):
-            one.stands.resume()
+    def _epochs(self, stream: int, seed: int, first: int = 0) -> Epochs:
+        return _Training(self._loaders, stream, seed, stream == VALIDATION and self.held_out)
+
+
+class _Training(Epochs):
+    """The batches of one call of `train()`, step by step."""
+
+    def __init__(self, loaders: Loaders, stream: int, seed: int, held_out: bool) -> None:
+        self._loaders = loaders
+        self._held_out = held_out
+        self._native_seed = seed if stream == TRAINING else None
+        self._own_seed = int(splitmix64(np.array([seed * 4 + stream], np.uint64))[0] >> np.uint64(33))
+        self._steps: Iterator[Any] | None = None
+        self._state: RandomState | None = None
+
+    def __next__(self) -> Any:
+        """The batches of the next step; a `UserCodeError` where there are none."""
+        with put_back(), starts_workers():
+            if self._state is not None:
+                self._state.put()
+            if self._steps is None:
+                self._steps = self._begin()
             try:
-                one.last = [next(one.steps)]
+                return next(self._steps)
             except StopIteration:
-                raise UserCodeError(f"is not there: the data have no batch (asked for step {step})") from None
-            one.stands = Generators.now()
-        one.next += 1
+                raise UserCodeError("is not there: the dataset gives no batch") from None
+            finally:
+                self._state = RandomState.now()
+
+    def _begin(self) -> Iterator[Any]:
+        loaders, size = self._loaders, self._loaders.accumulation
+        if self._native_seed is None:
+            start_all(self._own_seed)
+        else:
+            loaders.start(self._native_seed)
+        with loaders.ordered_by(self._own_seed if self._native_seed is None else None):
+            loader = loaders.held_out() if self._held_out else loaders.training()  # reads the order's seed
+        if not self._held_out or size == 1:
+            return _endless(loader, size)
+        return ([batch] for batch in _endless(loader, 1))
+
+    def close(self) -> None:
+        """End the workers."""
+        self._steps = None
 
 
 def micro_batches(data: Any, accumulation: int) -> list[list[Any]]:
@@ -146,13 +121,6 @@ def micro_batches(data: Any, accumulation: int) -> list[list[Any]]:
 
 def _is_group(part: Any) -> bool:
     return isinstance(part, Sequence) and len(part) > 0 and isinstance(part[0], Mapping)
-
-
-def _steps(loader: Any, accumulation: int, held_out: bool) -> Iterator[Any]:
-    """What a step is given: of held-out data one batch, in the form that training has."""
-    if not held_out or accumulation == 1:
-        return _endless(loader, accumulation)
-    return ([batch] for batch in _endless(loader, 1))
 
 
 def _endless(loader: Any, accumulation: int) -> Iterator[Any]:
@@ -202,25 +170,6 @@ def _has_length(loader: Any) -> bool:
         return len(loader) is not None
     except (TypeError, AttributeError):
         return False
-
-
-def _owned(data: Any) -> Any:
-    """The same in containers and tensors of the caller's own."""
-    if isinstance(data, torch.Tensor):
-        return data.clone()
-    if isinstance(data, list):
-        return [_owned(part) for part in data]
-    if isinstance(data, Mapping):
-        found = {key: _owned(value) for key, value in data.items()}
-        return found if type(data) is dict else _like(data, found)
-    return data
-
-
-def _like(data: Any, found: Mapping[str, Any]) -> Any:
-    try:
-        return type(data)(found)
-    except TypeError:
-        return dict(found)
 
 
 @contextmanager
