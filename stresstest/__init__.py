@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stresstest.gate.records import CheckVerdict
     from stresstest.results.records import Result
     from stresstest.user_model.loader import from_dataloader
+    from stresstest.user_model.trainer import from_trainer
 
     __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "depth_sweep",
     "experiment",
     "from_dataloader",
+    "from_trainer",
     "load_result",
     "load_results",
     "lr_range",
@@ -52,7 +54,8 @@ __all__ = [
     "warmup",
 ]
 
-_FROM = {"from_dataloader": "stresstest.user_model.loader"}  # the others come from stresstest.api
+# The others come from stresstest.api.
+_FROM = {"from_dataloader": "stresstest.user_model.loader", "from_trainer": "stresstest.user_model.trainer"}
 
 if not TYPE_CHECKING:  # a type checker is to complain of a name that is not there
 

@@ -105,5 +105,6 @@ def _check_alike(first: torch.optim.Optimizer, second: torch.optim.Optimizer, wh
             same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
             if not same:
                 raise UserCodeError(
-                    f"{what} is a {type(first).__name__}, whose setting {key} is lost when it is built again; {_INSTEAD}"
+                    f"{what} is a {type(first).__name__}, whose setting {key} is lost when it is built again; "
+                    f"{_INSTEAD}"
                 )

@@ -126,7 +126,8 @@ class LoaderStream:
 
     def _epochs(self, stream: int, seed: int, first: int = 0) -> Epochs:
         """What reads an order, from an epoch on; the held-out data as if it were training's."""
-        return Epochs(self._loader_of(stream), seed, TRAINING if stream == VALIDATION and self.held_out else stream, first)
+        held_out = stream == VALIDATION and self.held_out
+        return Epochs(self._loader_of(stream), seed, TRAINING if held_out else stream, first)
 
     def _words_of(self, stream: int) -> str:
         return "the held-out DataLoader" if stream == VALIDATION and self.held_out else "the DataLoader"

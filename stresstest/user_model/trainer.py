@@ -93,9 +93,13 @@ class TrainerRun:
             self._starts[seed] = RandomState.now()
             found.append(trainer.accelerator.prepare(trainer._wrap_model(trainer.model_wrapped)))
 
-        with self._as(copied(self._model) if trainer.model_init is None else self._model), _replaced(
-            trainer, _inner_training_loop=instead
-        ), _replaced(trainer.args, seed=seed), unregistered(trainer.accelerator), _quietly():
+        with (
+            self._as(copied(self._model) if trainer.model_init is None else self._model),
+            _replaced(trainer, _inner_training_loop=instead),
+            _replaced(trainer.args, seed=seed),
+            unregistered(trainer.accelerator),
+            _quietly(),
+        ):
             trainer.train()
         return found[0]
 
@@ -103,10 +107,7 @@ class TrainerRun:
         """The gradient of a step by the Trainer's own training_step, and its loss."""
         trainer = self._trainer
         with self._as(model, scale):
-            losses = [
-                trainer.training_step(model, inputs, num_items)
-                for inputs, num_items in self._each(data)
-            ]
+            losses = [trainer.training_step(model, inputs, num_items) for inputs, num_items in self._each(data)]
         return sum(losses[1:], losses[0]).reshape(())
 
     def loss(self, model: nn.Module, data: Any) -> Tensor:
@@ -116,9 +117,7 @@ class TrainerRun:
         with self._as(model):
             for inputs, num_items in self._each(data):
                 with trainer.compute_loss_context_manager():
-                    loss = trainer.compute_loss(
-                        model, trainer._prepare_inputs(inputs), num_items_in_batch=num_items
-                    )
+                    loss = trainer.compute_loss(model, trainer._prepare_inputs(inputs), num_items_in_batch=num_items)
                 if not self._is_scaled(num_items):
                     loss = loss / trainer.current_gradient_accumulation_steps
                 total = loss if total is None else total + loss
@@ -181,8 +180,10 @@ class TrainerRun:
         trainer = self._trainer
         chosen = trainer.optimizer_cls_and_kwargs
         chosen = None if chosen is None else (chosen[0], {**chosen[1], "lr": lr})
-        with self._as(model), _replaced(trainer.args, learning_rate=lr), _replaced(
-            trainer, optimizer=None, optimizer_cls_and_kwargs=chosen
+        with (
+            self._as(model),
+            _replaced(trainer.args, learning_rate=lr),
+            _replaced(trainer, optimizer=None, optimizer_cls_and_kwargs=chosen),
         ):
             found: torch.optim.Optimizer = trainer.create_optimizer()
         return found
@@ -202,9 +203,11 @@ class TrainerRun:
         def backward(loss: Tensor, **kwargs: Any) -> None:
             (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
 
-        with self._accelerate.restored(), _replaced(
-            trainer, model=model, model_wrapped=model, is_in_train=True
-        ), _replaced(accelerator, backward=backward, scaler=None):
+        with (
+            self._accelerate.restored(),
+            _replaced(trainer, model=model, model_wrapped=model, is_in_train=True),
+            _replaced(accelerator, backward=backward, scaler=None),
+        ):
             yield
 
 
@@ -290,7 +293,9 @@ def _check(trainer: Any) -> None:
         ("activation_offloading", "activation offloading"),
     ):
         if getattr(args, setting, None):
-            raise ConfigError(f"{name} trains with {why} ({setting}), which is not taken over; leave it out for the test")
+            raise ConfigError(
+                f"{name} trains with {why} ({setting}), which is not taken over; leave it out for the test"
+            )
     if args.world_size > 1 or args.n_gpu > 1:
         raise ConfigError(f"{name} trains on several devices; show it one, CUDA_VISIBLE_DEVICES=0, without torchrun")
     optim = str(getattr(args.optim, "value", args.optim))

@@ -55,7 +55,9 @@ class TrainerStream(LoaderStream):
         """Where batches come from, in words."""
         loaders = self._loaders
         each = f", {loaders.accumulation} for each step" if loaders.accumulation > 1 else ""
-        workers = f", {loaders.num_workers} worker{'s' if loaders.num_workers > 1 else ''}" if loaders.num_workers else ""
+        workers = (
+            f", {loaders.num_workers} worker{'s' if loaders.num_workers > 1 else ''}" if loaders.num_workers else ""
+        )
         return f"the {self._what}'s train_dataset{' and eval_dataset' if self.held_out else ''}{each}{workers}"
 
     def description(self) -> Mapping[str, int | str | float]:
@@ -131,19 +133,23 @@ def _endless(loader: Any, accumulation: int) -> Iterator[Any]:
     """
     left: list[Any] = []
     epoch = 0
-    while True:
-        _set_epoch(loader, epoch)
-        drawn = 0
-        for group in _groups(iter(loader), accumulation):
-            drawn += len(group)
-            if len(group) < accumulation and not _has_length(loader):
-                left = [group]
-            else:
-                yield group[0] if accumulation == 1 else [*left, *group]
-                left = []
-        if not drawn:
-            return
-        epoch += 1
+    try:
+        while True:
+            _set_epoch(loader, epoch)
+            drawn = 0
+            for group in _groups(iter(loader), accumulation):
+                drawn += len(group)
+                if len(group) < accumulation and not _has_length(loader):
+                    left = [group]
+                else:
+                    yield group[0] if accumulation == 1 else [*left, *group]
+                    left = []
+            if not drawn:
+                return
+            epoch += 1
+    finally:  # accelerate remembers a loader until it has come to its end
+        if callable(getattr(loader, "end", None)):
+            loader.end()
 
 
 def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
