@@ -102,7 +102,8 @@ def _check_alike(first: torch.optim.Optimizer, second: torch.optim.Optimizer, wh
             if key in ("params", "param_names"):
                 continue
             other = theirs.get(key)
-            same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+            both = isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor)
+            same = torch.equal(value, other) if both else value == other
             if not same:
                 raise UserCodeError(
                     f"{what} is a {type(first).__name__}, whose setting {key} is lost when it is built again; "

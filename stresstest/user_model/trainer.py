@@ -108,7 +108,8 @@ class TrainerRun:
         trainer = self._trainer
         with self._as(model, scale):
             losses = [trainer.training_step(model, inputs, num_items) for inputs, num_items in self._each(data)]
-        return sum(losses[1:], losses[0]).reshape(())
+        total: Tensor = sum(losses[1:], losses[0])
+        return total.reshape(())
 
     def loss(self, model: nn.Module, data: Any) -> Tensor:
         """The loss of a step as training_step takes it, without the gradient."""
@@ -215,7 +216,7 @@ class _SharedState:
     """accelerate's state is global, and a Trainer made later resets it: mixed precision of an earlier one was lost."""
 
     def __init__(self, trainer: Any) -> None:
-        from accelerate.state import AcceleratorState, PartialState
+        from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped]  # theirs
 
         self._shared = [kind._shared_state for kind in (AcceleratorState, PartialState)]
         self._kept = [dict(each) for each in self._shared]
@@ -261,11 +262,11 @@ def _quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     level = logging.get_verbosity()  # type: ignore[no-untyped-call]  # transformers'
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers'
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(level)  # type: ignore[no-untyped-call]  # transformers'
+        logging.set_verbosity(level)
 
 
 def _check(trainer: Any) -> None:
@@ -283,8 +284,8 @@ def _check(trainer: Any) -> None:
     other = [part for part in _LOOP if _function(trainer, part) is not getattr(Trainer, part, None)]
     if other:
         raise ConfigError(
-            f"{name} overrides {other[0]}, so it does not train by Trainer's loop; give a step(model, batch, lr) of its "
-            "own beside its model"
+            f"{name} overrides {other[0]}, so it does not train by Trainer's loop; give its "
+            "model with a step(model, batch, lr)"
         )
     for setting, why in (
         ("deepspeed", "DeepSpeed"),
@@ -294,7 +295,7 @@ def _check(trainer: Any) -> None:
     ):
         if getattr(args, setting, None):
             raise ConfigError(
-                f"{name} trains with {why} ({setting}), which is not taken over; leave it out for the test"
+                f"{name} trains with {why} ({setting}), which has no form here; leave it out"
             )
     if args.world_size > 1 or args.n_gpu > 1:
         raise ConfigError(f"{name} trains on several devices; show it one, CUDA_VISIBLE_DEVICES=0, without torchrun")

@@ -167,8 +167,8 @@ def _set_epoch(loader: Any, epoch: int) -> None:
     """As Trainer's loop tells its loader and the sampler within."""
     inner = getattr(getattr(loader, "batch_sampler", None), "batch_sampler", None)
     for part in (loader, inner):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
+        if callable(tell := getattr(part, "set_epoch", None)):
+            tell(epoch)
 
 
 def _has_length(loader: Any) -> bool:

@@ -15,6 +15,7 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.user_model.bench import UserBench, resolve_user_model, user_bench
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.factory import register_callable
+from stresstest.user_model.trainer_stream import micro_batches
 from tests.user_model.hand_loop import keys, seed_everything
 
 LR = 1e-3
@@ -71,13 +72,18 @@ def arguments(**given: Any) -> TrainingArguments:
 
 
 def make_trainer(
-    depth: int = 1, width: int = 16, kind: type[Trainer] = Trainer, data: Any = None, **given: Any
+    depth: int = 1,
+    width: int = 16,
+    kind: type[Trainer] = Trainer,
+    data: Any = None,
+    drop: float = 0.1,
+    **given: Any,
 ) -> Trainer:
     """A Trainer whose weights are drawn anew for each seed; what is `given` goes to it or to its arguments."""
     names = ("eval_dataset", "callbacks", "optimizers", "optimizer_cls_and_kwargs", "compute_loss_func", "model")
     beside = {name: given.pop(name) for name in names if name in given}
     if "model" not in beside:
-        beside["model_init"] = lambda: gpt2(depth, width)
+        beside["model_init"] = lambda: gpt2(depth, width, drop)
     return kind(args=arguments(**given), train_dataset=data or Text(), **beside)
 
 
@@ -99,8 +105,9 @@ class Watch(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         seed_everything(keys(self.seed, state.global_step)[1])
-        self.steps.batches.append([])
-        self.steps.losses.append(0.0)
+        if len(self.steps.losses) == state.global_step:  # a step may begin twice where no length is known
+            self.steps.batches.append([])
+            self.steps.losses.append(0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         self.steps.weights.append(trainable(model))
@@ -132,12 +139,12 @@ def here(trainer: Any, seed: int = 3, num_steps: int = 20, lr: float = LR) -> St
     """The same as this package trains it."""
     steps = Steps()
     with register_callable(trainer, {}) as name:
-        bench = bench_of(name, Constant(""))
+        bench, accumulation = bench_of(name, Constant("")), trainer.args.gradient_accumulation_steps
         population = bench.populate([seed], [lr])
         for step in range(num_steps):
             batch = bench.batches.batch([seed], step)
             data = batch[0].data
-            steps.batches.append(list(data) if isinstance(data, list | tuple) else [data])
+            steps.batches.append([batch for group in micro_batches(data, accumulation) for batch in group])
             steps.losses.append(float(population.step(batch, torch.tensor([lr])).loss_R[0]))
             steps.weights.append(population.theta_RP[0].clone())
     return steps
