@@ -35,11 +35,14 @@ class SharedSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -144,12 +147,15 @@ class StableSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
     optimizer: str | Sequence[str] | Callable[..., Any]
@@ -176,12 +182,15 @@ class ScenarioSettings(TypedDict, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
@@ -19,7 +20,10 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory, seeded
+from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
+from stresstest.user_model.wrapped import uncompiled
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -29,10 +33,19 @@ _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches w
 
 @dataclass(frozen=True)
 class UserBatch:
-    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
+    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's.
+
+    `parts`: the micro-batches in which its loss and gradient are taken.
+    """
 
     data: Any
     seed: int
+    split: Split | None = None
+
+    @property
+    def parts(self) -> MicroBatches:
+        """The whole batch, or its micro-batches."""
+        return parts_of(self.data) if self.split is None else self.split(self.data)
 
 
 class UserBatches:
@@ -46,17 +59,22 @@ class UserBatches:
         self.batch_size = batch_size
         self._factory = factory
         self._as_images = False
+        self._input_dtype = input_dtype(module)
         self._shifts_labels = is_causal(factory, module)
         self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
         self._as_images = has_convolutions(module) or self._wants_images(module)
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
+        self._split: Split | None = None
         self.baseline_loss = math.nan
         self.chance_loss = math.nan
 
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[UserBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
+        return [replace(one, split=self._split) for one in self._whole(seeds, step, stream)]
+
+    def _whole(self, seeds: Sequence[int], step: int, stream: int) -> list[UserBatch]:
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
         drawn = [_seed(key) for key in keys]
         steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
@@ -70,7 +88,9 @@ class UserBatches:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
-        return [UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
+        return [
+            UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(batch.inputs, batch.targets, steps, strict=True)
+        ]
 
     def fresh(self, count: int) -> list[UserBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
@@ -102,7 +122,8 @@ class UserBatches:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
         if self._constant is None:
             return torch.full((len(batch),), self.baseline_loss, device=self.device)
-        return torch.stack([self._constant(one, self.device) for one in batch])
+        with uncompiled():
+            return torch.stack([self._constant(one, self.device) for one in batch])
 
     def judge(
         self, baseline_loss: float, chance_loss: float, constant: Callable[[UserBatch, torch.device], Tensor] | None
@@ -111,6 +132,17 @@ class UserBatches:
         self.baseline_loss = baseline_loss
         self.chance_loss = chance_loss
         self._constant = constant
+
+    def accumulate(self, split: Split) -> None:
+        """Hand out batches in micro-batches from now on."""
+        self._split = split
+
+    def of(self, task: Task, batch_size: int) -> UserBatches:
+        """The same of another batch size."""
+        sized = copy.copy(self)
+        sized.batch_size, sized._task, sized._fresh = batch_size, task, []
+        sized._built_in = None if self._factory.draws else Batches(task, self.device)
+        return sized
 
     def named(self, step: int, stream: int) -> str:
         """A batch, in words: the call that draws it."""
@@ -198,13 +230,14 @@ class UserBatches:
         """Whether a model that has no convolutions fails with pixels in a row, and not with images."""
         if self._built_in is None:
             return False
-        x = self._built_in.batch([0], 0, INITIAL).inputs[0]
+        x = cast(self._built_in.batch([0], 0, INITIAL).inputs[0], self._input_dtype, (torch.float32,))
         return x.is_floating_point() and not _takes(module, x) and _takes(module, _images(x))
 
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
         x, y = x.contiguous(), y.contiguous()  # as a loader's are: models call view() on them
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
+        x = cast(x, self._input_dtype, (torch.float32,))
         if self._as_images and x.is_floating_point():
             return _images(x), y
         return x, y

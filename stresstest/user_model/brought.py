@@ -66,6 +66,7 @@ class Brought:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     key: str = ""
+    pick: Callable[[Any], nn.Module] | None = None  # the model in what the user's function returns when called anew
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,26 @@ def _of_trainer(trainer: Any) -> Brought:
     return from_trainer(trainer)
 
 
+def _is_made(thing: Any) -> bool:
+    if not isinstance(thing, tuple | list | dict):
+        return False
+    from stresstest.user_model.made import is_made
+
+    return is_made(thing)
+
+
+def _of_made(thing: Any) -> Brought:
+    from stresstest.user_model.made import from_made
+
+    return from_made(thing)
+
+
 TRAINER = "transformers.trainer.Trainer"
 
 KINDS: list[Kind] = [
     Kind(lambda thing: isinstance(thing, Brought), lambda thing: thing),
     Kind(lambda thing: is_instance(thing, TRAINER), _of_trainer),
+    Kind(_is_made, _of_made),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.brought import Backward
 from stresstest.user_model.factory import Factory
+from stresstest.user_model.micro_batches import evaluated, parts_of
 from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
 
 NATS = "nats"
@@ -25,6 +27,8 @@ _MASKS = (-1, 255)  # what marks a position without a target in many data sets, 
 @dataclass(frozen=True)
 class Contract:
     """What one batch and one model give: `loss(model, batch)` is a scalar in the unit of the user's loss.
+
+    Of `MicroBatches` it is the sum of the parts' by their shares.
 
     `text` says where it comes from, `unit` is "nats" of a likelihood and else empty. Where the loss was inferred,
     `targets` says what is predicted: of `num_classes` by cross-entropy, or numbers (0) by mean squared error.
@@ -42,7 +46,9 @@ class Contract:
 
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     """Infer how the loss is taken, by one or two forward passes; a `UserCodeError` says why it cannot be."""
+    batch = parts_of(batch).parts[0]
     found = replace(_said_or_inferred(factory, module, batch), backward=factory.backward)
+    found = replace(found, loss=partial(evaluated, found.loss))
     try:
         with torch.no_grad():
             found.loss(module, batch)
@@ -123,7 +129,10 @@ def _of_pair(module: nn.Module, batch: Sequence[Any]) -> Contract:
 
 def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Those of the forward; a compiled module's wrapper says nothing, what it wraps does."""
-    return inspect.signature(plain_module(module).forward).parameters
+    try:
+        return inspect.signature(plain_module(module).forward).parameters
+    except ValueError:  # a traced module says nothing
+        return {}
 
 
 def plain_module(module: nn.Module) -> nn.Module:

@@ -31,8 +31,11 @@ from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
-from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.carried import leave_averages_alone
+from stresstest.user_model.dtypes import with_values
+from stresstest.user_model.importable import PREFIX
 from stresstest.user_model.loader import data_of, is_data
+from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -92,11 +95,12 @@ class Factory:
         )
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """A freshly initialised model in training mode and one dtype; the same seed gives the same one."""
-        return in_one_dtype(self.as_written(seed, variant, depth, width)).train()
+        """A freshly initialised model in training mode and the dtypes that it has; the same seed gives the same one."""
+        built = unwrapped(self.as_written(seed, variant, depth, width))
+        return leave_averages_alone(with_values(built)).train()
 
     def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """What the factory returns, in the dtypes that it has."""
+        """What the factory returns, in its wrappers."""
         args = self._args(variant, depth, width)
         with seeded(seed), _apart_from_results(self.name), user_code(_call(self.name, args)):
             module = self.build(**args)
@@ -178,7 +182,10 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
         with seeded(0), _apart_from_results(factory.name):
             thing = factory.build(**args)
         _made.factory, _made.args = key, dict(args)
-        _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
+        found = None if isinstance(thing, nn.Module) else as_model(thing)
+        if found is not None and (pick := found.pick) is not None:
+            found = replace(found, build=lambda: pick(factory.build(**args)))
+        _made.found = found
     return _made.found
 
 
@@ -374,7 +381,7 @@ def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(file)
-    name = f"stresstest_user_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
+    name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, file)

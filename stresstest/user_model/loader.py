@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.batch_parts import length_of
-from stresstest.user_model.brought import KINDS, Brought, Kind, brings
+from stresstest.user_model.brought import KINDS, Brought, Kind, brings, copies_of
 from stresstest.user_model.loader_epochs import Epochs, Loader
 from stresstest.user_model.loader_stream import LoaderStream
 
@@ -44,7 +43,7 @@ def from_dataloader(
     if validation is not None:
         _check(validation, "validation")
     if isinstance(build, nn.Module):
-        build = _copies(build)
+        build = copies_of(build)
     elif build is not None and not callable(build):
         raise ConfigError(f"build is {type(build).__name__}; give build(**kwargs) -> nn.Module, or a module")
     stream = LoaderStream(loader, validation)
@@ -132,10 +131,6 @@ def _check(loader: Any, who: str) -> None:
         raise ConfigError(f"{who} got an empty {name}; give a DataLoader, or a list of batches")
     if getattr(loader, "num_workers", 0) and not getattr(loader, "in_order", True):
         raise ConfigError(f"{who}: in_order=False gives batches in the order in which workers are done; leave it out")
-
-
-def _copies(module: nn.Module) -> Callable[[], nn.Module]:
-    return lambda: copy.deepcopy(module)
 
 
 def _batch_size(loader: Any) -> int | None:

@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from stresstest.tasks.task import TRAINING, splitmix64
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.importable import let_children_import
 from stresstest.user_model.random_state import RandomState, put_back, start_all
 
 _SEEDS = ("seed", "initial_seed")  # a sampler's own, of torch and of accelerate
@@ -82,7 +83,7 @@ class Loader:
         if stream != TRAINING and self.in_order and hasattr(self._order[1], "__len__"):
             change(self.torchs, self._order[0], _Rotated(self._order[1], stream))
         try:
-            with starts_workers(), warnings.catch_warnings():
+            with starts_workers(self.torchs), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*'pin_memory' argument is set as true")
                 yield
         finally:
@@ -227,20 +228,25 @@ def _none_there(loader: Loader, epoch: int) -> str:
 
 
 @contextmanager
-def starts_workers() -> Iterator[None]:
-    """While this lasts, a worker process of ours may start a loader's, which Python forbids; they end with it.
+def starts_workers(loader: Any) -> Iterator[None]:
+    """While this lasts, a worker process of ours may start the loader's, which Python forbids; they end with it.
 
     They are started as in the user's script, by the platform's default: not all datasets can be pickled.
     """
-    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
-    if not config.get("daemon"):
+    if not getattr(loader, "num_workers", 0):
         yield
         return
-    before = multiprocessing.get_start_method()
-    config["daemon"] = False
-    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    before, daemon = multiprocessing.get_start_method(), config.get("daemon")
+    if daemon:
+        config["daemon"] = False
+        multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    context = getattr(loader, "multiprocessing_context", None) or multiprocessing
+    if context.get_start_method() != "fork":
+        let_children_import()
     try:
         yield
     finally:
-        config["daemon"] = True
-        multiprocessing.set_start_method(before, force=True)
+        if daemon:
+            config["daemon"] = daemon
+            multiprocessing.set_start_method(before, force=True)

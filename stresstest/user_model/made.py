@@ -27,10 +27,11 @@ def is_made(thing: Any) -> bool:
 def from_made(thing: Any) -> Brought:
     """The parts of a loop, in any order: a module, and an optimizer, one or two loaders, a loss_fn(model, batch).
 
-    The first loader trains, a second one is held out. Every seed starts from the module's weights.
+    The first loader trains, a second one is held out. A function is called anew for each seed, which draws its weights;
+    of the parts themselves every seed starts from the module's weights.
     """
     parts = _parts(thing)
-    module = next(part for part in parts if isinstance(part, nn.Module) and not _is_loss(part))
+    module = _module_of(thing)
     optimizers = [_unwrapped(part) for part in parts if isinstance(part, torch.optim.Optimizer)]
     loaders = [part for part in parts if isinstance(part, DataLoader)]
     functions = [part for part in parts if _is_function(part)]
@@ -55,10 +56,7 @@ def from_made(thing: Any) -> Brought:
         loss_fn=functions[0] if functions else None,
         optimizer=(lambda model: rebuilt(held[0], names, model, "the optimizer")) if held else None,
         fixed=data.fixed if data is not None else {},
-        notes=(
-            "note: every seed starts from the weights that the function returned, so seeds differ in batches and "
-            "dropout alone",
-        ),
+        pick=_module_of,
         key=data.key if data is not None else "",
     )
 
@@ -67,6 +65,10 @@ def _parts(thing: Any) -> Sequence[Any]:
     if isinstance(thing, Mapping):
         return list(thing.values())
     return thing if isinstance(thing, list | tuple) else ()
+
+
+def _module_of(thing: Any) -> nn.Module:
+    return next(part for part in _parts(thing) if isinstance(part, nn.Module) and not _is_loss(part))
 
 
 def _is_loss(part: Any) -> bool:
@@ -82,5 +84,7 @@ def _is_function(part: Any) -> bool:
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     """The optimizer within accelerate's."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    if not is_instance(optimizer, "accelerate.optimizer.AcceleratedOptimizer"):
+        return optimizer  # type: ignore[no-any-return]  # one of torch's
+    inner: torch.optim.Optimizer = optimizer.optimizer
     return inner

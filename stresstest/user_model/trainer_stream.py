@@ -84,7 +84,7 @@ class _Training(Epochs):
 
     def __next__(self) -> Any:
         """The batches of the next step; a `UserCodeError` where there are none."""
-        with put_back(), starts_workers():
+        with put_back(), starts_workers(self._loaders):
             if self._state is not None:
                 self._state.put()
             if self._steps is None:
