@@ -217,7 +217,7 @@ def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str)
     for step in range(2):
         started = time.perf_counter()
         try:
-            population.step(bench.batches.batch([0], step), lr_R)
+            population.step(drawn[step], lr_R)
         except UserCodeError as error:
             if not lacks_compiler(error.line):
                 raise
@@ -315,10 +315,11 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
+    drawn = [bench.batches.batch([0], step) for step in range(_STEPS)]  # first, as a loader's are kept
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):
-            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
+            losses.append(float(population.step(drawn[step], lr_R).loss_R[0]))
             gc.collect()
             theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
