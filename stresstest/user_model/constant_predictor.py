@@ -19,11 +19,17 @@ from stresstest.user_model.constant_fit import Constants, Fitted, Kind, Objectiv
 from stresstest.user_model.contract import Contract, plain_module
 from stresstest.user_model.outlet import Outlet, find_outlets
 from stresstest.user_model.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
+from stresstest.user_model.scaled_constants import (
+    PLAIN,
+    made_up_logits,
+    of_fused_classes,
+    of_scaled_classes,
+    puts_out_one,
+)
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import Targets, classes_of
 
 _SWAPPED = 8  # batches by which it shows whether the loss has targets
-_PLAIN = 1e-4  # relative: as far as a user's loss may be from a plain one that it is taken for
 
 
 def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -> Constant:
@@ -38,7 +44,7 @@ def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -
         if plain is not None:
             return replace(of_classes(*plain, batches), outlet=outlet)
         if contract.backward is not None:
-            scaled = _of_scaled_classes(contract, module, batches, outlet)
+            scaled = of_scaled_classes(contract, module, batches, outlet)
             if scaled is not None:
                 return scaled
         try:
@@ -61,6 +67,8 @@ def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -
         )
     if unusable is not None:
         return unusable
+    if contract.backward is not None and (fused := of_fused_classes(contract, module, batches)) is not None:
+        return fused
     nearest = next(find_outlets(contract, module, ones[0], alone=False), None)  # for swapped batches
     swappable = swapped_losses(contract, module, ones[:_SWAPPED], nearest, at_start=True) is not None
     return Constant("no module's outputs alone make the loss", outlet=nearest, swappable=swappable)
@@ -119,7 +127,7 @@ def _recognised(
     contract: Contract, module: nn.Module, ones: Sequence[UserBatch], outlet: Outlet
 ) -> tuple[Targets, int] | None:
     """Targets and classes of a loss that is a plain mean cross-entropy: it has the value of one at made-up logits."""
-    if not _puts_out_one(contract, outlet):
+    if not puts_out_one(contract, outlet):
         return None
     objective = Objective(contract, module, outlet)
     for axis in (-1, 1):
@@ -129,67 +137,11 @@ def _recognised(
     return None
 
 
-def _puts_out_one(contract: Contract, outlet: Outlet) -> bool:
-    """Whether one tensor carries the loss; of what a trainer brought, one in each forward pass."""
-    return len(outlet.slots) == 1 or (contract.backward is not None and len({leaf for _, leaf in outlet.slots}) == 1)
-
-
-def _of_scaled_classes(contract: Contract, module: nn.Module, batches: UserBatches, outlet: Outlet) -> Constant | None:
-    """That of a cross-entropy which each batch divides by a number of its own, as Trainer does for some models."""
-    ones = batches.fresh(FIRST_BATCHES)
-    objective = Objective(contract, module, outlet)
-    if not _puts_out_one(contract, outlet) or len(objective.shapes(ones[0])[0]) < 2:
-        return None
-    classes = objective.shapes(ones[0])[0][-1]
-    for targets in classes_of(ones[0].data):
-        if _is_scaled(objective, ones[:4], targets, classes):
-            plain = of_classes(targets, classes, batches)
-            assert plain.log_prior is not None, "classes have shares"
-            constants = Constants((("last", plain.log_prior),), (0,) * len(outlet.slots))
-            baseline = mean_loss(objective, ones, constants)
-            unit = baseline / plain.baseline_loss
-            return Constant(
-                f"{plain.text}, with the loss's own divisor",
-                baseline,
-                plain.chance_loss * unit,
-                plain.error * unit,
-                plain.learnable * unit,
-                unit=plain.unit,
-                outlet=outlet,
-            )
-    return None
-
-
-def _is_scaled(objective: Objective, ones: Sequence[UserBatch], targets: Targets, classes: int) -> bool:
-    """Whether the loss is a batch's cross-entropy times a number that no outputs change, at two made-up logits."""
-    try:
-        for one in ones:
-            first, second = (_ratio(objective, one, targets, _logits(classes, turn)) for turn in (0.0, 1.0))
-            if not abs(first - second) <= _PLAIN * abs(second) or not 0.1 < second < 10.0:
-                return False
-    except (UserCodeError, IndexError, RuntimeError):
-        return False
-    return True
-
-
-def _ratio(objective: Objective, one: UserBatch, targets: Targets, logits: Tensor) -> float:
-    """The loss at constant logits, in units of the cross-entropy there."""
-    with torch.no_grad():
-        theirs = objective.loss(one, Constants((("last", logits),), (0,) * len(objective.outlet.slots)))
-    labels = targets(one.data)
-    return float(theirs) / float(cross_entropy(labels, logits.log_softmax(0).to(labels.device)))
-
-
-def _logits(classes: int, turn: float = 0.0) -> Tensor:
-    """Made-up logits, no two alike."""
-    return torch.linspace(-1.0 + turn, 1.0 + turn, classes).sin() * 2.0 + torch.linspace(0.0, 1.0 - 3.0 * turn, classes)
-
-
 def _agrees(objective: Objective, ones: Sequence[UserBatch], targets: Targets, axis: int) -> bool:
     shape = objective.shapes(ones[0])[0]
     if len(shape) < 2 or (axis == 1 and len(shape) < 3):
         return False
-    logits = _logits(shape[axis])
+    logits = made_up_logits(shape[axis])
     kind: Kind = "last" if axis == -1 else "second"
     try:
         for one in ones:
@@ -197,7 +149,7 @@ def _agrees(objective: Objective, ones: Sequence[UserBatch], targets: Targets, a
             with torch.no_grad():
                 theirs = float(objective.loss(one, constants))
             ours = float(cross_entropy(targets(one.data), logits.log_softmax(0).to(targets(one.data).device)))
-            if not abs(theirs - ours) <= _PLAIN * abs(ours):
+            if not abs(theirs - ours) <= PLAIN * abs(ours):
                 return False
     except (UserCodeError, IndexError, RuntimeError):
         return False

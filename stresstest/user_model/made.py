@@ -1,4 +1,4 @@
-"""What is made before a loop: a function that returns (model, optimizer, loader), of torch or prepared by accelerate."""
+"""What is made before a loop: a model, its optimizer and its loader, of torch or prepared by accelerate."""
 
 from __future__ import annotations
 

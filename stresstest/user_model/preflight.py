@@ -217,7 +217,7 @@ def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str)
     for step in range(2):
         started = time.perf_counter()
         try:
-            population.step(drawn[step], lr_R)
+            population.step(bench.batches.batch([0], step), lr_R)
         except UserCodeError as error:
             if not lacks_compiler(error.line):
                 raise

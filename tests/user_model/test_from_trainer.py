@@ -71,6 +71,7 @@ EVERYTHING = {
     "max_grad_norm": 0.5,
     "weight_decay": 0.1,
 }
+THREE = {"gradient_accumulation_steps": 3}
 CASES: dict[str, dict[str, Any]] = {
     "as it comes, with dropout": {},
     "accumulation, smoothing, clipping, decay": EVERYTHING,
@@ -78,7 +79,7 @@ CASES: dict[str, dict[str, Any]] = {
     "two workers and accumulation": {"dataloader_num_workers": 2, "gradient_accumulation_steps": 2},
     "batches of like length": {"train_sampling_strategy": "group_by_length", "data": Text(80)},  # an epoch of 20
     "an order that data_seed fixes": {"data_seed": 11},
-    "no length, an epoch that ends within a step": {"data": Stream(), "gradient_accumulation_steps": 3, "max_steps": 1, "drop": 0.0},
+    "no length, an epoch that ends within a step": {"data": Stream(), "max_steps": 1, "drop": 0.0, **THREE},
     "bfloat16": {"bf16": True},
     "bfloat16 with smoothing": {"bf16": True, "label_smoothing_factor": 0.1},
     "compute_loss of its own": {"kind": OwnLoss, "gradient_accumulation_steps": 2},
