@@ -102,10 +102,14 @@ def _check_alike(first: torch.optim.Optimizer, second: torch.optim.Optimizer, wh
             if key in ("params", "param_names"):
                 continue
             other = theirs.get(key)
-            both = isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor)
-            same = torch.equal(value, other) if both else value == other
-            if not same:
+            if not _same(value, other):
                 raise UserCodeError(
                     f"{what} is a {type(first).__name__}, whose setting {key} is lost when it is built again; "
                     f"{_INSTEAD}"
                 )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    return bool(a == b)

@@ -358,7 +358,13 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
 
 
 def examples_in(data: Any) -> int | None:
-    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
+    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none.
+
+    Of batches that a trainer accumulates, all together.
+    """
+    if isinstance(data, list | tuple) and data and all(isinstance(part, Mapping) for part in data):
+        each = [examples_in(part) for part in data]
+        return sum(one for one in each if one is not None) or None
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 

@@ -261,8 +261,8 @@ def _quietly() -> Iterator[None]:
     """Without transformers' remarks, which would come once a replica."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()  # type: ignore[no-untyped-call]  # transformers'
-    logging.set_verbosity_error()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # theirs
     try:
         yield
     finally:
@@ -294,9 +294,7 @@ def _check(trainer: Any) -> None:
         ("activation_offloading", "activation offloading"),
     ):
         if getattr(args, setting, None):
-            raise ConfigError(
-                f"{name} trains with {why} ({setting}), which has no form here; leave it out"
-            )
+            raise ConfigError(f"{name} trains with {why} ({setting}), which has no form here; leave it out")
     if args.world_size > 1 or args.n_gpu > 1:
         raise ConfigError(f"{name} trains on several devices; show it one, CUDA_VISIBLE_DEVICES=0, without torchrun")
     optim = str(getattr(args.optim, "value", args.optim))

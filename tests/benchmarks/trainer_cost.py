@@ -123,7 +123,9 @@ def main() -> None:
             ]
         )
     show(["Trainer", "train(), ms", "here, ms", "ratio"], rows, asked.markdown)
-    print(f"GPT-2 of width {asked.width}, depth {asked.depth}, batches of 8 x 64; {environment('cpu', 'float32')['key']}")
+    print(
+        f"GPT-2 of width {asked.width}, depth {asked.depth}, batches of 8 x 64; {environment('cpu', 'float32')['key']}"
+    )
 
 
 if __name__ == "__main__":
