@@ -38,6 +38,7 @@ __all__ = [
     "depth_sweep",
     "experiment",
     "from_dataloader",
+    "from_trainer",
     "load_result",
     "load_results",
     "lr_range",
@@ -145,6 +146,16 @@ def from_dataloader(
     from stresstest.user_model.loader import from_dataloader as brings
 
     return brings(loader, build, validation=validation, loss_fn=loss_fn, optimizer=optimizer)
+
+
+def from_trainer(trainer: Any) -> Brought:
+    """What a transformers Trainer trains: its model, data, loss, optimizer and settings.
+
+    Seed s trains as `trainer.train()` does with `TrainingArguments(seed=s)`. Raises `ConfigError` where it cannot.
+    """
+    from stresstest.user_model.trainer import from_trainer as brings
+
+    return brings(trainer)
 
 
 def run(

@@ -207,7 +207,10 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
         with seeded(0), _apart_from_results(factory.name):
             thing = factory.build(**args)
         _made.factory, _made.args = key, dict(args)
-        _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
+        found = None if isinstance(thing, nn.Module) else as_model(thing)
+        if found is not None and (pick := found.pick) is not None:
+            found = replace(found, build=lambda: pick(factory.build(**args)))
+        _made.found = found
     return _made.found
 
 

@@ -339,13 +339,11 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
-    if bench.model.factory.stream is not None:  # which keeps what it has drawn
-        for step in range(_STEPS):
-            bench.batches.batch([0], step)
+    drawn = [bench.batches.batch([0], step) for step in range(_STEPS)]  # first, as a stream keeps what it has drawn
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):
-            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
+            losses.append(float(population.step(drawn[step], lr_R).loss_R[0]))
             gc.collect()
             theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
@@ -368,10 +366,14 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
 
 
 def examples_in(data: Any) -> int | None:
-    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
-    if isinstance(data, MicroBatches):
-        counts = [examples_in(part) for part, _ in data]
-        return None if None in counts else sum(count for count in counts if count is not None)
+    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none.
+
+    Of batches that are accumulated, all together.
+    """
+    accumulated = isinstance(data, list | tuple) and data and all(isinstance(part, Mapping) for part in data)
+    if isinstance(data, MicroBatches) or accumulated:
+        each = [examples_in(part) for part in (data.parts if isinstance(data, MicroBatches) else data)]
+        return sum(one for one in each if one is not None) or None
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 
