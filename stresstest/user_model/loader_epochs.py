@@ -83,7 +83,7 @@ class Loader:
         if stream != TRAINING and self.in_order and hasattr(self._order[1], "__len__"):
             change(self.torchs, self._order[0], _Rotated(self._order[1], stream))
         try:
-            with starts_workers(self.torchs), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*'pin_memory' argument is set as true")
                 yield
         finally:
@@ -229,28 +229,3 @@ def _none_there(loader: Loader, epoch: int) -> str:
     if getattr(loader.given, "drop_last", False):
         return "is not there: the dataset has fewer examples than a batch, and drop_last drops them"
     return "is not there: the loader is empty"
-
-
-@contextmanager
-def starts_workers(loader: Any) -> Iterator[None]:
-    """While this lasts, a worker process of ours may start the loader's, which Python forbids; they end with it.
-
-    They are started as in the user's script, by the platform's default: not all datasets can be pickled.
-    """
-    if not getattr(loader, "num_workers", 0):
-        yield
-        return
-    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
-    before, daemon = multiprocessing.get_start_method(), config.get("daemon")
-    if daemon:
-        config["daemon"] = False
-        multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
-    context = getattr(loader, "multiprocessing_context", None) or multiprocessing
-    if context.get_start_method() != "fork":
-        let_children_import()
-    try:
-        yield
-    finally:
-        if daemon:
-            config["daemon"] = daemon
-            multiprocessing.set_start_method(before, force=True)
