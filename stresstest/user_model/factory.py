@@ -60,6 +60,7 @@ class Factory:
     loss_words: str = "loss_fn(model, batch)"
     backward: Backward | None = None
     step: Step | None = None
+    plain_loop: bool = False  # the step alone says what is judged; a loss need not stand beside it
     settings: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -85,7 +86,13 @@ class Factory:
         elif build is not None:
             there |= {"build": build, "takes": _parameters(build)}
         return replace(
-            self, **there, loss_words=found.loss_words, settings=found.settings, fixed=found.fixed, notes=found.notes
+            self,
+            **there,
+            plain_loop=found.step is not None and found.loss_fn is None,
+            loss_words=found.loss_words,
+            settings=found.settings,
+            fixed=found.fixed,
+            notes=found.notes,
         )
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
@@ -281,7 +288,8 @@ def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: 
 
 def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
     """The factory with the functions beside it, and with what an object brings that stands for its batches."""
-    given = dict(beside)
+    given, notes = _beside_a_step(beside)
+    factory = replace(factory, notes=(*factory.notes, *notes))
     data = brought(given.get("batch"))
     if data is not None:
         del given["batch"]
@@ -293,6 +301,16 @@ def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
         )
     return replace(factory, **given)
+
+
+def _beside_a_step(beside: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The functions beside a factory without the optimizer where there is a whole step, and a note on it."""
+    given = dict(beside)
+    if given.get("step") is None:
+        return given, []
+    given |= {"loss_words": "step(model, batch, lr)", "plain_loop": True}
+    unused = given.pop("optimizer", None) is not None
+    return given, ["note: optimizer() is not used: step(model, batch, lr) is a whole step"] if unused else []
 
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:

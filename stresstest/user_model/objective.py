@@ -50,7 +50,7 @@ def not_an_objective(model: UserModel, one: UserBatch, training: Training) -> st
 
 def _parts(model: UserModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
     """The parameters of each of several optimizers of the user's, whether they train it or another does."""
-    if training.optimizer is not USER_OPTIMIZER and not configures(type(module)):
+    if model.factory.step is not None or (training.optimizer is not USER_OPTIMIZER and not configures(type(module))):
         return []
     try:
         each = built(model.factory, module, FIRST_LR)
