@@ -148,7 +148,8 @@ def user_bench(
     if is_cast(dtypes) and factory.batch is not None:
         factory = replace(factory, batch=in_float32(factory.batch))
     module = factory.make(0, variant, depth, spec.width).to(where)
-    check_automatic(module)
+    if factory.step is None:
+        check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()

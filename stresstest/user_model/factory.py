@@ -28,8 +28,8 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
-from stresstest.user_model import loader  # noqa: F401  # a kind of what people have
-from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
+from stresstest.user_model import lightning, loader  # noqa: F401  # kinds of what people have
+from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
 from stresstest.user_model.dtypes import in_one_dtype
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
@@ -80,6 +80,8 @@ class Factory:
     def bringing(self, found: Brought) -> Factory:
         """The same with what an object brings."""
         there = {name: getattr(found, name) for name in _BROUGHT if getattr(found, name) is not None}
+        if self.batch is not None:
+            there.pop("stream", None)  # what the file says goes before
         build = found.build
         if build is not None and self.remake is not None:
             there["build"] = lambda **_: build()
@@ -91,7 +93,7 @@ class Factory:
             plain_loop=found.step is not None and found.loss_fn is None,
             loss_words=found.loss_words,
             settings=found.settings,
-            fixed=found.fixed,
+            fixed={k: v for k, v in found.fixed.items() if k != "batch_size" or self.batch is None},
             notes=found.notes,
         )
 
@@ -141,7 +143,8 @@ _made = _Made()
 
 def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     """The factory with what it brings, where it returns no module but what people train with: it is called to see."""
-    if inspect.isclass(factory.build) or factory.remake is not None or factory.name.startswith("hf:"):
+    modules = inspect.isclass(factory.build) and not lightning.is_lightning_class(factory.build)
+    if modules or factory.remake is not None or factory.name.startswith("hf:"):
         return factory
     asked = _asked_first(factory, spec)
 
@@ -150,7 +153,7 @@ def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
             found = _made_of(factory, args)
             if found is None:
                 raise UserCodeError("returned a module, and another object before; return one kind")
-            return found
+            return _anew(factory, args, found)
 
     try:
         found = _made_of(factory, factory._args(*asked))
@@ -161,7 +164,13 @@ def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     if found is None:
         return factory
     shown = replace(factory, remake=remake, fingerprint=f"{factory.fingerprint} {found.key}".strip())
-    return shown.bringing(found)
+    return shown.bringing(_anew(factory, factory._args(*asked), found))
+
+
+def _anew(factory: Factory, args: Mapping[str, Any], found: Brought) -> Brought:
+    """What a function's object brings, where each seed's module comes from calling it again."""
+    adopt = found.adopt
+    return found if adopt is None else replace(found, build=lambda: adopt(factory.build(**args)))
 
 
 def _asked_first(factory: Factory, spec: TrainingSpec) -> tuple[str, int, int]:
@@ -182,8 +191,14 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
         with seeded(0):
             thing = factory.build(**args)
         _made.factory, _made.args = key, dict(args)
-        _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
+        plain = isinstance(thing, nn.Module) and not _brings_more(factory, thing)
+        _made.found = None if plain else as_model(thing)
     return _made.found
+
+
+def _brings_more(factory: Factory, module: nn.Module) -> bool:
+    """Whether a module brings its own data or steps, which the file does not say already."""
+    return brings(module) and (not factory.draws or getattr(module, "automatic_optimization", True) is False)
 
 
 def _call(name: str, args: Mapping[str, Any]) -> str:
@@ -300,6 +315,8 @@ def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
         factory = replace(
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
         )
+    elif given.get("batch") is not None:
+        given["stream"] = None
     return replace(factory, **given)
 
 

@@ -44,8 +44,9 @@ def optimizer_words(bench: UserBench, spec: TrainingSpec) -> str:
     names = " and ".join(type(optimizer).__name__ for optimizer in found)
     if takes_lr(factory):
         return f"{names} from optimizer(params, lr), built anew for each held LR"
-    where = "optimizer(params)" if factory.optimizer is not None else "configure_optimizers()"
-    more = ", its schedulers are not used" if factory.optimizer is None else ""
+    own = factory.optimizer is not None and factory.step is None
+    where = "optimizer(params)" if own else "configure_optimizers()"
+    more = "" if own else ", its schedulers are not used"
     return (
         f"{names} from {where}, which has no lr argument: all its LRs are scaled, the first to the requested LR{more}"
     )

@@ -26,7 +26,6 @@ from stresstest.user_model.layout import OwnLayout
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 from stresstest.user_model.whole_copy import copied, from_stored, stored
 
-_CALL = "step(model, batch, lr)"
 _SAME = 1e-5  # relative: as far as the number may be from a loss that it is taken for
 
 
@@ -36,7 +35,7 @@ def contract_of_step(factory: Factory, module: nn.Module, ones: Sequence[UserBat
     A loss is that which stands beside the step, or which would be inferred without it. Else it is read by a step.
     """
     assert factory.step is not None, "asked for where there is one"
-    read = partial(number_at, factory.step)
+    read = partial(number_at, factory.step, factory.loss_words)
     text = f"the number that {factory.loss_words} returns"
     seen = [_under(one, read, module) for one in ones]
     try:
@@ -56,15 +55,15 @@ def _under(one: UserBatch, loss: Callable[[nn.Module, Any], Tensor], module: nn.
         return float(loss(module, one.data))
 
 
-def number_at(step: Step, module: nn.Module, data: Any) -> Tensor:
+def number_at(step: Step, words: str, module: nn.Module, data: Any) -> Tensor:
     """The number at a module's weights, which stay as they are: a step of a copy at LR 0."""
-    return number(step, copied(module), data, 0.0)
+    return number(step, words, copied(module), data, 0.0)
 
 
-def number(step: Step, module: nn.Module, data: Any, lr: float) -> Tensor:
+def number(step: Step, words: str, module: nn.Module, data: Any, lr: float) -> Tensor:
     """The number that a step returns, as a scalar."""
     with torch.enable_grad():
-        return loss_in(_CALL, lambda model, batch: _as_tensors(step(model, batch, lr)), module, data).detach()
+        return loss_in(words, lambda model, batch: _as_tensors(step(model, batch, lr)), module, data).detach()
 
 
 def populate(
@@ -114,7 +113,7 @@ class PlainLoopPopulation(UserPopulation):
         step = self.model.factory.step
         assert step is not None, "a population of those that have one"
         with seeded(one.seed), self._autocast():
-            loss = number(step, self._modules[row], one.data, self._lrs.get(lr, lr))
+            loss = number(step, self.model.factory.loss_words, self._modules[row], one.data, self._lrs.get(lr, lr))
         self._take_back(row)
         return loss
 

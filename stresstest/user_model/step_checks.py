@@ -141,7 +141,7 @@ def _step(bench: UserBench, taken: _Taken, one: UserBatch, lr: float) -> None:
     step = bench.model.factory.step
     assert step is not None, "checked where there is one"
     with seeded(one.seed):
-        taken.numbers.append(float(number(step, taken.module, one.data, lr)))
+        taken.numbers.append(float(number(step, bench.model.factory.loss_words, taken.module, one.data, lr)))
 
 
 def _moved(names: list[str], before: list[Tensor], after: list[Tensor]) -> set[str]:
