@@ -160,7 +160,7 @@ def user_bench(
         with seeded(first.seed):
             found = contract(factory, module, first.data)
     if constant is None:
-        constant = Constant("step() says no more") if found.stepped else best_constant(found, module, batches)
+        constant = Constant("no loss of outputs and targets is known") if found.stepped else best_constant(found, module, batches)
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:

@@ -135,6 +135,7 @@ class _Made:
 
     factory: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
+    build: Callable[..., Any] | None = None
     found: Brought | None = None
 
 
@@ -185,12 +186,12 @@ def _asked_first(factory: Factory, spec: TrainingSpec) -> tuple[str, int, int]:
 
 def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
     """What the user's function returns, in our form; `None` of a module."""
-    key = f"{factory.name} {factory.fingerprint} {id(factory.build)}"
-    if (_made.factory, _made.args) != (key, args):
+    key = f"{factory.name} {factory.fingerprint}"
+    if (_made.factory, _made.args) != (key, args) or _made.build is not factory.build:
         _made.found = None  # first, so that there are never two
         with seeded(0):
             thing = factory.build(**args)
-        _made.factory, _made.args = key, dict(args)
+        _made.factory, _made.args, _made.build = key, dict(args), factory.build
         plain = isinstance(thing, nn.Module) and not _brings_more(factory, thing)
         _made.found = None if plain else as_model(thing)
     return _made.found
