@@ -171,8 +171,13 @@ class LogsTwo(TwoByHand):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         super().training_step(batch, batch_idx)
         self.log("d_loss", self.loss(batch))
-        vars(self.trainer)
-        self.log_dict({"g_loss": self.loss(batch)})
+        self.log_dict({"g_loss": 2.0 * self.loss(batch)})
+
+
+class LogsGan(TwoByHand):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log_dict({"d_loss": loss, "g_loss": -loss})
 
 
 class Recorder(pl.Callback):
@@ -267,20 +272,19 @@ def test_accumulated_batches_are_one_step_and_the_last_of_an_epoch_may_be_fewer(
         assert torch.equal(weights[step], reference.weights[after])
 
 
-def test_two_replicas_train_beside_each_other_as_each_does_alone() -> None:
-    for build in (Plain, TwoByHand):
-        alone = ours(lambda: (build(), Data()), 1, 6)[1]
-        with bench_of(lambda: (build(), Data())) as bench:
-            population = bench.populate([0, 1], [3 * LR, LR])
-            for step in range(6):
-                population.step(bench.batches.batch([0, 1], step), torch.tensor([3 * LR, LR]))
-            mine = nn.utils.parameters_to_vector(population.modules[1].parameters())
-        assert torch.equal(mine, alone[-1])
+@pytest.mark.parametrize("build", [Plain, TwoByHand])
+def test_two_replicas_train_beside_each_other_as_each_does_alone(build: Callable[[], Any]) -> None:
+    alone = ours(lambda: (build(), Data()), 1, 6)[1]
+    with bench_of(lambda: (build(), Data())) as bench:
+        population = bench.populate([0, 1], [3 * LR, LR])
+        for step in range(6):
+            population.step(bench.batches.batch([0, 1], step), torch.tensor([3 * LR, LR]))
+        mine = nn.utils.parameters_to_vector(population.modules[1].parameters())
+    assert torch.equal(mine, alone[-1])
 
 
 @pytest.mark.parametrize("build", [Plain, TwoByHand])
 def test_a_resumed_replica_goes_on_to_the_bit(build: Callable[[], Any]) -> None:
-    globals()[build.__name__] = build
     with bench_of(lambda: (build(), Data())) as bench:
         populations = [bench.populate([0], [LR]) for _ in range(2)]
         for step in range(5):
@@ -307,15 +311,15 @@ def test_learning_rates_are_set_in_proportion_and_schedulers_stay_off() -> None:
             assert lrs == pytest.approx([lr, 2.0 * lr])
 
 
-def test_evaluation_changes_nothing_of_a_replica() -> None:
-    for build in (Plain, TwoByHand):
-        with bench_of(lambda: (build(), Data())) as bench:
-            looked, not_looked = (bench.populate([0], [LR]) for _ in range(2))
-            for step in range(4):
-                looked.evaluate(bench.batches.batch([0], step, VALIDATION), as_trained=False)
-                for population in (looked, not_looked):
-                    population.step(bench.batches.batch([0], step), torch.tensor([LR]))
-            assert torch.equal(looked.theta_RP, not_looked.theta_RP)
+@pytest.mark.parametrize("build", [Plain, TwoByHand])
+def test_evaluation_changes_nothing_of_a_replica(build: Callable[[], Any]) -> None:
+    with bench_of(lambda: (build(), Data())) as bench:
+        looked, not_looked = (bench.populate([0], [LR]) for _ in range(2))
+        for step in range(4):
+            looked.evaluate(bench.batches.batch([0], step, VALIDATION), as_trained=False)
+            for population in (looked, not_looked):
+                population.step(bench.batches.batch([0], step), torch.tensor([LR]))
+        assert torch.equal(looked.theta_RP, not_looked.theta_RP)
 
 
 def test_a_function_gives_fresh_weights_and_an_object_its_own_to_each_seed() -> None:
@@ -368,33 +372,44 @@ def test_the_verdict_of_manual_optimization_is_the_one_of_automatic() -> None:
             optimizer.step()
             return loss
 
-    few = {"seeds": 1, "num_steps": 40, "hold_steps": 20, "theory": False}
-    found = [stresstest.lr_range(lambda: (build(), Data()), **few) for build in (Plain, ByHand)]  # type: ignore[arg-type]
+    few: dict[str, Any] = {"seeds": 1, "num_steps": 40, "hold_steps": 20, "theory": False}
+    automatic = stresstest.lr_range(lambda: (Plain(), Data()), **few)
+    found = [automatic, stresstest.lr_range(lambda: (ByHand(), Data()), **few)]
     boundaries = [one.summary[0].metrics["explosion_lr"] for one in found]
     assert boundaries[0] == boundaries[1]
+
+
+def checked(thing: Any) -> None:
+    with register_callable(thing, {}) as name:
+        preflight(resolve_user_model(LrRangeSpec(model=name, device="cpu"), sweeps_depth=False), [1], "cpu")
 
 
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (lambda: (LogsTwo(), Data(), given_trainer()), None),
         (lambda: from_lightning(LogsTwo(), Data(), monitor="val_loss"), "logged no 'val_loss', only"),
+        (lambda: (LogsGan(), Data()), "logged 'd_loss', 'g_loss'; return the number"),
         (lambda: (Plain(), Data(), given_trainer(overfit_batches=2)), "overfit_batches=2"),
         (
             lambda: (Plain(), Data(), given_trainer(callbacks=[pl.callbacks.GradientAccumulationScheduler({0: 2})])),
-            "GradientAcc",
+            "GradientAccumulationScheduler",
         ),
     ],
 )
-def test_what_cannot_be_taken_is_one_line(thing: Any, words: str | None) -> None:
-    with (
-        register_callable(thing, {}) as name,
-        pytest.raises((ConfigError, ModelError)) if words else warnings.catch_warnings() as error,
-    ):
-        spec = resolve_user_model(LrRangeSpec(model=name, device="cpu"), sweeps_depth=False)
-        preflight(spec, [1], "cpu")
-    if words:
-        assert words in str(error.value)  # type: ignore[union-attr]
+def test_what_cannot_be_taken_is_one_line(thing: Any, words: str) -> None:
+    with pytest.raises((ConfigError, ModelError)) as error:
+        checked(thing)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("monitor", [None, "g_loss"])
+def test_of_several_logged_numbers_that_of_training_or_the_one_named_is_judged(monitor: str | None) -> None:
+    with bench_of(from_lightning(LogsTwo(), Data(), monitor=monitor)) as bench:
+        population = bench.populate([0], [LR])
+        judged = population.step(bench.batches.batch([0], 0), torch.tensor([LR])).loss_R[0]
+        logged = bench.model.factory.step.__self__._logged  # type: ignore[union-attr]
+        assert float(judged) == float(logged[monitor or "train_loss"])
 
 
 def test_arguments_in_the_wrong_place_are_one_line() -> None:
