@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stresstest.gate.records import CheckVerdict
     from stresstest.results.records import Result
     from stresstest.user_model.lightning import from_lightning
+    from stresstest.user_model.loader import from_dataloader
 
     __version__: str
 
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "depth_sweep",
     "experiment",
+    "from_dataloader",
     "from_lightning",
     "load_result",
     "load_results",
@@ -52,7 +54,10 @@ __all__ = [
     "warmup",
 ]
 
-_FROM = {"from_lightning": "stresstest.user_model.lightning"}  # the others come from stresstest.api
+_FROM = {  # the others come from stresstest.api
+    "from_dataloader": "stresstest.user_model.loader",
+    "from_lightning": "stresstest.user_model.lightning",
+}
 
 if not TYPE_CHECKING:  # a type checker is to complain of a name that is not there
 

@@ -88,6 +88,7 @@ class UserBatches:
     def check_repeatable(self) -> None:
         """A batch is the same when it is drawn again; else a `UserCodeError`. A stream sees to that itself."""
         if self._factory.stream is not None:
+            getattr(self._factory.stream, "check_repeatable", lambda: None)()
             return
         one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
@@ -137,10 +138,10 @@ class UserBatches:
 
     @cached_property
     def by_step(self) -> bool:
-        """Whether the user's `batch` reads the step alone: another generator gives the same batch."""
-        if self._factory.batch is None:
+        """Whether batches depend on the step alone: another seed gives the same."""
+        if self._built_in is not None:
             return False
-        first, second = (tensors(self._drawn(0, TRAINING, seed)) for seed in (1, 2))
+        first, second = (tensors(self.batch([seed], 0)[0].data) for seed in (1, 2))
         return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=False))
 
     def description(self) -> dict[str, int | str | float]:
@@ -213,13 +214,15 @@ def moved(data: Any, device: torch.device) -> Any:
         return data.to(device)
     if isinstance(data, np.ndarray):
         return torch.from_numpy(data).to(device)
+    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
+        return data.to(device)
     if isinstance(data, Mapping):
         return {key: moved(value, device) for key, value in data.items()}
     if isinstance(data, list | tuple):
         parts = [moved(part, device) for part in data]
+        if isinstance(data, list):
+            return parts
         return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
-    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
-        return data.to(device)
     if is_dataclass(data) and not isinstance(data, type):
         held = {field.name: getattr(data, field.name) for field in fields(data) if field.init}
         return replace(data, **{name: moved(value, device) for name, value in held.items()})

@@ -160,7 +160,11 @@ def user_bench(
         with seeded(first.seed):
             found = contract(factory, module, first.data)
     if constant is None:
-        constant = Constant("no loss of outputs and targets is known") if found.stepped else best_constant(found, module, batches)
+        constant = (
+            Constant("no loss of outputs and targets is known")
+            if found.stepped
+            else best_constant(found, module, batches)
+        )
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:
@@ -264,6 +268,11 @@ def _check_step(spec: TrainingSpec, factory: Factory) -> None:
 
 def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    if "batch_size" in factory.fixed and "batch_sizes" in type(spec).model_fields:
+        raise ConfigError(
+            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
+            "batch sweep write batch(step, batch_size, generator)"
+        )
     for name, value in factory.fixed.items():
         if name in spec.model_fields_set and getattr(spec, name, value) != value:
             raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")

@@ -28,9 +28,11 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
-from stresstest.user_model import lightning, loader  # noqa: F401  # kinds of what people have
+from stresstest.user_model import lightning
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
 from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.importable import PREFIX
+from stresstest.user_model.loader import data_of, is_data
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -60,6 +62,7 @@ class Factory:
     loss_words: str = "loss_fn(model, batch)"
     backward: Backward | None = None
     step: Step | None = None
+    of_object: bool = False  # an object that brings its model: there is nothing to be called to see
     plain_loop: bool = False  # the step alone says what is judged; a loss need not stand beside it
     settings: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class Factory:
         there = {name: getattr(found, name) for name in _BROUGHT if getattr(found, name) is not None}
         if self.batch is not None:
             there.pop("stream", None)  # what the file says goes before
+        if self.plain_loop:
+            there = {name: value for name, value in there.items() if name == "stream"}
         build = found.build
         if build is not None and self.remake is not None:
             there["build"] = lambda **_: build()
@@ -90,8 +95,8 @@ class Factory:
         return replace(
             self,
             **there,
-            plain_loop=found.step is not None and found.loss_fn is None,
-            loss_words=found.loss_words,
+            plain_loop=self.plain_loop or (found.step is not None and found.loss_fn is None),
+            loss_words=self.loss_words if self.plain_loop else found.loss_words,
             settings=found.settings,
             fixed={k: v for k, v in found.fixed.items() if k != "batch_size" or self.batch is None},
             notes=found.notes,
@@ -145,7 +150,7 @@ _made = _Made()
 def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     """The factory with what it brings, where it returns no module but what people train with: it is called to see."""
     modules = inspect.isclass(factory.build) and not lightning.is_lightning_class(factory.build)
-    if modules or factory.remake is not None or factory.name.startswith("hf:"):
+    if modules or factory.of_object or factory.remake is not None or factory.name.startswith("hf:"):
         return factory
     asked = _asked_first(factory, spec)
 
@@ -275,7 +280,7 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
         if path:
             where, _, attribute = path.rpartition(":")
             theirs, fingerprint = _import(where, path) if where else (module, "")
-            data = name == "batch" and brought(getattr(theirs, attribute, None)) is not None
+            data = name == "batch" and is_data(getattr(theirs, attribute, None))
             found[name] = getattr(theirs, attribute) if data else _function(theirs, attribute, path)
             prints.append(f"{name}={attribute}/{fingerprint}")
         elif _is_companion(name, getattr(module, name, None)):
@@ -292,27 +297,30 @@ def _is_companion(name: str, there: Any) -> bool:
     """Whether what a file has under this name is meant: a batch may be a loader, a step takes what ours does."""
     if name == "step" and callable(there):
         return tuple(_parameters(there)) == _STEP_TAKES
-    return callable(there) or (name == "batch" and brought(there) is not None)
+    return callable(there) or (name == "batch" and is_data(there, by_name_alone=True))
 
 
 def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: str) -> Factory:
     """A factory that is an object which brings its model along."""
     assert found.build is not None, "as_model has seen to it"
     fingerprint = f"{fingerprint} {found.key}".strip()
-    return Factory(name, found.build, _parameters(found.build), args, fingerprint).bringing(found)
+    factory = Factory(name, found.build, _parameters(found.build), args, fingerprint, of_object=True)
+    return factory.bringing(found)
 
 
 def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
     """The factory with the functions beside it, and with what an object brings that stands for its batches."""
     given, notes = _beside_a_step(beside)
     factory = replace(factory, notes=(*factory.notes, *notes))
-    data = brought(given.get("batch"))
+    data = _data_in(given.get("batch"), factory.name)
     if data is not None:
         del given["batch"]
         if data.stream is None:
             raise ConfigError(f"batch is {data.what}, which has no batches; give batch(step, batch_size, generator)")
         key = f"{factory.fingerprint} {data.key}".strip()
-        given = {"stream": data.stream, "settings": {**factory.settings, **data.settings}, **given}
+        theirs = {name: getattr(data, name) for name in ("stream", "loss_fn", "optimizer")}
+        theirs = {name: value for name, value in theirs.items() if value is not None}
+        given = {**theirs, "settings": {**factory.settings, **data.settings}, **given}
         factory = replace(
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
         )
@@ -329,6 +337,19 @@ def _beside_a_step(beside: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     given |= {"loss_words": "step(model, batch, lr)", "plain_loop": True}
     unused = given.pop("optimizer", None) is not None
     return given, ["note: optimizer() is not used: step(model, batch, lr) is a whole step"] if unused else []
+
+
+def _data_in(batch: Any, name: str) -> Brought | None:
+    """What stands in the place of a batch function brings; `None` of a function that draws the batches."""
+    if batch is None:
+        return None
+    try:
+        with seeded(0):
+            return brought(data_of(batch))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name}: batch() raised {described(error)}") from None
 
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
@@ -359,6 +380,8 @@ def _import(where: str, path: str) -> tuple[ModuleType, str]:
     """Import a file or module, which runs its code; it, and a hash of it and of what it imported beside it."""
     try:
         return _imported(where, str(Path.cwd()))
+    except ConfigError:  # of from_dataloader and the like
+        raise
     except FileNotFoundError:
         if Path(where).is_file():
             raise
@@ -389,7 +412,7 @@ def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(file)
-    name = f"stresstest_user_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
+    name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, file)

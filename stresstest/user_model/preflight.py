@@ -184,10 +184,12 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
     if batches.none_left(_FIRST_STEPS):
+        source = "batch() depends only on the step and repeats" if model.factory.stream is None else "the data repeat"
         notes.append(
-            f"  note: {name}: batch() depends only on the step and repeats, so no batch is unused: the constant "
-            "predictor is fitted to training batches"
+            f"  note: {name}: {source}, so no batch is unused: the constant predictor is fitted to training batches"
         )
+    if model.factory.stream is not None and batches.by_step:
+        notes.append(f"  note: {name}: every seed trains on the same batches, since nothing shuffles them")
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
 
