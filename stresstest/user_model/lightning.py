@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stresstest.errors import ConfigError
-from stresstest.user_model.brought import KINDS, Brought, Kind
+from stresstest.user_model.brought import KINDS, Brought, Kind, is_instance
 
 _LIBRARIES = {"pytorch_lightning": "pytorch_lightning", "lightning": "lightning.pytorch"}
 _KINDS = ("LightningModule", "LightningDataModule", "Trainer")
@@ -30,16 +30,20 @@ def from_lightning(
     `training_step` is run by Lightning's own loop, with its hooks, clipping, accumulation and precision; its
     optimizers get the LRs that are tested, and schedulers are off. Manual optimization steps by itself and is judged by
     the loss that it returns, or by the number that it logs as `monitor`. Batches come from the `train_dataloader` of
-    `datamodule`, or of the module. `trainer` brings clipping, accumulation, precision and length. A function that
-    returns this is called anew for each seed; of an object each seed has a copy, with the same weights.
+    `datamodule`, or of the module; a DataLoader, or (loader, validation loader), stands in its place. `trainer` brings
+    clipping, accumulation, precision and length. A function that returns this is called anew for each seed; of an
+    object each seed has a copy, with the same weights.
 
     Raises `ConfigError` where an argument is none of these.
     """
     found = Lightning(module, datamodule, trainer, monitor)
     for kind, name in zip(_KINDS, ("module", "datamodule", "trainer"), strict=True):
         given = getattr(found, name)
+        if name == "datamodule" and _are_loaders(given):
+            continue
         if (given is not None or name == "module") and library_of(given, kind) is None:
-            raise ConfigError(f"from_lightning: {name} is {type(given).__name__}; give a {kind}")
+            also = ", a DataLoader, or (loader, validation loader)" if name == "datamodule" else ""
+            raise ConfigError(f"from_lightning: {name} is {type(given).__name__}; give a {kind}{also}")
     return found
 
 
@@ -48,7 +52,8 @@ def is_lightning(thing: Any) -> bool:
     if isinstance(thing, Lightning):
         return True
     if isinstance(thing, tuple):
-        return 2 <= len(thing) <= 3 and all(_kind_of(part) for part in thing) and _kind_of(thing[0]) != ""
+        kinds = [_kind_of(part) for part in thing]
+        return "LightningModule" in kinds and all(kind or _are_loaders(p) for kind, p in zip(kinds, thing, strict=True))
     if library_of(thing, "LightningModule") is None:
         return False
     return not getattr(thing, "automatic_optimization", True) or overrides(thing, "train_dataloader")
@@ -63,10 +68,22 @@ def parts_of(thing: Any) -> Lightning:
     """What was given, in whichever form and order."""
     if isinstance(thing, Lightning):
         return thing
-    parts = {_kind_of(part): part for part in (thing if isinstance(thing, tuple) else (thing,))}
-    if "LightningModule" not in parts:
-        raise ConfigError(f"({', '.join(parts)}) has no LightningModule; give (module, datamodule)")
-    return Lightning(*(parts.get(kind) for kind in _KINDS))
+    whole = thing if isinstance(thing, tuple) else (thing,)
+    parts = {_kind_of(part): part for part in whole}
+    loaders = tuple(part for part in whole if _are_loaders(part))
+    datamodule = parts.get("LightningDataModule", loaders or None)
+    return from_lightning(parts["LightningModule"], datamodule, parts.get("Trainer"))
+
+
+def loaders_of(datamodule: Any) -> tuple[Any, Any]:
+    """(loader, validation loader) where these are given in the place of a data module."""
+    parts = datamodule if isinstance(datamodule, tuple) else (datamodule,)
+    return parts[0], parts[1] if len(parts) > 1 else None
+
+
+def _are_loaders(thing: Any) -> bool:
+    parts = thing if isinstance(thing, tuple) else (thing,)
+    return 0 < len(parts) < 3 and all(is_instance(part, "torch.utils.data.dataloader.DataLoader") for part in parts)
 
 
 def library_of(thing: Any, kind: str) -> str | None:

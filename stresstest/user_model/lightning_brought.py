@@ -30,7 +30,8 @@ def what_lightning_brings(thing: Any) -> Brought:
     library = library_of(given.module, "LightningModule")
     assert library is not None, "from_lightning has seen to it"
     trainer, notes = _our_trainer(importlib.import_module(library), given)
-    loop = LightningLoop(trainer, given.datamodule, given.monitor)
+    is_module = library_of(given.datamodule, "LightningDataModule") is not None
+    loop = LightningLoop(trainer, given.datamodule if is_module else None, given.monitor)
     data = data_of_lightning(loop, given)
     clip = given.trainer.gradient_clip_val if given.trainer is not None else None
     by_norm = clip and str(trainer.gradient_clip_algorithm or "norm").endswith("norm")

@@ -14,25 +14,20 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.brought import BatchStream, Brought
-from stresstest.user_model.lightning import Lightning, overrides
+from stresstest.user_model.lightning import Lightning, loaders_of, overrides
 from stresstest.user_model.lightning_loop import LightningLoop, quiet
 from stresstest.user_model.loader import from_dataloader
 
 
 def data_of_lightning(loop: LightningLoop, given: Lightning) -> Brought | None:
     """The batches of the data module, or of the module; `None` where neither has any."""
-    source = given.datamodule
-    if source is None:
-        if not overrides(given.module, "train_dataloader"):
-            return None
-        source = copy.deepcopy(given.module)
+    if loop.datamodule is None and not (given.datamodule or overrides(given.module, "train_dataloader")):
+        return None
+    source = loop.datamodule if loop.datamodule is not None else copy.deepcopy(given.module)
     try:
         with quiet():
-            loop.attach(source if given.datamodule is None else copy.deepcopy(given.module))
-            source.prepare_data()
-            source.setup("fit")
-            train = source.train_dataloader()
-            held_out = source.val_dataloader() if overrides(source, "val_dataloader") else None
+            loop.attach(source if loop.datamodule is None else copy.deepcopy(given.module))
+            train, held_out = _loaders(source, given.datamodule if loop.datamodule is None else None)
     except Exception as error:
         raise ConfigError(f"the data of {type(source).__name__}: {described(error)}") from None
     notes = []
@@ -48,6 +43,15 @@ def data_of_lightning(loop: LightningLoop, given: Lightning) -> Brought | None:
     assert found.stream is not None, "a loader has batches"
     stream = Accumulated(found.stream, loop.accumulate, length)
     return replace(found, stream=stream, notes=(*notes, *found.notes))
+
+
+def _loaders(source: Any, given: Any) -> tuple[Any, Any]:
+    """The loaders for training and validation: those that are given, or those that a module makes."""
+    source.prepare_data()
+    source.setup("fit")
+    if given is not None:
+        return loaders_of(given)
+    return source.train_dataloader(), source.val_dataloader() if overrides(source, "val_dataloader") else None
 
 
 def _one_loader(trainer: Any, train: Any) -> tuple[Any, float]:

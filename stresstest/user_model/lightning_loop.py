@@ -80,7 +80,7 @@ class LightningLoop:
         self.trainer = trainer
         self.accumulate = int(trainer.accumulate_grad_batches)
         self._monitor = monitor
-        self._datamodule = datamodule
+        self.datamodule = datamodule
         self._library = sys.modules[type(trainer).__module__.partition(".trainer")[0]]
         self._logged: dict[str, Any] = {}
         self._output: Any = None
@@ -95,7 +95,7 @@ class LightningLoop:
         trainer.state.fn, trainer.state.status = "fit", "running"
         trainer.training = True
         data = trainer.fit_loop._combined_loader
-        trainer._data_connector.attach_data(module, datamodule=self._datamodule)
+        trainer._data_connector.attach_data(module, datamodule=self.datamodule)
         trainer.fit_loop._combined_loader = data
         trainer.strategy.connect(module)
 
