@@ -22,6 +22,7 @@ from stresstest.user_model.loader import from_dataloader
 def data_of_lightning(loop: LightningLoop, given: Lightning) -> Brought | None:
     """The batches of the data module, or of the module; `None` where neither has any."""
     if loop.datamodule is None and not (given.datamodule or overrides(given.module, "train_dataloader")):
+        _tell(loop.trainer, None, math.inf)
         return None
     source = loop.datamodule if loop.datamodule is not None else copy.deepcopy(given.module)
     try:

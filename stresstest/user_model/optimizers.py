@@ -221,8 +221,7 @@ def check_automatic(module: nn.Module) -> None:
         return
     if getattr(module, "automatic_optimization", True) is False:
         raise UserCodeError(
-            "steps its optimizers itself (automatic_optimization = False); write a loss_fn(model, batch) and an "
-            "optimizer(params, lr) beside it"
+            "steps its optimizers itself (automatic_optimization = False); give from_lightning(module, datamodule)"
         )
     if "optimizer_idx" in inspect.signature(step).parameters:
         raise UserCodeError(

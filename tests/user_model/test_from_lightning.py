@@ -359,6 +359,26 @@ def test_data_of_the_module_itself_is_found() -> None:
         assert bench.batches.batch([0], 0)[0].data[0].shape == (16, 4)
 
 
+def test_a_module_that_steps_by_itself_may_take_the_batches_of_its_file() -> None:
+    def batch(step: int, batch_size: int, generator: torch.Generator) -> Any:
+        x = torch.rand(8, 4, generator=generator)
+        return x, x.sum(1, keepdim=True)
+
+    with register_callable(TwoByHand, {}, batch=batch) as name:
+        spec = resolve_user_model(LrRangeSpec(model=name, device="cpu"), sweeps_depth=False)
+        assert any("its training_step" in note for note in preflight(spec, [1], "cpu").notes)
+
+
+def test_loaders_may_stand_in_the_place_of_a_data_module() -> None:
+    data = Data()
+    data.prepare_data()
+    data.setup("fit")
+    loaders = data.train_dataloader(), data.val_dataloader()
+    expected = ours(lambda: (Plain(), Data()), 0, 3)[1]
+    assert torch.equal(ours(lambda: (Plain(), *loaders), 0, 3)[1][-1], expected[-1])
+    assert torch.equal(ours(lambda: from_lightning(Plain(), loaders), 0, 3)[1][-1], expected[-1])
+
+
 def test_the_verdict_of_manual_optimization_is_the_one_of_automatic() -> None:
     class ByHand(Plain):
         def __init__(self) -> None:
