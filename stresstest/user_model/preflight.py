@@ -260,14 +260,13 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
     population = bench.populate([0], [_TRIAL_LR])
     start = bench.starts(population, [0])[0].reference
-    batches = [bench.batches.batch([0], step) for step in range(_STEPS)]  # a loader may keep what it has drawn
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
-        for batch in batches:
-            losses.append(float(population.step(batch, lr_R).loss_R[0]))
+        for step in range(_STEPS):
+            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
             gc.collect()
             theirs = population.num_kept  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
