@@ -107,9 +107,16 @@ def constant_words(result: Result) -> str:
 
 
 def probes_words(result: Result) -> str:
-    """What reading the replicas cost, measured; nothing where nothing was read."""
+    """What reading the replicas, and a loader once more, cost, measured; nothing where nothing was read."""
     spent = sum(cell.probe_seconds for cell in result.cells)
     total = sum(cell.seconds for cell in result.cells)
+    replays = _replay_words(result)
     if not spent or not total:
-        return ""
-    return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
+        return replays
+    return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time.{replays}"
+
+
+def _replay_words(result: Result) -> str:
+    """What it cost to get to a later batch of a loader, if it was a second or more."""
+    seconds = sum(cell.replay_seconds for cell in result.cells)
+    return f" Reading the loader up to where it was took {seconds:.0f} s." if seconds >= 1.0 else ""

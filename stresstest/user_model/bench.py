@@ -75,6 +75,11 @@ class UserBench(Bench):
             return None
         return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
 
+    @property
+    def replay_seconds(self) -> float:
+        """What reading a loader's batches once more has taken so far, in this process."""
+        return float(getattr(self.model.factory.stream, "seconds", 0.0))
+
     def module(self) -> nn.Module:
         """A fresh replica."""
         return self.model.make(0)

@@ -203,7 +203,8 @@ def _reading(what: str) -> Iterator[None]:
             yield
     except UserCodeError as error:
         said = _said_in_worker(error.text)
-        raise UserCodeError(f"{what} raised {said}", error.text) if said else error from None
+        line = f"raised {said}" if said else error.line.removeprefix(f"{what} ")
+        raise UserCodeError(f"{what} {line}", error.text) from None
 
 
 def _said_in_worker(text: str) -> str | None:

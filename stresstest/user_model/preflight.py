@@ -263,6 +263,9 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
+    if bench.model.factory.stream is not None:  # which keeps what it has drawn
+        for step in range(_STEPS):
+            bench.batches.batch([0], step)
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):

@@ -95,7 +95,11 @@ LOADERS: dict[str, Callable[[], Any]] = {
         Examples(), 16, sampler=RandomSampler(Examples(), generator=torch.Generator())
     ),
     "weighted": lambda: DataLoader(
-        Examples(), 16, sampler=WeightedRandomSampler(torch.linspace(0.1, 1.0, 96), 96), worker_init_fn=print, drop_last=True
+        Examples(),
+        16,
+        sampler=WeightedRandomSampler(torch.linspace(0.1, 1.0, 96), 96),
+        worker_init_fn=print,
+        drop_last=True,
     ),
     "batches of a sampler": lambda: DataLoader(
         Examples(), batch_sampler=BatchSampler(RandomSampler(Examples()), 10, drop_last=False)
@@ -328,7 +332,7 @@ def test_a_dataset_with_a_generator_of_its_own_is_named_with_its_cure() -> None:
 
 
 def test_a_dataset_that_is_its_own_iterator_is_refused() -> None:
-    with pytest.raises(UserCodeError, match="batch 1 .*keeps the place .*yield"):
+    with pytest.raises(UserCodeError, match=r"batch 1 .*keeps the place .*yield"):
         LoaderStream(DataLoader(OwnPlace(), 8)).check_repeatable()
 
 
@@ -390,7 +394,9 @@ def test_what_raises_is_told_by_its_line(workers: int) -> None:
 
 def test_a_worker_that_is_killed_names_the_step_and_the_next_seed_goes_on() -> None:
     stream = LoaderStream(DataLoader(Dies(), 8, num_workers=1, prefetch_factor=1))
-    with pytest.raises(UserCodeError, match=r"batch [56] of the DataLoader raised RuntimeError: DataLoader worker"):
+    with pytest.raises(
+        UserCodeError, match=r"batch [56] of the DataLoader is not there: worker 0 .* was killed by SIGKILL"
+    ):
         draw(stream, 0, range(8))
     draw(stream, 1, range(4))
 
@@ -403,7 +409,7 @@ NOT_LOADERS: dict[str, tuple[Callable[[], Any], str]] = {
     "a function": (lambda: shuffled, r"got a function; give what it returns: shuffled\(\)"),
     "a class": (lambda: Stream, "give a DataLoader"),
     "nothing": (lambda: None, "got NoneType; give a DataLoader"),
-    "an empty list": (lambda: [], "got an empty list"),
+    "an empty list": (list, "got an empty list"),
     "in no order": (lambda: shuffled(num_workers=2, in_order=False), "in_order=False .* leave it out"),
 }
 
@@ -504,6 +510,7 @@ def made(width=8):
     return from_dataloader(one, lambda: build(width))
 """
 
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -518,10 +525,8 @@ def call(*words: str) -> int:
 @pytest.mark.parametrize(
     "words",
     [
-        "--model train.py:build --batch-fn train.py:one",
         "--model train.py:build --batch-fn train.py:held_out",
         "--model train.py:build --batch-fn later",
-        "--model train.py:whole",
         "--model train.py:made --width 8",
     ],
 )
