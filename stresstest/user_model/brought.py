@@ -51,11 +51,13 @@ class Brought:
     `build` is called with the global generators seeded and gives a freshly initialised module of its own each time.
     `optimizer(model, lr)` gives its optimizers. `settings` stand where the user says nothing; `fixed` cannot be
     changed.
+    `adopt` gives the module in what a function of the user's returns when it is called anew, for another seed.
     `notes` are printed before training. `key` decides a cell beside the code of the user's file.
     """
 
     what: str  # "transformers.Trainer", in messages
     build: Callable[..., nn.Module] | None = None
+    adopt: Callable[[Any], nn.Module] | None = None
     stream: BatchStream | None = None
     loss_fn: Callable[[nn.Module, Any], Any] | None = None
     loss_words: str = "loss_fn(model, batch)"
@@ -128,7 +130,9 @@ def brought(thing: Any) -> Brought | None:
 
 def as_model(thing: Any) -> Brought | None:
     """What an object brings that stands where a factory may; a module is one that every seed starts from."""
-    found = _module(thing) if isinstance(thing, nn.Module) else brought(thing)
+    found = brought(thing)
+    if found is None and isinstance(thing, nn.Module):
+        found = _module(thing)
     if found is not None and found.build is None:
         raise ConfigError(f"{found.what} has no model; give a factory, and this as its batch")
     return found

@@ -36,7 +36,8 @@ from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
 from stresstest.user_model.micro_batches import MicroBatches, differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
-from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel
+from stresstest.user_model.step_checks import check_step
 from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
 
 TRACEBACK = Path(".stresstest") / "traceback.txt"
@@ -171,6 +172,11 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
     batches = bench.batches
     _same_seed_same_model(model, name, notes)
     one = batches.batch([0], 0, INITIAL)[0]
+    checked = check_step(bench, one, name, notes) if model.factory.plain_loop else (0.0, 0)
+    if model.contract.stepped:
+        _data_is_finite(bench, name)
+        _nothing_piles_up(bench, name, notes)
+        return checked
     losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
     if not math.isfinite(losses[0]):
         raise ConfigError(
@@ -334,7 +340,7 @@ def _first_not_finite(model: UserModel, one: UserBatch, device: torch.device) ->
 
 def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
-    population = UserPopulation(bench.model, [0], bench.training)
+    population = bench.populate([0], [_TRIAL_LR])
     start = bench.starts(population, [0])[0].reference
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
@@ -345,7 +351,7 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
         for step in range(_STEPS):
             losses.append(float(population.step(drawn[step], lr_R).loss_R[0]))
             gc.collect()
-            theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
+            theirs = population.num_kept  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
     finally:
         gc.unfreeze()
