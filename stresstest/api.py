@@ -38,6 +38,8 @@ __all__ = [
     "depth_sweep",
     "experiment",
     "from_dataloader",
+    "from_lightning",
+    "from_trainer",
     "load_result",
     "load_results",
     "lr_range",
@@ -145,6 +147,31 @@ def from_dataloader(
     from stresstest.user_model.loader import from_dataloader as brings
 
     return brings(loader, build, validation=validation, loss_fn=loss_fn, optimizer=optimizer)
+
+
+def from_trainer(trainer: Any) -> Brought:
+    """What a transformers Trainer trains: its model, data, loss, optimizer and settings.
+
+    Seed s trains as `trainer.train()` does with `TrainingArguments(seed=s)`. Raises `ConfigError` where it cannot.
+    """
+    from stresstest.user_model.trainer import from_trainer as brings
+
+    return brings(trainer)
+
+
+def from_lightning(module: Any, datamodule: Any = None, trainer: Any = None, *, monitor: str | None = None) -> Any:
+    """Train a LightningModule on the data and by the settings of its own scripts.
+
+    Lightning's own loop takes the steps; optimizers get the LRs that are tested, and schedulers are off. Batches come
+    from `datamodule`, from a DataLoader or (loader, validation loader) in its place, or from the module; `trainer`
+    brings clipping, accumulation, precision and length. Manual optimization is judged by the loss that it returns, or
+    by the number that it logs as `monitor`. A function that returns this is called anew for each seed.
+
+    Raises `ConfigError` where an argument is none of these.
+    """
+    from stresstest.user_model.lightning import from_lightning as brings
+
+    return brings(module, datamodule, trainer, monitor=monitor)
 
 
 def run(

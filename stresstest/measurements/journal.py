@@ -16,6 +16,10 @@ from stresstest.runs.stopping import stop_if_requested
 SAVE_SECONDS = 120.0  # between two checkpoints, and before the first: short cells write none
 
 
+class NotKeptError(Exception):
+    """The state of what is in training cannot be written down: it starts anew."""
+
+
 class Journal:
     """The courses of training that are finished, by key, and the state of the one under way.
 
@@ -57,7 +61,7 @@ class Journal:
     def _save(self, key: str, state: Callable[[], Any]) -> None:
         if self._path is None:
             return
-        draft, stored = self._path.with_suffix(".part"), (self._finished, (key, state()))
+        draft, stored = self._path.with_suffix(".part"), (self._finished, _now(key, state))
         self._saved_at = time.monotonic()
         try:
             self._path.parent.mkdir(exist_ok=True)
@@ -66,3 +70,10 @@ class Journal:
         except (OSError, RuntimeError):  # a full disk: the training itself goes on
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def _now(key: str, state: Callable[[], Any]) -> tuple[str, Any] | None:
+    try:
+        return key, state()
+    except NotKeptError:
+        return None

@@ -36,6 +36,7 @@ from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
+from stresstest.user_model.plain_loop import contract_of_step, populate
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
 from stresstest.user_model.wrapped import begin_compiling, uncompiled
@@ -72,6 +73,8 @@ class UserBench(Bench):
         """The optimizer's eps, if it has one, and no more: that of the first group of the user's own."""
         if self.training.optimizer is not USER_OPTIMIZER:
             return super().eps
+        if self.model.factory.plain_loop:
+            return None
         return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
 
     @property
@@ -87,7 +90,7 @@ class UserBench(Bench):
         """A freshly initialised population; the user's own optimizer of each row is built at its entry of `lrs`."""
         if self.stacked and len(seeds) > 1:
             return StackedUserPopulation(self.model, seeds, self.training)
-        return UserPopulation(self.model, seeds, self.training, lrs)
+        return populate(self.model, seeds, self.training, lrs)
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32
@@ -153,17 +156,25 @@ def user_bench(
     factory = factory_of(spec).at(variant, depth, spec.width)
     begin_compiling((spec.model, spec.set, variant, depth, spec.width))
     module = factory.make(0, variant, depth, spec.width).to(where)
-    check_automatic(module)
+    if factory.step is None:
+        check_automatic(module)
     data = "synthetic" if factory.draws else spec.data  # which is not read then
     task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
-    with uncompiled(), seeded(first.seed), advised(module):
-        found = contract(factory, module, first.data)
+    if factory.plain_loop:
+        found = contract_of_step(factory, module, [first, batches.batch([0], 1, INITIAL)[0]])
+    else:
+        with uncompiled(), seeded(first.seed), advised(module):
+            found = contract(factory, module, first.data)
     if constant is None:
         with uncompiled():
-            constant = best_constant(found, module, batches)
+            constant = (
+                Constant("no loss of outputs and targets is known")
+                if found.stepped
+                else best_constant(found, module, batches)
+            )
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:
@@ -244,6 +255,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     A sweep over depth needs a factory that takes `depth`.
     """
     factory = factory_of(spec)
+    _check_step(spec, factory)
     takes, update = factory.takes, _of_what_is_brought(spec, factory)
     anything = "**" in takes
     for name in ("depth", "width"):
@@ -276,13 +288,34 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
             raise ConfigError(f"{factory.name} needs a variant; give --variant NAME,...")
         if isinstance(takes["variant"], str):
             update["variant"] = (takes["variant"],)
-    if OWN in spec.optimizers and factory.optimizer is None and not _may_configure(factory):
+    if OWN in spec.optimizers and not (factory.optimizer or factory.step or _may_configure(factory)):
         raise ConfigError(f"optimizer own: the file of {factory.name} has no optimizer(params, lr); write one")
     missing = [name for name, default in takes.items() if name != "**" and required(default)]
     missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
     if missing:
         raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
     return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+_OF_A_LOSS = {
+    "clip_norm": "clip in the step",
+    "optimizer": "leave it out: the step has its own",
+    "optimizer_fn": "leave it out: the step has its own",
+}
+
+
+def _check_step(spec: TrainingSpec, factory: Factory) -> None:
+    """Settings that a step of the user's own leaves no room for are an error."""
+    if not factory.plain_loop:
+        return
+    where = f"step(model, batch, lr) of {factory.name} is a whole step"
+    for name in (name for name in _OF_A_LOSS if name in spec.model_fields_set):
+        given = getattr(spec, name)
+        if given and given not in (OWN, (OWN,)):
+            shown = ",".join(given) if isinstance(given, tuple) else given
+            raise ConfigError(f"{name} {shown}: {where}; {_OF_A_LOSS[name]}")
+    if spec.dtype == "float16":
+        raise ConfigError(f"dtype float16: {where}, whose loss cannot be scaled; use bfloat16, or autocast in the step")
 
 
 def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
@@ -323,7 +356,8 @@ def _may_configure(factory: Factory) -> bool:
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """The optimizer beside the model where the user names none; another by its canonical spelling."""
     many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
-    theirs = factory.optimizer is not None or (inspect.isclass(as_written(factory.build)) and _may_configure(factory))
+    by_itself = inspect.isclass(as_written(factory.build)) and _may_configure(factory)
+    theirs = factory.optimizer is not None or factory.step is not None or by_itself
     if "optimizer" not in spec.model_fields_set and theirs:
         names: tuple[str, ...] = (OWN,)
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from stresstest.errors import ConfigError
+from stresstest.user_model.copies import copied
 
 
 class BatchStream(Protocol):
@@ -51,11 +51,13 @@ class Brought:
     `build` is called with the global generators seeded and gives a freshly initialised module of its own each time.
     `optimizer(model, lr)` gives its optimizers. `settings` stand where the user says nothing; `fixed` cannot be
     changed.
+    `adopt` gives the module in what a function of the user's returns when it is called anew, for another seed.
     `notes` are printed before training. `key` decides a cell beside the code of the user's file.
     """
 
     what: str  # "transformers.Trainer", in messages
     build: Callable[..., nn.Module] | None = None
+    adopt: Callable[[Any], nn.Module] | None = None
     stream: BatchStream | None = None
     loss_fn: Callable[[nn.Module, Any], Any] | None = None
     loss_words: str = "loss_fn(model, batch)"
@@ -66,6 +68,7 @@ class Brought:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     key: str = ""
+    pick: Callable[[Any], nn.Module] | None = None  # the model in what the user's function returns when called anew
 
 
 @dataclass(frozen=True)
@@ -81,41 +84,37 @@ def is_instance(thing: Any, *names: str) -> bool:
     return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(thing).__mro__)
 
 
-def copies_of(module: nn.Module) -> Callable[[], nn.Module]:
-    """What gives a copy of a module each time; one whose parts a copy would share is a `ConfigError`."""
-    shared = next(_closures_over_parts(module), None)
-    if shared is not None:
-        raise ConfigError(
-            f"a copy of this {type(module).__name__} would compute with the original's weights, since {shared} is a "
-            "function that holds a part of it; give a function that builds the model in place of the model"
-        )
-    return lambda: copy.deepcopy(module)
-
-
-def _closures_over_parts(module: nn.Module) -> Iterator[str]:
-    """Attributes and hooks that are functions with a module or tensor in their closure."""
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
-            for function in value.values() if isinstance(value, dict) and "hooks" in name else (value,):
-                cells = getattr(function, "__closure__", None) or ()
-                if any(isinstance(_content(cell), nn.Module | Tensor) for cell in cells):
-                    yield ".".join(filter(None, (path, name)))
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
 def _module(module: nn.Module) -> Brought:
     note = "every seed starts from the weights that the module has, so seeds differ by batches and dropout alone"
-    return Brought("a module", build=copies_of(module), notes=(note,))
+    return Brought("a module", build=lambda: copied(module), notes=(note,))
 
+
+def _of_trainer(trainer: Any) -> Brought:
+    from stresstest.user_model.trainer import from_trainer
+
+    return from_trainer(trainer)
+
+
+def _is_made(thing: Any) -> bool:
+    if not isinstance(thing, tuple | list | dict):
+        return False
+    from stresstest.user_model.made import is_made
+
+    return is_made(thing)
+
+
+def _of_made(thing: Any) -> Brought:
+    from stresstest.user_model.made import from_made
+
+    return from_made(thing)
+
+
+TRAINER = "transformers.trainer.Trainer"
 
 KINDS: list[Kind] = [
     Kind(lambda thing: isinstance(thing, Brought), lambda thing: thing),
+    Kind(lambda thing: is_instance(thing, TRAINER), _of_trainer),
+    Kind(_is_made, _of_made),
 ]
 
 
@@ -131,7 +130,9 @@ def brought(thing: Any) -> Brought | None:
 
 def as_model(thing: Any) -> Brought | None:
     """What an object brings that stands where a factory may; a module is one that every seed starts from."""
-    found = _module(thing) if isinstance(thing, nn.Module) else brought(thing)
+    found = brought(thing)
+    if found is None and isinstance(thing, nn.Module):
+        found = _module(thing)
     if found is not None and found.build is None:
         raise ConfigError(f"{found.what} has no model; give a factory, and this as its batch")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _NOTHING = 1e-3  # of the loss at initialisation: less is nothing to learn
 _ORDINARY = 100.0  # losses up to so many times smaller or larger than 1 suit torch's tolerances as they are
 _ABSURD = 1e4  # times the loss at the start: no lowest value lies so far down
 _STEPS = 15  # of L-BFGS for each weight
+_NOT_DENSE = "view size is not compatible"  # what torch says of a view() of an expanded tensor
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Constants:
     """Constants in place of the tensors that carry the loss: a kind each, and its numbers.
 
     `one` number for all, one for each place of the `last` or `second` axis, or one for each `element` but the batch.
-    `of_slot` says which constant each tensor gets: a module that is called twice puts out the same.
+    `of_slot` says which constant each tensor gets: a module that is called twice puts out the same, and one that a
+    batch calls more often than the first did, too.
     """
 
     parts: tuple[tuple[Kind, Tensor], ...]
@@ -45,7 +48,7 @@ class Constants:
         """Outputs of these shapes."""
         return [
             _expanded(*self.parts[part], shape).to(other)
-            for part, shape, other in zip(self.of_slot, shapes, like, strict=True)
+            for part, shape, other in zip(itertools.cycle(self.of_slot), shapes, like, strict=False)
         ]
 
     def with_values(self, values: Iterable[Tensor]) -> Constants:
@@ -87,6 +90,7 @@ class Objective:
         self.cheap = True
         self.unit = 1.0  # of the loss: what it is divided by where steps, pulls and tolerances are not its own
         self.at_start = math.nan  # the loss of the first batch with the model's own outputs
+        self._dense = False  # whether the loss takes outputs in memory of their own alone
 
     def loss(self, one: UserBatch, constants: Constants) -> Tensor:
         """The loss of a batch with constant outputs."""
@@ -95,6 +99,16 @@ class Objective:
 
     def of(self, one: UserBatch, parts: Sequence[Tensor]) -> Tensor:
         """The loss of a batch with these outputs."""
+        if not self._dense:
+            try:
+                return self._of(one, parts)
+            except UserCodeError as error:
+                if _NOT_DENSE not in error.line:
+                    raise
+                self._dense = True
+        return self._of(one, [part.contiguous() for part in parts])
+
+    def _of(self, one: UserBatch, parts: Sequence[Tensor]) -> Tensor:
         outputs = self._outputs(one).replaced(self.outlet, parts)
         with user_code("the loss of constant outputs"):
             return loss_of(
@@ -112,8 +126,8 @@ class Objective:
     def keep(self, ones: Sequence[UserBatch]) -> None:
         """Let what runs before the outlet not run again for these batches; one of them tells whether anything does."""
         first = replay_of(self._contract, self._module, ones[0], self.outlet)
-        self.cheap = not first.outputs
-        if not self.cheap:
+        self.cheap = not first.outputs and not first.reruns
+        if first.outputs:
             others = {id(one): replay_of(self._contract, self._module, one, self.outlet) for one in ones[1:]}
             self._replays = {id(ones[0]): first, **others}
 
@@ -200,8 +214,12 @@ def _start(objective: Objective, ones: Sequence[UserBatch], kind: Kind) -> Const
     """The mean of what the outlet puts out at initialisation; `None` where shapes allow no constant of this kind."""
     if kind != "last" and max(part.ndim for part in objective.parts(ones[0])) < 3:
         return None  # the same as by the last axis
+    if kind != "last" and len({tuple(part.shape[1:] for part in objective.parts(one)[:1]) for one in ones}) > 1:
+        return None  # later batches may have yet other shapes
     found: list[tuple[int, Kind, list[Tensor]]] = []
-    for (_, leaf), slot in zip(objective.outlet.slots, zip(*map(objective.parts, ones[:4]), strict=True), strict=True):
+    slots = objective.outlet.slots
+    alike = [parts for parts in map(objective.parts, ones[:4]) if len(parts) == len(slots)]
+    for (_, leaf), slot in zip(slots, zip(*alike, strict=True), strict=bool(alike)):
         mine: Kind = "one" if slot[0].ndim == 1 else kind
         if kind == "second" and slot[0].ndim < 3:
             mine = "last"

@@ -20,11 +20,17 @@ from stresstest.user_model.contract import Contract, plain_module
 from stresstest.user_model.micro_batches import MicroBatches
 from stresstest.user_model.outlet import Outlet, find_outlets
 from stresstest.user_model.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
+from stresstest.user_model.scaled_constants import (
+    PLAIN,
+    made_up_logits,
+    of_fused_classes,
+    of_scaled_classes,
+    puts_out_one,
+)
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import Targets, classes_of
 
 _SWAPPED = 8  # batches by which it shows whether the loss has targets
-_PLAIN = 1e-4  # relative: as far as a user's loss may be from a plain one that it is taken for
 
 
 def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -> Constant:
@@ -38,6 +44,10 @@ def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -
         plain = _recognised(contract, module, ones, outlet)
         if plain is not None:
             return replace(of_classes(*plain, batches), outlet=outlet)
+        if contract.backward is not None:
+            scaled = of_scaled_classes(contract, module, batches, outlet)
+            if scaled is not None:
+                return scaled
         try:
             fitted = _fitted(contract, module, outlet, batches)
         except UserCodeError:  # the loss takes no such constants: say, probabilities; the layer before may do
@@ -58,6 +68,8 @@ def best_constant(contract: Contract, module: nn.Module, batches: UserBatches) -
         )
     if unusable is not None:
         return unusable
+    if contract.backward is not None and (fused := of_fused_classes(contract, module, batches)) is not None:
+        return fused
     nearest = next(find_outlets(contract, module, ones[0], alone=False), None)  # for swapped batches
     swappable = swapped_losses(contract, module, ones[:_SWAPPED], nearest, at_start=True) is not None
     return Constant("no module's outputs alone make the loss", outlet=nearest, swappable=swappable)
@@ -119,7 +131,7 @@ def _recognised(
     contract: Contract, module: nn.Module, ones: Sequence[UserBatch], outlet: Outlet
 ) -> tuple[Targets, int] | None:
     """Targets and classes of a loss that is a plain mean cross-entropy: it has the value of one at made-up logits."""
-    if len(outlet.slots) != 1:
+    if not puts_out_one(contract, outlet):
         return None
     objective = Objective(contract, module, outlet)
     for axis in (-1, 1):
@@ -130,19 +142,18 @@ def _recognised(
 
 
 def _agrees(objective: Objective, ones: Sequence[UserBatch], targets: Targets, axis: int) -> bool:
-    (shape,) = objective.shapes(ones[0])
+    shape = objective.shapes(ones[0])[0]
     if len(shape) < 2 or (axis == 1 and len(shape) < 3):
         return False
-    classes = shape[axis]
-    logits = torch.linspace(-1.0, 1.0, classes).sin() * 2.0 + torch.linspace(0.0, 1.0, classes)
+    logits = made_up_logits(shape[axis])
     kind: Kind = "last" if axis == -1 else "second"
     try:
         for one in ones:
-            constants = Constants(((kind, logits),))
+            constants = Constants(((kind, logits),), (0,) * len(objective.outlet.slots))
             with torch.no_grad():
                 theirs = float(objective.loss(one, constants))
             ours = float(cross_entropy(targets(one.data), logits.log_softmax(0).to(targets(one.data).device)))
-            if not abs(theirs - ours) <= _PLAIN * abs(ours):
+            if not abs(theirs - ours) <= PLAIN * abs(ours):
                 return False
     except (UserCodeError, IndexError, RuntimeError):
         return False

@@ -41,6 +41,7 @@ class Contract:
     targets: Targets | None = None
     num_classes: int = 0
     differentiates: bool = False
+    stepped: bool = False  # the loss is what a whole step of the user's returns: a number without a gradient
     backward: Backward | None = None  # how the user's code takes the gradient, where it does so itself
 
 
@@ -104,7 +105,7 @@ def _called(call: str, function: Callable[..., Any], module: nn.Module, batch: A
     """The loss in what a call returns; `text` says which part of it, where there is a choice."""
 
     def loss(model: nn.Module, data: Any) -> Tensor:
-        return _scalar(call, function, model, data)
+        return loss_in(call, function, model, data)
 
     with torch.enable_grad(), user_code(call):
         choice = _choice(function(module, batch))
@@ -245,7 +246,7 @@ def _tensor(output: Any) -> Tensor:
     return output
 
 
-def _scalar(what: str, function: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
+def loss_in(what: str, function: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
     """The loss in what a function returns: a scalar, `.loss`, the entry `loss` or `total_loss`, or a sum of losses."""
     with user_code(what):
         found = function(model, batch)

@@ -29,8 +29,9 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, heard_once, meaning, user_code
+from stresstest.user_model import lightning
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
-from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
+from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
 from stresstest.user_model.carried import leave_averages_alone
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.importable import PREFIX
@@ -67,6 +68,8 @@ class Factory:
     loss_words: str = "loss_fn(model, batch)"
     backward: Backward | None = None
     step: Step | None = None
+    of_object: bool = False  # an object that brings its model: there is nothing to be called to see
+    plain_loop: bool = False  # the step alone says what is judged; a loss need not stand beside it
     settings: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -89,6 +92,10 @@ class Factory:
     def bringing(self, found: Brought) -> Factory:
         """The same with what an object brings."""
         there = {name: getattr(found, name) for name in _BROUGHT if getattr(found, name) is not None}
+        if self.batch is not None:
+            there.pop("stream", None)  # what the file says goes before
+        if self.plain_loop:
+            there = {name: value for name, value in there.items() if name == "stream"}
         build = found.build
         if build is not None and self.remake is not None:
             there["build"] = lambda **_: build()
@@ -96,7 +103,13 @@ class Factory:
             taken = arguments(build)
             there |= {"build": taken.build, "takes": taken.takes, "known_as": taken.known_as}
         return replace(
-            self, **there, loss_words=found.loss_words, settings=found.settings, fixed=found.fixed, notes=found.notes
+            self,
+            **there,
+            plain_loop=self.plain_loop or (found.step is not None and found.loss_fn is None),
+            loss_words=self.loss_words if self.plain_loop else found.loss_words,
+            settings=found.settings,
+            fixed={k: v for k, v in found.fixed.items() if k != "batch_size" or self.batch is None},
+            notes=found.notes,
         )
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
@@ -161,6 +174,7 @@ class _Made:
 
     factory: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
+    build: Callable[..., Any] | None = None
     found: Brought | None = None
 
 
@@ -169,7 +183,9 @@ _made = _Made()
 
 def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     """The factory with what it brings, where it returns no module but what people train with: it is called to see."""
-    if inspect.isclass(as_written(factory.build)) or factory.remake is not None or factory.name.startswith("hf:"):
+    kind = as_written(factory.build)
+    modules = inspect.isclass(kind) and not lightning.is_lightning_class(kind)
+    if modules or factory.of_object or factory.remake is not None or factory.name.startswith("hf:"):
         return factory
     asked = _asked_first(factory, spec)
 
@@ -178,7 +194,7 @@ def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
             found = _made_of(factory, args)
             if found is None:
                 raise UserCodeError("returned a module, and another object before; return one kind")
-            return found
+            return _anew(factory, args, found)
 
     try:
         found = _made_of(factory, factory._args(*asked))
@@ -189,7 +205,13 @@ def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
     if found is None:
         return factory
     shown = replace(factory, remake=remake, fingerprint=f"{factory.fingerprint} {found.key}".strip())
-    return shown.bringing(found)
+    return shown.bringing(_anew(factory, factory._args(*asked), found))
+
+
+def _anew(factory: Factory, args: Mapping[str, Any], found: Brought) -> Brought:
+    """What a function's object brings, where each seed's module comes from calling it again."""
+    adopt = found.adopt
+    return found if adopt is None else replace(found, build=lambda: adopt(factory.build(**args)))
 
 
 def _asked_first(factory: Factory, spec: TrainingSpec) -> tuple[str, int, int]:
@@ -204,14 +226,23 @@ def _asked_first(factory: Factory, spec: TrainingSpec) -> tuple[str, int, int]:
 
 def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
     """What the user's function returns, in our form; `None` of a module."""
-    key = f"{factory.name} {factory.fingerprint} {id(factory.build)}"
-    if (_made.factory, _made.args) != (key, args):
+    key = f"{factory.name} {factory.fingerprint}"
+    if (_made.factory, _made.args) != (key, args) or _made.build is not factory.build:
         _made.found = None  # first, so that there are never two
         with seeded(0), _apart_from_results(factory.name):
             thing = factory.build(**args)
-        _made.factory, _made.args = key, dict(args)
-        _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
+        _made.factory, _made.args, _made.build = key, dict(args), factory.build
+        plain = isinstance(thing, nn.Module) and not _brings_more(factory, thing)
+        found = None if plain else as_model(thing)
+        if found is not None and (pick := found.pick) is not None:
+            found = replace(found, build=lambda: pick(factory.build(**args)))
+        _made.found = found
     return _made.found
+
+
+def _brings_more(factory: Factory, module: nn.Module) -> bool:
+    """Whether a module brings its own data or steps, which the file does not say already."""
+    return brings(module) and (not factory.draws or getattr(module, "automatic_optimization", True) is False)
 
 
 _heard: set[str] = set()
@@ -323,7 +354,7 @@ def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: 
     """A factory that is an object which brings its model along."""
     assert found.build is not None, "as_model has seen to it"
     fingerprint = f"{fingerprint} {found.key}".strip()
-    return _taking(name, arguments(found.build), args, fingerprint).bringing(found)
+    return replace(_taking(name, arguments(found.build), args, fingerprint), of_object=True).bringing(found)
 
 
 def _taking(name: str, taken: Arguments, args: Mapping[str, Any], fingerprint: str) -> Factory:
@@ -332,7 +363,8 @@ def _taking(name: str, taken: Arguments, args: Mapping[str, Any], fingerprint: s
 
 def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
     """The factory with the functions beside it, and with what an object brings that stands for its batches."""
-    given = dict(beside)
+    given, notes = _beside_a_step(beside)
+    factory = replace(factory, notes=(*factory.notes, *notes))
     data = _data_in(given.get("batch"), factory.name)
     if data is not None:
         del given["batch"]
@@ -345,7 +377,19 @@ def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
         factory = replace(
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
         )
+    elif given.get("batch") is not None:
+        given["stream"] = None
     return replace(factory, **given)
+
+
+def _beside_a_step(beside: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The functions beside a factory without the optimizer where there is a whole step, and a note on it."""
+    given = dict(beside)
+    if given.get("step") is None:
+        return given, []
+    given |= {"loss_words": "step(model, batch, lr)", "plain_loop": True}
+    unused = given.pop("optimizer", None) is not None
+    return given, ["note: optimizer() is not used: step(model, batch, lr) is a whole step"] if unused else []
 
 
 def _data_in(batch: Any, name: str) -> Brought | None:

@@ -23,6 +23,7 @@ from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.micro_batches import differentiated
+from stresstest.user_model.plain_loop import populate
 from stresstest.user_model.population import UserPopulation
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import classes_of
@@ -50,7 +51,7 @@ class Judging:
 
     def first_losses(self, seed: int, count: int, first: int) -> NDArray[np.float64]:
         """What a replica lost at its start on the same batches, [count]: it is built again."""
-        again = UserPopulation(self.population.model, [seed], self.population.training, [FIRST_LR])
+        again = populate(self.population.model, [seed], self.population.training, [FIRST_LR])
         return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:
@@ -217,6 +218,8 @@ def _unclear_rise(run: ReplicaRun, rise: NDArray[np.float64]) -> bool:
 def finite_step(contract: Contract, module: nn.Module, one: UserBatch) -> bool:
     """Whether the loss of a batch and its gradient are finite."""
     with seeded(one.seed), torch.enable_grad():
+        if contract.stepped:
+            return bool(contract.loss(module, one.data).isfinite())
         if not bool(differentiated(contract.loss, module, one.parts).isfinite()):
             return False
     return all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)

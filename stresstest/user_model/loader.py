@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.batch_parts import length_of
-from stresstest.user_model.brought import KINDS, Brought, Kind, brings, copies_of, is_instance
+from stresstest.user_model.brought import KINDS, Brought, Kind, brings, is_instance
+from stresstest.user_model.copies import copied
 from stresstest.user_model.loader_epochs import Epochs, Loader
 from stresstest.user_model.loader_stream import LoaderStream
 
@@ -34,7 +36,7 @@ def from_dataloader(
     if validation is not None:
         _check(validation, "validation")
     if isinstance(build, nn.Module):
-        build = copies_of(build)
+        build = partial(copied, build)
     elif build is not None and not callable(build):
         raise ConfigError(f"build is {type(build).__name__}; give build(**kwargs) -> nn.Module, or a module")
     stream = LoaderStream(loader, validation)

@@ -84,7 +84,7 @@ class LoaderStream:
             return
         for stream in (TRAINING, VALIDATION) if self.held_out else (TRAINING,):
             loader = self._loader if stream == TRAINING else self._validation
-            one, other = Epochs(loader, 0, TRAINING), Epochs(loader, 0, TRAINING)
+            one, other = self._epochs(stream, 0), self._epochs(stream, 0)
             try:
                 with _reading(self.named(0, stream)):
                     if digest_of(next(one)) != digest_of(next(other)):
@@ -117,21 +117,25 @@ class LoaderStream:
         for order in self._orders.values():
             order.stop()
 
+    def _loader_of(self, stream: int) -> Loader:
+        return self._validation if stream == VALIDATION else self._loader
+
+    def _epochs(self, stream: int, seed: int, first: int = 0) -> Epochs:
+        """What reads an order, from an epoch on; the held-out data as if it were training's."""
+        held_out = stream == VALIDATION and self.held_out
+        return Epochs(self._loader_of(stream), seed, TRAINING if held_out else stream, first)
+
     def _words_of(self, stream: int) -> str:
         return "the held-out DataLoader" if stream == VALIDATION and self.held_out else "the DataLoader"
 
     def _read(self, order: _Order, seed: int, step: int, stream: int) -> Any:
         """Read on to a step; where it lies behind, from the start of its epoch, or of all where no length is known."""
-        held_out = stream == VALIDATION and self.held_out
-        loader = self._validation if held_out else self._loader
+        loader = self._loader_of(stream)
         if order.epochs is None or order.at > step:
             order.stop()
             length = loader.known_length
             epoch = step // length if length else 0
-            order.epochs, order.at = (
-                Epochs(loader, seed, TRAINING if held_out else stream, epoch),
-                epoch * (length or 0),
-            )
+            order.epochs, order.at = self._epochs(stream, seed, epoch), epoch * (length or 0)
         started, first = time.perf_counter(), order.at
         for at in range(first, step):
             self._next(order, at, stream)

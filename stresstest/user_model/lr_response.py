@@ -20,7 +20,8 @@ from stresstest.user_model.arguments import as_written
 from stresstest.user_model.bench import UserBench
 from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
-from stresstest.user_model.population import USER_OPTIMIZER, UserPopulation
+from stresstest.user_model.plain_loop import populate
+from stresstest.user_model.population import USER_OPTIMIZER
 
 _FEW, _MANY, _MORE = 1, 10, 2  # steps before the LR is doubled, and after: torch's ASGD takes an LR a step late
 _SAME = 0.05  # a ratio this near 1 is that of an LR that does nothing
@@ -40,12 +41,15 @@ def optimizer_words(bench: UserBench, spec: TrainingSpec) -> str:
     if bench.training.optimizer is not USER_OPTIMIZER:
         return ", ".join(spec.optimizers)
     factory = bench.model.factory
+    if factory.plain_loop:
+        return f"those of {factory.loss_words}"
     found = built(factory, bench.module(), FIRST_LR)
     names = " and ".join(type(optimizer).__name__ for optimizer in found)
     if takes_lr(factory):
         return f"{names} from optimizer(params, lr), built anew for each held LR"
-    where = "optimizer(params)" if factory.optimizer is not None else "configure_optimizers()"
-    more = ", its schedulers are not used" if factory.optimizer is None else ""
+    own = factory.optimizer is not None and factory.step is None
+    where = "optimizer(params)" if own else "configure_optimizers()"
+    more = "" if own else ", its schedulers are not used"
     return (
         f"{names} from {where}, which has no lr argument: all its LRs are scaled, the first to the requested LR{more}"
     )
@@ -58,7 +62,7 @@ def optimizer_notes(bench: UserBench, spec: TrainingSpec, name: str) -> list[str
     """
     notes = list(_about_dtypes(bench, spec, name))
     if bench.training.optimizer is USER_OPTIMIZER:
-        notes += _about_groups(bench, name)
+        notes += [] if bench.model.factory.plain_loop else _about_groups(bench, name)
         notes += _about_steps(bench, spec, name)
     elif not inspect.isclass(as_written(bench.model.factory.build)) and configures(
         type(bench.module())
@@ -199,6 +203,12 @@ def _about_steps(bench: UserBench, spec: TrainingSpec, name: str) -> Iterator[st
     largest = float(getattr(spec, "end_lr", None) or getattr(spec, "peak_lr", None) or FIRST_LR)
     smallest = min(float(getattr(spec, "start_lr", None) or FIRST_LR), largest)
     small, large = _small_response(bench, smallest, largest), _large_response(bench, largest)
+    if small.unset and large.unset and bench.model.factory.plain_loop:
+        raise ConfigError(
+            f"{name}: {bench.model.factory.loss_words} moves the parameters as far at LR {small.lr:g} as at twice "
+            "that, so it does not use its lr in every step; set it before each: "
+            "for group in model.opt.param_groups: group['lr'] = lr"
+        )
     if small.unset and large.unset:
         raise ConfigError(
             f"{name}: the LR does not set the optimizer's step: LR {small.lr:g} and twice that move the parameters "
@@ -249,7 +259,7 @@ def _response(bench: UserBench, lr: float) -> Response:
 def _trained(bench: UserBench, lr: float, factors: Sequence[float], marks: Sequence[int]) -> list[Tensor]:
     """The parameters, [P], after each of so many steps `marks` and at the end, at `factors` times `lr`."""
     lr = float(np.float32(lr))  # as a population takes it
-    population = UserPopulation(bench.model, [0], bench.training, [lr])
+    population = populate(bench.model, [0], bench.training, [lr])
     found = []
     for step, factor in enumerate(factors):
         if step in marks:

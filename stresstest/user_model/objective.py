@@ -60,7 +60,7 @@ def _not_falling(model: UserModel, module: nn.Module, one: UserBatch, training: 
 
 def _parts(model: UserModel, module: nn.Module, training: Training) -> list[list[nn.Parameter]]:
     """The parameters of each of several optimizers of the user's, whether they train it or another does."""
-    if training.optimizer is not USER_OPTIMIZER and not configures(type(module)):
+    if model.factory.step is not None or (training.optimizer is not USER_OPTIMIZER and not configures(type(module))):
         return []
     try:
         each = built(model.factory, module, FIRST_LR)

@@ -162,16 +162,27 @@ def built(factory: Factory, module: nn.Module, lr: float) -> list[torch.optim.Op
     where = "optimizer(params, lr)" if factory.optimizer is not None else "configure_optimizers()"
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with user_code(where):
-        found = _flat(_returned(factory, module, wanted, lr))
-        if not found:
-            raise UserCodeError("did not return an optimizer; return a torch.optim.Optimizer")
-        for optimizer in found:
-            if not isinstance(optimizer, torch.optim.Optimizer):
-                raise UserCodeError(f"returned {type(optimizer).__name__}; return a torch.optim.Optimizer")
-            _undo_schedulers(optimizer)
-        _check(found, module, wanted)
+        found = of_returned(_returned(factory, module, wanted, lr), module, wanted)
     if not takes_lr(factory):
         _scale(found, lr)
+    return found
+
+
+def of_returned(
+    returned: Any, module: nn.Module, wanted: Sequence[nn.Parameter] | None = None
+) -> list[torch.optim.Optimizer]:
+    """The optimizers in what the user's code returns, their groups as before any scheduler.
+
+    `wanted` are the parameters as they were before it was called. Raises `UserCodeError` where they cannot train them.
+    """
+    found = _flat(returned)
+    if not found:
+        raise UserCodeError("did not return an optimizer; return a torch.optim.Optimizer")
+    for optimizer in found:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise UserCodeError(f"returned {type(optimizer).__name__}; return a torch.optim.Optimizer")
+        _undo_schedulers(optimizer)
+    _check(found, module, wanted or [parameter for parameter in module.parameters() if parameter.requires_grad])
     return found
 
 
@@ -211,8 +222,7 @@ def check_automatic(module: nn.Module) -> None:
         return
     if getattr(module, "automatic_optimization", True) is False:
         raise UserCodeError(
-            "steps its optimizers itself (automatic_optimization = False); write a loss_fn(model, batch) and an "
-            "optimizer(params, lr) beside it"
+            "steps its optimizers itself (automatic_optimization = False); give from_lightning(module, datamodule)"
         )
     if "optimizer_idx" in inspect.signature(step).parameters:
         raise UserCodeError(

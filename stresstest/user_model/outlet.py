@@ -42,21 +42,33 @@ class Outputs:
 
     def parts(self, outlet: Outlet) -> list[Tensor]:
         """The tensors that carry the loss."""
-        return [self.leaves[call][leaf] for call, leaf in outlet.slots]
+        return [self.leaves[call][leaf] for call, leaf in self._slots(outlet)]
 
     def replaced(self, outlet: Outlet, parts: Sequence[Tensor]) -> list[Any]:
         """Outputs of the same structure with other tensors in the place of those that carry the loss, one a call."""
         leaves = [list(row) for row in self.leaves]
-        for (call, leaf), part in zip(outlet.slots, parts, strict=True):
+        for (call, leaf), part in zip(self._slots(outlet), parts, strict=True):
             leaves[call][leaf] = part
         return [tree_unflatten(row, spec) for row, spec in zip(leaves, self.specs, strict=True)]
+
+    def _slots(self, outlet: Outlet) -> list[tuple[int, int]]:
+        """Those of the outlet; of a batch with fewer or more calls, as the last of an epoch, those of its calls."""
+        calls = len(self.leaves)
+        if calls == 1 + max(call for call, _ in outlet.slots):
+            return list(outlet.slots)
+        first = [leaf for call, leaf in outlet.slots if call == outlet.slots[0][0]]
+        return [(call, leaf) for call in range(calls) for leaf in first]
 
 
 @dataclass
 class Replay:
-    """What other modules put out for one batch before the outlet ran, by path: they need not run again."""
+    """What other modules put out for one batch before the outlet ran, by path: they need not run again.
+
+    `reruns`: some must, as what they put out depends on the outlet's.
+    """
 
     outputs: dict[str, list[Any]] = field(default_factory=dict)
+    reruns: bool = False
 
 
 def find_outlets(contract: Contract, module: nn.Module, one: UserBatch, alone: bool = True) -> Iterator[Outlet]:
@@ -119,9 +131,29 @@ def loss_of(
 
 
 def replay_of(contract: Contract, module: nn.Module, one: UserBatch, outlet: Outlet) -> Replay:
-    """What the modules that end before the outlet put out for a batch, of each the outermost that has parameters."""
+    """What the modules that end before the outlet put out for a batch, of each the outermost that has parameters.
+
+    Where the outlet is called several times, so are they; what they put out in between counts if it does not depend
+    on the outlet.
+    """
+    calls, early = _calls_of_others(contract, module, one, outlet)
+    if all(early[path] == len(calls[path]) for path in early):
+        return Replay({path: calls[path] for path in early})
+    other, _ = _calls_of_others(contract, module, one, outlet, changed=True)
+    alike = {path: calls[path] for path in early if _alike(calls[path], other.get(path, []))}
+    return Replay(alike, reruns=len(alike) < len(early))
+
+
+def _calls_of_others(
+    contract: Contract, module: nn.Module, one: UserBatch, outlet: Outlet, changed: bool = False
+) -> tuple[dict[str, list[Any]], dict[str, int]]:
+    """What modules beside the outlet put out, by path; and of those that ended before it began, how often they had.
+
+    `changed`: the outlet puts out something else.
+    """
     model = plain_module(module)
-    before: dict[str, list[Any]] = {}
+    calls: dict[str, list[Any]] = {}
+    early: dict[str, int] = {}
     open_paths: list[str] = []
     reached = False
     with ExitStack() as stack:
@@ -130,13 +162,14 @@ def replay_of(contract: Contract, module: nn.Module, one: UserBatch, outlet: Out
             inner = part.forward
 
             def noting(*args: Any, **kwargs: Any) -> Any:
-                nonlocal reached
                 inside = any(_within(path, other) for other in open_paths)
                 open_paths.append(path)
                 found = inner(*args, **kwargs)
                 open_paths.pop()
-                if not inside and not reached:
-                    before.setdefault(path, []).append(_detached(found))
+                if not inside:
+                    calls.setdefault(path, []).append(_detached(found))
+                    if not reached:
+                        early[path] = len(calls[path])
                 return found
 
             stack.enter_context(forwarding(part, noting))
@@ -154,12 +187,24 @@ def replay_of(contract: Contract, module: nn.Module, one: UserBatch, outlet: Out
         def reaching(*args: Any, **kwargs: Any) -> Any:
             nonlocal reached
             reached = True
-            return inner(*args, **kwargs)
+            found = inner(*args, **kwargs)
+            return _halved(found) if changed else found
 
         stack.enter_context(forwarding(where, reaching))
         with seeded(one.seed), torch.no_grad():
             contract.loss(model, one.data)
-    return Replay(before)
+    return calls, early
+
+
+def _halved(output: Any) -> Any:
+    leaves, spec = tree_flatten(output)
+    return tree_unflatten([0.5 * x if isinstance(x, Tensor) and x.is_floating_point() else x for x in leaves], spec)
+
+
+def _alike(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    """Whether two modules put out the same tensors in as many calls."""
+    a, b = ([x for x in tree_flatten(list(each))[0] if isinstance(x, Tensor)] for each in (ours, theirs))
+    return len(ours) == len(theirs) and len(a) == len(b) and all(map(torch.equal, a, b))
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         rows = [_flat(row) for row in self._parameters]
         self._users: list[UsersOptimizers] = []
         self._begin(model, torch.stack(rows), training)
-        if training.optimizer is USER_OPTIMIZER:
+        if training.optimizer is USER_OPTIMIZER and model.factory.step is None:
             for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
                 self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
 
@@ -101,6 +101,11 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def modules(self) -> Sequence[nn.Module]:
         """The replicas themselves, in the order of the rows."""
         return self._modules
+
+    @property
+    def num_kept(self) -> int:
+        """How many tensors the user's optimizers keep between steps."""
+        return sum(users.num_tensors for users in self._users)
 
     @property
     def users(self) -> Sequence[UsersOptimizers]:

@@ -38,7 +38,8 @@ from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
 from stresstest.user_model.micro_batches import MicroBatches, differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
-from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel
+from stresstest.user_model.step_checks import check_step
 from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
 
 TRACEBACK = Path(".stresstest") / "traceback.txt"
@@ -197,6 +198,11 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
     batches = bench.batches
     to_the_bit = _same_seed_same_model(model, name, notes)
     one = batches.batch([0], 0, INITIAL)[0]
+    checked = check_step(bench, one, name, notes) if model.factory.plain_loop else (0.0, 0)
+    if model.contract.stepped:
+        _data_is_finite(bench, name)
+        _nothing_piles_up(bench, name, notes)
+        return checked
     losses, activations, unused = zip(*(_backward(model, one, bench.training.device) for _ in range(2)), strict=True)
     if not math.isfinite(losses[0]):
         raise ConfigError(
@@ -374,20 +380,18 @@ def _first_not_finite(model: UserModel, one: UserBatch, device: torch.device) ->
 
 def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     """A few steps at an LR that moves nothing: neither the loss nor the number of tensors alive may rise throughout."""
-    population = UserPopulation(bench.model, [0], bench.training)
+    population = bench.populate([0], [_TRIAL_LR])
     start = bench.starts(population, [0])[0].reference
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
-    if bench.model.factory.stream is not None:  # which keeps what it has drawn
-        for step in range(_STEPS):
-            bench.batches.batch([0], step)
+    drawn = [bench.batches.batch([0], step) for step in range(_STEPS)]  # first, as a stream keeps what it has drawn
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):
-            losses.append(float(population.step(bench.batches.batch([0], step), lr_R).loss_R[0]))
+            losses.append(float(population.step(drawn[step], lr_R).loss_R[0]))
             gc.collect()
-            theirs = sum(users.num_tensors for users in population.users)  # LBFGS keeps its last hundred moves
+            theirs = population.num_kept  # LBFGS keeps its last hundred moves
             alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) - theirs)
     finally:
         gc.unfreeze()
@@ -408,10 +412,14 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
 
 
 def examples_in(data: Any) -> int | None:
-    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
-    if isinstance(data, MicroBatches):
-        counts = [examples_in(part) for part, _ in data]
-        return None if None in counts else sum(count for count in counts if count is not None)
+    """How many examples a batch holds: the length that its tensors have in common; `None` where they have none.
+
+    Of batches that are accumulated, all together.
+    """
+    accumulated = isinstance(data, list | tuple) and data and all(isinstance(part, Mapping) for part in data)
+    if isinstance(data, MicroBatches) or accumulated:
+        each = [examples_in(part) for part in (data.parts if isinstance(data, MicroBatches) else data)]
+        return sum(one for one in each if one is not None) or None
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 IGNORED = -100  # torch's ignore_index
@@ -20,13 +21,17 @@ class Targets:
     shifted: bool = False
 
     def __call__(self, data: Any) -> Tensor:
-        """The targets of a batch."""
+        """The targets of a batch; of batches that are accumulated, all in one row."""
+        if _accumulates(data):
+            return torch.cat([self(part).flatten() for part in data])
         found: Tensor = data[self.place]
         return found[:, 1:] if self.shifted else found
 
 
 def classes_of(data: Any) -> list[Targets]:
     """Where a batch may hold classes to predict: whole numbers, as they are and without the first of each row."""
+    if _accumulates(data):
+        return classes_of(data[0])
     if isinstance(data, Mapping):
         places: list[int | str] = [key for key, value in data.items() if _whole(value)]
     elif isinstance(data, Sequence) and not isinstance(data, str):
@@ -35,6 +40,11 @@ def classes_of(data: Any) -> list[Targets]:
         return []
     found = [Targets(place) for place in reversed(places)]
     return found + [Targets(t.place, shifted=True) for t in found if data[t.place].ndim == 2]
+
+
+def _accumulates(data: Any) -> bool:
+    """Whether it is a step's batches, each a mapping."""
+    return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(part, Mapping) for part in data)
 
 
 def _whole(value: Any) -> bool:

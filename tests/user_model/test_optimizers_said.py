@@ -204,7 +204,7 @@ def test_configure_optimizers_is_taken_as_lightning_does_and_said_to_be_scaled(m
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("Manual", "automatic_optimization = False"),
+        ("Manual", "change no parameter of the model"),
         ("Idx", "training_step expects optimizer_idx"),
         ("Frequent", "returned a 'frequency'"),
         ("Nothing", "did not return an optimizer"),
