@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from stresstest.user_model.arguments import as_written, required, size_called
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
-from stresstest.user_model.contract import Contract, contract
+from stresstest.user_model.contract import Contract, contract, only_in_training
 from stresstest.user_model.dtypes import advised
 from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
@@ -168,6 +168,7 @@ def user_bench(
     else:
         with uncompiled(), seeded(first.seed), advised(module):
             found = contract(factory, module, first.data)
+            found = replace(found, in_training=only_in_training(found, module, first.data))
     if constant is None:
         with uncompiled():
             constant = (

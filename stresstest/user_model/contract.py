@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.brought import Backward
+from stresstest.user_model.carried import kept
 from stresstest.user_model.factory import Factory
 from stresstest.user_model.micro_batches import MicroBatches, evaluated, parts_of
 from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
@@ -43,6 +44,21 @@ class Contract:
     differentiates: bool = False
     stepped: bool = False  # the loss is what a whole step of the user's returns: a number without a gradient
     backward: Backward | None = None  # how the user's code takes the gradient, where it does so itself
+    in_training: bool = False  # the loss cannot be taken in evaluation mode
+
+
+def only_in_training(found: Contract, module: nn.Module, batch: Any) -> bool:
+    """Whether the loss fails in evaluation mode, as that of models which return it in training alone."""
+    if found.stepped:
+        return False
+    try:
+        with torch.no_grad(), kept(module):
+            found.loss(module.eval(), batch)
+    except UserCodeError:
+        return True
+    finally:
+        module.train()
+    return False
 
 
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:

@@ -119,7 +119,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
-            module.train(as_trained)
+            module.train(as_trained or self.model.contract.in_training)
             with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.parts).detach().float())
             module.train()

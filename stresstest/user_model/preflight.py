@@ -239,6 +239,8 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
         )
     if model.factory.stream is not None and batches.by_step:
         notes.append(f"  note: {name}: every seed trains on the same batches, since nothing shuffles them")
+    if model.contract.in_training:
+        notes.append(f"  note: {name}: the loss fails in evaluation mode, so validation too is in training mode")
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
 

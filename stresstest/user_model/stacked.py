@@ -36,7 +36,7 @@ class StackedUserPopulation(UserPopulation):
 
     def evaluate(self, batch: Sequence[UserBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
-        self._forward.train(as_trained)
+        self._forward.train(as_trained or self.model.contract.in_training)
         with torch.no_grad():
             loss_R = self._losses(batch, {name: buffer.clone() for name, buffer in self._buffers.items()})
         self._forward.train()
