@@ -2,7 +2,7 @@
 
     python tests/benchmarks/zoo.py --sources FOLDER [--only WORD] [--kept FILE] [--markdown]
 
-FOLDER has OWNER/NAME of each repository, at the commit that `zoo_entries.py` names; packages are those that are
+FOLDER has OWNER/NAME of each repository, at the commit that `zoo_entry.py` names; packages are those that are
 installed.
 """
 
@@ -25,7 +25,8 @@ from pathlib import Path
 
 import torch
 from tables import show
-from zoo_entries import COMMITS, ENTRIES, Entry
+from zoo_entries import ENTRIES
+from zoo_entry import COMMITS, Entry
 
 from stresstest.cli.main import run
 from stresstest.experiments.lr_range import measure  # noqa: F401  # imported once, and so is torch
@@ -98,7 +99,8 @@ def prepare(entry: Entry, sources: Path, folder: Path) -> list[str]:
     for name, text in (("mine.py", entry.wrote), ("data.py", entry.has)):
         if text:
             (folder / name).write_text(text + "\n")
-    if importlib.util.find_spec("torchvision") is None:
+    imports_it = "/" in entry.source and "torchvision" in file_of(entry, sources).read_text()
+    if imports_it and importlib.util.find_spec("torchvision") is None:
         stand_in(folder / "torchvision")
     return [str(file_of(entry, sources).parent)] if "/" in entry.source else []
 

@@ -30,7 +30,8 @@ from tables import show
 from torch import Tensor, nn
 from turns import Chunk, ratio, take_turns
 from zoo import arguments, in_a_process, origin, prepare
-from zoo_entries import ENTRIES, Entry
+from zoo_entries import ENTRIES
+from zoo_entry import Entry
 
 from stresstest.engine.probes import Probing
 from stresstest.engine.train import train

@@ -3,42 +3,15 @@
 # ruff: noqa: E501  # the lines that users write are shown as they are
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-# The commits that were run, by repository.
-COMMITS = {
-    "karpathy/nanoGPT": "3adf61e154c3fe3fca428ad6bc3818b27a3b8291",
-    "karpathy/minGPT": "37baab71b9abea1b76ab957409a1cc2fbfba8a26",
-    "majumderb/rezero": "e2c94a825c5564217e8cf4d75a28d59cab1d7029",
-    "pytorch/examples": "77f55b912142e11fcfdf5b530231fb9c52f181e8",
-}
+from zoo_entry import Entry, plain
+from zoo_trainers import TRAINERS
 
 IMAGES = "--task images --data digits "
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One model or script.
-
-    `source` is PACKAGE, PACKAGE:FILE or REPOSITORY:PATH. `arguments` follow `lr-range --model`; SOURCE stands for the
-    file. `wrote` are the lines of mine.py that the user had to write, beside the file of a repository. `has` is what
-    such a user has already, in data.py: a made data set in place of theirs.
-    """
-
-    name: str
-    source: str
-    arguments: str
-    wrote: str = ""
-    has: str = ""
-
-
-def _plain(name: str, source: str, arguments: str, wrote: str = "", has: str = "") -> Entry:
-    return Entry(name, source, arguments, wrote.strip("\n"), has.strip("\n"))
-
-
 def _sized(name: str, source: str, arguments: str, wrote: str = "", has: str = "") -> Entry:
     """With a depth of 2 and a width of 64."""
-    return _plain(name, source, f"{arguments} --depth 2 --width 64", wrote, has)
+    return plain(name, source, f"{arguments} --depth 2 --width 64", wrote, has)
 
 
 _LOADER = """
@@ -85,7 +58,7 @@ def loss_fn(model, batch): return torch.nn.functional.cross_entropy(model(x, edg
 
 LANGUAGE_MODELS = [
     _sized("GPT", "karpathy/nanoGPT:model.py", "SOURCE:GPT --set n_head=4"),
-    _plain("GPT", "karpathy/minGPT:mingpt/model.py", "SOURCE:GPT --set n_layer=2,n_head=4,n_embd=64,model_type=none"),
+    plain("GPT", "karpathy/minGPT:mingpt/model.py", "SOURCE:GPT --set n_layer=2,n_head=4,n_embd=64,model_type=none"),
     _sized(
         "TransformerWrapper",
         "x-transformers",
@@ -104,7 +77,7 @@ from torch import nn; from mambapy.mamba import Mamba, MambaConfig
 def build(depth, width): return nn.Sequential(nn.Embedding(256, width), Mamba(MambaConfig(width, depth)), nn.Linear(width, 256))
 """,
     ),
-    _plain(
+    plain(
         "RNNModel, LSTM",
         "pytorch/examples:word_language_model/model.py",
         "SOURCE:RNNModel --set rnn_type=LSTM,ntoken=256,ninp=64,nhid=64,nlayers=2 --loss-fn mine.py:loss_fn --num-steps 200 --hold-steps 300",
@@ -113,7 +86,7 @@ from torch.nn.functional import nll_loss
 def loss_fn(model, batch): return nll_loss(model(batch[0].T, model.init_hidden(8))[0], batch[1].T.flatten())
 """,
     ),
-    _plain(
+    plain(
         "TransformerModel",
         "pytorch/examples:word_language_model/model.py",
         "SOURCE:TransformerModel --set ntoken=256,ninp=64,nhead=4,nhid=256,nlayers=2 --loss-fn mine.py:loss_fn",
@@ -143,7 +116,7 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0].T).
 """,
         _HIDDEN,
     ),
-    _plain(
+    plain(
         "GPT of the DDP example",
         "pytorch/examples:distributed/minGPT-ddp/mingpt/model.py",
         "SOURCE:GPT --set n_layer=2,n_head=4,n_embd=64,model_type=none",
@@ -185,7 +158,7 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0].T).
     _sized("PaLM", "PaLM-pytorch", "palm_pytorch:PaLM --set heads=4"),
     _sized("Transformer with gated loops", "gateloop-transformer", "gateloop_transformer:Transformer --set heads=4"),
     _sized("Mega", "Mega-pytorch", "mega_pytorch:Mega --set causal=true"),
-    _plain(
+    plain(
         "MEGABYTE",
         "MEGABYTE-pytorch",
         "mine.py:build",
@@ -263,25 +236,25 @@ IMAGE_MODELS = [
         "g-mlp-pytorch",
         IMAGES + "g_mlp_pytorch:gMLPVision --set image_size=8,channels=1,patch_size=2,num_classes=10",
     ),
-    _plain(
+    plain(
         "Net of the MNIST example",
         "pytorch/examples:mnist/main.py",
         "SOURCE:Net --batch-fn data.py:loader",
         has=_DIGITS,
     ),
-    _plain(
+    plain(
         "Net of the RNN example",
         "pytorch/examples:mnist_rnn/main.py",
         "SOURCE:Net --batch-fn data.py:loader",
         has=_DIGITS,
     ),
-    _plain(
+    plain(
         "Net of the Hogwild example",
         "pytorch/examples:mnist_hogwild/main.py",
         "SOURCE:Net --batch-fn data.py:loader",
         has=_DIGITS,
     ),
-    _plain(
+    plain(
         "VAE, its DataLoader and loss",
         "pytorch/examples:vae/main.py",
         "SOURCE:VAE --batch-fn SOURCE:train_loader --loss-fn mine.py:loss_fn",
@@ -290,25 +263,25 @@ from main import loss_function
 def loss_fn(model, batch): recon, mu, logvar = model(batch[0]); return loss_function(recon, batch[0], mu, logvar)
 """,
     ),
-    _plain(
+    plain(
         "super resolution",
         "pytorch/examples:super_resolution/model.py",
         "SOURCE:Net --set upscale_factor=2 --batch-fn data.py:loader",
         has=_loader("y = torch.randn(512, 1, 16, 16).cumsum(2).cumsum(3) / 16\nx = y[:, :, ::2, ::2]"),
     ),
-    _plain(
+    plain(
         "TransformerNet of neural style",
         "pytorch/examples:fast_neural_style/neural_style/transformer_net.py",
         "SOURCE:TransformerNet --batch-fn data.py:loader",
         has=_loader("x = torch.rand(64, 3, 16, 16)\ny = x.flip(1)", 4),
     ),
-    _plain(
+    plain(
         "XUnet",
         "x-unet",
         "x_unet:XUnet --set channels=1,dim=8 --batch-fn data.py:loader",
         has=_loader("y = torch.randn(512, 1, 16, 16).cumsum(2) / 4\nx = y + torch.randn_like(y)", 4),
     ),
-    _plain(
+    plain(
         "AxialImageTransformer",
         "axial-attention",
         "axial_attention:AxialImageTransformer --set heads=4 --width 16 --batch-fn data.py:loader",
@@ -318,7 +291,7 @@ def loss_fn(model, batch): recon, mu, logvar = model(batch[0]); return loss_func
 
 OTHERS = [
     *(
-        _plain(
+        plain(
             f"{kind}, a whole graph a step",
             "torch_geometric",
             f"torch_geometric.nn:{kind} --set in_channels=32,out_channels=4,hidden_channels=64,num_layers=2 --batch-fn mine.py:batch --loss-fn mine.py:loss_fn",
@@ -327,7 +300,7 @@ OTHERS = [
         )
         for kind in ("GCN", "GAT", "GraphSAGE", "GIN")
     ),
-    _plain(
+    plain(
         "GCN",
         "pytorch/examples:gcn/main.py",
         "SOURCE:GCN --set input_dim=32,output_dim=4 --batch-fn mine.py:batch --loss-fn mine.py:loss_fn",
@@ -338,7 +311,7 @@ def loss_fn(model, batch): return torch.nn.functional.nll_loss(model(x, normalis
 """,
         _GRAPH,
     ),
-    _plain(
+    plain(
         "GAT",
         "pytorch/examples:gat/main.py",
         "SOURCE:GAT --set in_features=32,n_hidden=64,n_heads=4,num_classes=4 --batch-fn mine.py:batch --loss-fn mine.py:loss_fn",
@@ -349,7 +322,7 @@ def loss_fn(model, batch): return torch.nn.functional.nll_loss(model(x, adjacenc
 """,
         _GRAPH,
     ),
-    _plain(
+    plain(
         "EGNN_Network",
         "egnn-pytorch",
         "egnn_pytorch:EGNN_Network --set num_tokens=8,num_nearest_neighbors=4 --width 32 --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
@@ -366,19 +339,19 @@ kinds, places = torch.randint(8, (512, 12)), torch.randn(512, 12, 3)
 loader = DataLoader(TensorDataset(kinds, places, torch.cdist(places, places).mean((1, 2))), batch_size=8, shuffle=True)
 """,
     ),
-    _plain(
+    plain(
         "MLP",
         "rtdl_revisiting_models",
         "rtdl_revisiting_models:MLP --set d_in=16,d_out=5,d_block=64,dropout=0.1 --batch-fn data.py:loader",
         has=_SPIRAL,
     ),
-    _plain(
+    plain(
         "ResNet for tables",
         "rtdl_revisiting_models",
         "rtdl_revisiting_models:ResNet --set d_in=16,d_out=5,d_block=64,d_hidden=128,d_hidden_multiplier=none,dropout1=0.1,dropout2=0 --batch-fn data.py:loader",
         has=_SPIRAL,
     ),
-    _plain(
+    plain(
         "FTTransformer",
         "rtdl_revisiting_models",
         "mine.py:build --batch-fn data.py:loader",
@@ -389,7 +362,7 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0], No
 """.replace("import FTTransformer", "import FTTransformer; from torch import nn"),
         _SPIRAL,
     ),
-    _plain(
+    plain(
         "TabM, each of its 8 networks trained",
         "tabm",
         "tabm:TabM --set n_num_features=16,d_out=5,n_blocks=2,d_block=64,k=8,dropout=0 --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
@@ -399,7 +372,7 @@ def loss_fn(model, batch): return cross_entropy(model(batch[0]).flatten(0, 1), b
 """,
         _SPIRAL,
     ),
-    _plain(
+    plain(
         "TabTransformer",
         "tab-transformer-pytorch",
         "mine.py:build --batch-fn data.py:loader",
@@ -417,7 +390,7 @@ x, kinds = torch.randn(2048, 16), torch.randint(4, (2048, 2))
 loader = DataLoader(TensorDataset(x, kinds, x.sum(1, keepdim=True) + kinds.sum(1, keepdim=True)), batch_size=16, shuffle=True)
 """,
     ),
-    _plain(
+    plain(
         "iTransformer",
         "iTransformer",
         "iTransformer:iTransformer --set num_variates=7,lookback_len=48,pred_length=8,num_tokens_per_variate=1 --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
@@ -426,7 +399,7 @@ def loss_fn(model, batch): return model(batch[0], targets=batch[1])
 """,
         _WAVES,
     ),
-    _plain(
+    plain(
         "TCN",
         "pytorch-tcn",
         "mine.py:build --batch-fn data.py:loader",
@@ -436,7 +409,7 @@ def build(depth=2, width=32): return TCN(7, [width] * depth, output_projection=7
 """,
         _WAVES.replace("x, y = t.sin()[:, :48], t.sin()[:, 48:]", "x, y = t.sin()[:, :-1], t.sin()[:, 1:]"),
     ),
-    _plain(
+    plain(
         "NBeatsNet",
         "nbeats-pytorch",
         "nbeats_pytorch.model:NBeatsNet --set forecast_length=8,backcast_length=48,hidden_layer_units=64 --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
@@ -446,7 +419,7 @@ def loss_fn(model, batch): return mse_loss(model(batch[0][..., 0])[1], batch[1][
 """,
         _WAVES,
     ),
-    _plain(
+    plain(
         "Sequence of the sine example, in double",
         "pytorch/examples:time_sequence_prediction/train.py",
         "mine.py:build --batch-fn data.py:loader",
@@ -456,13 +429,13 @@ def build(): return Sequence().double()
 """,
         _loader("t = (torch.rand(97, 1) * 6 + torch.arange(33) / 4).double()\nx, y = t.sin()[:, :-1], t.sin()[:, 1:]"),
     ),
-    _plain(
+    plain(
         "SirenNet",
         "siren-pytorch",
         "siren_pytorch:SirenNet --set dim_in=2,dim_hidden=64,dim_out=1,num_layers=3 --batch-fn data.py:loader",
         has=_loader("x = torch.rand(2048, 2) * 2 - 1\ny = (8 * x[:, :1]).sin() * (5 * x[:, 1:]).cos()", 64),
     ),
-    _plain(
+    plain(
         "KAN",
         "pykan",
         "mine.py:build --batch-fn data.py:loader",
@@ -472,7 +445,7 @@ def build(width=5): return KAN(width=[16, width, 1], grid=3, k=3, auto_save=Fals
 """,
         _SUM,
     ),
-    _plain(
+    plain(
         "an ODE's right-hand side",
         "torchdiffeq",
         "mine.py:build --batch-fn data.py:loader",
@@ -483,7 +456,7 @@ def loss_fn(model, batch): return nn.functional.mse_loss(odeint(lambda t, x: mod
 """,
         _loader("x = torch.randn(2048, 2)\ny = x @ torch.tensor([[0.5, 0.8], [-0.8, 0.5]])"),
     ),
-    _plain(
+    plain(
         "NeuralNetClassifier's module",
         "skorch",
         "mine.py:model --batch-fn data.py:loader",
@@ -494,7 +467,7 @@ model = net.module
 """,
         _SPIRAL,
     ),
-    _plain(
+    plain(
         "Conformer on frames",
         "conformer",
         "mine.py:build --batch-fn data.py:loader",
@@ -504,7 +477,7 @@ def build(depth=2, width=32): return nn.Sequential(nn.Linear(7, width), Conforme
 """,
         _WAVES.replace("x, y = t.sin()[:, :48], t.sin()[:, 48:]", "x, y = t.sin()[:, :48], t.cos()[:, :48]"),
     ),
-    _plain(
+    plain(
         "VectorQuantize in an autoencoder",
         "vector-quantize-pytorch",
         "mine.py:build --batch-fn data.py:loader",
@@ -515,7 +488,7 @@ def loss_fn(model, batch): z, _, commit = model[1](model[0](batch[0])); return n
 """,
         _SPIRAL,
     ),
-    _plain(
+    plain(
         "Nystromformer on frames",
         "nystrom-attention",
         "mine.py:build --batch-fn data.py:loader",
@@ -525,7 +498,7 @@ def build(depth=2, width=32): return nn.Sequential(nn.Linear(7, width), Nystromf
 """,
         _WAVES.replace("x, y = t.sin()[:, :48], t.sin()[:, 48:]", "x, y = t.sin()[:, :48], t.cos()[:, :48]"),
     ),
-    _plain(
+    plain(
         "the model, data and optimizer of the DDP tutorial",
         "pytorch/examples:distributed/ddp-tutorial-series/single_gpu.py",
         "mine.py:model",
@@ -535,15 +508,15 @@ data, model, _ = load_train_objs(); batch = prepare_dataloader(data, 32)
 def optimizer(params, lr): return SGD(params, lr=lr)
 """,
     ),
-    _plain(
+    plain(
         "ToyModel of the DDP example",
         "pytorch/examples:distributed/ddp/example.py",
         "SOURCE:ToyModel --batch-fn data.py:loader",
         has=_loader("x = torch.randn(2048, 10)\ny = torch.tanh(x @ torch.randn(10, 5))"),
     ),
-    _plain("DCGAN's generator", "pytorch/examples:dcgan/main.py", "SOURCE:Generator --set ngpu=0"),
-    _plain("REINFORCE's policy", "pytorch/examples:reinforcement_learning/reinforce.py", "SOURCE:Policy"),
-    _plain(
+    plain("DCGAN's generator", "pytorch/examples:dcgan/main.py", "SOURCE:Generator --set ngpu=0"),
+    plain("REINFORCE's policy", "pytorch/examples:reinforcement_learning/reinforce.py", "SOURCE:Policy"),
+    plain(
         "polynomial regression, a bare script",
         "pytorch/examples:regression/main.py",
         "SOURCE:fc --batch-fn mine.py:batch",
@@ -554,4 +527,4 @@ def batch(step, batch_size, generator): torch.manual_seed(generator.initial_seed
     ),
 ]
 
-ENTRIES = [*LANGUAGE_MODELS, *IMAGE_MODELS, *OTHERS]
+ENTRIES = [*LANGUAGE_MODELS, *IMAGE_MODELS, *OTHERS, *TRAINERS]
