@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from stresstest.errors import ConfigError
+from stresstest.user_model.copies import copied
 
 
 class BatchStream(Protocol):
@@ -82,37 +82,9 @@ def is_instance(thing: Any, *names: str) -> bool:
     return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(thing).__mro__)
 
 
-def copies_of(module: nn.Module) -> Callable[[], nn.Module]:
-    """What gives a copy of a module each time; one whose parts a copy would share is a `ConfigError`."""
-    shared = next(_closures_over_parts(module), None)
-    if shared is not None:
-        raise ConfigError(
-            f"a copy of this {type(module).__name__} would compute with the original's weights, since {shared} is a "
-            "function that holds a part of it; give a function that builds the model in place of the model"
-        )
-    return lambda: copy.deepcopy(module)
-
-
-def _closures_over_parts(module: nn.Module) -> Iterator[str]:
-    """Attributes and hooks that are functions with a module or tensor in their closure."""
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
-            for function in value.values() if isinstance(value, dict) and "hooks" in name else (value,):
-                cells = getattr(function, "__closure__", None) or ()
-                if any(isinstance(_content(cell), nn.Module | Tensor) for cell in cells):
-                    yield ".".join(filter(None, (path, name)))
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
 def _module(module: nn.Module) -> Brought:
     note = "every seed starts from the weights that the module has, so seeds differ by batches and dropout alone"
-    return Brought("a module", build=copies_of(module), notes=(note,))
+    return Brought("a module", build=lambda: copied(module), notes=(note,))
 
 
 def _of_trainer(trainer: Any) -> Brought:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.batch_parts import length_of
-from stresstest.user_model.brought import KINDS, Brought, Kind, brings, copies_of
+from stresstest.user_model.brought import KINDS, Brought, Kind, brings, is_instance
+from stresstest.user_model.copies import copied
 from stresstest.user_model.loader_epochs import Epochs, Loader
 from stresstest.user_model.loader_stream import LoaderStream
 
@@ -29,21 +31,12 @@ def from_dataloader(
     loss_fn: Callable[[nn.Module, Any], Any] | None = None,
     optimizer: Callable[..., Any] | None = None,
 ) -> Brought:
-    """Train on a DataLoader, or on whatever gives batches each time that it is iterated over: a list of them.
-
-    Batch t of seed s is the same in every run and after a resume: the first epoch's are those of a script that calls
-    `torch.manual_seed(s)` (and numpy's and Python's) right before its loop. `validation` is a held-out loader, whose
-    first eight batches give the validation loss. With a `build(**kwargs) -> nn.Module`, or a module, it is a model;
-    without one it stands where `batch` may. `loss_fn(model, batch)` and `optimizer(params, lr)` are those of a
-    model's file.
-
-    Raises `ConfigError` for what cannot be read twice, or gives its batches in no fixed order.
-    """
+    """See `stresstest.from_dataloader`."""
     _check(loader, "from_dataloader")
     if validation is not None:
         _check(validation, "validation")
     if isinstance(build, nn.Module):
-        build = copies_of(build)
+        build = partial(copied, build)
     elif build is not None and not callable(build):
         raise ConfigError(f"build is {type(build).__name__}; give build(**kwargs) -> nn.Module, or a module")
     stream = LoaderStream(loader, validation)
@@ -114,7 +107,8 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
 def _check(loader: Any, who: str) -> None:
     """A `ConfigError` for what is no loader, or one that cannot give the same batches twice."""
     name = type(loader).__name__
-    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+    of_torch = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if of_torch or is_instance(loader, "datasets.arrow_dataset.Dataset"):
         raise ConfigError(f"{who} got a dataset, {name}; wrap it: DataLoader(dataset, batch_size=32, shuffle=True)")
     if callable(getattr(loader, "train_dataloader", None)):
         raise ConfigError(f"{who} got {name}; give its train_dataloader()")

@@ -10,8 +10,9 @@ import numpy as np
 
 from stresstest.tasks.task import TRAINING, VALIDATION, splitmix64
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.loader_epochs import Epochs, starts_workers
+from stresstest.user_model.loader_epochs import Epochs
 from stresstest.user_model.loader_stream import LoaderStream
+from stresstest.user_model.loader_workers import of_workers
 from stresstest.user_model.random_state import RandomState, put_back, start_all
 
 
@@ -84,7 +85,7 @@ class _Training(Epochs):
 
     def __next__(self) -> Any:
         """The batches of the next step; a `UserCodeError` where there are none."""
-        with put_back(), starts_workers(self._loaders):
+        with put_back(), of_workers(self._loaders):
             if self._state is not None:
                 self._state.put()
             if self._steps is None:

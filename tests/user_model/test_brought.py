@@ -8,7 +8,8 @@ from torch import nn
 
 from stresstest import lr_range
 from stresstest.errors import ConfigError
-from stresstest.user_model.brought import as_model, copies_of
+from stresstest.user_model.brought import as_model
+from stresstest.user_model.copies import copied
 
 
 class Closed(nn.Module):
@@ -25,32 +26,34 @@ class Closed(nn.Module):
 
 
 def test_copies_of_a_module_are_independent_of_each_other() -> None:
-    copy = copies_of(nn.Sequential(nn.Linear(4, 4), nn.GELU()))
-    first, second = copy(), copy()
+    module = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+    first, second = copied(module), copied(module)
     with torch.no_grad():
         first[0].weight.zero_()
     assert bool(second[0].weight.abs().sum() > 0)
 
 
-def test_a_module_whose_copy_would_share_its_parts_is_refused_with_the_place() -> None:
-    with pytest.raises(ConfigError, match=r"0\.mlp is a function that holds a part of it; give a function that builds"):
-        copies_of(nn.Sequential(Closed()))
-
-
-def test_hooks_that_hold_a_part_are_seen_and_partial_functions_are_copied() -> None:
-    module = nn.Linear(4, 4)
-    module.register_forward_hook(lambda *_: None)
-    copies_of(module)
-    module.register_forward_hook(lambda *_: print(module.weight))
-    with pytest.raises(ConfigError, match="_forward_hooks"):
-        copies_of(module)
-    whole = nn.Linear(2, 2)
-    whole.run = partial(whole.forward)
-    copied = copies_of(whole)()
+def test_a_copy_of_a_module_that_closes_over_its_parts_computes_with_its_own() -> None:
+    module = nn.Sequential(Closed())
+    copy, x = copied(module), torch.ones(2, 4)
+    assert torch.equal(copy(x), module(x))
     with torch.no_grad():
-        copied.weight.zero_()
-        copied.bias.zero_()
-    assert bool((copied.run(torch.ones(1, 2)) == 0).all())
+        copy[0].inner.weight.zero_()
+        copy[0].inner.bias.zero_()
+    assert bool((copy(x) == 0).all())
+    assert bool((module(x) != 0).any())
+
+
+def test_hooks_and_partial_functions_of_a_copy_speak_of_the_copy() -> None:
+    module = nn.Linear(2, 2)
+    module.register_forward_hook(lambda *_: module.weight.sum() + torch.zeros(3, 2))
+    module.run = partial(module.forward)
+    copy = copied(module)
+    with torch.no_grad():
+        copy.weight.zero_()
+        copy.bias.zero_()
+    assert bool((copy(torch.ones(1, 2)) == 0).all())
+    assert bool((copy.run(torch.ones(1, 2)) == 0).all())
 
 
 def test_a_module_may_stand_where_a_factory_does() -> None:
