@@ -104,7 +104,7 @@ class Replicas(ABC, Generic[B]):
         loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
-        grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1)
+        grad_norm_R = self._norm(self.grad_RP)
         skipped_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
         clipped_R = self._clip(grad_norm_R)
         if scaled:
@@ -163,6 +163,10 @@ class Replicas(ABC, Generic[B]):
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = _aligned_rows(theta_RP)
         self._bind()
+
+    def _norm(self, matrix_RP: Tensor) -> Tensor:
+        """The norm of each row, [R]."""
+        return torch.linalg.vector_norm(matrix_RP, dim=1)
 
     def _autocast(self) -> torch.autocast:
         dtype = self.training.dtype

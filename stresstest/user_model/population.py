@@ -88,6 +88,10 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
                 self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
 
+    def anew(self, seed: int) -> UserPopulation:
+        """A replica at its start, by itself."""
+        return UserPopulation(self.model, [seed], self.training)
+
     @property
     def modules(self) -> Sequence[nn.Module]:
         """The replicas themselves, in the order of the rows."""
@@ -106,7 +110,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
-            with torch.no_grad(), self._as_used(row), _kept(module), seeded(one.seed), self._autocast():
+            with torch.no_grad(), self._as_used(row), kept_buffers(module), seeded(one.seed), self._autocast():
                 losses.append(self.model.contract.loss(module, one.data).detach().float())
             module.train()
         return torch.stack(losses)
@@ -115,7 +119,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """A forward pass of each replica, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
-            with torch.no_grad(), _kept(module), seeded(one.seed), self._autocast():
+            with torch.no_grad(), kept_buffers(module), seeded(one.seed), self._autocast():
                 looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
         look = together(looks)
         self._look_at_moments(look)
@@ -230,7 +234,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """
         batch, scales = self._last
         first = torch.equal(self.theta_RP[row], first_P)
-        with torch.enable_grad(), _kept(self._modules[row]) if first else nullcontext():
+        with torch.enable_grad(), kept_buffers(self._modules[row]) if first else nullcontext():
             loss = self._gradient(row, batch[row], scales[row])
         gradient_P = self.grad_RP[row].div_(scales[row])
         if self.training.clip_norm is not None:
@@ -269,7 +273,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def trained_module(self, row: int) -> Iterator[nn.Module]:
         """A replica with the parameters of the trained model, in training mode; buffers stay."""
         module = self._modules[row]
-        with torch.no_grad(), self._as_used(row), _kept(module), self._autocast():
+        with torch.no_grad(), self._as_used(row), kept_buffers(module), self._autocast():
             yield module
 
     @contextmanager
@@ -316,7 +320,7 @@ def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.de
 
 
 @contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
+def kept_buffers(module: nn.Module) -> Iterator[None]:
     """Afterwards the buffers are as they were before."""
     before = [buffer.clone() for buffer in module.buffers()]
     yield
