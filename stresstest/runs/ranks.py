@@ -27,7 +27,7 @@ from stresstest.runs.stopping import SIGNALS, listen, stopping
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-COMMAND = "torchrun --nproc-per-node N -m stresstest ... --parallel fsdp"
+COMMAND = "torchrun --nproc-per-node 2 -m stresstest lr-range --model FILE.py:FACTORY --parallel fsdp"
 TIMEOUT = "STRESSTEST_RANK_TIMEOUT"  # seconds after which a rank that does not answer is given up
 _TIMEOUT_SECONDS = 600.0
 _GRACE_SECONDS = 5.0  # for the others to raise the same
@@ -35,6 +35,7 @@ _POLL_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0  # after a signal without a word from the first rank
 _ATTEMPTS = 2  # of a cell in which all ranks died
 _ENDED = "stresstest/ended"
+_SILENCE = ("gloo", "NCCL", "Connection closed", "Connection reset", "c10d")  # of a collective's error
 
 # What a rank says of a task: how it ended, why, and a digest of what it measured.
 Said = tuple[str, str, str]
@@ -65,6 +66,16 @@ def place() -> Place | None:
         return None
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
     return Place(*(int(os.environ.get(name, default)) for name, default in zip(names, "0100", strict=True)))
+
+
+def program() -> list[str]:
+    """How the command line is called: the words before a command."""
+    here = place()
+    if here is None:
+        return ["stresstest"]
+    each = int(os.environ.get("LOCAL_WORLD_SIZE", here.world))
+    nodes = ["--nnodes", str(here.world // each)] if here.world > each else []
+    return ["torchrun", *nodes, "--nproc-per-node", str(each), "-m", "stresstest"]
 
 
 def timeout_seconds() -> float:
@@ -343,7 +354,7 @@ class AllRanks:
                 note.remove()
                 if kind == LEFT:
                     raise RanksLostError(
-                        f"a rank was lost ({' '.join(text.split())[:200]}); its cell is recorded as crashed. The same "
+                        f"a rank was lost ({text.splitlines()[-1][:200]}); its cell is recorded as crashed. The same "
                         "command goes on with the next cell; torchrun --max-restarts N does so by itself"
                     )
             if signals.code is not None:
@@ -404,8 +415,11 @@ def _of_answer(answer: Any) -> tuple[str, str]:
 
 
 def _lost_words(missing: Sequence[int], text: str) -> str:
+    """The reason last: the others' silence where this rank has met nothing else, or what it alone has met."""
     who = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
-    return f"{text}\n{who} died, did not answer, or went another way than this one".strip()
+    if not text or any(words in text for words in _SILENCE):
+        return f"{text}\n{who} died or did not answer within {timeout_seconds():g} s".strip()
+    return f"{who} did not raise this\n{text}"
 
 
 def _asked_to_stop() -> bool:

@@ -43,8 +43,10 @@ from stresstest.user_model.sharded import ShardedUserModel, ShardedUserPopulatio
 
 T = TypeVar("T", bound=TrainingSpec)
 
-_TRIED_STEPS = 3  # of the user's optimizer, on shards and on the whole
-_SAME = 1e-4  # relative: what the order of sums may change of an update
+_TRIED_LRS = (FIRST_LR, 1.0)  # the latter for those that find their own, as Prodigy
+_IN_PLACE = "does it change a block's output in place (x += y)? write x = x + y"
+_TRIED_STEPS = 8  # of the user's optimizer, on shards and on the whole
+_SAME = 5e-2  # relative: what rounding may change of an update: Muon's is in bfloat16, 3e-2
 _ROUNDING = 1e-6  # of the parameters
 _SAME_GRADIENT = 1e-2  # relative: and another device of a gradient
 
@@ -193,7 +195,8 @@ def _tried(task: tuple[TrainingSpec, str, int, str, Constant | None]) -> list[st
     spec, variant, depth, device, constant = task
     bench = sharded_bench(spec, variant, depth, spec.optimizers[0], device, None, constant)
     if bench.training.optimizer is USER_OPTIMIZER:
-        _check_optimizer(bench)
+        for lr in _TRIED_LRS:
+            _check_optimizer(bench, lr)
     _check_gradient(bench)
     population = bench.populate([0], [FIRST_LR])
     losses, _ = evaluate_batches(population, bench.batches, [0], INITIAL, 1)
@@ -223,7 +226,12 @@ def _check_gradient(bench: ShardedBench) -> None:
     for rank in range(world):
         with seeded(one.seed):
             (bench.model.of_one.loss(whole, share_of(one.data, rank, world)) / world).backward()  # type: ignore[no-untyped-call]
-    found_P = population.gradient_of(one).cpu()
+    try:
+        found_P = population.gradient_of(one).cpu()
+    except UserCodeError as error:
+        if "setStorage" in error.line:  # a parameter that no hook has gathered for the backward pass
+            raise UserCodeError(f"{_IN_PLACE} ({error.line[:80]})", error.text) from None
+        raise
     wanted = [torch.zeros_like(p) if p.grad is None else p.grad for p in whole.parameters() if p.requires_grad]
     wanted_P = torch.cat([part_of_whole(g.to_dense() if g.is_sparse else g).flatten() for g in wanted])
     squares = torch.stack([(found_P - wanted_P).double().square().sum(), wanted_P.double().square().sum()])
@@ -231,28 +239,28 @@ def _check_gradient(bench: ShardedBench) -> None:
     off = float((squares[0] / squares[1]).sqrt())
     if off > _SAME_GRADIENT:
         raise UserCodeError(
-            f"the sharded model's gradient is {off:.2g} of its size off the whole model's; does it change a block's "
-            "output in place (x += y)? write x = x + y, or shard it in the factory with fully_shard"
+            f"the sharded model's gradient is {off:.2g} of its size off the whole model's; {_IN_PLACE}"
         )
 
 
-def _check_optimizer(bench: ShardedBench) -> None:
+def _check_optimizer(bench: ShardedBench, lr: float) -> None:
     """The user's optimizer updates shards as it does the whole: one that reads a shard for the tensor does not."""
     factory, fixed = bench.model.factory, bench.model.fixed_groups
     whole, parts = bench.module(), bench.model.sharded(0)
-    optimizers = [UsersOptimizers(factory, module, FIRST_LR, fixed) for module in (whole, parts)]
+    optimizers = [UsersOptimizers(factory, module, lr, fixed) for module in (whole, parts)]
     if optimizers[0].must_ask_again:
         raise UserCodeError("the optimizer asks for the loss again (a closure), which it does not give; use another")
     generator = torch.Generator().manual_seed(0)
     pairs = [(p, q) for p, q in zip(whole.parameters(), parts.parameters(), strict=True) if p.requires_grad]
+    slopes = [_slope(p, generator) for p, _ in pairs]
     for _ in range(_TRIED_STEPS):
-        for p, q in pairs:
-            gradient = torch.randn(p.shape, generator=generator, dtype=p.dtype)
-            p.grad, q.grad = gradient, torch.zeros_like(q)
-            local(q.grad).copy_(part_of_whole(gradient))
+        for (p, q), slope in zip(pairs, slopes, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator, dtype=p.dtype).add_(slope)
+            q.grad = torch.zeros_like(q)
+            local(q.grad).copy_(part_of_whole(p.grad))
         with ranks().alike():
             for each in optimizers:
-                each.step(FIRST_LR)
+                each.step(lr)
     starts = [p for p in bench.module().parameters() if p.requires_grad]
     for start, (p, q) in zip(starts, pairs, strict=True):
         before, wanted = part_of_whole(start), part_of_whole(p)
@@ -262,3 +270,10 @@ def _check_optimizer(bench: ShardedBench) -> None:
                 "the optimizer updates a sharded parameter otherwise than the whole one (it may read this rank's part, "
                 "as float(p.norm()) does); use one that takes DTensors, or one of stresstest's"
             )
+
+
+def _slope(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """What gradients have in common from step to step: much on the first rank, nothing on the last."""
+    falling = torch.linspace(10.0, 0.0, len(parameter), dtype=parameter.dtype)
+    random = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return random * falling.view(-1, *[1] * (parameter.ndim - 1))
