@@ -166,7 +166,8 @@ class Replicas(ABC, Generic[B]):
 
     def _norm(self, matrix_RP: Tensor) -> Tensor:
         """The norm of each row, [R]."""
-        return torch.linalg.vector_norm(matrix_RP, dim=1)
+        norm_R: Tensor = torch.linalg.vector_norm(matrix_RP, dim=1)
+        return norm_R
 
     def _autocast(self) -> torch.autocast:
         dtype = self.training.dtype

@@ -25,7 +25,7 @@ from stresstest.runs.executor import Answer, Done, Hooks, Task
 from stresstest.runs.stopping import SIGNALS, listen, stopping
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 COMMAND = "torchrun --nproc-per-node 2 -m stresstest lr-range --model FILE.py:FACTORY --parallel fsdp"
 TIMEOUT = "STRESSTEST_RANK_TIMEOUT"  # seconds after which a rank that does not answer is given up
@@ -46,7 +46,7 @@ class RanksLostError(StresstestError):
     """A rank died, hangs or went another way than the others, so that no rank can go on."""
 
 
-class RankLeft(BaseException):  # noqa: N818  # no error: no handler of errors may go on after it
+class RankLeft(BaseException):  # no error: no handler of errors may go on after it
     """This rank leaves the others, or was left by one; the text says why."""
 
 
@@ -94,7 +94,7 @@ class Ranks:
     """The ranks of a run, as one of them sees them; `started` once they share a process group."""
 
     def __init__(self, here: Place) -> None:
-        from torch.distributed import PrefixStore, TCPStore
+        from torch._C._distributed_c10d import PrefixStore, TCPStore  # as torch.distributed has them
 
         self.here = here
         of_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -184,7 +184,7 @@ class Ranks:
             self._leave(left)
         patience = timeout_seconds() if mine[0] in (DONE, STOPPED) else _GRACE_SECONDS
         if mine[0] == LEFT:
-            self._store.set(self._key("ended", self.here.rank), pickle.dumps(mine))
+            self._store.set(self._key("ended", self.here.rank), pickle.dumps(mine))  # type: ignore[arg-type]  # takes bytes
             return mine, True
         absent = self._missing(f"ended/{self._task}", pickle.dumps(mine), patience)
         if absent:
@@ -201,7 +201,7 @@ class Ranks:
 
     def _missing(self, key: str, value: str | bytes, seconds: float) -> list[int]:
         """Say something under a key and wait for the others to do so; the ranks that do not."""
-        self._store.set(f"{key}/{self.here.rank}", value)
+        self._store.set(f"{key}/{self.here.rank}", value)  # type: ignore[arg-type]  # takes bytes
         others = {rank: f"{key}/{rank}" for rank in range(self.here.world)}
         until = time.monotonic() + seconds
         while True:
@@ -224,7 +224,7 @@ class Ranks:
         return f"{name}/{self._task}/{rank}"
 
     def _say(self, message: tuple[Any, ...]) -> None:
-        self._store.set(f"message/{self._next}", pickle.dumps(message))
+        self._store.set(f"message/{self._next}", pickle.dumps(message))  # type: ignore[arg-type]  # takes bytes
         self._next += 1
 
     def _hear(self) -> tuple[Any, ...]:
@@ -242,7 +242,8 @@ class Ranks:
 
     def _start(self, device: str) -> None:
         import torch
-        from torch.distributed import PrefixStore, init_process_group
+        from torch._C._distributed_c10d import PrefixStore
+        from torch.distributed import init_process_group
 
         torch.set_num_threads(1)
         if device == "cuda":
@@ -277,9 +278,12 @@ def join() -> int | None:
         return ended
     if here.rank == 0:
         return None
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
-        with contextlib.redirect_stderr(nowhere):
-            code = _ranks.follow()
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        code = _ranks.follow()
     _end_now(code)
     return code
 

@@ -55,7 +55,9 @@ class BoundarySpec(TrainingSpec):
             raise ValueError(f"parallel works only with your own model, FILE.py:FACTORY; {self.model} is built in")
         for name in ("theory", "probes"):
             if name in self.model_fields_set and getattr(self, name) not in (False, "off"):
-                raise ValueError(f"parallel {self.parallel} has no {name}, which needs all weights on one device; leave it out")
+                raise ValueError(
+                    f"parallel {self.parallel} has no {name}, which needs all weights on one device; leave it out"
+                )
         return self
 
     @model_validator(mode="after")

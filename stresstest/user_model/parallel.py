@@ -24,7 +24,7 @@ from stresstest.engine.probes import Probing
 from stresstest.engine.train import evaluate_batches
 from stresstest.errors import ConfigError, ModelError, StoppedError
 from stresstest.measurements.journal import SAVE_SECONDS, Journal
-from stresstest.runs.ranks import DONE, LEFT, RanksLostError, place, ranks, start_ranks
+from stresstest.runs.ranks import DONE, LEFT, RanksLostError, ranks, start_ranks
 from stresstest.runs.stopping import stop_if_requested
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
@@ -207,8 +207,8 @@ def _tried(task: tuple[TrainingSpec, str, int, str, Constant | None]) -> list[st
     largest = torch.tensor([float(bench.model.layout.num_parameters)])
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     notes = [
-        f"  parallel: fsdp over {world} ranks, at most {int(largest):,} of {parameters:,} parameters on each, a batch in "
-        f"{world} shares; loss {losses[0, 0]:.4g} on the first batch. No theory, no probes"
+        f"  parallel: fsdp over {world} ranks, at most {int(largest):,} of {parameters:,} parameters on each, "
+        f"a batch in {world} shares; loss {losses[0, 0]:.4g} on the first batch. No theory, no probes"
     ]
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in bench.module().modules()):
         notes.append("  note: its BatchNorm takes the statistics of each rank's share, as in any such training")
@@ -238,9 +238,7 @@ def _check_gradient(bench: ShardedBench) -> None:
     dist.all_reduce(squares)
     off = float((squares[0] / squares[1]).sqrt())
     if off > _SAME_GRADIENT:
-        raise UserCodeError(
-            f"the sharded model's gradient is {off:.2g} of its size off the whole model's; {_IN_PLACE}"
-        )
+        raise UserCodeError(f"the sharded model's gradient is {off:.2g} of its size off the whole model's; {_IN_PLACE}")
 
 
 def _check_optimizer(bench: ShardedBench, lr: float) -> None:

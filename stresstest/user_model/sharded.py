@@ -136,7 +136,7 @@ class ShardedUserPopulation(UserPopulation):
 
     def _norm(self, matrix_RP: Tensor) -> Tensor:
         """The norm of each row over all ranks, [R]."""
-        square_R = torch.linalg.vector_norm(matrix_RP, dim=1).double().square()
+        square_R = super()._norm(matrix_RP).double().square()
         dist.all_reduce(square_R)
         return square_R.sqrt().to(matrix_RP.dtype)
 
@@ -220,7 +220,9 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
     for part in module.children():
         number = Counter(type(child) for child in part.children())
         if isinstance(part, nn.ModuleList | nn.Sequential) and max(number.values(), default=0) > 1:
-            blocks = [c for c in part.children() if number[type(c)] > 1 and any(p.requires_grad for p in c.parameters())]
+            blocks = [
+                c for c in part.children() if number[type(c)] > 1 and any(p.requires_grad for p in c.parameters())
+            ]
             found += blocks
             found += [deeper for c in part.children() if c not in blocks for deeper in repeated_blocks(c)]
         else:
