@@ -27,7 +27,8 @@ class CallSettings(TypedDict, total=False):
     """What every experiment takes beside its own settings."""
 
     args: Mapping[str, Any] | None
-    batch: Callable[..., Any] | None
+    batch: Any
+    step: Callable[..., Any] | None
     baseline_loss: float | None
     profile: {profiles}
     run_dir: str | Path | None

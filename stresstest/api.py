@@ -46,7 +46,13 @@ __all__ = [
 Build = Callable[..., Any]  # build(**kwargs) -> nn.Module
 F = TypeVar("F", bound=Callable[..., Result])
 # Settings of a model that is a name, and what stands for them beside a factory.
-_OF_A_NAME = {"set": "args", "batch_fn": "batch", "optimizer_fn": "optimizer", "loss_fn": "the function itself"}
+_OF_A_NAME = {
+    "set": "args",
+    "batch_fn": "batch",
+    "optimizer_fn": "optimizer",
+    "step_fn": "step",
+    "loss_fn": "the function itself",
+}
 
 
 def _described(command: str) -> Callable[[F], F]:
@@ -301,7 +307,9 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
             settings["set"] = tuple(f"{key}={value}" for key, value in args.items())
         yield model
         return
-    if not callable(model):
+    from stresstest.user_model.brought import as_model
+
+    if as_model(model) is None and not callable(model):
         raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or a value of --model")
     for name, instead in _OF_A_NAME.items():
         if settings.get(name):
@@ -314,6 +322,6 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
 
 def _companions(settings: dict[str, Any]) -> dict[str, Any]:
     """What stands beside a factory that is an object, taken out of the settings."""
-    asked = {name: settings.pop(name, None) for name in ("batch", "baseline_loss")}
+    asked = {name: settings.pop(name, None) for name in ("batch", "baseline_loss", "step")}
     asked |= {name: settings.pop(name) for name in ("loss_fn", "optimizer") if callable(settings.get(name))}
     return {name: value for name, value in asked.items() if value is not None}

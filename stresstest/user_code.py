@@ -50,14 +50,15 @@ def described(error: BaseException) -> str:
     """Type, message and the innermost place in the user's own code."""
     message = " ".join(str(error).split())
     name = type(error).__name__ + (f": {message[:300]}" if message else "")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users_file(frame.filename)]
     if not frames:
         return name
     last = frames[-1]
     return f"{name} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
 
 
-def _is_theirs(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Whether a source file is neither a library's nor this package's."""
     return not file.startswith((_PACKAGE, "<", *_LIBRARIES))
 
 
@@ -76,6 +77,6 @@ def loaded_sources() -> dict[str, str]:
     theirs = {
         name: str(Path(file).resolve())
         for name, file in files.items()
-        if file and Path(file).is_absolute() and _is_theirs(file)  # a few of torch's have no place
+        if file and Path(file).is_absolute() and is_users_file(file)  # a few of torch's have no place
     }
     return {**theirs, "stresstest": _PACKAGE}

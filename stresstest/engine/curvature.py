@@ -20,6 +20,18 @@ from stresstest.registry import OptionValue
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
 Product = Callable[[Tensor], Tensor]
 
+
+@dataclass(frozen=True)
+class Sum:
+    """A loss that is a sum of others, as of micro-batches: derivatives are taken of one at a time."""
+
+    terms: tuple[Loss, ...]
+
+    def __call__(self, at_P: Tensor) -> Tensor:
+        """The sum."""
+        return torch.stack([term(at_P) for term in self.terms]).sum()
+
+
 _LEAST_PRODUCTS = 8  # before a small residual counts: the start may have missed the largest eigenvector
 _LOWEST_LR = 2.0**-60
 _HIGHEST_LR = 2.0**30
@@ -58,6 +70,9 @@ class FirstStep:
 
 def gradient(loss: Loss, theta_P: Tensor) -> tuple[float, Tensor]:
     """The loss and its gradient, [P]."""
+    if isinstance(loss, Sum):
+        parts = [gradient(term, theta_P) for term in loss.terms]
+        return sum(value for value, _ in parts), torch.stack([grad_P for _, grad_P in parts]).sum(0)
     leaf = theta_P.detach().clone().requires_grad_()
     value = loss(leaf)
     (grad_P,) = torch.autograd.grad(value, leaf)
@@ -67,8 +82,14 @@ def gradient(loss: Loss, theta_P: Tensor) -> tuple[float, Tensor]:
 def hessian_product(loss: Loss, theta_P: Tensor, scale_P: Tensor | None = None) -> Product:
     """v -> S H S v for the Hessian H of the loss and S = diag(scale_P), by double backward.
 
-    With scale_P = P^(-1/2) it is the symmetric form of P^(-1) H, of the same spectrum.
+    With scale_P = P^(-1/2) it is the symmetric form of P^(-1) H, of the same spectrum. The graph is kept for the next
+    vector, but that of a `Sum`, which is made anew term by term.
     """
+    if isinstance(loss, Sum):
+        terms = loss.terms
+        return lambda vector_P: sum(
+            (hessian_product(term, theta_P, scale_P)(vector_P) for term in terms), torch.zeros_like(vector_P)
+        )
     leaf = theta_P.detach().clone().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the flash kernels have no second derivative
         (grad_P,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)

@@ -65,10 +65,13 @@ def gib(size: float) -> str:
     return f"{size / _GIB:.3g} GiB" if size >= _GIB else f"{size / (1 << 20):.3g} MiB"
 
 
-def training_need(num_parameters: int, num_slots: int, activation_bytes: int) -> Need:
-    """Of one replica in training: float32 parameters, gradients, `num_slots` matrices of optimizer state."""
+def training_need(num_parameters: int, num_slots: int, activation_bytes: int, accumulates: bool = False) -> Need:
+    """Of one replica in training: float32 parameters, gradients, `num_slots` matrices of optimizer state.
+
+    One that `accumulates` has a second matrix of gradients, of the micro-batch.
+    """
     size = 4 * num_parameters
-    return Need(size, size, num_slots * size, activation_bytes)
+    return Need(size, (1 + accumulates) * size, num_slots * size, activation_bytes)
 
 
 def probe_need(num_parameters: int, activation_bytes: int) -> Need:
@@ -83,8 +86,9 @@ def probe_need(num_parameters: int, activation_bytes: int) -> Need:
 def replicas_that_fit(model: Model, training: Training, batch_size: int, share: float = 1.0) -> int:
     """How many replicas a population may have that may take a share of what is free, by estimate (at least 1)."""
     slots = len(training.optimizer.slots)
-    activations = model.activation_bytes(batch_size, training.dtype != torch.float32)
-    need = training_need(model.layout.num_parameters, slots, activations)
+    micro = batch_size if training.micro_batch is None else min(batch_size, training.micro_batch)
+    activations = model.activation_bytes(micro, training.dtype != torch.float32)
+    need = training_need(model.layout.num_parameters, slots, activations, micro < batch_size)
     fit = max(1, int(share * _USABLE_SHARE * free_bytes(training.device)) // need.total)
     return fit if training.device.type == "cuda" else min(fit, _CPU_REPLICAS)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import ActivationSnapshot, Blocks, looking
+from stresstest.engine.rounded import wide
 from stresstest.models.block import Model, Trainable, profile
+from stresstest.models.dropout import Dropout
+from stresstest.models.layout import Leaves
 from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
 
@@ -27,7 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 FIRST_LOSS_SCALE = 2.0**16
 FIRST_LR = 1e-3  # at which the optimizer of a ramp is built, and scaled from
 _SCALE_GROWTH_STEPS = 200
-_ALIGNED = 16  # numbers of 4 bytes in 64
+_ALIGNED = 64  # bytes
 _CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB
 
 FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
@@ -42,6 +46,7 @@ class Training:
     device: torch.device
     dtype: torch.dtype = torch.float32
     clip_norm: float | None = None
+    micro_batch: int | None = None  # examples whose gradient is taken at once, at most; all of a step's where off
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class Replicas(ABC, Generic[B]):
         if "beta2" not in options or "square" not in self._state or not bool((self._step_R1 > 0).all()):
             return None
         correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
-        return self._state["square"] / correction_R1.to(self.theta_RP.dtype), float(options["eps"])
+        return self._state["square"] / correction_R1.to(wide(self.theta_RP.dtype)), float(options["eps"])
 
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
@@ -166,7 +171,7 @@ class Replicas(ABC, Generic[B]):
 
     def _norm(self, matrix_RP: Tensor) -> Tensor:
         """The norm of each row, [R]."""
-        norm_R: Tensor = torch.linalg.vector_norm(matrix_RP, dim=1)
+        norm_R: Tensor = torch.linalg.vector_norm(matrix_RP, dim=1, dtype=wide(matrix_RP.dtype))
         return norm_R
 
     def _autocast(self) -> torch.autocast:
@@ -219,7 +224,7 @@ class Replicas(ABC, Generic[B]):
 
     def _health(self, loss_R: Tensor, grad_norm_R: Tensor, skipped_R: Tensor) -> Tensor:
         bad_gradient_R = ~grad_norm_R.isfinite() & (~skipped_R | (self._scale_R < 1.0))
-        bad_parameter_R = ~self.theta_RP.sum(1).isfinite()
+        bad_parameter_R = ~self.theta_RP.sum(1, dtype=wide(self.theta_RP.dtype)).isfinite()
         health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
         health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
         return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
@@ -243,10 +248,14 @@ class Population(Replicas[Batch]):
     def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
         """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
 
-        The built-in models know no difference.
+        The latter is without dropout and smoothed labels.
         """
-        with torch.no_grad(), self._autocast():
-            return self.model.loss(self._leaves, batch.inputs, batch.targets)
+        with torch.no_grad():
+            parts = [
+                (share_R, self._loss(one, as_trained))
+                for one, share_R in micro_batches(batch, self.training.micro_batch)
+            ]
+        return _together(parts)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """The logits of each replica, [R, N, V], of a built-in transformer."""
@@ -255,8 +264,9 @@ class Population(Replicas[Batch]):
             return self.model.logits(self.model.layout.unbind(leaves), inputs)
 
     def look(self, batch: Batch) -> ActivationSnapshot:
-        """A forward pass on a batch, looked at; nothing of the replicas changes."""
+        """A forward pass on a batch, or on its first micro-batch, looked at, without dropout; no replica changes."""
         look = ActivationSnapshot(self.num_replicas)
+        batch, _ = next(micro_batches(batch, self.training.micro_batch))
         places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
         with looking(look, places.attention), self._autocast():
@@ -266,17 +276,62 @@ class Population(Replicas[Batch]):
 
     def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
+        found = []
+        for place, (one, share_R) in enumerate(micro_batches(batch, self.training.micro_batch)):
+            matrix_RP, grads = self._more if place else (self.grad_RP, self._grads)
+            loss_R = self._loss(one, True, grads)
+            weighted_R = loss_R if share_R is None else loss_R * share_R
+            total = (weighted_R if scale_R is None else weighted_R * scale_R).sum()
+            gradients = torch.autograd.grad(total, list(self._leaves.values()))
+            self.model.layout.gather(gradients, grads)
+            del gradients
+            if place:
+                self.grad_RP.add_(matrix_RP)
+            found.append((share_R, loss_R.detach()))
+        return _together(found)
+
+    def _loss(self, batch: Batch, as_trained: bool, into: Leaves | None = None) -> Tensor:
+        spec, dropout = self.model.spec, None
+        if as_trained and spec.dropout:
+            assert batch.keys_R is not None, "a batch that is trained on says what its step draws"
+            dropout = Dropout(spec.dropout, batch.keys_R, batch.targets.shape[1], batch.first)
+        smoothing = spec.label_smoothing if as_trained else 0.0
         with self._autocast():
-            loss_R = self.model.loss(self._leaves, batch.inputs, batch.targets, self._grads)
-        total = (loss_R if scale_R is None else loss_R * scale_R).sum()
-        gradients = torch.autograd.grad(total, list(self._leaves.values()))
-        self.model.layout.gather(gradients, self._grads)
-        return loss_R.detach()
+            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout)
+
+    @cached_property
+    def _more(self) -> tuple[Tensor, Leaves]:
+        """Where the gradient of a micro-batch goes that is not the first: a matrix [R, P], and its banks."""
+        matrix_RP = _aligned_rows(self.theta_RP)
+        return matrix_RP, self.model.layout.views(matrix_RP)
 
     def _bind(self) -> None:
         """Let the model's parameters and gradients be these matrices."""
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
+        self.__dict__.pop("_more", None)  # it has as many rows as there were
+
+
+def micro_batches(batch: Batch, size: int | None) -> Iterator[tuple[Batch, Tensor | None]]:
+    """The micro-batches of a batch, and their shares of the positions asked for, [R]; a whole one has `None`."""
+    if size is None or batch.targets.shape[1] <= size:
+        yield batch, None
+        return
+    asked_R = _asked(batch.targets)
+    for start in range(0, batch.targets.shape[1], size):
+        inputs, targets = (t[:, start : start + size] for t in (batch.inputs, batch.targets))
+        yield Batch(inputs, targets, batch.keys_R, batch.first + start), _asked(targets) / asked_R
+
+
+def _asked(targets: Tensor) -> Tensor:
+    """How many positions are asked for, [R]."""
+    return (targets >= 0).flatten(1).sum(1)
+
+
+def _together(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor:
+    """The loss of a batch from those of its micro-batches and their shares."""
+    losses = [loss_R if share_R is None else share_R * loss_R for share_R, loss_R in parts]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
 
 
 def _aligned_rows(like_RP: Tensor) -> Tensor:
@@ -286,4 +341,5 @@ def _aligned_rows(like_RP: Tensor) -> Tensor:
     population of an odd number of parameters differ in the last bit.
     """
     num_replicas, size = like_RP.shape
-    return like_RP.new_empty(num_replicas, math.ceil(size / _ALIGNED) * _ALIGNED)[:, :size]
+    aligned = _ALIGNED // like_RP.element_size()
+    return like_RP.new_empty(num_replicas, math.ceil(size / aligned) * aligned)[:, :size]

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from stresstest.engine.rounded import wide
 from stresstest.models.layout import RowLayout, TensorName, sampled
 from stresstest.models.variants import Sublayer
 
@@ -64,6 +65,7 @@ class Frames:
         self._gradients: list[Tensor] = []
         self._before: list[Tensor] = []
         self._roots_N = torch.empty(0)
+        self._wide = torch.float32
 
     def before(self, theta_RP: Tensor, grad_RP: Tensor) -> None:
         """Keep the parameters that the step starts from."""
@@ -71,14 +73,16 @@ class Frames:
             self._of = theta_RP, grad_RP
             self._parts, self._gradients = self._layout.parts(theta_RP), self._layout.parts(grad_RP)
             self._before = [torch.empty_like(part) for part in self._parts]
-            self._roots_N = torch.cat([part.new_full((part.shape[1],), part.shape[2]) for part in self._parts]).sqrt()
+            self._wide = wide(theta_RP.dtype)
+            sizes = [part.new_full((part.shape[1],), part.shape[2], dtype=self._wide) for part in self._parts]
+            self._roots_N = torch.cat(sizes).sqrt()
         torch._foreach_copy_(self._before, self._parts)
 
     def after(self) -> Tensor:
         """The frame [R, 3, N] of `SIZES`."""
         torch._foreach_sub_(self._before, self._parts)
         matrices = (*self._parts, *self._gradients, *self._before)
-        norms = torch.cat([torch.linalg.vector_norm(part, dim=2) for part in matrices], dim=1)
+        norms = torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=self._wide) for part in matrices], dim=1)
         return norms.view(len(norms), 3, -1) / self._roots_N
 
 
@@ -130,7 +134,8 @@ class ActivationSnapshot:
     ) -> None:
         """Take matrices' gradients and their second moments, parts [R, some, size] of the named ones."""
         places = iter(names)
-        for gradient, square in zip(gradients, squares, strict=True):
+        for part, square in zip(gradients, squares, strict=True):
+            gradient = part.to(square.dtype)  # which is float32 at least
             rms = (gradient.square() / square.clamp(min=eps**2)).mean(2).sqrt()
             below = (square < eps**2).float().mean(2)
             for one, share in zip(rms.unbind(1), below.unbind(1), strict=True):
@@ -243,7 +248,7 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnaps
     look = ActivationSnapshot(1)
     inside: list[str] = []
     whole = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
-    leaves = [name for name, part in module.named_modules() if not any(part.children()) or name in whole]
+    leaves = [name for name, part in module.named_modules() if next(part.children(), None) is None or name in whole]
     leaves = [name for name in leaves if name.rpartition(".")[0] not in whole]
     heard = set(leaves[sampled(len(leaves), _MODULES)])
 
@@ -261,6 +266,8 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnaps
 
     hooks = []
     for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
+            continue
         hooks += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave(name))]
     try:
         with looking(look, lambda: inside[-1] if inside else None):

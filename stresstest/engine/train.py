@@ -16,7 +16,8 @@ from stresstest.engine.population import B, Readings, Replicas
 from stresstest.engine.probes import ActivationSnapshot, Frames, Probing
 from stresstest.models.block import Model, profile
 from stresstest.tasks.masked import MaskedTask
-from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task
+from stresstest.tasks.smoothing import constants
+from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Batch, Task, splitmix64
 from stresstest.tasks.translation import TranslationTask
 
 LOOK_EVERY = {"cpu": 4, "cuda": 20}
@@ -69,34 +70,53 @@ class BatchSource(Protocol[B]):
 
 
 class Batches:
-    """Batches of one task on the device, drawn by seed and step."""
+    """Batches of one task on the device, drawn by seed and step, and what the loss that is trained is judged by.
 
-    def __init__(self, task: Task, device: torch.device) -> None:
+    That loss has `smoothing` of its labels over `num_classes` outputs (off: the task's).
+    """
+
+    def __init__(
+        self, task: Task, device: torch.device, smoothing: float = 0.0, num_classes: int | None = None
+    ) -> None:
         self.task = task
         self.device = device
+        self._smoothing = smoothing
+        self._num_classes = num_classes
+        self.constants = constants(task, smoothing, num_classes)
         self._arrays = {stream: _to_device(task.arrays(stream), device) for stream in (TRAINING, VALIDATION)}
-        self._log_prior = torch.from_numpy(task.log_prior).float().to(device)
+        self._log_prior = torch.from_numpy(self.constants.log_prior).float().to(device)
         self._all_asked = not isinstance(task, MaskedTask | TranslationTask)
 
     @property
     def baseline_loss(self) -> float:
         """Loss of the best constant predictor; NaN where none is known."""
-        return self.task.baseline_loss
+        return self.constants.baseline_loss
 
     @property
     def chance_loss(self) -> float:
         """Loss of a uniform guess; NaN where nothing is known of it."""
-        return self.task.chance_loss
+        return self.constants.chance_loss
+
+    def of(self, task: Task) -> Batches:
+        """The same of another task."""
+        return Batches(task, self.device, self._smoothing, self._num_classes)
 
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Batch:
         """Each replica's batch, [R, B, ...]."""
         places = torch.from_numpy(self.task.places(seeds, step, stream))
         if self.device.type == "cuda":
             places = places.pin_memory().to(self.device, non_blocking=True)
-        return self.task.read(self._arrays[VALIDATION if stream == VALIDATION else TRAINING], places)
+        batch = self.task.read(self._arrays[VALIDATION if stream == VALIDATION else TRAINING], places)
+        return batch._replace(keys_R=splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream)))
 
     def constant_loss(self, batch: Batch) -> Tensor:
         """Loss of the best constant predictor on each batch, [R]."""
+        loss_R = self._constant_loss(batch)
+        if self._smoothing:
+            return (1.0 - self._smoothing) * loss_R - self._smoothing * self._log_prior.mean()
+        return loss_R
+
+    def _constant_loss(self, batch: Batch) -> Tensor:
         if not self._all_asked:
             asked = batch.targets >= 0
             losses = torch.where(asked, -self._log_prior[batch.targets.clamp(min=0)], 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stresstest.engine.population import Population
+from stresstest.engine.population import Population, micro_batches
 from stresstest.engine.train import VALIDATION_BATCHES, Batches
 from stresstest.tasks.task import VALIDATION
 from stresstest.tasks.translation import BEGIN, END, PADDING, TranslationTask
@@ -28,15 +28,16 @@ def translation_scores(population: Population, batches: Batches, seeds: Sequence
     said: list[list[str]] = [[] for _ in seeds]
     true: list[list[str]] = [[] for _ in seeds]
     for step in range(VALIDATION_BATCHES):
-        inputs, targets = batches.batch(seeds, step, VALIDATION)
-        asked = targets >= 0
-        guess = population.logits(inputs).argmax(-1).view_as(targets)
-        right_R = right_R + ((guess == targets) & asked).flatten(1).sum(1)
-        asked_R = asked_R + asked.flatten(1).sum(1)
-        decoded = _decode(population, inputs[..., : task.seq_len])
-        for row, (ours, theirs) in enumerate(zip(decoded.tolist(), targets.clamp(min=PADDING).tolist(), strict=True)):
-            said[row] += map(task.words, ours)
-            true[row] += map(task.words, theirs)
+        drawn = batches.batch(seeds, step, VALIDATION)
+        for (inputs, targets, *_), _ in micro_batches(drawn, population.training.micro_batch):
+            asked = targets >= 0
+            guess = population.logits(inputs).argmax(-1).view_as(targets)
+            right_R = right_R + ((guess == targets) & asked).flatten(1).sum(1)
+            asked_R = asked_R + asked.flatten(1).sum(1)
+            decoded = _decode(population, inputs[..., : task.seq_len]).tolist()
+            for row, (ours, theirs) in enumerate(zip(decoded, targets.clamp(min=PADDING).tolist(), strict=True)):
+                said[row] += map(task.words, ours)
+                true[row] += map(task.words, theirs)
     shares = (right_R / asked_R).tolist()
     scores = [sacrebleu.corpus_bleu(a, [b], tokenize="none", force=True).score for a, b in zip(said, true, strict=True)]
     return [{"token_accuracy": share, "bleu": score} for share, score in zip(shares, scores, strict=True)]

@@ -14,7 +14,11 @@ from stresstest.results.records import Result
 # What every function takes beside the settings of its spec: the default, and what it is.
 CALL_SETTINGS: dict[str, tuple[Any, str]] = {
     "args": (None, "Arguments of the factory beside those that the experiment sweeps, by name."),
-    "batch": (None, "Function batch(step, batch_size, generator) of a factory's data; without one, `task` and `data`."),
+    "batch": (
+        None,
+        "A factory's data: a function batch(step, batch_size, generator) or a DataLoader; without, `task` and `data`.",
+    ),
+    "step": (None, "Function step(model, batch, lr) that trains a factory's model one step itself."),
     "baseline_loss": (None, "Loss of the best constant predictor, where a factory's data do not tell it."),
     "profile": ("quick", "quick, standard or full: how many seeds, and how finely."),
     "run_dir": (None, "Where the run is kept and goes on; the default is nowhere."),

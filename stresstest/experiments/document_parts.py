@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
@@ -83,9 +83,19 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     examples = examples if spec["task"] == "images" else f"{spec['heads']} heads, {examples}"
     norm = "" if "norm" in kind_of(spec["model"]).lacks else f"{spec['norm']}, "
     words = f"{norm}{examples} of {data['name']} (constant predictor: {data['baseline_loss']:.2f} nats)"
+    words = ", ".join([words, *_regularised(spec)])
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
+
+
+def _regularised(spec: Mapping[str, Any]) -> Iterator[str]:
+    if spec.get("dropout"):
+        yield f"dropout {spec['dropout']:g}"
+    if spec.get("label_smoothing"):
+        yield f"label smoothing {spec['label_smoothing']:g} in the training loss and in that of the constant predictor"
+    if spec.get("accumulate", 1) > 1:
+        yield f"accumulated over {spec['accumulate']} micro-batches"
 
 
 def loss_format(result: Result) -> Callable[[float], str]:

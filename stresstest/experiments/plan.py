@@ -28,6 +28,7 @@ from stresstest.runs.store import RunStore
 from stresstest.specs.base import MODELS, TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
+from stresstest.tasks.smoothing import constants
 from stresstest.user_model.bench import resolve_user_model
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.parallel import is_parallel, part_of, resolve_parallel, try_parallel
@@ -117,14 +118,15 @@ def make_plan(
             f"depth {uneven[0]} of a resnet is not a multiple of its {STAGES} stages; use {uneven[0] * 3}"
         )
     for variant, depth in product(spec.variant, depths):
-        _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device)
+        _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device, spec.accumulate > 1)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     env = environment(device, spec.dtype)
     rules = asdict(Rules())
     settings = (
-        spec.model_dump(exclude={"variant", "seeds", "device"} | not_in_key)
+        spec.model_dump(exclude={"variant", "seeds", "device", "accumulate"} | not_in_key)
         | {
             "experiment": command,
+            "micro_batch": spec.micro_batch,  # all that accumulate decides
             "code": code_fingerprint(),
             "data": task.description["hash"] if own is None else own.data["hash"],
             "environment": env["key"],
@@ -134,6 +136,9 @@ def make_plan(
         | ({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {})  # which sum a batch in another order
     )
     data = {"name": spec.data, **task.description} if own is None else own.data
+    if own is None and spec.label_smoothing:
+        judged = constants(task, spec.label_smoothing, spec.vocab_size)
+        data |= {"baseline_loss": judged.baseline_loss, "chance_loss": judged.chance_loss}
     plan = Plan(
         command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search), own
     )
@@ -216,9 +221,10 @@ def need_of(phase: Phase, spec: TrainingSpec, variant: str, depth: int, optimize
     probe = probe_need(parameters, extrapolated(one.activation_bytes(batch), two.activation_bytes(batch)))
     if phase == "probe":
         return probe
-    activations = extrapolated(one.activation_bytes(batch, autocast), two.activation_bytes(batch, autocast))
+    micro = spec.micro_batch or batch
+    activations = extrapolated(one.activation_bytes(micro, autocast), two.activation_bytes(micro, autocast))
     slots = len(OPTIMIZERS[parse_choice(optimizer, OPTIMIZERS).name].slots)
-    training = training_need(parameters, slots, activations)
+    training = training_need(parameters, slots, activations, micro < batch)
     return training if phase == "train" else training + probe
 
 
@@ -232,11 +238,14 @@ def _needs(
         yield phase, need_of(phase, spec, variant, depth, optimizer)
 
 
-def _check_memory(needs: Iterator[tuple[Phase, Need]], variant: str, depth: int, device: str) -> None:
+def _check_memory(
+    needs: Iterator[tuple[Phase, Need]], variant: str, depth: int, device: str, accumulates: bool
+) -> None:
     free = free_bytes(torch.device(device))
+    less = "" if accumulates else " (or --accumulate: the same training in less memory)"
     for phase, need in needs:
         if need.total > free:
             raise ConfigError(
                 f"depth {depth} of {variant} needs about {need} to {phase} one replica, but only {gib(free)} are free; "
-                "use fewer blocks, a smaller --width or a smaller --batch-size"
+                f"use fewer blocks, a smaller --width or a smaller --batch-size{less}"
             )

@@ -9,7 +9,8 @@ class CallSettings(TypedDict, total=False):
     """What every experiment takes beside its own settings."""
 
     args: Mapping[str, Any] | None
-    batch: Callable[..., Any] | None
+    batch: Any
+    step: Callable[..., Any] | None
     baseline_loss: float | None
     profile: Literal["quick", "standard", "full"]
     run_dir: str | Path | None
@@ -23,6 +24,7 @@ class SharedSettings(CallSettings, total=False):
     batch_fn: str
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -33,11 +35,14 @@ class SharedSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -131,6 +136,7 @@ class StableSettings(CallSettings, total=False):
     batch_fn: str
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -141,12 +147,15 @@ class StableSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
     optimizer: str | Sequence[str] | Callable[..., Any]
@@ -162,6 +171,7 @@ class ScenarioSettings(TypedDict, total=False):
     batch_fn: str
     loss_fn: str
     optimizer_fn: str
+    step_fn: str
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -172,12 +182,15 @@ class ScenarioSettings(TypedDict, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    dropout: float
+    label_smoothing: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
     data: str
     batch_size: int
+    accumulate: int
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]

@@ -116,11 +116,13 @@ def make_bench(
     chosen = parse_choice(optimizer, OPTIMIZERS)
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
-    training = Training(OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm)
+    training = Training(
+        OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm, spec.micro_batch
+    )
     return BuiltInBench(
         make_model(spec, variant, depth, task),
         training,
-        Batches(task, where),
+        Batches(task, where, spec.label_smoothing, spec.vocab_size),
         memory_share=memory_share,
         journal=Journal(journal),
         probing=probing(spec),

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresstest.engine.curvature import Loss
+from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.memory import replicas_that_fit
 from stresstest.engine.outcomes import Reference
-from stresstest.engine.population import Population, Replicas
+from stresstest.engine.population import Population, Replicas, micro_batches
 from stresstest.engine.signal_propagation import Signal, measure_signal
 from stresstest.engine.train import Batches, initial_parameters, initialise
 from stresstest.engine.translation_scores import translation_scores
@@ -22,7 +22,8 @@ from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Model
 from stresstest.tasks.language import VOCABULARY
-from stresstest.tasks.task import INITIAL
+from stresstest.tasks.smoothing import Constants
+from stresstest.tasks.task import INITIAL, Batch
 from stresstest.tasks.translation import TranslationTask
 
 
@@ -73,11 +74,18 @@ class BuiltInBench(Bench):
         layout = self.model.layout
         theta_P = initial_parameters(self.model, seed, self.batches).double()
         batch = self.batches.batch([seed], 0, INITIAL)
+        smoothing = self.model.spec.label_smoothing
 
-        def loss(at_P: Tensor) -> Tensor:
-            return self.model.plain_loss(layout.views(at_P[None]), batch.inputs, batch.targets)[0]
+        def of(one: Batch, share_R: Tensor | None) -> Loss:
+            def loss(at_P: Tensor) -> Tensor:
+                leaves = layout.views(at_P[None])
+                value = self.model.plain_loss(leaves, one.inputs, one.targets, smoothing=smoothing)[0]
+                return value if share_R is None else share_R[0] * value
 
-        return theta_P, loss
+            return loss
+
+        terms = tuple(of(*part) for part in micro_batches(batch, self.training.micro_batch))
+        return theta_P, terms[0] if len(terms) == 1 else Sum(terms)
 
     def initial_signal(self, seed: int, noise_input: bool) -> Signal | None:
         """Signal propagation of one replica at initialisation; `None` where the model cannot tell."""
@@ -97,4 +105,10 @@ def _reference(bench: BuiltInBench, initial: NDArray[np.float64]) -> Reference:
         initial_std=float(initial.std(ddof=1)),
         baseline_loss=bench.batches.baseline_loss,
         chance_loss=bench.batches.chance_loss,
+        learnable=_learnable(bench.batches.constants),
     )
+
+
+def _learnable(known: Constants) -> float:
+    """How far below the constant predictor any outputs can get; NaN: to 0."""
+    return known.baseline_loss - known.lowest if known.lowest else math.nan

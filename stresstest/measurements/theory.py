@@ -14,6 +14,7 @@ from stresstest.engine.curvature import (
     FirstStep,
     Loss,
     NoSecondDerivativeError,
+    Sum,
     critical_lr,
     first_step,
     gradient,
@@ -55,10 +56,10 @@ def _measured(bench: Bench, seed: int) -> Measurement:
     decay_P = layout.decay_mask().to(theta_P)
     coupled = 0.0 if optimizer.decoupled_decay else float(options.get("weight_decay", 0.0))
 
-    def loss(at_P: Tensor) -> Tensor:
-        value = data_loss(at_P)
-        return value + 0.5 * coupled * (decay_P * at_P.square()).sum() if coupled else value
+    def decay(at_P: Tensor) -> Tensor:
+        return 0.5 * coupled * (decay_P * at_P.square()).sum()
 
+    loss = _added(data_loss, decay) if coupled else data_loss
     initial, data_grad_P = gradient(data_loss, theta_P)
     step = first_step(optimizer, options, theta_P, data_grad_P, decay_P, layout.segments())
     record: dict[str, Any] = {"initial_loss": finite(initial)}
@@ -75,6 +76,12 @@ def _measured(bench: Bench, seed: int) -> Measurement:
                 metrics["sharpness"] = Bracket.exactly(found.value)
                 metrics["predicted_lr"] = _predicted(optimizer.stability.factor(options), found)
     return Measurement(metrics=metrics, records={"theory": record})
+
+
+def _added(loss: Loss, more: Loss) -> Loss:
+    if isinstance(loss, Sum):
+        return Sum((*loss.terms, more))
+    return lambda at_P: loss(at_P) + more(at_P)
 
 
 def _critical(loss: Loss, theta_P: Tensor, step: FirstStep, initial: float) -> tuple[Bracket, int]:

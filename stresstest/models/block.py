@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, RowLayout
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import Sublayer, Variant, Wiring
@@ -48,14 +49,24 @@ class Model(Protocol):
         """The initial parameters of the replica `seed`: [P], float64."""
         ...
 
-    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
-        """Mean cross-entropy of each replica in nats, [R].
+    def loss(
+        self,
+        leaves: Leaves,
+        inputs: Tensor,
+        targets: Tensor,
+        into: Leaves | None = None,
+        smoothing: float = 0.0,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy of each replica in nats, [R], with smoothed labels where they are.
 
         The backward pass may write a bank's gradient to `into`, and return that.
         """
         ...
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
+    def plain_loss(
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+    ) -> Tensor:
         """The same by operations that can be differentiated twice."""
         ...
 
@@ -91,8 +102,9 @@ def run_blocks(
     x: Tensor,
     f: Callable[[int, Sublayer, Wiring, Tensor], Tensor],
     watch: Watch | None = None,
+    dropout: Dropout | None = None,
 ) -> Tensor:
-    """x <- post(skip * x + gate * out(f(pre_gain * pre(x)))), sublayer by sublayer; x is [R, N, D]."""
+    """x <- post(skip * x + gate * drop(out(f(pre_gain * pre(x))))), sublayer by sublayer; x is [R, N, D]."""
     for (layer, sublayer), wiring in wirings.items():
         h = apply_norm(norm, parameters, f"{sublayer}.pre", layer, x) if wiring.pre_norm else x
         if wiring.pre_gain != 1.0:
@@ -100,6 +112,8 @@ def run_blocks(
         h = f(layer, sublayer, wiring, h)
         if wiring.out_norm:
             h = apply_norm(norm, parameters, f"{sublayer}.out", 0 if wiring.shared_norm else layer, h)
+        if dropout is not None:
+            h = dropout(layer, sublayer, h)
         branch, joined = _join(wiring, parameters, layer, sublayer, x, h)
         x = apply_norm(norm, parameters, f"{sublayer}.post", layer, joined) if wiring.post_norm else joined
         if watch is not None:
@@ -107,19 +121,22 @@ def run_blocks(
     return x
 
 
-def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor) -> Tensor:
-    """Of each replica in nats, [R], at least in float32; targets are [R, ...] of N numbers a replica."""
+def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Of each replica in nats, [R], at least in float32; targets are [R, ...] of N numbers a replica.
+
+    `smoothing` mixes so much of the uniform distribution into each target (Szegedy et al. 2016, Sec. 7).
+    """
     flat = logits_RNC.flatten(0, 1)
     flat = flat if flat.dtype == torch.float64 else flat.float()
-    losses = F.cross_entropy(flat, targets.flatten(), reduction="none")
+    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", label_smoothing=smoothing)
     return losses.view(logits_RNC.shape[0], -1).mean(1)
 
 
-def asked_cross_entropy(logits_RNC: Tensor, targets: Tensor) -> Tensor:
+def asked_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """The same over the positions that are asked for, [R]: those whose target is not negative."""
     flat = logits_RNC.flatten(0, 1)
     flat = flat if flat.dtype == torch.float64 else flat.float()
-    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", ignore_index=-1)
+    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", ignore_index=-1, label_smoothing=smoothing)
     return losses.view(logits_RNC.shape[0], -1).sum(1) / (targets.flatten(1) >= 0).sum(1)
 
 

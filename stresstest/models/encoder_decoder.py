@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, cat
 
 from stresstest.models.block import Watch, declare_scalar_gate, declare_wiring
+from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Parameters
 from stresstest.models.norms import declare_norm
 from stresstest.models.transformer import SUBLAYERS, Transformer
@@ -60,9 +61,11 @@ class EncoderDecoder(Transformer):
         """An estimate of what one replica keeps for its backward pass: an encoder's twice, and half as much more."""
         return int(2.5 * super().activation_bytes(batch_size, autocast))
 
-    def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
+    def logits(
+        self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
         """Logits of the next token of the target, [R, B * T, V]; inputs are source and target, [R, B, S + T]."""
-        stream = self.walk(parameters, self.embed(parameters, inputs), watch)
+        stream = self.walk(parameters, self.embed(parameters, inputs), watch, dropout)
         return self.read_out(parameters, stream[:, :, self.spec.seq_len :].flatten(1, 2))
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
@@ -72,10 +75,14 @@ class EncoderDecoder(Transformer):
         there = (source != PADDING)[..., None]
         return cat([self._embedded(parameters, source) * there, self._embedded(parameters, target)], dim=2)
 
-    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+    def walk(
+        self, parameters: Parameters, stream: Tensor, watch: Watch | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
         """The streams that leave the encoder's last block and the decoder's (before a final norm)."""
         source, target = stream[:, :, : self.spec.seq_len], stream[:, :, self.spec.seq_len :]
         seen = (source != 0.0).any(-1).flatten(0, 1)[:, None, None]
+        if dropout is not None:  # after it is known which rows are empty
+            source, target = dropout.of_embedding(source), dropout.of_embedding(target, 1)
 
         def of_encoder(layer: int, sublayer: Sublayer, wiring: Wiring, x_RND: Tensor) -> Tensor:
             if sublayer == "attention":
@@ -93,9 +100,9 @@ class EncoderDecoder(Transformer):
 
         below = {place: wiring for place, wiring in self.wirings.items() if place[0] < self.last_stack}
         above = {place: wiring for place, wiring in self.wirings.items() if place[0] >= self.last_stack}
-        source = self._through(below, parameters, source, of_encoder, watch)
+        source = self._through(below, parameters, source, of_encoder, watch, dropout)
         memory = source
         if self.variant.final_norm:
             memory = self._norm(parameters, "encoder.norm", 0, source.flatten(1, 2)).view_as(source)
-        target = self._through(above, parameters, target, of_decoder, watch)
+        target = self._through(above, parameters, target, of_decoder, watch, dropout)
         return cat([source, target], dim=2)

@@ -20,6 +20,7 @@ from stresstest.models.block import (
     mean_cross_entropy,
     run_blocks,
 )
+from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.norms import apply_norm, declare_norm
@@ -59,19 +60,29 @@ class ResidualMlp:
         """The initial parameters of the replica `seed`: [P], float64."""
         return self.layout.draw_row(seed)
 
-    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
+    def loss(
+        self,
+        leaves: Leaves,
+        inputs: Tensor,
+        targets: Tensor,
+        into: Leaves | None = None,
+        smoothing: float = 0.0,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B].
 
-        The gradients of the blocks are put in `into`.
+        The gradients of the blocks are put in `into`. It has no dropout.
         """
         ends = {(kind, 0): bank[:, 0] for kind, bank in leaves.items() if kind in _ENDS}
         x_RBD = self.blocks(leaves, self.embed(ends, inputs), into)
         logits_RBC = self._read_out(ends, x_RBD)
-        return mean_cross_entropy(logits_RBC, targets)
+        return mean_cross_entropy(logits_RBC, targets, smoothing)
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
+    def plain_loss(
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+    ) -> Tensor:
         """The same by plain operations, which can be differentiated twice."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
+        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
 
     def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
         """Logits of the classes, [R, B, C], by plain operations."""

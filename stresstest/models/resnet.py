@@ -9,7 +9,7 @@ A block is f(x) = BN(W_2 ReLU(BN(W_1 x))) of two 3 x 3 convolutions, wired as it
 `depth` blocks lie in three stages, of `width`, 2 `width` and 4 `width` channels, whose images halve: 9, 27 and 54
 blocks of width 16 are ResNet-20, -56 and -110. Where a stage begins, the shortcut takes every other pixel and pads
 channels with zeros (their option A). BatchNorm takes the statistics of the batch, also on held-out data: it keeps no
-running ones.
+running ones. Where gradients are accumulated these are of each micro-batch (ghost batch norm, Hoffer et al. 2017).
 Dimension key: R replica, B batch, C channels, P all parameters of a replica. Weights are [R, out, in, 3, 3].
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from stresstest.errors import ConfigError
 from stresstest.models.block import Watch, mean_cross_entropy
+from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
 from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
@@ -66,13 +67,23 @@ class ResNet:
         """The initial parameters of the replica `seed`: [P], float64."""
         return self.layout.draw_row(seed)
 
-    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
-        """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B]."""
-        return self.plain_loss(leaves, inputs, targets)
+    def loss(
+        self,
+        leaves: Leaves,
+        inputs: Tensor,
+        targets: Tensor,
+        into: Leaves | None = None,
+        smoothing: float = 0.0,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B]. It has no dropout."""
+        return self.plain_loss(leaves, inputs, targets, smoothing=smoothing)
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
+    def plain_loss(
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+    ) -> Tensor:
         """The same."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
+        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
 
     def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
         """Logits of the classes, [R, B, C]."""

@@ -21,6 +21,7 @@ from stresstest.models.block import (
     mean_cross_entropy,
     run_blocks,
 )
+from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
@@ -30,6 +31,7 @@ from stresstest.tasks.language import VOCABULARY
 
 SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
 _ACTIVATIONS_PER_BLOCK = 30  # tensors of one width kept for the backward pass, about
+_DROPOUT_PER_BLOCK = 3  # more of them, of masks and what they are drawn from
 
 
 class Transformer:
@@ -69,9 +71,12 @@ class Transformer:
         """The initial parameters of the replica `seed`: [P], float64."""
         return self.layout.draw_row(seed)
 
-    def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
+    def logits(
+        self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
         """Logits of the next token, or in an encoder of the token at each place, [R, N, V]; inputs are [R, B, T]."""
-        return self.read_out(parameters, self.walk(parameters, self.embed(parameters, inputs), watch).flatten(1, 2))
+        stream = self.walk(parameters, self.embed(parameters, inputs), watch, dropout)
+        return self.read_out(parameters, stream.flatten(1, 2))
 
     def read_out(self, parameters: Parameters, x_RND: Tensor) -> Tensor:
         """Logits of the stream that leaves the last block, [R, N, V]."""
@@ -80,13 +85,23 @@ class Transformer:
         output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
         return torch.bmm(x_RND, output_RVD.mT)
 
-    def loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, into: Leaves | None = None) -> Tensor:
+    def loss(
+        self,
+        leaves: Leaves,
+        inputs: Tensor,
+        targets: Tensor,
+        into: Leaves | None = None,
+        smoothing: float = 0.0,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
-        return self._mean(self.logits(self.layout.unbind(leaves), inputs), targets)
+        return self._mean(self.logits(self.layout.unbind(leaves), inputs, dropout=dropout), targets, smoothing)
 
-    def plain_loss(self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None) -> Tensor:
+    def plain_loss(
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+    ) -> Tensor:
         """The same, which can be differentiated twice where attention can."""
-        return self._mean(self.logits(self.layout.unbind(leaves), inputs, watch), targets)
+        return self._mean(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
 
     def release(self) -> None:
         """Nothing is kept."""
@@ -94,7 +109,9 @@ class Transformer:
     def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         spec = self.spec
-        return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * _ACTIVATIONS_PER_BLOCK + 4 * self.vocabulary)
+        a_block = _ACTIVATIONS_PER_BLOCK + (_DROPOUT_PER_BLOCK if spec.dropout else 0)
+        of_logits = (6 if spec.label_smoothing else 4) * self.vocabulary
+        return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * a_block + of_logits)
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """The stream that enters the first block, [R, B, T, D], of tokens [R, B, T]."""
@@ -111,7 +128,9 @@ class Transformer:
             x_RND = self._norm(parameters, "embedding.norm", 0, x_RND)
         return x_RND.view(replicas, batch, time, width)
 
-    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+    def walk(
+        self, parameters: Parameters, stream: Tensor, watch: Watch | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
         """The stream that leaves the last block (before a final norm), [R, B, T, D]."""
 
         def sublayer_of(layer: int, sublayer: Sublayer, wiring: Wiring, x_RND: Tensor) -> Tensor:
@@ -119,7 +138,8 @@ class Transformer:
                 return self._attention(parameters, layer, wiring, x_RND.view_as(stream), self.causal)
             return self._ffn(parameters, layer, wiring, x_RND)
 
-        return self._through(self.wirings, parameters, stream, sublayer_of, watch)
+        stream = stream if dropout is None else dropout.of_embedding(stream)
+        return self._through(self.wirings, parameters, stream, sublayer_of, watch, dropout)
 
     def _through(
         self,
@@ -128,6 +148,7 @@ class Transformer:
         stream: Tensor,
         f: Callable[[int, Sublayer, Wiring, Tensor], Tensor],
         watch: Watch | None,
+        dropout: Dropout | None,
     ) -> Tensor:
         """A stack of blocks on a stream [R, B, T, D], which `f` and the equation have as [R, N, D]."""
 
@@ -136,7 +157,8 @@ class Transformer:
             watch(layer, sublayer, *(tensor.view_as(stream) for tensor in tensors))
 
         heard = None if watch is None else unfolded
-        return run_blocks(self.spec.norm, wirings, parameters, stream.flatten(1, 2), f, heard).view_as(stream)
+        x_RND = run_blocks(self.spec.norm, wirings, parameters, stream.flatten(1, 2), f, heard, dropout)
+        return x_RND.view_as(stream)
 
     def blocks(self, leaves: Leaves, stream: Tensor) -> Tensor:
         """The same from banks."""

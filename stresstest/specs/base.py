@@ -32,7 +32,9 @@ class ModelKind:
     has: frozenset[str] | None = None  # the variants that it can be wired as, where they are few
 
 
-_OF_TRANSFORMERS = frozenset({"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain"})
+_OF_TRANSFORMERS = frozenset(
+    {"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain", "dropout"}
+)
 
 MODELS: Registry[ModelKind] = Registry(
     "model",
@@ -114,7 +116,7 @@ _OWN = ModelKind(
     "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
     "",
     task="",
-    lacks=_OF_TRANSFORMERS | {"norm"},
+    lacks=_OF_TRANSFORMERS | {"norm", "label_smoothing"},
     defaults={"variant": (AS_BUILT,)},
 )
 
@@ -143,6 +145,9 @@ class ShapeSpec(Spec):
     )
     loss_fn: str = Field("", description="Function loss_fn(model, batch) of your own model, if not in its file.")
     optimizer_fn: str = Field("", description="Function optimizer(params, lr) of your own model, if not in its file.")
+    step_fn: str = Field(
+        "", description="Function step(model, batch, lr) that trains your own model one step, if not in its file."
+    )
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
         "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
     )
@@ -158,6 +163,12 @@ class ShapeSpec(Spec):
     qk_norm: bool = Field(False, description="Norm on queries and keys, per head.")
     qkv_gain: float = Field(
         1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq use 0.70710678."
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout in training, of a transformer's embedding and of each sublayer's output."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Label smoothing of the training loss; validation is without."
     )
 
     @model_validator(mode="before")
@@ -187,13 +198,15 @@ class ShapeSpec(Spec):
         for name in sorted(kind_of(self.model).lacks):
             if getattr(self, name) != type(self).model_fields[name].default:
                 remedy = (
-                    f"use set {name}=... if its factory has this argument"
-                    if is_user_model(self.model)
-                    else "leave it out"
+                    "leave it out"
+                    if not is_user_model(self.model)
+                    else "smooth the labels in its loss_fn(model, batch)"
+                    if name == "label_smoothing"
+                    else f"use set {name}=... if its factory has this argument"
                 )
                 raise ValueError(f"model {self.model} has no setting {name}; {remedy}")
         if not is_user_model(self.model):
-            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn"):
+            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn"):
                 if getattr(self, name):
                     raise ValueError(
                         f"{name} works only with your own model, FILE.py:FACTORY; {self.model} is built in"
@@ -241,11 +254,27 @@ class TrainingSpec(ShapeSpec):
         "images: digits or cifar10:FOLDER.",
     )
     batch_size: int = Field(8, ge=1, description="Sequences or images per step.")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Micro-batches that a step's batch is split into, whose gradients are added up: less memory, the "
+        "same training. In a batch sweep, of the largest batch.",
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
     )
+
+    @property
+    def largest_batch(self) -> int:
+        """Examples in a step, the most that there are."""
+        return self.batch_size
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Examples whose gradient is taken at once, at most; `None`: all of a step's."""
+        return None if self.accumulate == 1 else self.largest_batch // self.accumulate
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -277,6 +306,18 @@ class TrainingSpec(ShapeSpec):
         if not variants:
             raise ValueError("give at least one variant, e.g. --variant pre-ln")
         return variants
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> Self:
+        size = self.largest_batch
+        if size % self.accumulate:
+            near = [n for n in range(1, size + 1) if size % n == 0]
+            nearest = min(near, key=lambda n: abs(n - self.accumulate))
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide the batch of {size} examples; use {nearest}, or a batch "
+                f"of {max(1, round(size / self.accumulate)) * self.accumulate}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _task_is_the_models(self) -> Self:

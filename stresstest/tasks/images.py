@@ -121,6 +121,11 @@ class ImageTask:
         return math.log(NUM_CLASSES)
 
     @cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of each class in the training part, [10]."""
+        return np.asarray(np.bincount(self.training[1], minlength=NUM_CLASSES) / len(self.training[1]))
+
+    @cached_property
     def log_prior(self) -> NDArray[np.float64]:
         """Log-share of each class in the training part, [10]; an unseen class gets a half count."""
         counts = np.bincount(self.training[1], minlength=NUM_CLASSES)

@@ -143,6 +143,11 @@ class LanguageTask:
         """Unigram entropy of the training part in nats: the best constant predictor's loss."""
         return float(-(self._unigram[self._unigram > 0] * self._log_unigram[self._unigram > 0]).sum())
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of each byte in the training part, [256]."""
+        return self._unigram
+
     @cached_property
     def log_prior(self) -> NDArray[np.float64]:
         """Log-probability of each byte under the unigram distribution, [256]; unseen bytes get a half count."""

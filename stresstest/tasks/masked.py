@@ -46,6 +46,11 @@ class MaskedTask(LanguageTask):
         """Positions of a sequence that are asked for, at least one."""
         return max(1, round(ASKED_SHARE * self.seq_len))
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of each byte in the training part, and of the mask, [257]."""
+        return np.append(self._unigram, 0.0)
+
     @cached_property
     def log_prior(self) -> NDArray[np.float64]:
         """Log-probability of each byte under the unigram distribution, and of the mask, [257]."""

@@ -30,10 +30,15 @@ class Source(Generic[Examples]):
 
 
 class Batch(NamedTuple):
-    """What every replica reads in one step, [R, B, ...], and the classes it shall predict."""
+    """What every replica reads in one step, [R, B, ...], the classes it shall predict, and keys of what a step draws.
+
+    `first` counts the examples of the step that come before these.
+    """
 
     inputs: Tensor
     targets: Tensor
+    keys_R: NDArray[np.uint64] | None = None
+    first: int = 0
 
 
 class Task(Protocol):
@@ -52,6 +57,11 @@ class Task(Protocol):
     @property
     def num_classes(self) -> int:
         """Classes that a prediction chooses from."""
+        ...
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of each class among the targets of the training part, [C]."""
         ...
 
     @property

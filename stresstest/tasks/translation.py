@@ -123,6 +123,11 @@ class TranslationTask:
         return math.log(self.num_classes)
 
     @cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of each token among the targets of the training part, [V]."""
+        return np.asarray(np.bincount(self._asked, minlength=self.num_classes) / len(self._asked))
+
+    @cached_property
     def log_prior(self) -> NDArray[np.float64]:
         """Log-share of each token among the targets of the training part, [V]; an unseen one gets a half count."""
         counts = np.bincount(self._asked, minlength=self.num_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
@@ -19,7 +20,10 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.factory import Factory
+from stresstest.user_model.dtypes import cast, input_dtype
+from stresstest.user_model.factory import Factory, seeded
+from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
+from stresstest.user_model.wrapped import uncompiled
 
 FRESH = 3  # a stream beside those of tasks: batches for statistics, which no seed trains on or is judged by
 _MOST_BYTES = 1 << 28  # of batches for statistics
@@ -29,10 +33,19 @@ _LEFT_OVER = 1_000_003  # steps from which on other streams take their batches w
 
 @dataclass(frozen=True)
 class UserBatch:
-    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's."""
+    """One replica's batch, as the user's code takes it, and the seed of all that its step draws: not the batch's.
+
+    `parts`: the micro-batches in which its loss and gradient are taken.
+    """
 
     data: Any
     seed: int
+    split: Split | None = None
+
+    @property
+    def parts(self) -> MicroBatches:
+        """The whole batch, or its micro-batches."""
+        return parts_of(self.data) if self.split is None else self.split(self.data)
 
 
 class UserBatches:
@@ -45,27 +58,39 @@ class UserBatches:
         self.device = device
         self.batch_size = batch_size
         self._factory = factory
-        self._as_images = has_convolutions(module)
+        self._as_images = False
+        self._input_dtype = input_dtype(module)
         self._shifts_labels = is_causal(factory, module)
-        self._built_in = None if factory.batch is not None else Batches(task, device)
+        self._built_in = None if factory.draws else Batches(task, device)
         self._task = task
+        self._as_images = has_convolutions(module) or self._wants_images(module)
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
+        self._split: Split | None = None
         self.baseline_loss = math.nan
         self.chance_loss = math.nan
 
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> list[UserBatch]:
         """Each replica's batch: a function of (seed, step, stream) alone."""
+        return [replace(one, split=self._split) for one in self._whole(seeds, step, stream)]
+
+    def _whole(self, seeds: Sequence[int], step: int, stream: int) -> list[UserBatch]:
         keys = splitmix64(splitmix64(np.array(seeds, np.uint64)) + np.uint64(step * 4 + stream))
         drawn = [_seed(key) for key in keys]
         steps = [_seed(key) for key in splitmix64(keys)]  # a loss that draws noise does not draw the batch's again
         if stream == FRESH and self._built_in is not None:
             step, stream = step + _LEFT_OVER, INITIAL
+        if self._factory.stream is not None:
+            drawn_by = self._factory.stream
+            parts = [moved(drawn_by.draw(seed, step, stream), self.device) for seed in seeds]
+            return [UserBatch(data, own) for data, own in zip(parts, steps, strict=True)]
         if self._factory.batch is not None:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
         assert self._built_in is not None, "one of both draws the batches"
         batch = self._built_in.batch(seeds, step, stream)
-        return [UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(*batch, steps, strict=True)]
+        return [
+            UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(batch.inputs, batch.targets, steps, strict=True)
+        ]
 
     def fresh(self, count: int) -> list[UserBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
@@ -82,7 +107,10 @@ class UserBatches:
         return self._fresh[:count]
 
     def check_repeatable(self) -> None:
-        """A batch is the same when it is drawn again; else a `UserCodeError`."""
+        """A batch is the same when it is drawn again; else a `UserCodeError`. A stream sees to that itself."""
+        if self._factory.stream is not None:
+            getattr(self._factory.stream, "check_repeatable", lambda: None)()
+            return
         one, again = (tensors(self.batch([0], 0, INITIAL)[0].data) for _ in range(2))
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, again, strict=True)):
             raise UserCodeError(
@@ -94,7 +122,8 @@ class UserBatches:
         """Loss of the best constant predictor on each batch, [R]; NaN where none is known."""
         if self._constant is None:
             return torch.full((len(batch),), self.baseline_loss, device=self.device)
-        return torch.stack([self._constant(one, self.device) for one in batch])
+        with uncompiled():
+            return torch.stack([self._constant(one, self.device) for one in batch])
 
     def judge(
         self, baseline_loss: float, chance_loss: float, constant: Callable[[UserBatch, torch.device], Tensor] | None
@@ -104,15 +133,30 @@ class UserBatches:
         self.chance_loss = chance_loss
         self._constant = constant
 
+    def accumulate(self, split: Split) -> None:
+        """Hand out batches in micro-batches from now on."""
+        self._split = split
+
+    def of(self, task: Task, batch_size: int) -> UserBatches:
+        """The same of another batch size."""
+        sized = copy.copy(self)
+        sized.batch_size, sized._task, sized._fresh = batch_size, task, []
+        sized._built_in = None if self._factory.draws else Batches(task, self.device)
+        return sized
+
     def named(self, step: int, stream: int) -> str:
         """A batch, in words: the call that draws it."""
+        if self._factory.stream is not None:
+            return self._factory.stream.named(step, stream)
         if self._factory.batch is None:
             return f"batch {step} of the built-in task"
         return f"batch(step={self._step_of(step, stream)}, batch_size={self.batch_size}, generator)"
 
     @property
     def splits(self) -> bool:
-        """Whether the user's `batch` takes `split`, "train" or "validation"."""
+        """Whether the user's data have a part that is held out: `batch` takes `split`, "train" or "validation"."""
+        if self._factory.stream is not None:
+            return self._factory.stream.held_out
         return self._factory.batch is not None and "split" in inspect.signature(self._factory.batch).parameters
 
     @property
@@ -127,10 +171,10 @@ class UserBatches:
 
     @cached_property
     def by_step(self) -> bool:
-        """Whether the user's `batch` reads the step alone: another generator gives the same batch."""
-        if self._factory.batch is None:
+        """Whether batches depend on the step alone: another seed gives the same."""
+        if self._built_in is not None:
             return False
-        first, second = (tensors(self._drawn(0, TRAINING, seed)) for seed in (1, 2))
+        first, second = (tensors(self.batch([seed], 0)[0].data) for seed in (1, 2))
         return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=False))
 
     def description(self) -> dict[str, int | str | float]:
@@ -143,6 +187,8 @@ class UserBatches:
                 for part in tensors(self.batch([0], step)[0].data):
                     digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             stored = {"hash": digest.hexdigest()}
+            if self._factory.stream is not None:
+                stored |= self._factory.stream.description()
         return stored
 
     def none_left(self, steps: int) -> bool:
@@ -180,14 +226,39 @@ class UserBatches:
                 ) from None
         return moved(data, self.device)
 
+    def _wants_images(self, module: nn.Module) -> bool:
+        """Whether a model that has no convolutions fails with pixels in a row, and not with images."""
+        if self._built_in is None:
+            return False
+        x = cast(self._built_in.batch([0], 0, INITIAL).inputs[0], self._input_dtype, (torch.float32,))
+        return x.is_floating_point() and not _takes(module, x) and _takes(module, _images(x))
+
     def _adapted(self, x: Tensor, y: Tensor) -> Any:
+        x, y = x.contiguous(), y.contiguous()  # as a loader's are: models call view() on them
         if self._shifts_labels:
             return {"input_ids": x, "labels": x}
+        x = cast(x, self._input_dtype, (torch.float32,))
         if self._as_images and x.is_floating_point():
-            channels = 3 if x.shape[-1] % 3 == 0 else 1
-            side = math.isqrt(x.shape[-1] // channels)
-            return x.view(-1, channels, side, side), y
+            return _images(x), y
         return x, y
+
+
+def _images(x: Tensor) -> Tensor:
+    channels = 3 if x.shape[-1] % 3 == 0 else 1
+    side = math.isqrt(x.shape[-1] // channels)
+    return x.view(-1, channels, side, side)
+
+
+def _takes(module: nn.Module, x: Tensor) -> bool:
+    was_training = module.training
+    try:
+        with torch.no_grad(), seeded(0):
+            module.eval()(x)
+    except Exception:
+        return False
+    finally:
+        module.train(was_training)
+    return True
 
 
 def _seed(key: np.uint64) -> int:
@@ -201,13 +272,15 @@ def moved(data: Any, device: torch.device) -> Any:
         return data.to(device)
     if isinstance(data, np.ndarray):
         return torch.from_numpy(data).to(device)
+    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
+        return data.to(device)
     if isinstance(data, Mapping):
         return {key: moved(value, device) for key, value in data.items()}
     if isinstance(data, list | tuple):
         parts = [moved(part, device) for part in data]
+        if isinstance(data, list):
+            return parts
         return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
-    if callable(getattr(data, "to", None)):  # a graph, a batch of tokens: theirs knows what it holds
-        return data.to(device)
     if is_dataclass(data) and not isinstance(data, type):
         held = {field.name: getattr(data, field.name) for field in fields(data) if field.init}
         return replace(data, **{name: moved(value, device) for name, value in held.items()})

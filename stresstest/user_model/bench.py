@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,16 +26,19 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.arguments import as_written, required
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
-from stresstest.user_model.contract import contract
-from stresstest.user_model.dtypes import dtypes_of, in_float32, is_cast
-from stresstest.user_model.factory import Factory, factory_of, required, seeded
+from stresstest.user_model.contract import Contract, contract
+from stresstest.user_model.dtypes import advised
+from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
+from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
+from stresstest.user_model.wrapped import uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)
 
@@ -58,7 +61,6 @@ class UserBench(Bench):
         return _AT_ONCE
 
     stacked: bool = False  # train several replicas as one computation
-    dtypes: tuple[str, ...] = ()  # of the parameters as written
 
     @property
     def unit(self) -> str:
@@ -83,7 +85,8 @@ class UserBench(Bench):
         return UserPopulation(self.model, seeds, self.training, lrs)
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
-        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32."""
+        """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float32
+        at least: a half-precision model is copied."""
         return user_objective(self.model, self.batches.batch([seed], 0, INITIAL)[0], seed, self.training.device)
 
     def starts(self, population: Replicas[Any], seeds: Sequence[int]) -> list[Start]:
@@ -100,7 +103,9 @@ class UserBench(Bench):
         """A step that is not finite at the initial weights too is the data's: a `UserCodeError` that names it."""
         module = self.model.make(seed).to(self.training.device)
         one = self.batches.batch([seed], step)[0]
-        if not finite_step(self.model.contract, module, one):
+        with uncompiled():
+            finite = finite_step(self.model.contract, module, one)
+        if not finite:
             raise UserCodeError(
                 f"the loss or its gradient on {self.batches.named(step, TRAINING)} of seed {seed} is not finite at the "
                 f"initial weights either, so the learning rate is not the cause{oddness(one.data)}; fix such "
@@ -140,20 +145,18 @@ def user_bench(
     `constant` is what the preflight found, where it tried this very model.
     """
     where = torch.device(device)
-    factory = factory_of(spec)
-    dtypes = dtypes_of(factory.as_written(0, variant, depth, spec.width))
-    if is_cast(dtypes) and factory.batch is not None:
-        factory = replace(factory, batch=in_float32(factory.batch))
+    factory = factory_of(spec).at(variant, depth, spec.width)
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
-    with seeded(first.seed):
+    with uncompiled(), seeded(first.seed), advised(module):
         found = contract(factory, module, first.data)
     if constant is None:
-        constant = best_constant(found, module, batches)
+        with uncompiled():
+            constant = best_constant(found, module, batches)
         if factory.baseline_loss is not None:
             constant = constant.said_to_be(factory.baseline_loss)
         elif constant.lowest:
@@ -169,13 +172,17 @@ def user_bench(
             )
     losses = ConstantLosses(constant, found, module) if constant.paired else None
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
+    if spec.micro_batch is not None:
+        _check_accumulation(spec, factory, first.data)
+        batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
     if optimizer == OWN:
         training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
         choice = parse_choice(optimizer, OPTIMIZERS)
         training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
     model = UserModel(factory, found, variant, depth, spec.width)
-    stacked = where.type == "cuda" and stacks(model, batches, training)  # on a CPU nothing is gained
+    whole = spec.micro_batch is None
+    stacked = where.type == "cuda" and whole and stacks(model, batches, training)  # on a CPU nothing is gained
     return UserBench(
         model,
         training,
@@ -184,8 +191,35 @@ def user_bench(
         probing=probing(spec),
         constant=constant,
         stacked=stacked,
-        dtypes=dtypes,
     )
+
+
+def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:
+    """How many targets a batch has that count in the mean of its loss, of a cross-entropy; `None` of any other loss."""
+    targets, classes = found.targets, found.num_classes
+    if not classes and constant.log_prior is not None:
+        targets, classes = constant.targets, len(constant.log_prior)
+    if targets is None or not classes:
+        return None
+
+    def counted(data: Any) -> float:
+        labels = targets(data)
+        return float(((labels >= 0) & (labels < classes)).sum())
+
+    return counted
+
+
+def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None:
+    if factory.backward is not None or factory.step is not None:
+        raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
+    if isinstance(data, MicroBatches):
+        raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
+    examples = num_examples(data)
+    if examples != spec.batch_size:
+        raise UserCodeError(
+            f"accumulate {spec.accumulate}: a batch has {examples} along the first axis of its tensors, and batch_size "
+            f"is {spec.batch_size}; give --batch-size {examples} if that is its examples"
+        )
 
 
 def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
@@ -194,7 +228,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     A sweep over depth needs a factory that takes `depth`.
     """
     factory = factory_of(spec)
-    takes, update = factory.takes, dict[str, Any]()
+    takes, update = factory.takes, _of_what_is_brought(spec, factory)
     anything = "**" in takes
     for name in ("depth", "width"):
         if name not in type(spec).model_fields:
@@ -233,6 +267,21 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     return spec.model_copy(update=update | _optimizers(spec, factory))
 
 
+def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
+    """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
+    if "batch_size" in factory.fixed and "batch_sizes" in type(spec).model_fields:
+        raise ConfigError(
+            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
+            "batch sweep write batch(step, batch_size, generator)"
+        )
+    for name, value in factory.fixed.items():
+        if name in spec.model_fields_set and getattr(spec, name, value) != value:
+            raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")
+    settings = {**factory.settings, **factory.fixed}
+    known = {name: value for name, value in settings.items() if name in type(spec).model_fields}
+    return {name: value for name, value in known.items() if name not in spec.model_fields_set}
+
+
 def _does_not_take(factory: Factory, name: str) -> str:
     return (
         f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
@@ -241,13 +290,13 @@ def _does_not_take(factory: Factory, name: str) -> str:
 
 def _may_configure(factory: Factory) -> bool:
     """Whether what is built has a configure_optimizers of its own; of a function only the building will tell."""
-    return not inspect.isclass(factory.build) or configures(factory.build)
+    return not inspect.isclass(as_written(factory.build)) or configures(as_written(factory.build))
 
 
 def _optimizers(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """The optimizer beside the model where the user names none; another by its canonical spelling."""
     many = not isinstance(spec.model_dump(include={"optimizer"})["optimizer"], str)
-    theirs = factory.optimizer is not None or (inspect.isclass(factory.build) and _may_configure(factory))
+    theirs = factory.optimizer is not None or (inspect.isclass(as_written(factory.build)) and _may_configure(factory))
     if "optimizer" not in spec.model_fields_set and theirs:
         names: tuple[str, ...] = (OWN,)
     else:

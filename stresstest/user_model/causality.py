@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.batch_parts import with_entries
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.outlet import Outlet, find_outlets, record
 from stresstest.user_model.population import UserModel
@@ -65,7 +66,7 @@ def _tokens(data: Any, shifts_labels: bool) -> Tensor | None:
         if not (isinstance(ids, Tensor) and isinstance(labels, Tensor)) or ids.ndim != 2 or ids.shape != labels.shape:
             return None
         return ids if shifts_labels or torch.equal(ids, labels) else None
-    if not isinstance(data, tuple) or len(data) != 2:
+    if not isinstance(data, list | tuple) or len(data) != 2:
         return None
     x, y = data
     if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or x.is_floating_point() or x.ndim != 2:
@@ -74,4 +75,4 @@ def _tokens(data: Any, shifts_labels: bool) -> Tensor | None:
 
 
 def _with(data: Any, tokens: Tensor) -> Any:
-    return {**data, "input_ids": tokens} if isinstance(data, Mapping) else (tokens, data[1])
+    return with_entries(data, {"input_ids": tokens}) if isinstance(data, Mapping) else (tokens, data[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.brought import Backward
 from stresstest.user_model.factory import Factory
+from stresstest.user_model.micro_batches import evaluated, parts_of
 from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
 
 NATS = "nats"
@@ -25,6 +28,8 @@ _MASKS = (-1, 255)  # what marks a position without a target in many data sets, 
 class Contract:
     """What one batch and one model give: `loss(model, batch)` is a scalar in the unit of the user's loss.
 
+    Of `MicroBatches` it is the sum of the parts' by their shares.
+
     `text` says where it comes from, `unit` is "nats" of a likelihood and else empty. Where the loss was inferred,
     `targets` says what is predicted: of `num_classes` by cross-entropy, or numbers (0) by mean squared error.
     `differentiates`: the loss takes gradients itself, so that it cannot be evaluated without autograd.
@@ -36,11 +41,14 @@ class Contract:
     targets: Targets | None = None
     num_classes: int = 0
     differentiates: bool = False
+    backward: Backward | None = None  # how the user's code takes the gradient, where it does so itself
 
 
 def contract(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     """Infer how the loss is taken, by one or two forward passes; a `UserCodeError` says why it cannot be."""
-    found = _said_or_inferred(factory, module, batch)
+    batch = parts_of(batch).parts[0]
+    found = replace(_said_or_inferred(factory, module, batch), backward=factory.backward)
+    found = replace(found, loss=partial(evaluated, found.loss))
     try:
         with torch.no_grad():
             found.loss(module, batch)
@@ -65,15 +73,13 @@ def _with_gradients(found: Contract) -> Contract:
 
 def _said_or_inferred(factory: Factory, module: nn.Module, batch: Any) -> Contract:
     if factory.loss_fn is not None:
-        return _called("loss_fn(model, batch)", factory.loss_fn, module, batch)
+        return _called(factory.loss_words, factory.loss_fn, module, batch)
     if callable(getattr(module, "training_step", None)):
         found = _called("training_step(batch, 0)", _training_step, module, batch)
         return replace(found, text=f"the model's {found.text}")
     if isinstance(batch, Mapping):
         found = _called("model(**batch)", lambda model, data: model(**data), module, batch)
-        return replace(
-            found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch.get("labels")) else ""
-        )
+        return _returned(found, "model(**batch)", batch.get("labels"))
     if isinstance(batch, Sequence) and len(batch) == 2 and isinstance(batch[1], Tensor):
         return _of_pair(module, batch)
     raise UserCodeError(
@@ -103,6 +109,11 @@ def _called(call: str, function: Callable[..., Any], module: nn.Module, batch: A
     return Contract(loss, f"{call}{choice}")
 
 
+def _returned(found: Contract, call: str, targets: Any) -> Contract:
+    text = f"the loss that {call} returns{found.text.removeprefix(call)}"
+    return replace(found, text=text, unit=NATS if _are_classes(targets) else "")
+
+
 def _training_step(model: nn.Module, batch: Any) -> Any:
     return model.training_step(batch, 0)  # type: ignore[operator]  # a LightningModule's, found by its name
 
@@ -110,15 +121,18 @@ def _training_step(model: nn.Module, batch: Any) -> Any:
 def _of_pair(module: nn.Module, batch: Sequence[Any]) -> Contract:
     named = next((name for name in TARGET_NAMES if name in _parameters(module)), None)
     if named is not None:
-        found = _called(f"model(x, {named}=y)", lambda m, d: m(d[0], **{named: d[1]}), module, batch)
-        return replace(found, text=f"the loss that {found.text} returns", unit=NATS if _are_classes(batch[1]) else "")
+        call = f"model(x, {named}=y)"
+        return _returned(_called(call, lambda m, d: m(d[0], **{named: d[1]}), module, batch), call, batch[1])
     with torch.no_grad():
         return _of_output(_output(module, batch), batch)
 
 
 def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Those of the forward; a compiled module's wrapper says nothing, what it wraps does."""
-    return inspect.signature(plain_module(module).forward).parameters
+    try:
+        return inspect.signature(plain_module(module).forward).parameters
+    except ValueError:  # a traced module says nothing
+        return {}
 
 
 def plain_module(module: nn.Module) -> nn.Module:

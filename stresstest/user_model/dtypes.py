@@ -1,65 +1,85 @@
-"""The dtype that the user's own model is trained in: float64 as it is, anything else in float32."""
+"""The dtypes of the user's own model, which it is trained in, and its copy in float32 for what needs more digits."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from stresstest.user_code import UserCodeError
 
+_HALF = (torch.bfloat16, torch.float16)
 
-def dtypes_of(module: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters' floating dtypes, sorted; a parameter without data is a `UserCodeError`."""
-    found = set()
+
+def with_values(module: nn.Module) -> nn.Module:
+    """The module itself; a parameter without data is a `UserCodeError`."""
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
             raise UserCodeError(
                 f"parameter {name} is on the meta device and has no values; build the model without "
                 "torch.device('meta'), or give it values: module.to_empty(device='cpu'), then initialise it"
             )
-        if parameter.is_floating_point():
-            found.add(str(parameter.dtype).removeprefix("torch."))
-    return tuple(sorted(found))
+    return module
 
 
-def in_one_dtype(module: nn.Module) -> nn.Module:
-    """The module itself, in float64 where it is that throughout, or else in float32."""
-    return module if dtypes_of(module) == ("float64",) else module.float()
+@contextmanager
+def advised(module: nn.Module) -> Iterator[None]:
+    """A clash of dtypes in a model that is not float32 is raised with what to do about it."""
+    try:
+        yield
+    except UserCodeError as error:
+        wanted = name_of(input_dtype(module))
+        if "dtype" not in error.line or not dtype_words(module):
+            raise
+        advice = f"; the model is trained in its own dtype: let batch() return its numbers in {wanted}"
+        raise UserCodeError(error.line + advice, error.text) from None
 
 
-def is_cast(dtypes: tuple[str, ...]) -> bool:
-    """Whether a model of these dtypes is trained in another."""
-    return bool(dtypes) and dtypes not in (("float32",), ("float64",))
+def dtype_words(module: nn.Module) -> str:
+    """The dtypes of the trainable parameters, those of most of them first; empty where all are float32."""
+    found: Counter[torch.dtype] = Counter()
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            found[parameter.dtype] += parameter.numel()
+    return "" if set(found) == {torch.float32} else " and ".join(name_of(dtype) for dtype, _ in found.most_common())
 
 
-def cast_words(dtypes: tuple[str, ...]) -> str:
-    """What is said of a model that is cast."""
-    half = [name for name in ("bfloat16", "float16") if name in dtypes]
-    more = f"; --dtype {half[0]} trains it with autocast over them" if half else ""
-    return f"its parameters are {' and '.join(dtypes)}; parameters and batches are trained in float32{more}"
+def name_of(dtype: torch.dtype) -> str:
+    """As torch calls it."""
+    return str(dtype).removeprefix("torch.")
 
 
-def in_float32(batch: Callable[..., Any]) -> Callable[..., Any]:
-    """A `batch` function whose floating-point tensors are in float32."""
+def input_dtype(module: nn.Module) -> torch.dtype:
+    """The floating dtype of most of a model's numbers, frozen ones included: what a built-in input is given in."""
+    found: Counter[torch.dtype] = Counter()
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and not is_lazy(parameter):
+            found[parameter.dtype] += parameter.numel()
+    return found.most_common(1)[0][0] if found else torch.float32
 
-    @functools.wraps(batch)
-    def drawn(*args: Any, **kwargs: Any) -> Any:
-        return _cast(batch(*args, **kwargs))
 
-    return drawn
+def in_float32(module: nn.Module) -> nn.Module:
+    """The module itself, what it has in half precision now in float32."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.dtype in _HALF:
+                tensor.data = tensor.data.float()
+    return module
 
 
-def _cast(data: Any) -> Any:
+def cast(data: Any, dtype: torch.dtype, only: tuple[torch.dtype, ...] = _HALF) -> Any:
+    """A batch whose tensors of the dtypes `only` are in another."""
     if isinstance(data, Tensor):
-        return data.to(torch.float32) if data.is_floating_point() else data
+        return data.to(dtype) if data.dtype in only else data
     if isinstance(data, Mapping):
-        return {key: _cast(value) for key, value in data.items()}
+        return {key: cast(value, dtype, only) for key, value in data.items()}
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*map(_cast, data))
+        return type(data)(*(cast(value, dtype, only) for value in data))
     if isinstance(data, list | tuple):
-        return type(data)(map(_cast, data))
+        return type(data)(cast(value, dtype, only) for value in data)
     return data

@@ -10,10 +10,11 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import io
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -28,10 +29,16 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, meaning, user_code
-from stresstest.user_model.dtypes import in_one_dtype
+from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
+from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brought
+from stresstest.user_model.carried import leave_averages_alone
+from stresstest.user_model.dtypes import with_values
+from stresstest.user_model.importable import PREFIX
+from stresstest.user_model.loader import data_of, is_data
+from stresstest.user_model.wrapped import unwrapped
 
-COMPANIONS = ("batch", "loss_fn", "optimizer")
-_REQUIRED = inspect.Parameter.empty
+COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
+_STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
 
 
 @dataclass(frozen=True)
@@ -53,39 +60,157 @@ class Factory:
     optimizer: Callable[..., Any] | None = None
     baseline_loss: float | None = None
     shifts_labels: bool = False  # a language model of Hugging Face, which predicts labels[1:]
+    known_as: Mapping[str, str] = field(default_factory=dict)  # what its depth and width are called there
+    stream: BatchStream | None = None
+    loss_words: str = "loss_fn(model, batch)"
+    backward: Backward | None = None
+    step: Step | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    remake: Callable[[Mapping[str, Any]], Brought] | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether it has data of its own."""
+        return self.batch is not None or self.stream is not None
+
+    def at(self, variant: str, depth: int, width: int) -> Factory:
+        """The same at one variant, depth and width, where what is built brings its data, loss and optimizer along."""
+        if self.remake is None:
+            return self
+        return self.bringing(self.remake(self._args(variant, depth, width)))
+
+    def bringing(self, found: Brought) -> Factory:
+        """The same with what an object brings."""
+        there = {name: getattr(found, name) for name in _BROUGHT if getattr(found, name) is not None}
+        build = found.build
+        if build is not None and self.remake is not None:
+            there["build"] = lambda **_: build()
+        elif build is not None:
+            taken = arguments(build)
+            there |= {"build": taken.build, "takes": taken.takes, "known_as": taken.known_as}
+        return replace(
+            self, **there, loss_words=found.loss_words, settings=found.settings, fixed=found.fixed, notes=found.notes
+        )
 
     def make(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """A freshly initialised model in training mode and one dtype; the same seed gives the same one."""
-        return in_one_dtype(self.as_written(seed, variant, depth, width)).train()
+        """A freshly initialised model in training mode and the dtypes that it has; the same seed gives the same one."""
+        built = unwrapped(self.as_written(seed, variant, depth, width))
+        return leave_averages_alone(with_values(built)).train()
 
     def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
-        """What the factory returns, in the dtypes that it has."""
-        swept = {"depth": depth, "width": width, "variant": variant}
-        args = {name: value for name, value in swept.items() if name in self.takes and value != AS_BUILT}
-        args |= self.args
-        with seeded(seed), user_code(f"{self.name}({', '.join(f'{k}={v!r}' for k, v in args.items())})"):
+        """What the factory returns, in its wrappers."""
+        args = self._args(variant, depth, width)
+        with seeded(seed), _apart_from_results(self.name), user_code(_call(self.name, args)):
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
             return module
 
+    def _args(self, variant: str, depth: int, width: int) -> dict[str, Any]:
+        swept = {"depth": depth, "width": width, "variant": variant}
+        args = {name: value for name, value in swept.items() if name in self.takes and value != AS_BUILT}
+        return args | dict(self.args)
+
+
+_BROUGHT = ("stream", "loss_fn", "backward", "step", "optimizer")
+
 
 def factory_of(spec: TrainingSpec) -> Factory:
     """The factory that settings name; what cannot be is a `ConfigError`."""
-    if spec.model in _given:
-        return _given[spec.model]
     companions = tuple(getattr(spec, f"{name}_fn" if name != "loss_fn" else name) for name in COMPANIONS)
-    return _load(spec.model, spec.set, companions, str(Path.cwd()))
+    factory = _given.get(spec.model) or _load(spec.model, spec.set, companions, str(Path.cwd()))
+    return _looked_into(factory, spec)
 
 
 _given: dict[str, Factory] = {}
 
 
+@dataclass
+class _Made:
+    """The last object that a function of the user's returned: a trainer leaves no room for a second one."""
+
+    factory: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    found: Brought | None = None
+
+
+_made = _Made()
+
+
+def _looked_into(factory: Factory, spec: TrainingSpec) -> Factory:
+    """The factory with what it brings, where it returns no module but what people train with: it is called to see."""
+    if inspect.isclass(as_written(factory.build)) or factory.remake is not None or factory.name.startswith("hf:"):
+        return factory
+    asked = _asked_first(factory, spec)
+
+    def remake(args: Mapping[str, Any]) -> Brought:
+        with user_code(_call(factory.name, args)):
+            found = _made_of(factory, args)
+            if found is None:
+                raise UserCodeError("returned a module, and another object before; return one kind")
+            return found
+
+    try:
+        found = _made_of(factory, factory._args(*asked))
+    except ConfigError:
+        raise
+    except Exception:  # the preflight calls it again and says what was raised, and where
+        return factory
+    if found is None:
+        return factory
+    shown = replace(factory, remake=remake, fingerprint=f"{factory.fingerprint} {found.key}".strip())
+    return shown.bringing(found)
+
+
+def _asked_first(factory: Factory, spec: TrainingSpec) -> tuple[str, int, int]:
+    """The variant, depth and width that are built first: what is asked for, else the factory's own."""
+    depth = getattr(spec, "depth", None) or min(getattr(spec, "depths", (1,)))
+    given = {"variant": spec.variant[0], "depth": depth, "width": spec.width}
+    own = {name: factory.takes[name] for name in given if isinstance(factory.takes.get(name), int | str)}
+    said = spec.model_fields_set | ({"depth"} if "depths" in spec.model_fields_set else set())
+    found: dict[str, Any] = {name: given[name] if name in said else own.get(name, given[name]) for name in given}
+    return found["variant"], found["depth"], found["width"]
+
+
+def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
+    """What the user's function returns, in our form; `None` of a module."""
+    key = f"{factory.name} {factory.fingerprint} {id(factory.build)}"
+    if (_made.factory, _made.args) != (key, args):
+        _made.found = None  # first, so that there are never two
+        with seeded(0), _apart_from_results(factory.name):
+            thing = factory.build(**args)
+        _made.factory, _made.args = key, dict(args)
+        _made.found = None if isinstance(thing, nn.Module) else as_model(thing)
+    return _made.found
+
+
+_heard: set[str] = set()
+
+
 @contextlib.contextmanager
-def register_callable(build: Callable[..., nn.Module], args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
-    """A name under which settings of this process may speak of a factory that is an object."""
+def _apart_from_results(name: str) -> Iterator[None]:
+    """What a factory prints goes to stderr, once: a model is built many times."""
+    with contextlib.redirect_stdout(io.StringIO() if name in _heard else sys.stderr):
+        _heard.add(name)
+        yield
+
+
+def _call(name: str, args: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{k}={v!r}' for k, v in args.items())})"
+
+
+@contextlib.contextmanager
+def register_callable(build: Any, args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
+    """A name under which settings of this process may speak of a factory, or what brings one, that is an object."""
     name = f"{getattr(build, '__module__', '')}:{getattr(build, '__qualname__', type(build).__name__)}"
-    _given[name] = Factory(name, build, _parameters(build), args, "given", **beside)
+    found = as_model(build)
+    if found is None:
+        factory = _taking(name, arguments(build, "batch" in beside), args, "given")
+    else:
+        factory = _of_object(name, found, args, "given")
+    _given[name] = _with(factory, beside)
     try:
         yield name
     finally:
@@ -124,9 +249,14 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fo
         factory = Factory(model, build, takes, args, fingerprint, shifts_labels=True)
     else:
         module, fingerprint = _import(where, model)
-        build = _function(module, name, model)
-        factory = Factory(model, build, _parameters(build), args, fingerprint)
-    unknown = [key for key in args if key not in factory.takes and "**" not in factory.takes]
+        found = as_model(getattr(module, name, None))
+        if found is not None:
+            factory = _of_object(model, found, args, fingerprint)
+        else:
+            has_data = bool(companions[0]) or _is_companion("batch", getattr(module, "batch", None))
+            taken = arguments(_function(module, name, model), has_data)
+            factory = _taking(model, taken, args, fingerprint)
+    unknown = [key for key in factory.args if key not in factory.takes and "**" not in factory.takes]
     if unknown:
         known = did_you_mean(unknown[0], [key for key in factory.takes if key != "**"])
         raise ConfigError(f"set {unknown[0]}: {model} has no argument '{unknown[0]}'{known}")
@@ -141,16 +271,66 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
         if path:
             where, _, attribute = path.rpartition(":")
             theirs, fingerprint = _import(where, path) if where else (module, "")
-            found[name] = _function(theirs, attribute, path)
+            data = name == "batch" and is_data(getattr(theirs, attribute, None))
+            found[name] = getattr(theirs, attribute) if data else _function(theirs, attribute, path)
             prints.append(f"{name}={attribute}/{fingerprint}")
-        elif callable(getattr(module, name, None)):
+        elif _is_companion(name, getattr(module, name, None)):
             found[name] = getattr(module, name)
     baseline = getattr(module, "baseline_loss", None)
     if baseline is not None:
         if isinstance(baseline, bool) or not isinstance(baseline, int | float):
             raise ConfigError(f"{factory.name}: baseline_loss is {baseline!r}; make it a number")
         found["baseline_loss"] = float(baseline)
-    return replace(factory, **found, fingerprint=" ".join(prints))
+    return _with(replace(factory, fingerprint=" ".join(prints)), found)
+
+
+def _is_companion(name: str, there: Any) -> bool:
+    """Whether what a file has under this name is meant: a batch may be a loader, a step takes what ours does."""
+    if name == "step" and callable(there):
+        return tuple(parameters(there)) == _STEP_TAKES
+    return callable(there) or (name == "batch" and is_data(there, by_name_alone=True))
+
+
+def _of_object(name: str, found: Brought, args: Mapping[str, Any], fingerprint: str) -> Factory:
+    """A factory that is an object which brings its model along."""
+    assert found.build is not None, "as_model has seen to it"
+    fingerprint = f"{fingerprint} {found.key}".strip()
+    return _taking(name, arguments(found.build), args, fingerprint).bringing(found)
+
+
+def _taking(name: str, taken: Arguments, args: Mapping[str, Any], fingerprint: str) -> Factory:
+    return Factory(name, taken.build, taken.takes, taken.renamed(args), fingerprint, known_as=taken.known_as)
+
+
+def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
+    """The factory with the functions beside it, and with what an object brings that stands for its batches."""
+    given = dict(beside)
+    data = _data_in(given.get("batch"), factory.name)
+    if data is not None:
+        del given["batch"]
+        if data.stream is None:
+            raise ConfigError(f"batch is {data.what}, which has no batches; give batch(step, batch_size, generator)")
+        key = f"{factory.fingerprint} {data.key}".strip()
+        theirs = {name: getattr(data, name) for name in ("stream", "loss_fn", "optimizer")}
+        theirs = {name: value for name, value in theirs.items() if value is not None}
+        given = {**theirs, "settings": {**factory.settings, **data.settings}, **given}
+        factory = replace(
+            factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
+        )
+    return replace(factory, **given)
+
+
+def _data_in(batch: Any, name: str) -> Brought | None:
+    """What stands in the place of a batch function brings; `None` of a function that draws the batches."""
+    if batch is None:
+        return None
+    try:
+        with seeded(0):
+            return brought(data_of(batch))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name}: batch() raised {described(error)}") from None
 
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
@@ -162,25 +342,12 @@ def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., 
     return function
 
 
-def _parameters(build: Callable[..., Any]) -> dict[str, Any]:
-    """Name and default of each parameter that can be given by name; `**` where it takes any."""
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):
-        return {}
-    takes = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return takes | ({"**": None} if any(p.kind == p.VAR_KEYWORD for p in parameters) else {})
-
-
-def required(default: Any) -> bool:
-    """Whether a parameter with this default must be given."""
-    return default is _REQUIRED
-
-
 def _import(where: str, path: str) -> tuple[ModuleType, str]:
     """Import a file or module, which runs its code; it, and a hash of it and of what it imported beside it."""
     try:
         return _imported(where, str(Path.cwd()))
+    except ConfigError:  # of from_dataloader and the like
+        raise
     except FileNotFoundError:
         if Path(where).is_file():
             raise
@@ -211,7 +378,7 @@ def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise FileNotFoundError(file)
-    name = f"stresstest_user_{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
+    name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, file)

@@ -21,6 +21,7 @@ from stresstest.user_model.batches import UserBatch, UserBatches, tensors
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import seeded
+from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.population import UserPopulation
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import classes_of
@@ -215,10 +216,8 @@ def _unclear_rise(run: ReplicaRun, rise: NDArray[np.float64]) -> bool:
 def finite_step(contract: Contract, module: nn.Module, one: UserBatch) -> bool:
     """Whether the loss of a batch and its gradient are finite."""
     with seeded(one.seed), torch.enable_grad():
-        loss = contract.loss(module, one.data)
-        if not bool(loss.isfinite()):
+        if not bool(differentiated(contract.loss, module, one.parts).isfinite()):
             return False
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
     return all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
 
 

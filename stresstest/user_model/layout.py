@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from stresstest.engine.rounded import Stretch
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import tensor_name
 from stresstest.user_code import UserCodeError
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class OwnParameter:
     name: str
     shape: torch.Size
     start: int
+    dtype: torch.dtype = torch.float32
 
     @property
     def stop(self) -> int:
@@ -28,7 +33,11 @@ class OwnParameter:
 
 
 class OwnLayout:
-    """The trainable parameters of a module, in its order."""
+    """The trainable parameters of a module, in its order.
+
+    `dtypes` are theirs, `dtype` holds the numbers of all of them; an update of what `rounds` is rounded as torch
+    rounds it.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters: list[OwnParameter] = []
@@ -42,11 +51,25 @@ class OwnLayout:
                 )
             if parameter.is_complex():
                 raise UserCodeError(f"parameter {name} is complex; use real parameters")
-            self.parameters.append(OwnParameter(name, parameter.shape, start))
+            if parameter.dtype not in DTYPES:
+                raise UserCodeError(
+                    f"parameter {name} is {str(parameter.dtype).removeprefix('torch.')}; trainable parameters must be "
+                    "bfloat16, float16, float32 or float64"
+                )
+            if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+                raise UserCodeError(
+                    f"parameter {name} is expanded, several of its entries are one number in memory, which no "
+                    f"optimizer can step; build it with .clone() after expand()"
+                )
+            self.parameters.append(OwnParameter(name, parameter.shape, start, parameter.dtype))
             start = self.parameters[-1].stop
         if not start:
             raise UserCodeError("no parameter of the model has requires_grad, so there is nothing to train")
         self.num_parameters = start
+        self.dtypes = tuple(dict.fromkeys(parameter.dtype for parameter in self.parameters))
+        self.mixed = len(self.dtypes) > 1
+        self.rounds = self.mixed or self.dtypes[0].itemsize < torch.float32.itemsize
+        self.dtype = functools.reduce(torch.promote_types, self.dtypes)
 
     @cached_property
     def _matrices(self) -> list[tuple[int, int, bool]]:
@@ -67,6 +90,11 @@ class OwnLayout:
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""
         return torch.cat([torch.full((stop - start,), float(decays)) for start, stop, decays in self._matrices])
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """Each parameter by itself: what does not fill a vector at a tensor's end may round otherwise."""
+        return [Stretch(p.start, p.stop, p.dtype, len(p.shape) > 1) for p in self.parameters]
 
     def segments(self) -> list[tuple[int, int, int, bool]]:
         """(start, stop, rows, decays): each parameter is one of LAMB's layers."""

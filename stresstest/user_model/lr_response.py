@@ -16,8 +16,9 @@ from stresstest.engine.population import FIRST_LR
 from stresstest.errors import ConfigError
 from stresstest.specs.base import TrainingSpec
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.arguments import as_written
 from stresstest.user_model.bench import UserBench
-from stresstest.user_model.dtypes import cast_words, is_cast
+from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
 from stresstest.user_model.population import USER_OPTIMIZER, UserPopulation
 
@@ -26,6 +27,8 @@ _SAME = 0.05  # a ratio this near 1 is that of an LR that does nothing
 _IN_PROPORTION = 0.1  # relative: how far from 2 a ratio goes unmentioned
 _VISIBLE = 50.0  # times the rounding of the parameters: a move that can be told from it
 _TRIES, _FACTOR = 3, 16.0  # LRs to try for one that moves the parameters so far, and how far apart
+_TRIED = (1e-5, 1e-4, 1e-3, 1e-2)  # LRs whose first update may round to nothing
+_MOSTLY = 0.5  # of the parameters
 _NOT_SETTINGS = ("params", "lr", "initial_lr")
 _OF_A_CYCLE = ("max_lr", "min_lr")  # what OneCycleLR leaves in a group
 _NOT_ATTRIBUTES = ("defaults", "state", "param_groups")
@@ -53,11 +56,11 @@ def optimizer_notes(bench: UserBench, spec: TrainingSpec, name: str) -> list[str
 
     Raises `ConfigError` where a learning rate asked for would not be the one that trains.
     """
-    notes = [f"  note: {name}: {cast_words(bench.dtypes)}"] if is_cast(bench.dtypes) else []
+    notes = list(_about_dtypes(bench, spec, name))
     if bench.training.optimizer is USER_OPTIMIZER:
         notes += _about_groups(bench, name)
         notes += _about_steps(bench, spec, name)
-    elif not inspect.isclass(bench.model.factory.build) and configures(
+    elif not inspect.isclass(as_written(bench.model.factory.build)) and configures(
         type(bench.module())
     ):  # unknown before it is built
         notes.append(
@@ -65,6 +68,46 @@ def optimizer_notes(bench: UserBench, spec: TrainingSpec, name: str) -> list[str
             f"--optimizer own"
         )
     return notes
+
+
+def _about_dtypes(bench: UserBench, spec: TrainingSpec, name: str) -> Iterator[str]:
+    """In which dtypes it trains, and where updates round to nothing."""
+    layout = bench.model.layout
+    if torch.float16 in layout.dtypes and spec.dtype == "float16":
+        raise ConfigError(
+            f"{name}: its parameters are float16 already, and a loss scale needs float32 ones, as torch's GradScaler "
+            "says; leave --dtype float16 out, or build the model in float32"
+        )
+    words = dtype_words(bench.module())
+    if not words:
+        return
+    yield (
+        f"  note: {name}: trains in its own dtype, {words}: parameters, gradients and optimizer state"
+        + ("; theory and the check of the gradient take a float32 copy" if layout.rounds else "")
+    )
+    eps = bench.eps
+    if torch.float16 in layout.dtypes and eps is not None and not torch.tensor(eps).half():
+        yield f"  warning: {name}: the optimizer's eps, {eps:g}, is 0 in float16, and 0/0 is NaN; use eps=1e-4 or so"
+    if layout.dtypes[0].itemsize < torch.float32.itemsize and (stuck := _rounds_away(bench)):
+        yield stuck
+
+
+def _rounds_away(bench: UserBench) -> str:
+    """Up to which LR the first updates round to nothing, in words."""
+    found = ""
+    for lr in _TRIED:
+        population = bench.populate([0], [lr])
+        before_P = population.theta_RP[0].clone()
+        population.step(bench.batches.batch([0], 0), torch.full((1,), lr, device=bench.training.device))
+        asked = population.grad_RP[0] != 0
+        share = float(((population.theta_RP[0] == before_P) & asked).sum() / asked.sum().clamp(min=1))
+        if share < _MOSTLY:
+            break
+        found = (
+            f"  note: at LR {lr:g}, the first update of {share:.0%} of the parameters rounds to nothing, so such LRs "
+            "train little; if you need them, keep the weights in float32 and use autocast (--dtype bfloat16)"
+        )
+    return found
 
 
 def _about_groups(bench: UserBench, name: str) -> Iterator[str]:

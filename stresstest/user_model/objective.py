@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from stresstest.engine.population import FIRST_LR, Training
-from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
+from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import seeded
+from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import built, configures
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel
 
@@ -24,12 +28,18 @@ def not_an_objective(model: UserModel, one: UserBatch, training: Training) -> st
     where several optimizers share the parameters, each part must bring it down by itself, which an adversary does not.
     """
     module = model.make(0).to(training.device)
+    if any(dtype.itemsize < torch.float32.itemsize for dtype in model.layout.dtypes):  # a small step would round away
+        try:
+            return _not_falling(model, in_float32(module), replace(one, data=cast(one.data, torch.float32)), training)
+        except UserCodeError:  # it insists on its dtype
+            return ""
+    return _not_falling(model, module, one, training)
+
+
+def _not_falling(model: UserModel, module: nn.Module, one: UserBatch, training: Training) -> str:
     parameters = [p for p in module.parameters() if p.requires_grad]
     with seeded(one.seed), torch.enable_grad():
-        loss = model.contract.loss(module, one.data)
-        with user_code("loss.backward()"):
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's
-    start = float(loss.detach())
+        start = float(differentiated(model.contract.loss, module, one.parts))
     if _after(model, module, [], [], one, 0.0) != start:
         return ""  # it goes on from the batch before (a queue, a memory): two looks at one batch are not comparable
     falls = [_fall(model, module, part, one, start) for part in (parameters, *_parts(model, module, training))]
@@ -89,7 +99,7 @@ def _after(
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.add_(gradient, alpha=-lr)
         with seeded(one.seed):
-            loss = float(model.contract.loss(module, one.data))
+            loss = float(model.contract.loss(module, one.parts))
         for parameter, value in zip(parameters, before, strict=True):
             parameter.copy_(value)
     return loss

@@ -23,6 +23,7 @@ from stresstest.user_model.factory import Factory
 ParameterGroup = dict[str, Any]
 _CYCLES = ("min_lr", "max_momentum")  # what OneCycleLR and CyclicLR leave in a group, beside initial_lr
 _LIGHTNING = ("lightning", "pytorch_lightning")
+_LRS = ("lr", "learning_rate")  # by which a configure_optimizers is told
 _CYCLED = ("betas", "momentum")  # what they move beside the LR
 
 
@@ -225,10 +226,18 @@ def check_automatic(module: nn.Module) -> None:
         )
 
 
-def configures(kind: type) -> bool:
-    """Whether a module's class has a `configure_optimizers` that is not Lightning's own, which returns `None`."""
+def configures(kind: Any) -> bool:
+    """Whether a module's class has a `configure_optimizers` that asks for nothing but an LR.
+
+    Lightning's own, which returns `None`, is none.
+    """
     configure = getattr(kind, "configure_optimizers", None)
-    return callable(configure) and configure.__module__.partition(".")[0] not in _LIGHTNING
+    if not callable(configure) or configure.__module__.partition(".")[0] in _LIGHTNING:
+        return False
+    asked = list(inspect.signature(configure).parameters.values())[1:]
+    return all(
+        p.name in _LRS or p.default is not p.empty for p in asked if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    )
 
 
 def _returned(factory: Factory, module: nn.Module, wanted: Sequence[nn.Parameter], lr: float) -> Any:
@@ -238,7 +247,8 @@ def _returned(factory: Factory, module: nn.Module, wanted: Sequence[nn.Parameter
             raise UserCodeError(
                 "is missing, and so is an optimizer(params, lr) in the model's file; write one, or use --optimizer adam"
             )
-        return configure()
+        wanted_lr = {name: lr for name in inspect.signature(configure).parameters if name in _LRS}
+        return configure(**wanted_lr)
     takes = inspect.signature(factory.optimizer).parameters
     subject = module if next(iter(takes), "") == "model" else list(wanted)
     return factory.optimizer(subject, **({"lr": lr} if takes_lr(factory) else {}))

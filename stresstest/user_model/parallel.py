@@ -64,6 +64,8 @@ def resolve_parallel(spec: T) -> T:
                 f"optimizer {name} needs the norm of each whole tensor, of which parallel fsdp has a part on each "
                 "rank; use another, or an optimizer(params, lr) of your own that takes DTensors"
             )
+    if spec.accumulate > 1:
+        raise ConfigError("accumulate splits a batch that one device trains on; with parallel fsdp leave it out")
     return spec.model_copy(update={"theory": False, "probes": "off"})
 
 
@@ -117,8 +119,8 @@ def sharded_bench(
     here = ranks().here
     where = torch.device("cpu" if device == "cpu" else f"cuda:{here.local_rank}")
     whole = user_bench(spec, variant, depth, optimizer, "cpu", None, constant)
-    if whole.model.contract.differentiates:
-        raise UserCodeError("its loss takes gradients itself, which parallel fsdp does not; train it on one device")
+    if refused := _refused(whole):
+        raise UserCodeError(f"{refused}, which parallel fsdp does not take; train it on one device")
     batches = whole.batches
     share_of(batches.batch([0], 0, INITIAL)[0].data, here.rank, here.world)
     if whole.constant.paired:
@@ -131,8 +133,19 @@ def sharded_bench(
         journal=SharedJournal(journal),
         probing=Probing("off"),
         constant=whole.constant,
-        dtypes=whole.dtypes,
     )
+
+
+def _refused(whole: UserBench) -> str:
+    """What a model does that only a whole one can, or nothing."""
+    found, factory = whole.model.contract, whole.model.factory
+    if found.differentiates:
+        return "its loss takes gradients itself"
+    if found.backward is not None or factory.backward is not None or factory.step is not None:
+        return "it takes its gradient or step itself"
+    if any(hasattr(part, "_orig_mod") for part in whole.module().modules()):
+        return "it is compiled"
+    return "its parameters have several dtypes" if whole.model.layout.mixed else ""
 
 
 @dataclass(frozen=True)

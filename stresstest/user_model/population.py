@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,16 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stresstest.engine.curvature import Loss
+from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot, look_at, together
+from stresstest.engine.rounded import update
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch
+from stresstest.user_model.carried import carried, kept, put_back
 from stresstest.user_model.contract import Contract, shape_words
+from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
+from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
+from stresstest.user_model.wrapped import uncompiled
 
 
 def _never(step: Step) -> None:
@@ -72,6 +78,9 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     """The replicas `seeds` of the user's model, freshly initialised (a seed may stand in several rows).
 
     The user's own optimizer of each row is built at that row's entry of `lrs`, by default `FIRST_LR`.
+
+    Parameters of one dtype are views of the matrix. Where dtypes differ, they keep memory of their own, and the matrix,
+    wide enough for all, mirrors them: what is in it is always of the parameter's dtype.
     """
 
     model: UserModel
@@ -81,7 +90,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     ) -> None:
         self._modules = [model.make(seed).to(training.device) for seed in seeds]
         self._parameters = [_trainable(module, model.layout) for module in self._modules]
-        rows = [torch.cat([p.detach().flatten() for p in row]) for row in self._parameters]
+        rows = [_flat(row) for row in self._parameters]
         self._users: list[UsersOptimizers] = []
         self._begin(model, torch.stack(rows), training)
         if training.optimizer is USER_OPTIMIZER:
@@ -110,17 +119,17 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained)
-            with torch.no_grad(), self._as_used(row), kept_buffers(module), seeded(one.seed), self._autocast():
-                losses.append(self.model.contract.loss(module, one.data).detach().float())
+            with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), seeded(one.seed), self._autocast():
+                losses.append(self.model.contract.loss(module, one.parts).detach().float())
             module.train()
         return torch.stack(losses)
 
     def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
-        """A forward pass of each replica, looked at; buffers stay."""
+        """A forward pass of each replica on its batch, or the first micro-batch, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
-            with torch.no_grad(), kept_buffers(module), seeded(one.seed), self._autocast():
-                looks.append(look_at(module, partial(self.model.contract.loss, module, one.data)))
+            with uncompiled(), torch.no_grad(), kept(module), seeded(one.seed), self._autocast():
+                looks.append(look_at(module, partial(self.model.contract.loss, module, one.parts.parts[0])))
         look = together(looks)
         self._look_at_moments(look)
         return look
@@ -137,26 +146,35 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit."""
         return super().state() | {
-            "buffers": [[buffer.clone() for buffer in module.buffers()] for module in self._modules],
+            "carried": [carried(module) for module in self._modules],
             "users": [users.state() for users in self._users],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the rows of a `state`, on whichever device it lies; they were built at the LRs of these rows."""
-        self._modules = self._modules[: len(state["buffers"])]  # all alike but for what is restored now
+        self._modules = self._modules[: len(state["carried"])]  # all alike but for what is restored now
         self._parameters = self._parameters[: len(self._modules)]
         self._users = self._users[: len(self._modules)]
         super().restore(state)
-        for module, values in zip(self._modules, state["buffers"], strict=True):
-            for buffer, value in zip(module.buffers(), values, strict=True):
-                buffer.copy_(value)
+        for module, values in zip(self._modules, state["carried"], strict=True):
+            put_back(module, values)
         for users, stored in zip(self._users, state["users"], strict=True):
             users.restore(stored)
 
     def _bind(self) -> None:
+        if self.model.layout.mixed:
+            self._push()
+            return
         for row, parameters in enumerate(self._parameters):
             for parameter, part in zip(parameters, self._parts(self.theta_RP[row]), strict=True):
                 parameter.data = part
+
+    def _push(self) -> None:
+        """Let parameters that keep memory of their own have the numbers of the matrix."""
+        if self.model.layout.mixed:
+            for row_P, parameters in zip(self.theta_RP, self._parameters, strict=bool(self._parameters)):
+                for parameter, part in zip(parameters, self._parts(row_P), strict=True):
+                    parameter.data.copy_(part)
 
     def _parts(self, row_P: Tensor) -> list[Tensor]:
         """Views of a row, one for each parameter."""
@@ -174,10 +192,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for parameter in parameters:
             parameter.grad = None
         with seeded(one.seed):
-            with self._autocast():
-                loss = self.model.contract.loss(self._modules[row], one.data)
-            with user_code("loss.backward()"):
-                (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]  # torch's
+            loss = self._differentiated(row, one, scale)
         for parameter, part in zip(parameters, self._parts(self.grad_RP[row]), strict=True):
             gradient = parameter.grad
             if gradient is None:
@@ -187,6 +202,14 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             if not self._users:
                 parameter.grad = None  # the optimizer reads the matrix
         return loss.detach()
+
+    def _differentiated(self, row: int, one: UserBatch, scale: float) -> Tensor:
+        """A replica's loss; its gradient, times `scale`, goes to `.grad` of its parameters."""
+        contract, module = self.model.contract, self._modules[row]
+        if contract.backward is not None:
+            with user_code(contract.text):
+                return contract.backward(module, one.data, scale)
+        return differentiated(contract.loss, module, one.parts, scale, self._autocast)
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
         if not self._users:
@@ -199,7 +222,10 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
 
     def _update(self, lr_R: Tensor) -> None:
         if not self._users:
-            super()._update(lr_R)
+            if self.model.layout.rounds:
+                self._rounded_update(lr_R)
+            else:
+                super()._update(lr_R)
             return
         self._step_R1 += 1.0
         for row, lr in enumerate(lr_R.tolist()):
@@ -208,11 +234,22 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
         if not self._users:
             super()._update_unless(skipped_R, lr_R)
+            self._push()
             return
         for row, (lr, skipped) in enumerate(zip(lr_R.tolist(), skipped_R.tolist(), strict=True)):
             if not skipped:
                 self._users_step(row, lr)
         self._adapt_scale(skipped_R)
+
+    def _rounded_update(self, lr_R: Tensor) -> None:
+        self._step_R1 += 1.0
+        layout = self.model.layout
+        step = Step(
+            self.theta_RP, self.grad_RP, lr_R[:, None], self._state, self._step_R1, self._decay_P, self._segments
+        )
+        with torch.no_grad():
+            update(self.training.optimizer, self.training.options, step, layout.stretches)
+        self._push()
 
     def _users_step(self, row: int, lr: float) -> None:
         """One step of the user's optimizers with the gradient as it is in the matrix, which stays as it is."""
@@ -233,15 +270,30 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         Where they are still the first, buffers have already taken the batch in.
         """
         batch, scales = self._last
-        first = torch.equal(self.theta_RP[row], first_P)
-        with torch.enable_grad(), kept_buffers(self._modules[row]) if first else nullcontext():
+        first = torch.equal(_flat(self._parameters[row]), first_P)
+        with torch.enable_grad(), kept(self._modules[row]) if first else nullcontext():
             loss = self._gradient(row, batch[row], scales[row])
-        gradient_P = self.grad_RP[row].div_(scales[row])
+        self.grad_RP[row].div_(scales[row])
         if self.training.clip_norm is not None:
-            norm = torch.linalg.vector_norm(gradient_P)
-            gradient_P.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            self._clip_row(row, self.training.clip_norm)
         self._hand_out(row)
         return loss
+
+    def _clip(self, grad_norm_R: Tensor) -> Tensor:
+        limit = self.training.clip_norm
+        if limit is None:
+            return super()._clip(grad_norm_R)
+        for row in range(self.num_replicas):
+            self._clip_row(row, limit)
+        return grad_norm_R > limit
+
+    def _clip_row(self, row: int, limit: float) -> None:
+        """As torch's clip_grad_norm_, to the bit: the norm of the norms of the gradients, in their dtypes."""
+        parts = self._parts(self.grad_RP[row])
+        gradients = [part.to(place.dtype) for place, part in zip(self.model.layout.parameters, parts, strict=True)]
+        factor = (limit / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
+        for part, gradient in zip(parts, gradients, strict=True):
+            part.copy_(gradient.mul_(factor))
 
     def _hand_out(self, row: int) -> None:
         """Let the parameters' gradients be what the matrix says, where that may differ by now."""
@@ -261,19 +313,20 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for place, parameter, part in zip(self.model.layout.parameters, self._parameters[row], parts, strict=True):
             if parameter.data_ptr() == part.data_ptr() and parameter.stride() == part.stride():
                 continue
-            if parameter.shape != part.shape or parameter.dtype != part.dtype:
+            if parameter.shape != part.shape or parameter.dtype != place.dtype:
                 raise UserCodeError(
                     f"the optimizer changed {place.name} to {shape_words(parameter.data)}; it must stay "
-                    f"{shape_words(part)}"
+                    f"{shape_words(part.to(place.dtype))}"
                 )
             part.copy_(parameter.detach())
-            parameter.data = part
+            if not self.model.layout.mixed:
+                parameter.data = part
 
     @contextmanager
     def trained_module(self, row: int) -> Iterator[nn.Module]:
         """A replica with the parameters of the trained model, in training mode; buffers stay."""
         module = self._modules[row]
-        with torch.no_grad(), self._as_used(row), kept_buffers(module), self._autocast():
+        with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), self._autocast():
             yield module
 
     @contextmanager
@@ -287,6 +340,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             yield
         self._take_back(row)
         self.theta_RP[row] = before_P
+        self._push()
 
 
 class Forward(nn.Module):
@@ -302,37 +356,46 @@ class Forward(nn.Module):
 
 
 def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.device) -> tuple[Tensor, Loss]:
-    """A fresh replica's parameters, [P], and its loss on a batch as a function of them, in training mode."""
+    """A fresh replica's parameters, [P], and its loss on a batch as a function of them, in training mode.
+
+    In float32 at least: of a model in half precision it is a copy, since its own loss is no smooth function.
+    """
     module = model.make(seed).to(device)
-    theta_P = torch.cat([p.detach().flatten() for p in _trainable(module, model.layout)])
+    trainable = _trainable(module, model.layout)
+    copied = any(dtype.itemsize < torch.float32.itemsize for dtype in model.layout.dtypes)
+    if copied:
+        module, one = in_float32(module), replace(one, data=cast(one.data, torch.float32))
+    theta_P = _flat(trainable)
     forward = Forward(module, model.contract)
     buffers = {f"inner.{name}": buffer for name, buffer in module.named_buffers()}
+    dtypes = {name: parameter.dtype for name, parameter in module.named_parameters()}
 
-    def loss(at_P: Tensor) -> Tensor:
+    def loss(data: Any, share: float, at_P: Tensor) -> Tensor:
         state = {name: buffer.clone() for name, buffer in buffers.items()}
         for place in model.layout.parameters:
-            state[f"inner.{place.name}"] = at_P[place.start : place.stop].view(place.shape)
-        with seeded(one.seed):
-            found: Tensor = functional_call(forward, state, (one.data,))
-        return found
+            value = at_P[place.start : place.stop].view(place.shape)
+            state[f"inner.{place.name}"] = value if value.dtype == dtypes[place.name] else value.to(dtypes[place.name])
+        try:
+            with uncompiled(), seeded(one.seed):
+                found: Tensor = functional_call(forward, state, (data,))
+        except UserCodeError as error:
+            raise UserCodeError(f"a copy in float32: {error.line}" if copied else error.line, error.text) from None
+        return found if share == 1.0 else share * found
 
-    return theta_P, loss
-
-
-@contextmanager
-def kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Afterwards the buffers are as they were before."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    yield
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        buffer.copy_(value)
+    terms = tuple(partial(loss, data, share) for data, share in one.parts)
+    return theta_P, terms[0] if len(terms) == 1 else Sum(terms)
 
 
 def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
     found = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    shapes = [parameter.shape for parameter in layout.parameters]
-    if [parameter.shape for parameter in found] != shapes:
+    wanted = [(parameter.shape, parameter.dtype) for parameter in layout.parameters]
+    if [(parameter.shape, parameter.dtype) for parameter in found] != wanted:
         raise UserCodeError(
             "the factory built a model with different parameters than before; they may depend only on its arguments"
         )
     return found
+
+
+def _flat(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Their numbers as a row, [P], in a dtype that holds them all."""
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])

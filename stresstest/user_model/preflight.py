@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +33,10 @@ from stresstest.user_model.contract import shape_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
+from stresstest.user_model.micro_batches import differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
 
 TRACEBACK = Path(".stresstest") / "traceback.txt"
 _FAR = 1.5  # times chance: a loss at initialisation that is worth a warning
@@ -70,8 +75,10 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
         name = spec.model if variant == AS_BUILT else f"{spec.model}, {variant}"
         try:
             bench = user_bench(spec, variant, depths[0], spec.optimizers[0], device)
-            loss, activations = _checked(bench, name, notes)
-            notes += optimizer_notes(bench, spec, name)
+            with uncompiled():
+                loss, activations = _checked(bench, name, notes)
+                notes += optimizer_notes(bench, spec, name)
+            notes += _wrappers(bench, variant, depths[0], spec.width, name)
         except UserCodeError as error:
             raise ModelError(_kept(f"{name}: {error.line}", error.text)) from None
         except Exception as error:
@@ -91,7 +98,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
     return Preflight(
         notes=(*_contract(spec, bench, parameters, loss), *dict.fromkeys(notes)),
         data={
-            "name": spec.data if factory.batch is None else "own batches",
+            "name": "own batches" if factory.draws else spec.data,
             **bench.batches.description(),
             "takes": [name for name in ("depth", "width", "variant") if name in factory.takes],
             "baseline_loss": bench.batches.baseline_loss if known else loss,
@@ -115,15 +122,24 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     """What was inferred, in three lines."""
     model = bench.model
     batches = bench.batches
-    takes = [name for name in ("depth", "width", "variant") if name in model.factory.takes]
+    known_as = model.factory.known_as
+    takes = [
+        f"{name} ({known_as[name]})" if name in known_as else name
+        for name in ("depth", "width", "variant")
+        if name in model.factory.takes
+    ]
     taken = ", ".join(takes) or "none of depth, width, variant"
     yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)
-    drawn = "batch() in its file" if model.factory.batch is not None else f"the built-in task {spec.task}, {spec.data}"
-    held_out = "" if model.factory.batch is None or batches.splits else "; no held-out data (no argument split)"
+    drawn, held_out = f"the built-in task {spec.task}, {spec.data}", ""
+    if model.factory.stream is not None:
+        drawn, held_out = model.factory.stream.words(), "" if batches.splits else "; no held-out data"
+    elif model.factory.batch is not None:
+        drawn, held_out = "batch() in its file", "" if batches.splits else "; no held-out data (no argument split)"
     yield f"  batch {shown} from {drawn}{held_out}"
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
+    yield from (f"  {note}" for note in model.factory.notes)
 
 
 def _baseline(bench: UserBench) -> str:
@@ -173,13 +189,49 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
             f"  warning: {name}: the loss at initialisation, {losses[0]:.4g}, is far above a uniform guess's, "
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
+    if len(one.parts) > 1:
+        module = model.make(0).to(bench.training.device)
+        if differs := no_mean(model.contract.loss, module, one.data, one.parts, seeded):
+            notes.append(f"  warning: {name}: {differs}")
     if batches.none_left(_FIRST_STEPS):
+        source = "batch() depends only on the step and repeats" if model.factory.stream is None else "the data repeat"
         notes.append(
-            f"  note: {name}: batch() depends only on the step and repeats, so no batch is unused: the constant "
-            "predictor is fitted to training batches"
+            f"  note: {name}: {source}, so no batch is unused: the constant predictor is fitted to training batches"
         )
+    if model.factory.stream is not None and batches.by_step:
+        notes.append(f"  note: {name}: every seed trains on the same batches, since nothing shuffles them")
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
+
+
+def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str) -> Iterator[str]:
+    """What is said of torch.compile and of wrappers for several devices; a missing compiler is a `ConfigError`."""
+    returned = bench.model.factory.as_written(0, variant, depth, width)
+    if unwrapped(returned) is not returned:
+        yield f"  note: {name}: {type(returned).__name__} is taken off: each replica trains on one device"
+    before, seconds = num_graphs(), []
+    if "torch._dynamo" not in sys.modules:
+        return
+    population = bench.populate([0], [_TRIAL_LR])
+    lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
+    for step in range(2):
+        started = time.perf_counter()
+        try:
+            population.step(bench.batches.batch([0], step), lr_R)
+        except UserCodeError as error:
+            if not lacks_compiler(error.line):
+                raise
+            said = error.line.partition(" Set TORCH")[0]
+            raise ConfigError(
+                f"{name}: torch.compile finds no compiler that works ({said}); install one (g++, or set CXX), or train "
+                "it uncompiled: TORCHDYNAMO_DISABLE=1"
+            ) from None
+        seconds.append(time.perf_counter() - started)
+    if num_graphs() == before:
+        return
+    compiling = seconds[0] - seconds[1]
+    cost = f", which takes {compiling:.0f} s in each worker" if compiling >= 1.0 else ""
+    yield f"  note: {name}: its training step runs compiled{cost}; evaluations, probes and theory run uncompiled"
 
 
 def _data_is_finite(bench: UserBench, name: str) -> None:
@@ -214,23 +266,35 @@ def _same(a: Tensor, b: Any) -> bool:
 def _backward(model: UserModel, one: UserBatch, device: torch.device) -> tuple[float, int, list[str]]:
     """(loss, bytes kept for the backward pass, trainable parameters without a gradient) of a fresh model."""
     module = model.make(0).to(device)
+    names = [name for name, _ in module.named_parameters()]
     kept: dict[int, int] = {}
+    most = 0
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with seeded(one.seed):
+    @contextmanager
+    def of_a_micro_batch() -> Iterator[None]:
+        nonlocal most
+        kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = model.contract.loss(module, one.data)
-        if not loss.requires_grad:
-            raise UserCodeError("the loss has no gradient; is it detached, or computed under no_grad()?")
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
-    for parameter in module.parameters():
-        kept.pop(parameter.untyped_storage().data_ptr(), None)
+            yield
+        most = max(most, sum(kept.values()))
+        if [name for name, _ in module.named_parameters()] != names:
+            new = next((name for name, _ in module.named_parameters() if name not in names), "a parameter")
+            raise UserCodeError(
+                f"the forward pass creates {new}, which no optimizer would hold; create all parameters in __init__, or "
+                "run the model once before you return it"
+            )
+
+    with seeded(one.seed):
+        loss = differentiated(model.contract.loss, module, one.parts, forward=of_a_micro_batch)
     unused = [key for key, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    return float(loss.detach()), sum(kept.values()), unused
+    return float(loss), most, unused
 
 
 def _first_not_finite(model: UserModel, one: UserBatch, device: torch.device) -> str:

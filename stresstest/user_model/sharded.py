@@ -20,16 +20,18 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from stresstest.engine.population import FIRST_LR, Readings, Training
+from stresstest.engine.population import FIRST_LR, Readings, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot
 from stresstest.runs.ranks import ranks
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch, moved, tensors
+from stresstest.user_model.carried import kept
 from stresstest.user_model.contract import Contract
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.layout import OwnLayout, OwnParameter
+from stresstest.user_model.micro_batches import MicroBatches
 from stresstest.user_model.optimizers import UsersOptimizers
-from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, kept_buffers
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 
 
 class ShardedUserModel(UserModel):
@@ -39,7 +41,7 @@ class ShardedUserModel(UserModel):
         self.of_one = whole.contract
         super().__init__(whole.factory, _of_all(whole.contract, device), *whole._where)
         self._mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        self.layout = LocalLayout(self.sharded(0))
+        self.layout = LocalLayout(self.layout, self.sharded(0))
 
     def sharded(self, seed: int) -> nn.Module:
         """A freshly initialised module whose parameters lie on all ranks; it was built whole on this one's host."""
@@ -49,12 +51,13 @@ class ShardedUserModel(UserModel):
 class LocalLayout(OwnLayout):
     """The part of a module's trainable parameters that lies on this rank, [P] in all."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, whole: OwnLayout, module: nn.Module) -> None:
+        self.dtypes, self.mixed, self.rounds, self.dtype = whole.dtypes, whole.mixed, whole.rounds, whole.dtype
         self.parameters = []
         start = 0
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                self.parameters.append(OwnParameter(name, local(parameter).shape, start))
+                self.parameters.append(OwnParameter(name, local(parameter).shape, start, parameter.dtype))
                 start = self.parameters[-1].stop
         self.num_parameters = start
 
@@ -90,7 +93,7 @@ class ShardedUserPopulation(UserPopulation):
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
         module, one = self._modules[0], batch[0]
         module.train(as_trained)
-        with torch.no_grad(), self._as_used(0), kept_buffers(module), seeded(one.seed), self._autocast():
+        with torch.no_grad(), self._as_used(0), kept(module), seeded(one.seed), self._autocast():
             loss = self.model.contract.loss(module, self._share(one))
         module.train()
         return loss.detach().float()[None]
@@ -103,7 +106,7 @@ class ShardedUserPopulation(UserPopulation):
     def trained_module(self, row: int) -> Iterator[nn.Module]:
         """The replica with the parameters of the trained model, in training mode; buffers stay."""
         module = self._modules[row]
-        with torch.no_grad(), self._as_used(row), kept_buffers(module), self._autocast():
+        with torch.no_grad(), self._as_used(row), kept(module), self._autocast():
             yield module
 
     def finite_step(self, one: UserBatch) -> bool:
@@ -145,7 +148,13 @@ class ShardedUserPopulation(UserPopulation):
         dist.all_reduce(health_R, dist.ReduceOp.MAX)  # only whether a parameter is finite differs between ranks
         return health_R
 
+    def _clip(self, grad_norm_R: Tensor) -> Tensor:
+        return Replicas._clip(self, grad_norm_R)
+
     def _bind(self) -> None:
+        self._push()
+
+    def _push(self) -> None:
         """Let the module's parameters be what the matrix says: they lie in storages of `fully_shard`'s own."""
         with torch.no_grad():
             for parameter, part in zip(self._parameters[0], self._parts(self.theta_RP[0]), strict=True):
@@ -154,12 +163,7 @@ class ShardedUserPopulation(UserPopulation):
     def _update(self, lr_R: Tensor) -> None:
         super()._update(lr_R)
         if not self._users:
-            self._bind()
-
-    def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
-        super()._update_unless(skipped_R, lr_R)
-        if not self._users:
-            self._bind()
+            self._push()
 
     def _again(self, row: int, first_P: Tensor) -> Tensor:
         raise UserCodeError("asks for the loss again (a closure), which --parallel fsdp cannot give; use another")
@@ -184,7 +188,7 @@ class ShardedUserPopulation(UserPopulation):
         with self._users[row].as_used():
             yield
         self.theta_RP[row] = before_P
-        self._bind()
+        self._push()
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
@@ -238,6 +242,8 @@ def local(tensor: Tensor) -> Tensor:
 
 def share_of(data: Any, rank: int, world: int) -> Any:
     """One of `world` equal shares of a batch along the first axis of its tensors; else a `UserCodeError`."""
+    if isinstance(data, MicroBatches):
+        raise UserCodeError("its batches come in micro-batches, which parallel fsdp does not take; give whole ones")
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     if len(lengths) != 1:
         raise UserCodeError(

@@ -111,9 +111,10 @@ class StackedUserPopulation(UserPopulation):
 def stacks(model: UserModel, batches: UserBatches, training: Training) -> bool:
     """Whether two replicas give in one computation what they give one after the other: losses and gradients.
 
-    Not where the model draws random numbers, which would not be each replica's own, or the optimizer is the user's.
+    Not where the model draws random numbers, which would not be each replica's own, its parameters differ in dtype, or
+    the optimizer is the user's.
     """
-    if training.optimizer is USER_OPTIMIZER or _draws(model, batches, training):
+    if training.optimizer is USER_OPTIMIZER or model.layout.mixed or _draws(model, batches, training):
         return False
     seeds = (0, 1)
     batch = batches.batch(seeds, 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
+from stresstest.user_model.batch_parts import with_entries
 from stresstest.user_model.batches import UserBatch, tensors
 from stresstest.user_model.contract import Contract
 from stresstest.user_model.factory import seeded
@@ -69,11 +70,11 @@ def _plain_loss(contract: Contract, module: nn.Module, one: UserBatch) -> Tensor
 
 def _mixed(here: object, there: object) -> object | None:
     """The targets of one batch with the inputs of another; `None` where it is not known which are which."""
-    if isinstance(here, dict) and isinstance(there, dict):
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
         names = [name for name in here if name in TARGET_NAMES]
-        return {**there, **{name: here[name] for name in names}} if names and _alike(here, there) else None
-    if isinstance(here, tuple) and isinstance(there, tuple) and len(here) == 2 and _alike(here, there):
-        return there[0], here[1]
+        return with_entries(there, {name: here[name] for name in names}) if names and _alike(here, there) else None
+    if isinstance(here, list | tuple) and isinstance(there, list | tuple) and len(here) == 2 and _alike(here, there):
+        return type(there)((there[0], here[1])) if type(there) in (list, tuple) else (there[0], here[1])
     return None
 
 

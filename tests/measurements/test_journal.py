@@ -36,6 +36,13 @@ PLANS = {
             DECODER | {"depth": 1, "variant": "admin", "dtype": "float16", "clip_norm": 0.5, "optimizer": "radam"},
         )
     ),
+    "with dropout, in micro-batches": lambda: lr_range.plan(
+        make_spec(
+            LrRangeSpec,
+            "quick",
+            DECODER | {"depth": 1, "variant": "pre-ln", "dropout": 0.2, "label_smoothing": 0.1, "accumulate": 2},
+        )
+    ),
     "recipe with probes, ramp": lambda: depth_sweep.plan(
         make_spec(
             DepthSweepSpec,

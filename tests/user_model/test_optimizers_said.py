@@ -231,10 +231,8 @@ DTYPES = """
 import torch
 from torch import nn
 
-KIND = torch.bfloat16
-
 def build():
-    return nn.Sequential(nn.Linear(8, 16).to(torch.bfloat16), nn.ReLU(), nn.Linear(16, 3).to(KIND))
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).to(torch.bfloat16)
 
 def batch(step, batch_size, generator):
     x = torch.randn(batch_size, 8, generator=generator)
@@ -252,18 +250,33 @@ def doubles(step, batch_size, generator):
     return x, x[:, :3].argmax(1)
 """
 
+MIXED = """
+import torch
+from torch import nn
 
-def test_dtypes_are_kept_or_the_cast_is_said() -> None:
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(8, 16).bfloat16(), nn.LayerNorm(16), nn.Linear(16, 3).bfloat16()
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x).float()).bfloat16())
+
+def build():
+    return Net()
+"""
+
+
+def test_models_train_in_their_own_dtypes_which_are_said() -> None:
     Path("half.py").write_text(DTYPES)
-    Path("mixed.py").write_text(DTYPES.replace("KIND = torch.bfloat16", "KIND = torch.float32"))
+    Path("mixed.py").write_text(MIXED)
     half = said("half.py:build")
-    assert "its parameters are bfloat16; parameters and batches are trained in float32; --dtype bfloat16" in half
-    assert "batch (float32 [8, 8]" in half
-    assert "its parameters are bfloat16 and float32; parameters and batches are trained in float32" in said(
-        "mixed.py:build"
-    )
+    assert "trains in its own dtype, bfloat16: parameters, gradients and optimizer state; theory" in half
+    assert "batch (bfloat16 [8, 8]" in half
+    assert "at LR 0.0001, the first update of" in half
+    assert "trains in its own dtype, bfloat16 and float32" in said("mixed.py:build", batch_fn="half.py:batch")
     double = said("half.py:double", batch_fn="half.py:doubles")
-    assert "trained in" not in double
+    assert "trains in its own dtype, float64: parameters, gradients and optimizer state" in double
     assert "batch (float64 [8, 8]" in double
     with pytest.raises(ConfigError, match=r"parameter weight is on the meta device and has no values; build"):
         said("half.py:on_meta")

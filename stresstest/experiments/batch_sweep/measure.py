@@ -21,6 +21,8 @@ from stresstest.measurements.course import recipe
 from stresstest.measurements.scheduled import of_run
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
+from stresstest.tasks.task import Task
+from stresstest.user_model.bench import UserBench
 
 _WHICH = frozenset("depth optimizer start_lr end_lr num_lrs batch_size batch_sizes lr_scaling warmup_share".split())
 
@@ -47,13 +49,22 @@ def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan
     for size in sorted({cell.point["batch_size"] for cell in cells}):
         mine = [cell for cell in cells if cell.point["batch_size"] == size]
         task = load_task(spec.task, spec.data, size, spec.seq_len)
-        sized = replace(bench, batches=Batches(task, bench.batches.device))
+        sized = _sized(bench, task, size)
         runs = recipe(sized, [(cell.seed, _lrs(spec, cell.point)) for cell in mine])
         for cell, run in zip(mine, runs, strict=True):
             one = of_run(run)
-            one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss
+            # As its validation loss: labels as they are.
+            own = isinstance(bench, UserBench)
+            one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss if own else task.baseline_loss
             found[cell.key] = one
     return [found[cell.key] for cell in cells]
+
+
+def _sized(bench: Bench, task: Task, size: int) -> Bench:
+    if isinstance(bench, UserBench):
+        return replace(bench, batches=bench.batches.of(task, size), _starts={})
+    assert isinstance(bench.batches, Batches), "a built-in model learns a task"
+    return replace(bench, batches=bench.batches.of(task))
 
 
 def _lrs(spec: BatchSweepSpec, where: Mapping[str, Any]) -> Any:

@@ -65,6 +65,11 @@ class BatchSweepSpec(LrGridSpec):
             raise ValueError("not a number of tokens; give e.g. 500k or 2M") from None
 
     @property
+    def largest_batch(self) -> int:
+        """Examples in a step, the most that there are."""
+        return max(self.batch_sizes)
+
+    @property
     def tokens_an_example(self) -> int:
         """What an example counts."""
         return 1 if self.task == "images" else self.seq_len

@@ -98,7 +98,10 @@ def _of_signal(signal: Signal | None) -> Measurement:
 
 def _of_recipe(spec: DepthSweepSpec, run: ReplicaRun, baseline_loss: float) -> Measurement:
     record = run.record()
-    target = spec.target_loss if spec.target_loss is not None else TARGET_SHARE * baseline_loss
+    learnable = run.detector.reference.learnable if spec.label_smoothing else baseline_loss
+    target = spec.target_loss
+    if target is None:
+        target = TARGET_SHARE * baseline_loss + (1.0 - TARGET_SHARE) * (baseline_loss - learnable)
     steps = run.steps_to(target)
     metrics = {
         "steps_to_target": Bracket(low=spec.train_steps, high=None) if steps is None else Bracket.exactly(steps),

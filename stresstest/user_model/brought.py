@@ -1,0 +1,137 @@
+"""What people train with, in the form that this package trains: a loader, a trainer, a module with its optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from stresstest.errors import ConfigError
+
+
+class BatchStream(Protocol):
+    """Batches by seed and step, of a stream of `tasks.task`: the same in every run.
+
+    `held_out`: whether VALIDATION is data of its own. What is drawn belongs to the caller, who may change it.
+    """
+
+    held_out: bool
+
+    def draw(self, seed: int, step: int, stream: int) -> Any:
+        """The batch, on the CPU; a `UserCodeError` where there is none."""
+        ...
+
+    def named(self, step: int, stream: int) -> str:
+        """A batch in words that follow "on": "batch 3 of the DataLoader"."""
+        ...
+
+    def words(self) -> str:
+        """Where batches come from, in words that follow "from"."""
+        ...
+
+    def description(self) -> Mapping[str, int | str | float]:
+        """What a result stores beside the hash of the first batches."""
+        ...
+
+
+# One step of training up to the gradient: (model, batch, scale) -> loss. The gradient, times `scale`, is left in
+# `.grad` of the parameters, which is `None` before; the loss is a scalar without `scale`.
+Backward = Callable[[nn.Module, Any, float], Tensor]
+# A whole step of training: (model, batch, lr) -> the number that is judged.
+Step = Callable[[nn.Module, Any, float], Any]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """All that a training script says, for the preflight and the measurements; `None` where it says nothing.
+
+    `build` is called with the global generators seeded and gives a freshly initialised module of its own each time.
+    `optimizer(model, lr)` gives its optimizers. `settings` stand where the user says nothing; `fixed` cannot be
+    changed.
+    `notes` are printed before training. `key` decides a cell beside the code of the user's file.
+    """
+
+    what: str  # "transformers.Trainer", in messages
+    build: Callable[..., nn.Module] | None = None
+    stream: BatchStream | None = None
+    loss_fn: Callable[[nn.Module, Any], Any] | None = None
+    loss_words: str = "loss_fn(model, batch)"
+    backward: Backward | None = None
+    step: Step | None = None
+    optimizer: Callable[..., Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object that people have: how it is known without importing its library, and what it brings."""
+
+    matches: Callable[[Any], bool]
+    brings: Callable[[Any], Brought]
+
+
+def is_instance(thing: Any, *names: str) -> bool:
+    """Whether an object is of a class with one of these full names, or of a subclass, without importing any."""
+    return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(thing).__mro__)
+
+
+def copies_of(module: nn.Module) -> Callable[[], nn.Module]:
+    """What gives a copy of a module each time; one whose parts a copy would share is a `ConfigError`."""
+    shared = next(_closures_over_parts(module), None)
+    if shared is not None:
+        raise ConfigError(
+            f"a copy of this {type(module).__name__} would compute with the original's weights, since {shared} is a "
+            "function that holds a part of it; give a function that builds the model in place of the model"
+        )
+    return lambda: copy.deepcopy(module)
+
+
+def _closures_over_parts(module: nn.Module) -> Iterator[str]:
+    """Attributes and hooks that are functions with a module or tensor in their closure."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            for function in value.values() if isinstance(value, dict) and "hooks" in name else (value,):
+                cells = getattr(function, "__closure__", None) or ()
+                if any(isinstance(_content(cell), nn.Module | Tensor) for cell in cells):
+                    yield ".".join(filter(None, (path, name)))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _module(module: nn.Module) -> Brought:
+    note = "every seed starts from the weights that the module has, so seeds differ by batches and dropout alone"
+    return Brought("a module", build=copies_of(module), notes=(note,))
+
+
+KINDS: list[Kind] = [
+    Kind(lambda thing: isinstance(thing, Brought), lambda thing: thing),
+]
+
+
+def brings(thing: Any) -> bool:
+    """Whether an object is of a kind that brings something."""
+    return any(kind.matches(thing) for kind in KINDS)
+
+
+def brought(thing: Any) -> Brought | None:
+    """What an object brings; `None` of one that is of no such kind."""
+    return next((kind.brings(thing) for kind in KINDS if kind.matches(thing)), None)
+
+
+def as_model(thing: Any) -> Brought | None:
+    """What an object brings that stands where a factory may; a module is one that every seed starts from."""
+    found = _module(thing) if isinstance(thing, nn.Module) else brought(thing)
+    if found is not None and found.build is None:
+        raise ConfigError(f"{found.what} has no model; give a factory, and this as its batch")
+    return found
