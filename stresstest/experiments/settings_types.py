@@ -62,6 +62,7 @@ class LrRangeSettings(SharedSettings, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
 
 
 class DepthSweepSettings(SharedSettings, total=False):
@@ -75,6 +76,7 @@ class DepthSweepSettings(SharedSettings, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
     depths: int | str | Sequence[int]
     measure: str | Sequence[Literal["outcome", "ramp", "hold"]]
     init_only: bool
@@ -204,6 +206,7 @@ class ScenarioSettings(TypedDict, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
     depths: int | str | Sequence[int]
     measure: str | Sequence[Literal["outcome", "ramp", "hold"]]
     init_only: bool
