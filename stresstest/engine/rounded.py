@@ -60,21 +60,27 @@ def update(optimizer: Optimizer, options: Options, step: Step, stretches: Sequen
     if torchs is None:
         _in_float32(optimizer, options, step, stretches)
         return
-    for row, lr in enumerate(step.lr_R1[:, 0].tolist()):  # as each by itself: torch's functions take numbers
+    counts = (step.step_R1[:, 0] - 1.0).float().cpu()  # torch's functions take numbers, and count the step
+    for row, lr in enumerate(step.lr_R1[:, 0].tolist()):
         for one in stretches:
             decay = float(chosen.get("weight_decay", 0.0)) if one.decays else 0.0
-            _one_row(torchs, {**chosen, "weight_decay": decay}, step, row, lr, one)
+            _one_row(torchs, {**chosen, "weight_decay": decay}, step, row, (counts[row], lr), one)
 
 
 def _one_row(
-    torchs: Callable[[_Row, Options], None], options: Options, step: Step, row: int, lr: float, s: Stretch
+    torchs: Callable[[_Row, Options], None],
+    options: Options,
+    step: Step,
+    row: int,
+    at: tuple[Tensor, float],
+    s: Stretch,
 ) -> None:
+    count, lr = at
     kept = {"": step.theta_RP, **step.state}
     parts = {name: matrix[row, s.start : s.stop] for name, matrix in kept.items()}
     own = {name: part.to(s.dtype) for name, part in parts.items()}
-    count = (step.step_R1[row] - 1.0).to("cpu", torch.float32).reshape(())
     gradient = step.grad_RP[row, s.start : s.stop].to(s.dtype)
-    torchs(_Row(own[""], gradient, {name: own[name] for name in step.state}, count, lr), options)
+    torchs(_Row(own[""], gradient, {name: own[name] for name in step.state}, count.clone(), lr), options)
     for name, part in parts.items():
         if own[name] is not part:
             part.copy_(own[name])

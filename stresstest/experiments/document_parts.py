@@ -68,7 +68,8 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """What the model is and what it learns."""
     if is_user_model(spec["model"]):
         size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
-        examples = f"{size} examples per step of {data['name']}"
+        weights = f", weights in {data['dtype']}" if "dtype" in data else ""
+        examples = f"{size} examples per step of {data['name']}{weights}"
         if not has_constant(data):
             return f"{examples} (constant predictor unknown: give a baseline_loss, or a collapse to it goes unseen)"
         found = f", {data['constant']}" if data.get("constant") else ""

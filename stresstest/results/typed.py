@@ -274,3 +274,4 @@ class DataRecord(TypedDict, total=False):
     constant: Annotated[str, Field(description="Own model: how the best constant predictor was found.")]
     loss_unit: Annotated[str, Field(description="Own model: nats of a likelihood; empty where the loss has its own.")]
     examples: Annotated[int, Field(description="Own model: examples in a batch.")]
+    dtype: Annotated[str, Field(description="Own model: of its trainable parameters, where they are not float32.")]

@@ -38,7 +38,7 @@ from stresstest.user_model.micro_batches import MicroBatches, Split, num_example
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
-from stresstest.user_model.wrapped import uncompiled
+from stresstest.user_model.wrapped import begin_compiling, uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)
 
@@ -146,6 +146,7 @@ def user_bench(
     """
     where = torch.device(device)
     factory = factory_of(spec).at(variant, depth, spec.width)
+    begin_compiling((spec.model, spec.set, variant, depth, spec.width))
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)

@@ -88,7 +88,7 @@ def _about_dtypes(bench: UserBench, spec: TrainingSpec, name: str) -> Iterator[s
     eps = bench.eps
     if torch.float16 in layout.dtypes and eps is not None and not torch.tensor(eps).half():
         yield f"  warning: {name}: the optimizer's eps, {eps:g}, is 0 in float16, and 0/0 is NaN; use eps=1e-4 or so"
-    if layout.dtypes[0].itemsize < torch.float32.itemsize and (stuck := _rounds_away(bench)):
+    if min(d.itemsize for d in layout.dtypes) < torch.float32.itemsize and (stuck := _rounds_away(bench)):
         yield stuck
 
 

@@ -105,7 +105,7 @@ def evaluated(loss_of: LossOf, module: nn.Module, data: Any) -> Tensor:
 
 
 def no_mean(loss_of: LossOf, module: nn.Module, whole: Any, parts: MicroBatches, seeded: Any) -> str:
-    """A sentence where the losses of parts do not make that of the whole batch, in training mode; or nothing.
+    """Words for losses of parts that do not make that of the whole batch, in the module's mode; or nothing.
 
     A loss that draws numbers draws others in parts: it is compared over some draws.
     """
@@ -122,11 +122,7 @@ def no_mean(loss_of: LossOf, module: nn.Module, whole: Any, parts: MicroBatches,
     margin = _CLOSE * abs(mean) + _SURE * float(off.std()) / math.sqrt(_DRAWS)
     if abs(float(off.mean())) <= margin:
         return ""
-    return (
-        f"the loss of {len(parts)} micro-batches is {summed:.4g} together, that of the whole batch {mean:.4g}: it is "
-        "no mean over examples (a sum, BatchNorm's statistics, a contrast within the batch?), so --accumulate trains "
-        "something else than the whole batch"
-    )
+    return f"the loss of {len(parts)} micro-batches is {summed:.4g} together, that of the whole batch {mean:.4g}"
 
 
 def _shared(loss: Tensor, share: float) -> Tensor:

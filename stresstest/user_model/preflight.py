@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.causality import sees_the_future
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import shape_words
+from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
@@ -106,9 +107,10 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "constant_predictor_known": known,
             "constant": bench.constant.text,
             "loss_unit": bench.unit,
+            **({"dtype": words} if (words := dtype_words(bench.module())) else {}),
             **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
         },
-        need=training_need(parameters, slots, activation_bytes),
+        need=training_need(parameters * bench.model.layout.dtype.itemsize // 4, slots, activation_bytes),
         depth=depths[0],
         fingerprint=factory.fingerprint,
         constants={
@@ -190,9 +192,7 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
             f"{chance:.4g}; make the output layer's initialisation smaller"
         )
     if len(one.parts) > 1:
-        module = model.make(0).to(bench.training.device)
-        if differs := no_mean(model.contract.loss, module, one.data, one.parts, seeded):
-            notes.append(f"  warning: {name}: {differs}")
+        _parts_make_the_whole(bench, one, name, notes)
     if batches.none_left(_FIRST_STEPS):
         source = "batch() depends only on the step and repeats" if model.factory.stream is None else "the data repeat"
         notes.append(
@@ -202,6 +202,22 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
         notes.append(f"  note: {name}: every seed trains on the same batches, since nothing shuffles them")
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
+
+
+def _parts_make_the_whole(bench: UserBench, one: UserBatch, name: str, notes: list[str]) -> None:
+    """The loss is a mean over examples, by which micro-batches may be judged; where statistics differ, a warning."""
+    module, loss = bench.model.make(0).to(bench.training.device), bench.model.contract.loss
+    with suppress(UserCodeError):  # of a model that has a loss in training mode alone
+        if differs := no_mean(loss, module.eval(), one.data, one.parts, seeded):
+            raise ConfigError(
+                f"{name}: {differs}: it is no mean over examples (a sum, a contrast within the batch?), so "
+                "micro-batches would train something else; leave out --accumulate, or return a mean over examples"
+            )
+    if differs := no_mean(loss, module.train(), one.data, one.parts, seeded):
+        notes.append(
+            f"  warning: {name}: {differs}: the statistics of BatchNorm are those of each micro-batch, as in any loop "
+            "that accumulates"
+        )
 
 
 def _wrappers(bench: UserBench, variant: str, depth: int, width: int, name: str) -> Iterator[str]:

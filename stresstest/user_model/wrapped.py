@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -39,6 +39,16 @@ def uncompiled() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def begin_compiling(model: Hashable) -> None:
+    """Forget what was compiled of other models: of too many sizes torch.compile would give up and say so."""
+    if "torch._dynamo" in sys.modules and _compiling.get("model", model) != model:
+        torch.compiler.reset()
+    _compiling["model"] = model
+
+
+_compiling: dict[str, Hashable] = {}
 
 
 def num_graphs() -> int:

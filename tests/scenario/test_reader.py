@@ -77,7 +77,7 @@ def test_a_value_means_what_the_specs_take(text: str, name: str, value: Any, tmp
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        (one("max_lrr: 1"), ["some.yaml:4:5: experiments.a.max_lrr: unknown key; choose from activation"]),
+        (one("max_lrr: 1"), ["some.yaml:4:5: experiments.a.max_lrr: unknown key; choose from accumulate"]),
         (one("end-lrr: 1"), ["some.yaml:4:5: experiments.a.end-lrr: unknown key; did you mean 'end_lr'?"]),
         (one("variant: [pre-lm]"), ["some.yaml:4:14: experiments.a.variant: unknown variant 'pre-lm'; did you mean"]),
         (one("optimizer: adam:beta3=1"), ["some.yaml:4:16: experiments.a.optimizer: unknown option 'beta3'"]),

@@ -95,7 +95,11 @@ LOADERS: dict[str, Callable[[], Any]] = {
         Examples(), 16, sampler=RandomSampler(Examples(), generator=torch.Generator())
     ),
     "weighted": lambda: DataLoader(
-        Examples(), 16, sampler=WeightedRandomSampler(torch.linspace(0.1, 1.0, 96), 96), worker_init_fn=print, drop_last=True
+        Examples(),
+        16,
+        sampler=WeightedRandomSampler(torch.linspace(0.1, 1.0, 96), 96),
+        worker_init_fn=print,
+        drop_last=True,
     ),
     "batches of a sampler": lambda: DataLoader(
         Examples(), batch_sampler=BatchSampler(RandomSampler(Examples()), 10, drop_last=False)
@@ -403,7 +407,7 @@ NOT_LOADERS: dict[str, tuple[Callable[[], Any], str]] = {
     "a function": (lambda: shuffled, r"got a function; give what it returns: shuffled\(\)"),
     "a class": (lambda: Stream, "give a DataLoader"),
     "nothing": (lambda: None, "got NoneType; give a DataLoader"),
-    "an empty list": (lambda: [], "got an empty list"),
+    "an empty list": (list, "got an empty list"),
     "in no order": (lambda: shuffled(num_workers=2, in_order=False), "in_order=False .* leave it out"),
 }
 
@@ -503,6 +507,7 @@ whole = from_dataloader(one, build)
 def made(width=8):
     return from_dataloader(one, lambda: build(width))
 """
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

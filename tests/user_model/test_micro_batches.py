@@ -349,15 +349,20 @@ def test_on_the_command_line_it_is_refused_before_training(
     assert said in error.replace("\n", " ")
 
 
-def test_on_the_command_line_it_runs_and_warns_of_a_sum(
+def test_on_the_command_line_a_mean_runs_batchnorm_is_told_and_a_sum_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for reduction in ("mean", "sum"):
-        Path(f"{reduction}.py").write_text(FILE.format(rows="batch_size", batch='{"x": x}', reduction=reduction))
-        assert run_line(["lr-range", "--model", f"{reduction}.py:build", *SHORT]) == 0
-        warned = "the loss of 4 micro-batches is" in capsys.readouterr().err
-        assert warned == (reduction == "sum")
+    text = FILE.format(rows="batch_size", batch='{"x": x}', reduction="mean")
+    Path("plain.py").write_text(text)
+    assert run_line(["lr-range", "--model", "plain.py:build", *SHORT]) == 0
+    assert "micro-batches is" not in capsys.readouterr().err
+    Path("normed.py").write_text(text.replace("nn.Tanh()", "nn.BatchNorm1d(width), nn.Tanh()"))
+    assert run_line(["lr-range", "--model", "normed.py:build", *SHORT]) == 0
+    assert "the statistics of BatchNorm are those of each micro-batch" in capsys.readouterr().err.replace("\n", " ")
+    Path("summed.py").write_text(text.replace("mean()", "sum()"))
+    assert run_line(["lr-range", "--model", "summed.py:build", *SHORT]) == 2
+    assert "it is no mean over examples" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_batch_sweep_of_ones_own_model_trains_every_size(
