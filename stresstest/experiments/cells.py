@@ -17,8 +17,8 @@ from stresstest.experiments.plan import Plan
 from stresstest.experiments.training import Group, Measured, failed, train_cells
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
+from stresstest.runs.all_ranks import AllRanks
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
-from stresstest.runs.ranks import AllRanks
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm

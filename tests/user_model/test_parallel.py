@@ -17,7 +17,8 @@ from stresstest.cli.main import run
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.course import hold
-from stresstest.runs.ranks import _Note, check_ranks, program
+from stresstest.runs.all_ranks import _Note
+from stresstest.runs.ranks import check_ranks, program
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.factory import factory_of
