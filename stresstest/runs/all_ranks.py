@@ -1,4 +1,4 @@
-"""The executor of `--parallel fsdp`: each cell on all ranks, and a note of the one under way for those that come after."""
+"""The executor of `--parallel fsdp`: each cell on all ranks, and a note of the one under way for ranks after these."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def settings(**more: Any) -> dict[str, Any]:
 
 
 LRS = [2.0**k for k in range(-8, 2)]
-STEPS = 30
+STEPS = 24
 ONE = {
     "adam": settings(),
     "clipped": settings(clip_norm=1.0),
