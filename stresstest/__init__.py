@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         compare,
         depth_sweep,
         experiment,
+        from_dataloader,
         load_result,
         load_results,
         lr_range,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from stresstest.gate.claims import Judged
     from stresstest.gate.records import CheckVerdict
     from stresstest.results.records import Result
-    from stresstest.user_model.loader import from_dataloader
 
     __version__: str
 
@@ -52,16 +52,12 @@ __all__ = [
     "warmup",
 ]
 
-_FROM = {"from_dataloader": "stresstest.user_model.loader"}  # the others come from stresstest.api
-
 if not TYPE_CHECKING:  # a type checker is to complain of a name that is not there
 
     def __getattr__(name: str) -> object:
         """What `__all__` lists and each registered experiment, imported when asked for: `--help` needs none of it."""
         if name == "__version__":
             return _version()
-        if name in _FROM:
-            return getattr(import_module(_FROM[name]), name)
         if name in __all__:
             return getattr(import_module("stresstest.api"), name)
         if not name.startswith("_"):

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from stresstest.errors import ConfigError, StresstestError
 from stresstest.experiments.call_signature import docstring_of, keywords, signature_of
@@ -28,12 +28,16 @@ from stresstest.results.records import Result
 from stresstest.runs.stored import load_result, load_results
 from stresstest.scenario.request import Request, SettingSources, open_scenario, plain, scenario_requests
 
+if TYPE_CHECKING:
+    from stresstest.user_model.brought import Brought
+
 __all__ = [
     "batch_sweep",
     "check",
     "compare",
     "depth_sweep",
     "experiment",
+    "from_dataloader",
     "load_result",
     "load_results",
     "lr_range",
@@ -118,6 +122,29 @@ def experiment(command: str) -> Callable[..., Result]:
     call.__doc__ = EXPERIMENTS[command].summary
     call.__name__ = call.__qualname__ = command.replace("-", "_")
     return _described(command)(call)
+
+
+def from_dataloader(
+    loader: Any,
+    build: Any = None,
+    *,
+    validation: Any = None,
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    optimizer: Callable[..., Any] | None = None,
+) -> Brought:
+    """Train on a DataLoader, or on whatever gives batches each time that it is iterated over: a list of them.
+
+    Batch t of seed s is the same in every run and after a resume: the first epoch's are those of a script that calls
+    `torch.manual_seed(s)` (and numpy's and Python's) right before its loop. `validation` is a held-out loader, whose
+    first eight batches give the validation loss. With a `build(**kwargs) -> nn.Module`, or a module, it is a model;
+    without one it stands where `batch` may. `loss_fn(model, batch)` and `optimizer(params, lr)` are those of a
+    model's file.
+
+    Raises `ConfigError` for what cannot be read twice, or gives its batches in no fixed order.
+    """
+    from stresstest.user_model.loader import from_dataloader as brings
+
+    return brings(loader, build, validation=validation, loss_fn=loss_fn, optimizer=optimizer)
 
 
 def run(

@@ -65,7 +65,7 @@ Returns the result, as result.json holds it. Raises ConfigError before any train
 StresstestError where a cell ends without a result.
 
 model: a factory, build(**kwargs) -> nn.Module, or what --model takes: a built-in architecture, FILE.py:FUNCTION,
-    MODULE:FUNCTION or hf:CONFIG.
+    MODULE:FUNCTION or hf:MODEL.
 """
     return head + "\n".join(_entries(command))
 

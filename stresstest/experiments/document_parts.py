@@ -69,7 +69,7 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     if is_user_model(spec["model"]):
         size = spec["batch_size"] if isinstance(spec["batch_size"], str) else data.get("examples", spec["batch_size"])
         weights = f", weights in {data['dtype']}" if "dtype" in data else ""
-        examples = f"{size} examples per step of {data['name']}{weights}"
+        examples = f"{size} examples per step of {data['name']}{weights}{_start_words(data)}"
         if not has_constant(data):
             return f"{examples} (constant predictor unknown: give a baseline_loss, or a collapse to it goes unseen)"
         found = f", {data['constant']}" if data.get("constant") else ""
@@ -88,6 +88,13 @@ def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     published = kind_of(spec["model"]).published
     others = [] if published is None else [name for name in spec["variant"] if name.partition(":")[0] not in published]
     return f"{words}; analogues of a transformer's variants: {', '.join(others)}" if others else words
+
+
+def _start_words(data: Mapping[str, Any]) -> str:
+    if not data.get("starts_from"):
+        return ""
+    start = data["starts_from"]
+    return f", from {start} (seeds differ in their batches and dropout alone: the boundary is that of fine-tuning)"
 
 
 def _regularised(spec: Mapping[str, Any]) -> Iterator[str]:
@@ -118,9 +125,16 @@ def constant_words(result: Result) -> str:
 
 
 def probes_words(result: Result) -> str:
-    """What reading the replicas cost, measured; nothing where nothing was read."""
+    """What reading the replicas, and a loader once more, cost, measured; nothing where nothing was read."""
     spent = sum(cell.probe_seconds for cell in result.cells)
     total = sum(cell.seconds for cell in result.cells)
+    replays = _replay_words(result)
     if not spent or not total:
-        return ""
-    return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time."
+        return replays
+    return f" Probes (--probes {result.spec['probes']}) took {spent / total:.0%} of the time.{replays}"
+
+
+def _replay_words(result: Result) -> str:
+    """What it cost to get to a later batch of a loader, if it was a second or more."""
+    seconds = sum(cell.replay_seconds for cell in result.cells)
+    return f" Reading the loader up to where it was took {seconds:.0f} s." if seconds >= 1.0 else ""

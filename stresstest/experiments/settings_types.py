@@ -25,6 +25,8 @@ class SharedSettings(CallSettings, total=False):
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
     step_fn: str
+    from_weights: str
+    random_init: bool
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -139,6 +141,8 @@ class StableSettings(CallSettings, total=False):
     loss_fn: str | Callable[..., Any]
     optimizer_fn: str
     step_fn: str
+    from_weights: str
+    random_init: bool
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None
@@ -174,6 +178,8 @@ class ScenarioSettings(TypedDict, total=False):
     loss_fn: str
     optimizer_fn: str
     step_fn: str
+    from_weights: str
+    random_init: bool
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"]
     width: int
     ffn_width: int | None

@@ -76,6 +76,7 @@ def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     try:
         where = (group.device, group.memory_share, group.checkpoint, group.constant)
         bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
+        before = bench.replay_seconds
         found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
@@ -87,8 +88,9 @@ def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
         return [Measured(failed(first, "crashed", str(error)), {})]
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
+    replays = round((bench.replay_seconds - before) / len(group.cells), 3)
     return [
-        Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one), **one.records), one.curves)
+        Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one, replays), **one.records), one.curves)
         for cell, one in zip(group.cells, found, strict=True)
     ]
 
@@ -129,8 +131,8 @@ def make_bench(
     )
 
 
-def _costs(seconds: float, measured: Measurement) -> dict[str, float]:
-    return {"seconds": seconds, "probe_seconds": round(measured.probe_seconds, 3)}
+def _costs(seconds: float, measured: Measurement, replays: float) -> dict[str, float]:
+    return {"seconds": seconds, "probe_seconds": round(measured.probe_seconds, 3), "replay_seconds": replays}
 
 
 def _cell(cell: CellPlan, status: Status, **fields: Any) -> Cell:

@@ -89,6 +89,11 @@ class Bench(ABC):
         found = {**self.training.optimizer.options, **self.training.options}.get("eps")
         return None if found is None else float(found)
 
+    @property
+    def replay_seconds(self) -> float:
+        """What reading data once more has taken so far, in this process."""
+        return 0.0
+
     @abstractmethod
     def module(self) -> nn.Module | None:
         """One replica as a module; `None` of a built-in model, whose blocks are wired as its variant says."""

@@ -32,6 +32,9 @@ class Cell(Record):
     error: str = Field("", description="What went wrong, where something did: a line, or a traceback.")
     seconds: float = Field(0.0, description="Wall time of its training, its share of that of its population, in s.")
     probe_seconds: float = Field(0.0, description="Of these, what reading it while it trained took, in s.")
+    replay_seconds: float = Field(
+        0.0, description="Of these, what reading a loader's batches once more took, as after a resume, in s."
+    )
     metrics: dict[str, Bracket] = Field({}, description="By name.")
     ramp: Annotated[RampRecord, AS_WRITTEN] = Field(RampRecord(), description="The run whose learning rate rises.")
     hold: list[Annotated[HoldRecord, AS_WRITTEN]] = Field([], description="The held LRs, the smallest first.")

@@ -274,4 +274,5 @@ class DataRecord(TypedDict, total=False):
     constant: Annotated[str, Field(description="Own model: how the best constant predictor was found.")]
     loss_unit: Annotated[str, Field(description="Own model: nats of a likelihood; empty where the loss has its own.")]
     examples: Annotated[int, Field(description="Own model: examples in a batch.")]
+    starts_from: Annotated[str, Field(description="Own model: what every seed starts from, if not random weights.")]
     dtype: Annotated[str, Field(description="Own model: of its trainable parameters, where they are not float32.")]

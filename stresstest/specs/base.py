@@ -113,7 +113,7 @@ AS_BUILT = "as-built"  # the variant of a factory that takes none
 
 _OWN = ModelKind(
     "own",
-    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+    "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:MODEL.",
     "",
     task="",
     lacks=_OF_TRANSFORMERS | {"norm", "label_smoothing"},
@@ -137,7 +137,7 @@ class ShapeSpec(Spec):
     model: str = Field(
         "decoder",
         description="Built-in architecture: decoder, encoder, encoder-decoder, mlp or resnet; or your own, "
-        "FILE.py:FACTORY, MODULE:FACTORY or hf:CONFIG.",
+        "FILE.py:FACTORY, MODULE:FACTORY, hf:TYPE[:TASK], hf:FILE.json or hf:FOLDER.",
     )
     set: tuple[str, ...] = Field((), description="Arguments of your own model's factory, KEY=VALUE,...")
     batch_fn: str = Field(
@@ -148,6 +148,10 @@ class ShapeSpec(Spec):
     step_fn: str = Field(
         "", description="Function step(model, batch, lr) that trains your own model one step, if not in its file."
     )
+    from_weights: str = Field(
+        "", description="File with a state dict (.pt, .pth, .safetensors) that your own model starts from."
+    )
+    random_init: bool = Field(False, description="Build hf:FOLDER from its config alone, without its weights.")
     norm: Literal["layer-norm", "rms-norm", "dyt", "none"] = Field(
         "layer-norm", description="Norm function: layer-norm, rms-norm, dyt or none."
     )
@@ -206,7 +210,7 @@ class ShapeSpec(Spec):
                 )
                 raise ValueError(f"model {self.model} has no setting {name}; {remedy}")
         if not is_user_model(self.model):
-            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn"):
+            for name in ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn", "from_weights", "random_init"):
                 if getattr(self, name):
                     raise ValueError(
                         f"{name} works only with your own model, FILE.py:FACTORY; {self.model} is built in"
@@ -258,7 +262,7 @@ class TrainingSpec(ShapeSpec):
         1,
         ge=1,
         description="Micro-batches that a step's batch is split into, whose gradients are added up: less memory, the "
-        "same training. In a batch sweep, of the largest batch.",
+        "same training. In a batch sweep, of the largest batch. Of a DataLoader, the batches that make a step.",
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
@@ -310,7 +314,7 @@ class TrainingSpec(ShapeSpec):
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> Self:
         size = self.largest_batch
-        if size % self.accumulate:
+        if size % self.accumulate and not is_user_model(self.model):  # whose loader may say another size
             near = [n for n in range(1, size + 1) if size % n == 0]
             nearest = min(near, key=lambda n: abs(n - self.accumulate))
             raise ValueError(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model.brought import BatchStream
 from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
@@ -67,6 +68,7 @@ class UserBatches:
         self._constant: Callable[[UserBatch, torch.device], Tensor] | None = None
         self._fresh: list[UserBatch] = []
         self._split: Split | None = None
+        self._several = 1
         self.baseline_loss = math.nan
         self.chance_loss = math.nan
 
@@ -82,7 +84,8 @@ class UserBatches:
             step, stream = step + _LEFT_OVER, INITIAL
         if self._factory.stream is not None:
             drawn_by = self._factory.stream
-            parts = [moved(drawn_by.draw(seed, step, stream), self.device) for seed in seeds]
+            several = self._several if stream == TRAINING else 1
+            parts = [self._of_stream(drawn_by, seed, step, stream, several) for seed in seeds]
             return [UserBatch(data, own) for data, own in zip(parts, steps, strict=True)]
         if self._factory.batch is not None:
             return [UserBatch(self._users(step, stream, seed), own) for seed, own in zip(drawn, steps, strict=True)]
@@ -91,6 +94,11 @@ class UserBatches:
         return [
             UserBatch(self._adapted(x, y), seed) for x, y, seed in zip(batch.inputs, batch.targets, steps, strict=True)
         ]
+
+    def _of_stream(self, drawn_by: BatchStream, seed: int, step: int, stream: int, several: int) -> Any:
+        """A batch, or as many as make a step, whose losses have equal shares, as trainers give them."""
+        drawn = [moved(drawn_by.draw(seed, several * step + i, stream), self.device) for i in range(several)]
+        return drawn[0] if several == 1 else MicroBatches(tuple(drawn), (1.0 / several,) * several)
 
     def fresh(self, count: int) -> list[UserBatch]:
         """Batches that no seed trains on or is judged by; fewer where the data end before, or are large."""
@@ -132,6 +140,10 @@ class UserBatches:
         self.baseline_loss = baseline_loss
         self.chance_loss = chance_loss
         self._constant = constant
+
+    def draw_several(self, count: int) -> None:
+        """Let `count` batches of the stream make a step of training; what is judged stays single batches."""
+        self._several = count
 
     def accumulate(self, split: Split) -> None:
         """Hand out batches in micro-batches from now on."""

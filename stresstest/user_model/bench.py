@@ -74,6 +74,11 @@ class UserBench(Bench):
             return super().eps
         return eps_of(built(self.model.factory, self.model.make(0), FIRST_LR)[0].param_groups[0])
 
+    @property
+    def replay_seconds(self) -> float:
+        """What reading a loader's batches once more has taken so far, in this process."""
+        return float(getattr(self.model.factory.stream, "seconds", 0.0))
+
     def module(self) -> nn.Module:
         """A fresh replica."""
         return self.model.make(0)
@@ -149,7 +154,8 @@ def user_bench(
     begin_compiling((spec.model, spec.set, variant, depth, spec.width))
     module = factory.make(0, variant, depth, spec.width).to(where)
     check_automatic(module)
-    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    data = "synthetic" if factory.draws else spec.data  # which is not read then
+    task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
     first = batches.batch([0], 0, INITIAL)[0]
@@ -175,7 +181,10 @@ def user_bench(
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if spec.micro_batch is not None:
         _check_accumulation(spec, factory, first.data)
-        batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
+        if factory.stream is not None:
+            batches.draw_several(spec.accumulate)
+        else:
+            batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
     if optimizer == OWN:
         training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
@@ -215,7 +224,13 @@ def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None
         raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
     if isinstance(data, MicroBatches):
         raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
+    if factory.stream is not None:
+        return
     examples = num_examples(data)
+    if spec.batch_size % spec.accumulate and spec.largest_batch == spec.batch_size:
+        raise UserCodeError(
+            f"accumulate {spec.accumulate} does not divide batch_size {spec.batch_size}; give one that does"
+        )
     if examples != spec.batch_size:
         raise UserCodeError(
             f"accumulate {spec.accumulate}: a batch has {examples} along the first axis of its tensors, and batch_size "
@@ -284,6 +299,8 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
 
 
 def _does_not_take(factory: Factory, name: str) -> str:
+    if factory.shape and name in ("depth", "width", "depths"):
+        return factory.shape
     return (
         f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
     )

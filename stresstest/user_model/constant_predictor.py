@@ -17,6 +17,7 @@ from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.constant import Constant, cross_entropy
 from stresstest.user_model.constant_fit import Constants, Fitted, Kind, Objective, fit, mean_loss
 from stresstest.user_model.contract import Contract, plain_module
+from stresstest.user_model.micro_batches import MicroBatches
 from stresstest.user_model.outlet import Outlet, find_outlets
 from stresstest.user_model.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
 from stresstest.user_model.swapped import swapped_losses
@@ -97,7 +98,10 @@ class ConstantLosses:
         self._objective = Objective(contract, module, constant.outlet) if constant.outlet is not None else None
 
     def __call__(self, one: UserBatch, device: torch.device) -> Tensor:
-        """A number on the device."""
+        """A number on the device; of micro-batches that a stream gives, by their shares."""
+        if isinstance(one.data, MicroBatches):
+            parts = [self(replace(one, data=part), device) * share for part, share in one.data]
+            return torch.stack(parts).sum()
         constant = self._constant
         if constant.log_prior is not None and constant.targets is not None:
             loss = cross_entropy(constant.targets(one.data), constant.log_prior.to(device))

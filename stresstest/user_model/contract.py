@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.brought import Backward
 from stresstest.user_model.factory import Factory
-from stresstest.user_model.micro_batches import evaluated, parts_of
+from stresstest.user_model.micro_batches import MicroBatches, evaluated, parts_of
 from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
 
 NATS = "nats"
@@ -91,6 +91,8 @@ def shape_words(batch: Any) -> str:
     """Types and shapes of a batch, as printed: (int64 [8, 64], int64 [8, 64])."""
     if isinstance(batch, Tensor):
         return f"{str(batch.dtype).removeprefix('torch.')} {list(batch.shape)}"
+    if isinstance(batch, MicroBatches):
+        return f"{len(batch)} x {shape_words(batch.parts[0])}"
     if isinstance(batch, Mapping):
         return "{" + ", ".join(f"{key}: {shape_words(value)}" for key, value in batch.items()) + "}"
     if isinstance(batch, Sequence) and not isinstance(batch, str):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from stresstest.user_model.carried import leave_averages_alone
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.importable import PREFIX
 from stresstest.user_model.loader import data_of, is_data
+from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
@@ -68,6 +69,9 @@ class Factory:
     settings: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    start: str = ""  # what every seed starts from, where that is not random
+    shape: str = ""  # why depth and width are no arguments, in a line
+    weights: Callable[[nn.Module], None] | None = None  # puts them into what is built
     remake: Callable[[Mapping[str, Any]], Brought] | None = None
 
     @property
@@ -106,7 +110,9 @@ class Factory:
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
-            return module
+        if self.weights is not None:
+            self.weights(module)
+        return module
 
     def _args(self, variant: str, depth: int, width: int) -> dict[str, Any]:
         swept = {"depth": depth, "width": width, "variant": variant}
@@ -120,8 +126,27 @@ _BROUGHT = ("stream", "loss_fn", "backward", "step", "optimizer")
 def factory_of(spec: TrainingSpec) -> Factory:
     """The factory that settings name; what cannot be is a `ConfigError`."""
     companions = tuple(getattr(spec, f"{name}_fn" if name != "loss_fn" else name) for name in COMPANIONS)
-    factory = _given.get(spec.model) or _load(spec.model, spec.set, companions, str(Path.cwd()))
+    factory = _given.get(spec.model) or _load(spec.model, spec.set, companions, _fed(spec), str(Path.cwd()))
+    if spec.from_weights:
+        factory = replace(factory, **with_weights(factory.fingerprint, spec.from_weights))
     return _looked_into(factory, spec)
+
+
+class _Fed(NamedTuple):
+    """What a model of Hugging Face depends on beside its name: its batches come with it."""
+
+    data: str = ""
+    seq_len: int = 0
+    batch_size: int = 0
+    random_init: bool = False
+
+
+def _fed(spec: TrainingSpec) -> _Fed:
+    if not spec.model.startswith("hf:"):
+        if spec.random_init:
+            raise ConfigError(f"random-init works only with hf:FOLDER; {spec.model} makes its own weights")
+        return _Fed()
+    return _Fed(spec.data, spec.seq_len, spec.batch_size, spec.random_init)
 
 
 _given: dict[str, Factory] = {}
@@ -238,15 +263,15 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)
-def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], folder: str) -> Factory:
+def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fed: _Fed, folder: str) -> Factory:
     where, _, name = model.rpartition(":")
     args = parse_settings(settings)
     module: ModuleType | None = None
-    if where == "hf":
-        from stresstest.user_model.hugging_face import causal_language_model
+    if model.startswith("hf:"):
+        from stresstest.user_model.hugging_face import Feed, hugging_face
 
-        build, takes, fingerprint = causal_language_model(model, name, args)
-        factory = Factory(model, build, takes, args, fingerprint, shifts_labels=True)
+        found_there = hugging_face(model, args, None if companions[0] else Feed(*fed[:3]), fed.random_init)
+        factory = Factory(name=model, args=args, **vars(found_there))
     else:
         module, fingerprint = _import(where, model)
         found = as_model(getattr(module, name, None))

@@ -14,7 +14,7 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.batch_parts import length_of
-from stresstest.user_model.brought import KINDS, Brought, Kind, brings, copies_of
+from stresstest.user_model.brought import KINDS, Brought, Kind, brings, copies_of, is_instance
 from stresstest.user_model.loader_epochs import Epochs, Loader
 from stresstest.user_model.loader_stream import LoaderStream
 
@@ -29,16 +29,7 @@ def from_dataloader(
     loss_fn: Callable[[nn.Module, Any], Any] | None = None,
     optimizer: Callable[..., Any] | None = None,
 ) -> Brought:
-    """Train on a DataLoader, or on whatever gives batches each time that it is iterated over: a list of them.
-
-    Batch t of seed s is the same in every run and after a resume: the first epoch's are those of a script that calls
-    `torch.manual_seed(s)` (and numpy's and Python's) right before its loop. `validation` is a held-out loader, whose
-    first eight batches give the validation loss. With a `build(**kwargs) -> nn.Module`, or a module, it is a model;
-    without one it stands where `batch` may. `loss_fn(model, batch)` and `optimizer(params, lr)` are those of a
-    model's file.
-
-    Raises `ConfigError` for what cannot be read twice, or gives its batches in no fixed order.
-    """
+    """See `stresstest.from_dataloader`."""
     _check(loader, "from_dataloader")
     if validation is not None:
         _check(validation, "validation")
@@ -114,7 +105,8 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
 def _check(loader: Any, who: str) -> None:
     """A `ConfigError` for what is no loader, or one that cannot give the same batches twice."""
     name = type(loader).__name__
-    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+    of_torch = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if of_torch or is_instance(loader, "datasets.arrow_dataset.Dataset"):
         raise ConfigError(f"{who} got a dataset, {name}; wrap it: DataLoader(dataset, batch_size=32, shuffle=True)")
     if callable(getattr(loader, "train_dataloader", None)):
         raise ConfigError(f"{who} got {name}; give its train_dataloader()")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import random
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from stresstest.tasks.task import TRAINING, splitmix64
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.importable import let_children_import
+from stresstest.user_model.loader_workers import death_of_worker, of_workers
 from stresstest.user_model.random_state import RandomState, put_back, start_all
 
 _SEEDS = ("seed", "initial_seed")  # a sampler's own, of torch and of accelerate
@@ -83,7 +83,7 @@ class Loader:
         if stream != TRAINING and self.in_order and hasattr(self._order[1], "__len__"):
             change(self.torchs, self._order[0], _Rotated(self._order[1], stream))
         try:
-            with _starts_workers(self.torchs), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*'pin_memory' argument is set as true")
                 yield
         finally:
@@ -124,11 +124,15 @@ class Epochs:
 
     def __next__(self) -> Any:
         """The next batch; a `UserCodeError` where there is none."""
-        with put_back(self._loader.own):
+        with put_back(self._loader.own), of_workers(self._loader.torchs):
             if self._state is not None:
                 self._state.put(self._loader.own)
             try:
                 return self._next()
+            except (RuntimeError, OSError, EOFError):
+                if died := death_of_worker(self._batches):
+                    raise UserCodeError(f"is not there: {died}", traceback.format_exc()) from None
+                raise
             finally:
                 self._state = RandomState.now(self._loader.own)
 
@@ -225,28 +229,3 @@ def _none_there(loader: Loader, epoch: int) -> str:
     if getattr(loader.given, "drop_last", False):
         return "is not there: the dataset has fewer examples than a batch, and drop_last drops them"
     return "is not there: the loader is empty"
-
-
-@contextmanager
-def _starts_workers(loader: Any) -> Iterator[None]:
-    """While this lasts, a worker process of ours may start the loader's, which Python forbids; they end with it.
-
-    They are started as in the user's script, by the platform's default: not all datasets can be pickled.
-    """
-    if not getattr(loader, "num_workers", 0):
-        yield
-        return
-    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
-    before, daemon = multiprocessing.get_start_method(), config.get("daemon")
-    if daemon:
-        config["daemon"] = False
-        multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
-    context = getattr(loader, "multiprocessing_context", None) or multiprocessing
-    if context.get_start_method() != "fork":
-        let_children_import()
-    try:
-        yield
-    finally:
-        if daemon:
-            config["daemon"] = daemon
-            multiprocessing.set_start_method(before, force=True)

@@ -78,10 +78,6 @@ class LoaderStream:
             order.stop()
             raise
 
-    def draw_several(self, seed: int, step: int, stream: int, count: int) -> list[Any]:
-        """The `count` batches of a step that accumulates gradients: the loader's next ones, as a trainer takes them."""
-        return [self.draw(seed, count * step + i, stream) for i in range(count)]
-
     def check_repeatable(self) -> None:
         """Two readers of one seed, in turn, draw the same two batches; else a `UserCodeError`."""
         if self._checked:
@@ -203,7 +199,8 @@ def _reading(what: str) -> Iterator[None]:
             yield
     except UserCodeError as error:
         said = _said_in_worker(error.text)
-        raise UserCodeError(f"{what} raised {said}", error.text) if said else error from None
+        line = f"raised {said}" if said else error.line.removeprefix(f"{what} ")
+        raise UserCodeError(f"{what} {line}", error.text) from None
 
 
 def _said_in_worker(text: str) -> str | None:

@@ -34,7 +34,7 @@ from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.factory import factory_of, seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
-from stresstest.user_model.micro_batches import differentiated, no_mean
+from stresstest.user_model.micro_batches import MicroBatches, differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
@@ -107,6 +107,7 @@ def preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflig
             "constant_predictor_known": known,
             "constant": bench.constant.text,
             "loss_unit": bench.unit,
+            **({"starts_from": factory.start} if factory.start else {}),
             **({"dtype": words} if (words := dtype_words(bench.module())) else {}),
             **({"examples": examples} if (examples := examples_in(first)) is not None else {}),
         },
@@ -131,7 +132,8 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
         if name in model.factory.takes
     ]
     taken = ", ".join(takes) or "none of depth, width, variant"
-    yield f"{spec.model} (its code runs here): {parameters:,} trainable parameters; factory arguments: {taken}"
+    runs = "" if spec.model.startswith("hf:") else " (its code runs here)"
+    yield f"{spec.model}{runs}: {parameters:,} trainable parameters; factory arguments: {taken}"
     shown = shape_words(batches.batch([0], 0)[0].data)
     drawn, held_out = f"the built-in task {spec.task}, {spec.data}", ""
     if model.factory.stream is not None:
@@ -141,6 +143,11 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     yield f"  batch {shown} from {drawn}{held_out}"
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
+    if model.factory.start:
+        yield (
+            f"  starts from {model.factory.start}: seeds differ in their batches and dropout alone, and the boundary "
+            "is that of fine-tuning"
+        )
     yield from (f"  {note}" for note in model.factory.notes)
 
 
@@ -271,7 +278,8 @@ def _same_seed_same_model(model: UserModel, name: str, notes: list[str]) -> None
             f"{name}: the same seed built two different models ({differs[0]} differs); draw random numbers "
             "only from the global generators of torch, numpy or Python, which are seeded"
         )
-    if all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor)):
+    alike = all(_same(value, other.get(key)) for key, value in first.items() if isinstance(value, Tensor))
+    if alike and not model.factory.start:
         notes.append(f"  warning: {name}: every seed builds the same model, so seeds differ only in their batches")
 
 
@@ -331,6 +339,9 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
     losses = []
     lr_R = torch.full((1,), _TRIAL_LR, device=bench.training.device)
     alive = []
+    if bench.model.factory.stream is not None:  # which keeps what it has drawn
+        for step in range(_STEPS):
+            bench.batches.batch([0], step)
     gc.freeze()  # what is there already, a library's hundred thousands of objects, need not be looked through
     try:
         for step in range(_STEPS):
@@ -358,6 +369,9 @@ def _nothing_piles_up(bench: UserBench, name: str, notes: list[str]) -> None:
 
 def examples_in(data: Any) -> int | None:
     """How many examples a batch holds: the length that its tensors have in common; `None` where they have none."""
+    if isinstance(data, MicroBatches):
+        counts = [examples_in(part) for part, _ in data]
+        return None if None in counts else sum(count for count in counts if count is not None)
     lengths = {part.shape[0] for part in tensors(data) if part.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 

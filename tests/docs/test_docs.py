@@ -211,7 +211,8 @@ def test_every_optional_package_is_named_for_those_without_a_checkout() -> None:
     for extra, requirements in EXTRAS.items():
         assert f"`{extra}`" in text
         if extra not in ("test", "lint", "docs"):
-            assert f"`pip install '{' '.join(requirements)}'` | `{extra}` |" in text
+            quoted = " ".join(f"'{requirement}'" for requirement in requirements)
+            assert f"`pip install {quoted}` | `{extra}` |" in text
 
 
 def test_what_builds_the_site_is_pinned() -> None:

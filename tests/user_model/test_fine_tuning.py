@@ -79,6 +79,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         model = GPT2LMHeadModel(config)
         trained(model, 0, 3e-3, 500, seed=1)
         torch.save(model.state_dict(), "weights.pt")
+        model.save_pretrained("full")
+        importlib.import_module("other").build("lora").save_pretrained("lora")
+        adapter = json.loads(Path("lora/adapter_config.json").read_text())
+        Path("lora/adapter_config.json").write_text(json.dumps({**adapter, "base_model_name_or_path": "full"}))
         yield path
 
 
@@ -113,8 +117,9 @@ def by_hand(module: Any, variant: str, task: int, lr: float) -> float:
     return sum(gains) / len(gains)
 
 
-def cell_of(file: str, variant: str) -> dict[str, Any]:
-    words = f"lr-range --model {file}.py:build --variant {variant} --seeds 1 --num-steps 40 --hold-steps {STEPS}"
+def cell_of(file: str, variant: str, model: str = "") -> dict[str, Any]:
+    model = model or f"{file}.py:build --variant {variant}"
+    words = f"lr-range --model {model} --seeds 1 --num-steps 40 --hold-steps {STEPS}"
     code = run([*words.split(), *"--no-theory --probes off -j 1 -q --run-dir".split(), f"{file}-{variant}"])
     assert code == 0
     (cell,) = json.loads(Path(f"{file}-{variant}/result.json").read_text())["cells"]
@@ -143,3 +148,26 @@ def test_where_nothing_is_left_to_learn_the_boundary_is_the_largest_harmless_lr(
     assert outcomes[bracket["high"]] in ("relapsed", "exploded")
     assert by_hand(module, "full", 0, bracket["low"] / 2) > -0.05
     assert by_hand(module, "full", 0, bracket["high"]) < -0.05
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_the_bracket_from_a_saved_folder_contains_the_edge_of_a_hand_loop(folder: Path, kind: str) -> None:
+    module = importlib.import_module("other")
+    cell = cell_of("folder", kind, f"hf:{kind} --batch-fn other.py:batch")
+    bracket = cell["metrics"]["max_stable_lr"]
+    assert by_hand(module, kind, 1, bracket["low"]) > 0.02
+    assert by_hand(module, kind, 1, bracket["high"]) < -0.02
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_factory_with_weights_from_a_file_gives_what_the_folder_gives(folder: Path) -> None:
+    plain = Path("other.py").read_text().replace('    model.load_state_dict(torch.load("weights.pt"))\n', "")
+    Path("plain.py").write_text(plain)
+    no_dropout = "resid_pdrop=0.0,embd_pdrop=0.0,attn_pdrop=0.0"
+    files = cell_of("file", "full", "plain.py:build --from-weights weights.pt")
+    folders = cell_of("again", "full", f"hf:full --batch-fn other.py:batch --set {no_dropout}")
+    assert files["metrics"] == folders["metrics"]
+    assert [(trial["lr"], trial["outcome"]) for trial in files["hold"]] == [
+        (trial["lr"], trial["outcome"]) for trial in folders["hold"]
+    ]
