@@ -86,6 +86,10 @@ class PlainLoopPopulation(UserPopulation):
         super().__init__(model, seeds, training, lrs)
         self._lrs = {float(np.float32(lr)): float(lr) for lr in lrs or ()}  # as they were before float32
 
+    def anew(self, seed: int) -> UserPopulation:
+        """A replica at its start, by itself."""
+        return PlainLoopPopulation(self.model, [seed], self.training)
+
     def step(self, batch: Sequence[UserBatch], lr_R: Tensor) -> Readings:
         """One step of every replica, each at its own learning rate."""
         losses = [self._taken(row, one, lr) for row, (one, lr) in enumerate(zip(batch, lr_R.tolist(), strict=True))]
