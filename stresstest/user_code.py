@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")})
@@ -44,6 +47,62 @@ def user_code(what: str) -> Iterator[None]:
         if any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
         raise UserCodeError(f"{what} raised {described(error)}", traceback.format_exc()) from None
+
+
+_MOST_LINES = 20
+_heard: set[str] = set()
+
+
+class _Heard(io.TextIOBase):
+    """Passes each line on the first time that it is printed, and no more than some of them."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = f"{self._begun}{text}".split("\n")
+        for line in lines:
+            if line in _heard or len(_heard) > _MOST_LINES:
+                continue
+            _heard.add(line)
+            more = "\n(what else the model's code prints is not shown)" if len(_heard) > _MOST_LINES else ""
+            self._to.write(f"{line}{more}\n")
+        return len(text)
+
+    def close(self) -> None:
+        if self._begun:
+            self.write("\n")
+
+
+@contextlib.contextmanager
+def heard_once() -> Iterator[None]:
+    """What the user's code prints goes to stderr, apart from results; a line or a warning is shown once a process."""
+    shown, before = warnings.showwarning, sys.stdout
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        warning = f"{category.__name__} {filename}:{lineno} {message}"
+        if warning not in _warned:
+            _warned.add(warning)
+            shown(message, category, filename, lineno, file, line)
+
+    stream = _Heard(sys.stderr)
+    warnings.showwarning, sys.stdout = show, stream
+    try:
+        yield
+    finally:
+        warnings.showwarning, sys.stdout = shown, before
+        stream.close()
+
+
+_warned: set[str] = set()
 
 
 def described(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from stresstest.runs.identity import cell_key, environment
 from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.user_code import UserCodeError
+from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.parallel import is_parallel, sharded_bench
@@ -75,9 +76,10 @@ def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
         raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
     try:
         where = (group.device, group.memory_share, group.checkpoint, group.constant)
-        bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
-        before = bench.replay_seconds
-        found = measure(bench, group.spec, group.cells)
+        with heard_once() if is_user_model(group.spec.model) else nullcontext():
+            bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
+            before = bench.replay_seconds
+            found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
             return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]

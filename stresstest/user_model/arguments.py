@@ -24,6 +24,7 @@ _POSITIONS = ("block_size", "max_seq_len", "max_seq_length", "context_length", "
 _BYTES = 256
 _ENOUGH_POSITIONS = 1024
 _CONFIGS = ("config", "cfg", "conf", "hparams", "args")
+_CONFIG_ENDS = ("_config", "_cfg", "_args")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ def required(default: Any) -> bool:
     return default is REQUIRED
 
 
+def too_few_positions(takes: Mapping[str, Any], args: Mapping[str, Any], seq_len: int) -> str:
+    """The parameter by which sequences are shorter than `seq_len`, with its value: block_size=16; or empty."""
+    found = {name: args.get(name, takes.get(name)) for name in _POSITIONS}
+    return next((f"{name}={n}" for name, n in found.items() if isinstance(n, int) and 0 < n < seq_len), "")
+
+
+def size_called(name: str, takes: Mapping[str, Any]) -> str:
+    """What is given as KEY=N for a depth or width that has no number of its own there; empty where nothing is."""
+    names = {"depth": _DEPTHS, "width": _WIDTHS}.get(name, ())
+    return next((theirs for theirs in names if theirs in takes), "")
+
+
 def _swept(build: Callable[..., Any], takes: Mapping[str, Any], defaults: Mapping[str, Any] = {}) -> Arguments:
     """With depth and width by these names, where they have others of a number's kind."""
     known_as = {}
@@ -127,9 +140,12 @@ def _config_of(
 ) -> tuple[str, Callable[[Mapping[str, Any]], Any], dict[str, Any]] | None:
     """(parameter, what makes a config of entries, its entries with their defaults) where one must be given."""
     for name, default in takes.items():
-        if default is not REQUIRED or not (name in _CONFIGS or name.endswith(("_config", "_cfg"))):
+        if default is not REQUIRED:
             continue
-        kind = _annotated(build, name) or _beside(build)
+        kind = _annotated(build, name)
+        if name not in _CONFIGS and not name.endswith(_CONFIG_ENDS) and not dataclasses.is_dataclass(kind):
+            continue
+        kind = kind or _beside(build)
         if kind is not None:
             return name, partial(_made, kind), _entries(kind)
         default_config = getattr(build, "get_default_config", None)

@@ -255,10 +255,15 @@ class UserBatches:
         return x, y
 
 
+def image_shape(pixels: int) -> tuple[int, int, int]:
+    """Channels, height and width of a built-in image of so many numbers."""
+    channels = 3 if pixels % 3 == 0 else 1
+    side = math.isqrt(pixels // channels)
+    return channels, side, side
+
+
 def _images(x: Tensor) -> Tensor:
-    channels = 3 if x.shape[-1] % 3 == 0 else 1
-    side = math.isqrt(x.shape[-1] // channels)
-    return x.view(-1, channels, side, side)
+    return x.view(-1, *image_shape(x.shape[-1]))
 
 
 def _takes(module: nn.Module, x: Tensor) -> bool:

@@ -26,7 +26,7 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.arguments import as_written, required
+from stresstest.user_model.arguments import as_written, required, size_called
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.constant import Constant
 from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
@@ -274,7 +274,9 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
         elif name == "depth":
             update[name] = 1
     if sweeps_depth and "depth" not in takes and not anything:
-        raise ConfigError(f"depths: {_does_not_take(factory, 'depth')}; a depth sweep needs this argument")
+        raise ConfigError(
+            f"depths: {factory.shape or _takes_only(factory, 'depth')}; a depth sweep needs this argument"
+        )
     for name in ("init_only", "probe_steps"):
         if getattr(spec, name, None):
             raise ConfigError(f"{name} works only with built-in models; leave it out for {spec.model}")
@@ -334,6 +336,13 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
 def _does_not_take(factory: Factory, name: str) -> str:
     if factory.shape and name in ("depth", "width", "depths"):
         return factory.shape
+    theirs = size_called(name, factory.takes)
+    if theirs:
+        return f"{factory.name} calls it {theirs}, which has no number of its own; give --set {theirs}=N"
+    return _takes_only(factory, name)
+
+
+def _takes_only(factory: Factory, name: str) -> str:
     return (
         f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
     )

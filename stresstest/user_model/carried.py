@@ -49,10 +49,14 @@ def put_back(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def kept(module: nn.Module) -> Iterator[None]:
-    """Afterwards the module carries what it did before."""
+    """Afterwards the module carries what it did before, under the names that it had."""
     before = carried(module)
+    names = {path: set(part._buffers) for path, part in module.named_modules()}
     yield
     put_back(module, before)
+    for path, part in module.named_modules():
+        for name in set(part._buffers) - names.get(path, set()):
+            del part._buffers[name]  # code that asks hasattr() makes it again
 
 
 def _carries(module: nn.Module) -> dict[str, Tensor]:

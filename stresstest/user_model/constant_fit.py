@@ -24,6 +24,7 @@ _MANY = 1 << 16  # numbers that the outlet puts out for a batch: a third of the 
 _FEW_NUMBERS = 16  # of a constant that needs no shrinking
 _WEIGHTS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the pull towards a uniform constant, from strong to weak
 _ZERO = 0.02  # of the baseline: a lowest loss below it is taken for 0
+_FAR_OFF = 1e-6
 _NOTHING = 1e-3  # of the loss at initialisation: less is nothing to learn
 _ORDINARY = 100.0  # losses up to so many times smaller or larger than 1 suit torch's tolerances as they are
 _ABSURD = 1e4  # times the loss at the start: no lowest value lies so far down
@@ -167,9 +168,15 @@ def fit(objective: Objective, ones: Sequence[UserBatch]) -> Fitted | None:
         error,
         learnable if lowest > _ZERO * abs(baseline) else math.nan,
         objective.cheap,
-        learnable <= _NOTHING * abs(objective.at_start),
+        learnable <= _NOTHING * _scale(objective, baseline),
         _scatter(objective, fresh, constants),
     )
+
+
+def _scale(objective: Objective, baseline: float) -> float:
+    """By what is measured what can be learned: the loss at the start, unless that lies far off, as of huge outputs."""
+    at_start = abs(objective.at_start)
+    return at_start if objective.unit == 1.0 else min(at_start, max(abs(baseline), _FAR_OFF * at_start))
 
 
 def _unit(objective: Objective, one: UserBatch, start: Constants) -> float:
@@ -334,6 +341,9 @@ def _farther(start: Constants, constants: Constants, times: float) -> Constants:
     return start.with_values(a + times * (b - a) for (_, a), (_, b) in pairs)
 
 
+_SMALL = 1e-3  # of the loss's unit, which a model that starts far off makes large
+
+
 def lowest_loss(objective: Objective, one: UserBatch, constants: Constants) -> float:
     """The lowest loss that any outputs have on a batch, as far as some steps of L-BFGS find it; above -inf.
 
@@ -345,7 +355,7 @@ def lowest_loss(objective: Objective, one: UserBatch, constants: Constants) -> f
 
 
 def _descended(objective: Objective, one: UserBatch, start: Sequence[Tensor]) -> float:
-    parts = [part.detach().clone().requires_grad_() for part in start]
+    parts = [part.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for part in start]
     optimizer = torch.optim.LBFGS(parts, max_iter=2 * _STEPS, line_search_fn="strong_wolfe")
     seen: list[float] = []
 
@@ -356,7 +366,8 @@ def _descended(objective: Objective, one: UserBatch, start: Sequence[Tensor]) ->
         seen.append(float(loss.detach()))
         if not math.isfinite(seen[-1]):
             raise UserCodeError("is not finite")
-        (loss / objective.unit).backward()  # type: ignore[no-untyped-call]  # torch's
+        small = 0.0 < abs(seen[0]) < _SMALL * objective.unit  # else its gradient is below what L-BFGS takes for none
+        (loss / (abs(seen[0]) if small else objective.unit)).backward()  # type: ignore[no-untyped-call]  # torch's
         return loss
 
     try:

@@ -28,7 +28,7 @@ from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
-from stresstest.user_code import UserCodeError, described, meaning, user_code
+from stresstest.user_code import UserCodeError, described, heard_once, meaning, user_code
 from stresstest.user_model import lightning
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
@@ -36,6 +36,7 @@ from stresstest.user_model.carried import leave_averages_alone
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.importable import PREFIX
 from stresstest.user_model.loader import data_of, is_data
+from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped
 
@@ -123,6 +124,8 @@ class Factory:
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
+        with user_code(f"parameters() of {type(module).__name__}"):
+            list(module.parameters())
         if self.weights is not None:
             self.weights(module)
         return module
@@ -248,7 +251,7 @@ _heard: set[str] = set()
 @contextlib.contextmanager
 def _apart_from_results(name: str) -> Iterator[None]:
     """What a factory prints goes to stderr, once: a model is built many times."""
-    with contextlib.redirect_stdout(io.StringIO() if name in _heard else sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()) if name in _heard else heard_once():
         _heard.add(name)
         yield
 
@@ -404,6 +407,9 @@ def _data_in(batch: Any, name: str) -> Brought | None:
 
 def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
     found = getattr(module, name, None)
+    if found is not None and not callable(found):
+        kind = f"{type(found).__module__}.{type(found).__qualname__}"
+        raise ConfigError(f"{path}: '{name}' is a {kind}; give a function, or for the model a torch.nn.Module")
     if not callable(found):
         there = [key for key, value in vars(module).items() if callable(value)] if module is not None else []
         raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, there)}")
@@ -426,6 +432,8 @@ def _import(where: str, path: str) -> tuple[ModuleType, str]:
         if missing is not None and f"{where}.".startswith(f"{missing}."):
             raise ConfigError(f"{path}: module '{where}' not found; give FILE.py:FUNCTION") from None
         raise ConfigError(f"{path} cannot be imported: {described(error)}") from None
+    except SystemExit as error:
+        raise ConfigError(f"{path} cannot be imported: {ENDS} (exit code {error.code})") from None
 
 
 @lru_cache(maxsize=32)
@@ -450,6 +458,9 @@ def _import_file(file: Path) -> ModuleType:
     name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
+    root = above_its_package(file)
+    if root is not None:
+        _look_in(str(root))  # as where its package is imported: it may import that by name
     found = importlib.util.spec_from_file_location(name, file)
     assert found is not None, "a .py file has a loader"
     assert found.loader is not None, "a .py file has a loader"
@@ -457,7 +468,13 @@ def _import_file(file: Path) -> ModuleType:
     _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
     sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        with as_a_script(file), heard_once():
+            found.loader.exec_module(module)
+    except ImportError as error:
+        del sys.modules[name]
+        if root is None or "relative import" not in str(error):
+            raise
+        return _import_module(".".join(file.resolve().relative_to(root).with_suffix("").parts))
     except BaseException:
         del sys.modules[name]
         raise
@@ -466,7 +483,8 @@ def _import_file(file: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     _look_in(str(Path.cwd()))  # as `python -m` does
-    return importlib.import_module(name)
+    with heard_once():
+        return importlib.import_module(name)
 
 
 def _look_in(folder: str) -> None:

@@ -1,5 +1,6 @@
 """What a factory takes: a config's entries, names that others have for depth and width, a vocabulary of bytes."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +10,17 @@ import pytest
 import torch
 from torch import nn
 
+from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.specs.profiles import make_spec
 from stresstest.user_model.arguments import REQUIRED, arguments
 from stresstest.user_model.bench import resolve_user_model, user_bench
 from stresstest.user_model.factory import factory_of
+from stresstest.user_model.preflight import preflight
 
 MODEL = """
 import torch
+import re
 from dataclasses import dataclass
 from torch import nn
 
@@ -153,3 +157,62 @@ def test_pixels_in_a_row_become_images_for_a_model_without_convolutions_that_tak
     x, _ = user_bench(spec, "as-built", 1, "adam", "cpu").batches.batch([0], 0)[0].data
     assert isinstance(x, torch.Tensor)
     assert x.ndim == 4
+
+
+def test_a_config_by_any_name_is_known_by_its_annotation_and_model_args_by_its_name() -> None:
+    class Known:
+        def __init__(self, sizes: _Sizes) -> None:
+            self.seen = sizes.n_layers
+
+    class Named:
+        def __init__(self, model_args: _Sizes) -> None:
+            self.seen = model_args.n_layers
+
+    for kind in (Known, Named):
+        taken = arguments(kind)
+        assert taken.known_as == {"depth": "n_layers", "width": "dim"}
+        assert taken.build(depth=3).seen == 3
+
+
+def test_a_depth_that_has_no_number_of_its_own_is_named_as_it_is_called_there(tmp_path: Path) -> None:
+    (tmp_path / "none.py").write_text("from torch import nn\ndef build(n_layer=None): return nn.Linear(2, n_layer)\n")
+    spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'none.py'}:build", "depth": 2})
+    with pytest.raises(ConfigError, match=r"calls it n_layer, .*give --set n_layer=N"):
+        resolve_user_model(spec, sweeps_depth=False)
+
+
+_SHORT = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, max_seq_len=16):
+        super().__init__()
+        self.embed, self.places = nn.Embedding(256, 8), nn.Embedding(max_seq_len, 8)
+
+    def forward(self, x):
+        return self.embed(x) + self.places(torch.arange(x.shape[1]))
+
+
+class Pixels(nn.Linear):
+    def __init__(self):
+        super().__init__(49, 10)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("Net", {}, "it has max_seq_len=16, and --seq-len is 64: give --seq-len 16"),
+        ("Net", {"set": ("max_seq_len=40",)}, "it has max_seq_len=40, and --seq-len is 64: give --seq-len 40"),
+        ("Pixels", {"task": "images", "data": "digits"}, "images of --data digits are 1 x 8 x 8"),
+    ],
+)
+def test_a_model_of_other_sizes_than_the_built_in_data_is_told_theirs(
+    tmp_path: Path, name: str, settings: dict[str, Any], says: str
+) -> None:
+    (tmp_path / "short.py").write_text(_SHORT)
+    spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'short.py'}:{name}", **settings})
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        preflight(resolve_user_model(spec, sweeps_depth=False), [1], "cpu")
