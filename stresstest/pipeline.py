@@ -16,6 +16,7 @@ from stresstest.gate.claims_report import Chapter
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import render
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
+from stresstest.runs.ranks import check_ranks
 from stresstest.scenario.request import Request
 from stresstest.user_code import loaded_sources
 
@@ -119,6 +120,7 @@ def plan_scenario(
 def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     experiment = EXPERIMENTS[request.command]
+    _check_ranks(request)
     plan = experiment.plan(request.spec)
     if plan.own is not None and not request.quiet:
         for note in plan.own.notes:
@@ -126,6 +128,24 @@ def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     if request.settings.storage:
         experiment.check_storage(plan, request.settings)
     return plan
+
+
+def _check_ranks(request: Request) -> None:
+    """Whether processes of torchrun are asked for, are there, and are not asked to start others."""
+    parallel, run = getattr(request.spec, "parallel", "off"), request.settings
+    check_ranks(parallel != "off")
+    if parallel == "off":
+        return
+    others = {
+        f"--executor {run.executor}": run.executor != "local",
+        f"-j {run.jobs}": run.jobs not in (None, 1),
+        f"--per-gpu {run.per_gpu}": run.per_gpu != 1,
+        "--cell-timeout": run.cell_timeout is not None,
+    }
+    if wrong := [option for option, given in others.items() if given]:
+        raise ConfigError(
+            f"parallel {parallel} trains one cell at a time on all processes of torchrun; leave out {wrong[0]}"
+        )
 
 
 def train_experiment(plan: Plan, request: Request, path: Path | None = None, listener: RunListener = SILENT) -> Trained:

@@ -44,8 +44,9 @@ def call(words: list[str]) -> None:
         trains = args[0] in ("lr-range", "run")
         assert run([*args, *(SMALLER if trains else [])]) == 0, shlex.join(words)
         return
-    module = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if program == "pytest" else []
-    subprocess.run([sys.executable, *module, *args], check=True, capture_output=True, text=True)
+    module = {"pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider"], "torchrun": ["-m", "torch.distributed.run"]}
+    more = SMALLER if program == "torchrun" else []
+    subprocess.run([sys.executable, *module.get(program, []), *args, *more], check=True, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", FILES)

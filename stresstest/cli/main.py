@@ -30,8 +30,16 @@ click.rich_click.OPTION_GROUPS["stresstest run"] = option_groups(ALL_FIELDS)
 
 
 def main() -> None:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    """The console script. Of several processes of torchrun the first does what is asked for, and the others follow."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        sys.exit(run(sys.argv[1:]))
+    from stresstest.runs import ranks
+
+    code = ranks.join()
+    if code is None:
+        code = run(sys.argv[1:])
+        ranks.part(code)
+    sys.exit(code)
 
 
 def run(args: list[str]) -> int:

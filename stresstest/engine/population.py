@@ -109,7 +109,7 @@ class Replicas(ABC, Generic[B]):
         loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
-        grad_norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1, dtype=wide(self.grad_RP.dtype))
+        grad_norm_R = self._norm(self.grad_RP)
         skipped_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
         clipped_R = self._clip(grad_norm_R)
         if scaled:
@@ -168,6 +168,11 @@ class Replicas(ABC, Generic[B]):
         self.theta_RP = _aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = _aligned_rows(theta_RP)
         self._bind()
+
+    def _norm(self, matrix_RP: Tensor) -> Tensor:
+        """The norm of each row, [R]."""
+        norm_R: Tensor = torch.linalg.vector_norm(matrix_RP, dim=1, dtype=wide(matrix_RP.dtype))
+        return norm_R
 
     def _autocast(self) -> torch.autocast:
         dtype = self.training.dtype

@@ -17,12 +17,14 @@ from stresstest.experiments.plan import Plan
 from stresstest.experiments.training import Group, Measured, failed, train_cells
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
+from stresstest.runs.all_ranks import AllRanks
 from stresstest.runs.executor import Executor, Hooks, Local, local_workers
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
+from stresstest.user_model.parallel import is_parallel
 
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 
@@ -103,7 +105,7 @@ def _train(
     if not cells:
         return
     executor, at_once, share = _executor(plan, store, cells, settings)
-    alone = settings.cell_timeout is not None
+    alone = settings.cell_timeout is not None or is_parallel(plan.spec)
     parts = [[cell] for cell in _largest_first(cells)] if alone else _populations(plan, cells, at_once)
     environment_key = plan.environment["key"]
     folder = str(store.path.resolve() / "checkpoints")
@@ -129,6 +131,8 @@ def _executor(
     plan: Plan, store: RunStore, cells: Sequence[CellPlan], settings: RunSettings
 ) -> tuple[Executor, int, float]:
     """Where the cells are trained, how many tasks at once, and the share of its machine's memory that each has."""
+    if is_parallel(plan.spec):
+        return AllRanks(store.path, _key_of), 1, 1.0
     on_cpu = plan.device == "cpu"
     workers = local_workers(plan.device, settings.jobs, settings.per_gpu)
     timeout, share = settings.cell_timeout, 1.0 / (len(workers) if on_cpu else settings.per_gpu)
@@ -148,6 +152,10 @@ def _executor(
         workers = workers[: fit[-1] if fit else 1]
         share = 1.0 / len(workers)
     return Local(workers, timeout, limited=on_cpu), len(workers), share
+
+
+def _key_of(group: Group) -> str:
+    return group.cells[0].key
 
 
 def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:

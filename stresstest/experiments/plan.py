@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -22,6 +22,7 @@ from stresstest.models.variants import VARIANTS
 from stresstest.results.records import Cell
 from stresstest.runs.fingerprint import code_fingerprint
 from stresstest.runs.identity import cell_key, environment
+from stresstest.runs.ranks import check_ranks
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
 from stresstest.specs.base import MODELS, TrainingSpec, is_user_model
@@ -30,6 +31,7 @@ from stresstest.tasks import load_task
 from stresstest.tasks.smoothing import constants
 from stresstest.user_model.bench import resolve_user_model
 from stresstest.user_model.constant import Constant
+from stresstest.user_model.parallel import is_parallel, part_of, resolve_parallel, try_parallel
 from stresstest.user_model.preflight import Preflight, preflight
 
 T = TypeVar("T", bound=TrainingSpec)
@@ -109,7 +111,7 @@ def make_plan(
     is varied beside variant, depth and seed.
     """
     device = resolve_device(spec.device)
-    own = preflight(spec, depths, device) if is_user_model(spec.model) else None
+    own = _preflight(spec, depths, device) if is_user_model(spec.model) else None
     uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
     if uneven:
         raise ConfigError(
@@ -131,6 +133,7 @@ def make_plan(
             "rules": rules,
         }
         | ({} if own is None else {"own": own.fingerprint})
+        | ({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {})  # which sum a batch in another order
     )
     data = {"name": spec.data, **task.description} if own is None else own.data
     if own is None and spec.label_smoothing:
@@ -145,13 +148,27 @@ def make_plan(
     return plan
 
 
+def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflight:
+    """That of the user's model; where it spans ranks, of the whole on the host, and then of its parts."""
+    if not is_parallel(spec):
+        return preflight(spec, depths, device)
+    world = check_ranks(parallel=True)
+    own = preflight(spec, depths, "cpu")
+    notes: list[str] = []
+    for variant in spec.variant:
+        constant = own.constants[variant, depths[0], spec.batch_size]
+        notes += try_parallel(spec, variant, depths[0], device, constant)
+    return replace(own, notes=(*own.notes, *dict.fromkeys(notes)), need=part_of(own.need, world))
+
+
 def canonical(spec: T, sweeps_depth: bool = False) -> T:
     """The spec with variants and optimizers in their canonical spelling; an unknown one is a `ConfigError`.
 
     Of the user's own model it also has what the factory says where the user says nothing.
     """
     if is_user_model(spec.model):
-        return resolve_user_model(spec, sweeps_depth)
+        resolved = resolve_user_model(spec, sweeps_depth)
+        return resolve_parallel(resolved) if is_parallel(resolved) else resolved
     optimizers = tuple(dict.fromkeys(parse_choice(text, OPTIMIZERS).label for text in spec.optimizers))
     return spec.with_names(tuple(_variants(spec)), optimizers)
 

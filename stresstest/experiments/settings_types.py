@@ -64,6 +64,7 @@ class LrRangeSettings(SharedSettings, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
 
 
 class DepthSweepSettings(SharedSettings, total=False):
@@ -77,6 +78,7 @@ class DepthSweepSettings(SharedSettings, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
     depths: int | str | Sequence[int]
     measure: str | Sequence[Literal["outcome", "ramp", "hold"]]
     init_only: bool
@@ -210,6 +212,7 @@ class ScenarioSettings(TypedDict, total=False):
     theory: bool
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
+    parallel: Literal["off", "fsdp"]
     depths: int | str | Sequence[int]
     measure: str | Sequence[Literal["outcome", "ramp", "hold"]]
     init_only: bool

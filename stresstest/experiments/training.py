@@ -33,6 +33,7 @@ from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.constant import Constant
+from stresstest.user_model.parallel import is_parallel, sharded_bench
 
 # Measures cells of one architecture and optimizer as populations: what each gets.
 MeasureCells = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
@@ -112,6 +113,8 @@ def make_bench(
     constant: Constant | None = None,
 ) -> Bench:
     """What the measurements of one architecture and optimizer share."""
+    if is_parallel(spec):
+        return sharded_bench(spec, variant, depth, optimizer, device, journal, constant)
     if is_user_model(spec.model):
         return user_bench(spec, variant, depth, optimizer, device, journal, constant)
     chosen = parse_choice(optimizer, OPTIMIZERS)

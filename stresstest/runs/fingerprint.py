@@ -45,6 +45,8 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "results/typed.py": "the form of what is stored",
     "runs/fingerprint.py": "makes the key",
     "runs/identity.py": "makes the key",
+    "runs/executor.py": "runs what decides",
+    "runs/ranks.py": "lets several processes train one cell",
     "runs/stopping.py": "says when to stop; what was in training goes on from its journal",
     "specs/base.py": "settings, whose values are in the key",
     "specs/boundary.py": "settings, whose values are in the key",

@@ -10,6 +10,7 @@ from typing import Any, get_origin
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.runs.ranks import program
 from stresstest.runs.settings import RunSettings
 from stresstest.scenario.library import find_scenario
 from stresstest.scenario.reader import Scenario, ScenarioExperiment, load_scenario
@@ -124,7 +125,7 @@ def scenario_requests(
     unused = given.line.keys() - set().union(*(_settings_of(each.command) for each in scenario.experiments))
     if unused:
         raise ConfigError(f"no experiment of {name} has the setting {flag(min(unused))}; leave it out")
-    resume = ["stresstest", "run", shlex.quote(name)]
+    resume = [*program(), "run", shlex.quote(name)]
     resume += ["--profile", scenario.profile] if scenario.profile else []
     for setting, value in given.line.items():
         resume += _words(setting, value)
@@ -198,7 +199,7 @@ def _sources(spec: TrainingSpec, profile: str, given: Sourced) -> dict[str, str]
 
 def _line(command: str, given: Sourced) -> str:
     """The line of the experiment's own command that means the same."""
-    words = ["stresstest", command]
+    words = [*program(), command]
     for name in ("profile", *EXPERIMENTS[command].spec.model_fields):
         if name in given and given[name][0] not in (None, ""):
             words += _words(name, given[name][0])

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stresstest.specs.base import TrainingSpec
+from stresstest.specs.base import TrainingSpec, is_user_model
 
 
 class BoundarySpec(TrainingSpec):
@@ -32,6 +32,11 @@ class BoundarySpec(TrainingSpec):
     lr_window: bool = Field(
         False, description="Also search for the smallest LR that makes real progress (lower end of lr_window)."
     )
+    parallel: Literal["off", "fsdp"] = Field(
+        "off",
+        description="One replica of your own model over all processes that torchrun started: off, or fsdp "
+        "(torch's fully_shard).",
+    )
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -41,6 +46,19 @@ class BoundarySpec(TrainingSpec):
     def with_names(self, variants: tuple[str, ...], optimizers: tuple[str, ...]) -> Self:
         """The same of these variants and this one optimizer."""
         return self.model_copy(update={"variant": variants, "optimizer": optimizers[0]})
+
+    @model_validator(mode="after")
+    def _only_the_users_model_is_sharded(self) -> Self:
+        if self.parallel == "off":
+            return self
+        if not is_user_model(self.model):
+            raise ValueError(f"parallel works only with your own model, FILE.py:FACTORY; {self.model} is built in")
+        for name in ("theory", "probes"):
+            if name in self.model_fields_set and getattr(self, name) not in (False, "off"):
+                raise ValueError(
+                    f"parallel {self.parallel} has no {name}, which needs all weights on one device; leave it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _ramp_rises(self) -> Self:

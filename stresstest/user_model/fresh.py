@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stresstest.engine.outcomes import MEDIAN_OF_FIVE, FreshLosses, Reference, Rules
-from stresstest.engine.population import FIRST_LR
 from stresstest.engine.train import evaluate_batches
 from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.results.outcome import TRAINED
@@ -23,7 +22,6 @@ from stresstest.user_model.constant import Constant
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.micro_batches import differentiated
-from stresstest.user_model.plain_loop import populate
 from stresstest.user_model.population import UserPopulation
 from stresstest.user_model.swapped import swapped_losses
 from stresstest.user_model.targets import classes_of
@@ -51,7 +49,7 @@ class Judging:
 
     def first_losses(self, seed: int, count: int, first: int) -> NDArray[np.float64]:
         """What a replica lost at its start on the same batches, [count]: it is built again."""
-        again = populate(self.population.model, [seed], self.population.training, [FIRST_LR])
+        again = self.population.anew(seed)
         return evaluate_batches(again, self.batches, [seed], INITIAL, count, first)[0][:, 0]
 
     def swap(self, row: int, seed: int, count: int) -> FreshLosses:

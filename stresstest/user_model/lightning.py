@@ -115,4 +115,4 @@ def _brings(thing: Any) -> Brought:
     return what_lightning_brings(thing)
 
 
-KINDS.append(Kind(is_lightning, _brings))
+KINDS.insert(0, Kind(is_lightning, _brings))

@@ -56,6 +56,11 @@ class UsersOptimizers:
         """Whether a step may ask for the loss and its gradient anew."""
         return any(self._takes_closure) or not all(self._tried)
 
+    @property
+    def must_ask_again(self) -> bool:
+        """Whether a step cannot do without."""
+        return any(self._takes_closure)
+
     def step(self, lr: float, closure: Callable[[], Tensor] | None = None) -> None:
         """One step of each optimizer in turn, at `lr`; `closure` redoes loss and gradient for those that ask for it."""
         self._set_lr(lr)

@@ -23,6 +23,7 @@ from stresstest.user_model.brought import Step
 from stresstest.user_model.contract import Contract, contract, loss_in
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
+from stresstest.user_model.micro_batches import evaluated
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
 from stresstest.user_model.whole_copy import copied, from_stored, stored
 
@@ -35,7 +36,7 @@ def contract_of_step(factory: Factory, module: nn.Module, ones: Sequence[UserBat
     A loss is that which stands beside the step, or which would be inferred without it. Else it is read by a step.
     """
     assert factory.step is not None, "asked for where there is one"
-    read = partial(number_at, factory.step, factory.loss_words)
+    read = partial(evaluated, partial(number_at, factory.step, factory.loss_words))
     text = f"the number that {factory.loss_words} returns"
     seen = [_under(one, read, module) for one in ones]
     if getattr(module, "automatic_optimization", True) is False:
@@ -84,6 +85,10 @@ class PlainLoopPopulation(UserPopulation):
     ) -> None:
         super().__init__(model, seeds, training, lrs)
         self._lrs = {float(np.float32(lr)): float(lr) for lr in lrs or ()}  # as they were before float32
+
+    def anew(self, seed: int) -> UserPopulation:
+        """A replica at its start, by itself."""
+        return PlainLoopPopulation(self.model, [seed], self.training)
 
     def step(self, batch: Sequence[UserBatch], lr_R: Tensor) -> Readings:
         """One step of every replica, each at its own learning rate."""

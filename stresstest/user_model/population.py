@@ -97,6 +97,10 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             for module, lr in zip(self._modules, lrs or [FIRST_LR] * len(seeds), strict=True):
                 self._users.append(UsersOptimizers(model.factory, module, lr, model.fixed_groups))
 
+    def anew(self, seed: int) -> UserPopulation:
+        """A replica at its start, by itself."""
+        return UserPopulation(self.model, [seed], self.training)
+
     @property
     def modules(self) -> Sequence[nn.Module]:
         """The replicas themselves, in the order of the rows."""

@@ -18,13 +18,14 @@ from torch.optim import Optimizer
 
 from stresstest.measurements.journal import NotKeptError
 from stresstest.user_code import UserCodeError, user_code
+from stresstest.user_model import copies
 
 
 def copied(module: nn.Module) -> nn.Module:
     """A deep copy, gradients too; a `UserCodeError` where something on the module cannot be copied."""
     with user_code("a copy of the model"), _whole_optimizers():
         try:
-            twin = copy.deepcopy(module)
+            twin = copies.copied(module)
         except RuntimeError as error:
             if "deepcopy" not in str(error):
                 raise
