@@ -49,14 +49,29 @@ def put_back(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def kept(module: nn.Module) -> Iterator[None]:
-    """Afterwards the module carries what it did before, under the names that it had."""
+    """Afterwards the module carries what it did before, under the names that it had, and so do its plain attributes.
+
+    A cache is a buffer and a number beside it that says how much of it is filled: one without the other is wrong.
+    """
     before = carried(module)
-    names = {path: set(part._buffers) for path, part in module.named_modules()}
+    parts = dict(module.named_modules())
+    names = {path: set(part._buffers) for path, part in parts.items()}
+    plain = {path: _plain_attributes(part) for path, part in parts.items()}
     yield
     put_back(module, before)
     for path, part in module.named_modules():
         for name in set(part._buffers) - names.get(path, set()):
             del part._buffers[name]  # code that asks hasattr() makes it again
+        for name in set(_plain_attributes(part)) - set(plain.get(path, {})):
+            del vars(part)[name]
+        vars(part).update(plain.get(path, {}))
+
+
+_TORCHS = frozenset(vars(nn.Module()))  # training, hooks, ...
+
+
+def _plain_attributes(part: nn.Module) -> dict[str, object]:
+    return {name: value for name, value in vars(part).items() if name not in _TORCHS}
 
 
 def _carries(module: nn.Module) -> dict[str, Tensor]:

@@ -142,12 +142,6 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0].T).
         has=_HIDDEN,
     ),
     _sized("gMLP", "g-mlp-pytorch", "g_mlp_pytorch:gMLP --set num_tokens=256,seq_len=32,causal=true"),
-    _sized(
-        "PerceiverLM",
-        "perceiver-pytorch",
-        "perceiver_pytorch:PerceiverLM --set num_tokens=17,max_seq_len=32,num_latents=16 --batch-fn data.py:loader",
-        has=_HIDDEN,
-    ),
     _sized("minLM", "minGRU-pytorch", "minGRU_pytorch.minLM:minLM"),
     _sized("nGPT", "nGPT-pytorch", "nGPT_pytorch:nGPT --set heads=4"),
     _sized(

@@ -96,3 +96,35 @@ def test_a_model_with_a_growing_cache_has_the_boundary_of_one_without(tmp_path: 
         found.append(result.cells[0].metrics["max_stable_lr"])
     assert found[0] == found[1]
     assert found[0].low is not None
+
+
+class Rotated(nn.Module):
+    """Fills a buffer once and remembers that by a number, as rotary_embedding_torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scales", torch.zeros(16), persistent=False)
+        self.filled = 0
+        self.body = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.filled < len(x):
+            self.scales[: len(x)] = 2.0
+            self.filled = len(x)
+            self.told = True
+        return self.body(x) / self.scales[: len(x), None]
+
+
+def test_a_cache_and_what_is_said_of_it_are_put_back_together() -> None:
+    module, x = Rotated(), torch.randn(4, 3)
+    expected = module.body(x) / 2.0
+    for _ in range(2):
+        with kept(module):
+            torch.testing.assert_close(module(x), expected)
+    assert module.filled == 0
+    assert not hasattr(module, "told")
+    module(x)
+    with kept(module):
+        module(torch.randn(9, 3))
+    torch.testing.assert_close(module(x), expected)
+    assert module.filled == 4
