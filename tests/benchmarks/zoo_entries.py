@@ -278,7 +278,7 @@ def loss_fn(model, batch): recon, mu, logvar = model(batch[0]); return loss_func
     plain(
         "AxialImageTransformer",
         "axial-attention",
-        "axial_attention:AxialImageTransformer --set heads=4 --width 16 --batch-fn data.py:loader",
+        "axial_attention:AxialImageTransformer --set heads=4,reversible=false --width 16 --batch-fn data.py:loader",
         has=_loader("x = torch.randn(256, 16, 8, 8)\ny = x.cumsum(2)", 8),
     ),
 ]
@@ -359,7 +359,7 @@ def loss_fn(model, batch): return nn.functional.cross_entropy(model(batch[0], No
     plain(
         "TabM, each of its 8 networks trained",
         "tabm",
-        "tabm:TabM --set n_num_features=16,d_out=5,n_blocks=2,d_block=64,k=8,dropout=0 --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
+        "tabm:TabM --set n_num_features=16,d_out=5,n_blocks=2,d_block=64,k=8,dropout=0,start_scaling_init=random-signs --batch-fn data.py:loader --loss-fn mine.py:loss_fn",
         """
 from torch.nn.functional import cross_entropy
 def loss_fn(model, batch): return cross_entropy(model(batch[0]).flatten(0, 1), batch[1].repeat_interleave(8))
