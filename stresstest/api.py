@@ -144,7 +144,7 @@ def from_dataloader(
 
     Raises `ConfigError` for what cannot be read twice, or gives its batches in no fixed order.
     """
-    from stresstest.user_model.loader import from_dataloader as brings
+    from stresstest.user_model.dataloader.from_dataloader import from_dataloader as brings
 
     return brings(loader, build, validation=validation, loss_fn=loss_fn, optimizer=optimizer)
 
@@ -154,7 +154,7 @@ def from_trainer(trainer: Any) -> Brought:
 
     Seed s trains as `trainer.train()` does with `TrainingArguments(seed=s)`. Raises `ConfigError` where it cannot.
     """
-    from stresstest.user_model.trainer import from_trainer as brings
+    from stresstest.user_model.trainer.from_trainer import from_trainer as brings
 
     return brings(trainer)
 
@@ -169,7 +169,7 @@ def from_lightning(module: Any, datamodule: Any = None, trainer: Any = None, *, 
 
     Raises `ConfigError` where an argument is none of these.
     """
-    from stresstest.user_model.lightning import from_lightning as brings
+    from stresstest.user_model.lightning.from_lightning import from_lightning as brings
 
     return brings(module, datamodule, trainer, monitor=monitor)
 

@@ -30,8 +30,8 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.smoothing import constants
 from stresstest.user_model.bench import resolve_user_model
-from stresstest.user_model.constant import Constant
-from stresstest.user_model.parallel import is_parallel, part_of, resolve_parallel, try_parallel
+from stresstest.user_model.constants.constant import Constant
+from stresstest.user_model.parallel.bench import is_parallel, part_of, resolve_parallel, try_parallel
 from stresstest.user_model.preflight import Preflight, preflight
 
 T = TypeVar("T", bound=TrainingSpec)

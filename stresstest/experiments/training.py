@@ -32,8 +32,8 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.bench import user_bench
-from stresstest.user_model.constant import Constant
-from stresstest.user_model.parallel import is_parallel, sharded_bench
+from stresstest.user_model.constants.constant import Constant
+from stresstest.user_model.parallel.bench import is_parallel, sharded_bench
 
 # Measures cells of one architecture and optimizer as populations: what each gets.
 MeasureCells = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]

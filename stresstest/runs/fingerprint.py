@@ -27,7 +27,7 @@ DECIDES = (
     "specs/parsing.py",
     "tasks/*.py",
     "user_model/*.py",
-    "user_model/hugging_face/*.py",
+    "user_model/*/*.py",
 )
 
 # What a worker imports as well, or a pattern above finds, and why no number depends on it.

@@ -28,17 +28,17 @@ from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.arguments import as_written, required, size_called
 from stresstest.user_model.batches import UserBatches
-from stresstest.user_model.constant import Constant
-from stresstest.user_model.constant_predictor import ConstantLosses, best_constant
+from stresstest.user_model.constants.constant import Constant
+from stresstest.user_model.constants.predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import Contract, contract, only_in_training
 from stresstest.user_model.dtypes import advised
 from stresstest.user_model.factory import Factory, factory_of, seeded
 from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness, starts
 from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
-from stresstest.user_model.plain_loop import contract_of_step, populate
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
 from stresstest.user_model.stacked import StackedUserPopulation, stacks
+from stresstest.user_model.step.plain_loop import contract_of_step, populate
 from stresstest.user_model.wrapped import begin_compiling, uncompiled
 
 T = TypeVar("T", bound=TrainingSpec)

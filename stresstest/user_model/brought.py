@@ -90,7 +90,7 @@ def _module(module: nn.Module) -> Brought:
 
 
 def _of_trainer(trainer: Any) -> Brought:
-    from stresstest.user_model.trainer import from_trainer
+    from stresstest.user_model.trainer.from_trainer import from_trainer
 
     return from_trainer(trainer)
 

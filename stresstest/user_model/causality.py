@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batch_parts import with_entries
 from stresstest.user_model.batches import UserBatch
-from stresstest.user_model.outlet import Outlet, find_outlets, record
+from stresstest.user_model.constants.outlet import Outlet, find_outlets, record
+from stresstest.user_model.dataloader.batch_parts import with_entries
 from stresstest.user_model.population import UserModel
 
 _SAME = 1e-3  # relative: what the order of sums may change

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.brought import Backward
 from stresstest.user_model.carried import kept
+from stresstest.user_model.constants.targets import IGNORED, TARGET_NAMES, Targets
 from stresstest.user_model.factory import Factory
 from stresstest.user_model.micro_batches import MicroBatches, evaluated, parts_of
-from stresstest.user_model.targets import IGNORED, TARGET_NAMES, Targets
 
 NATS = "nats"
 _TOTALS = ("loss", "total_loss")  # entries of a dict of losses that are trained on, the first that is there

@@ -29,13 +29,13 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, heard_once, meaning, user_code
-from stresstest.user_model import lightning
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
 from stresstest.user_model.carried import leave_averages_alone
+from stresstest.user_model.dataloader.from_dataloader import data_of, is_data
+from stresstest.user_model.dataloader.importable import PREFIX
 from stresstest.user_model.dtypes import with_values
-from stresstest.user_model.importable import PREFIX
-from stresstest.user_model.loader import data_of, is_data
+from stresstest.user_model.lightning import from_lightning as lightning
 from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped

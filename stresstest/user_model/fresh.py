@@ -18,13 +18,13 @@ from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.results.outcome import TRAINED
 from stresstest.tasks.task import INITIAL
 from stresstest.user_model.batches import UserBatch, UserBatches, tensors
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
+from stresstest.user_model.constants.swapped import swapped_losses
+from stresstest.user_model.constants.targets import classes_of
 from stresstest.user_model.contract import Contract, shape_words
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.population import UserPopulation
-from stresstest.user_model.swapped import swapped_losses
-from stresstest.user_model.targets import classes_of
 
 FIRST_BATCHES = 8  # that tell of most runs
 ALL_BATCHES = 32

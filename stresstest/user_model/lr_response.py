@@ -20,8 +20,8 @@ from stresstest.user_model.arguments import as_written
 from stresstest.user_model.bench import UserBench
 from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.optimizers import built, configures, takes_lr, unheld
-from stresstest.user_model.plain_loop import populate
 from stresstest.user_model.population import USER_OPTIMIZER
+from stresstest.user_model.step.plain_loop import populate
 
 _FEW, _MANY, _MORE = 1, 10, 2  # steps before the LR is doubled, and after: torch's ASGD takes an LR a step late
 _SAME = 0.05  # a ratio this near 1 is that of an LR that does nothing

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from stresstest.errors import ConfigError
 from stresstest.user_model.brought import Brought, is_instance
 from stresstest.user_model.copies import copied, rebuilt
-from stresstest.user_model.loader import from_dataloader
+from stresstest.user_model.dataloader.from_dataloader import from_dataloader
 
 _WHAT = "what is made before the loop"
 

@@ -30,7 +30,7 @@ from stresstest.user_model.arguments import too_few_positions
 from stresstest.user_model.batches import FRESH, UserBatch, image_shape, tensors
 from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.causality import sees_the_future
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.contract import shape_words
 from stresstest.user_model.dtypes import dtype_words
 from stresstest.user_model.factory import factory_of, seeded
@@ -39,7 +39,7 @@ from stresstest.user_model.lr_response import optimizer_notes, optimizer_words
 from stresstest.user_model.micro_batches import MicroBatches, differentiated, no_mean
 from stresstest.user_model.objective import not_an_objective
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel
-from stresstest.user_model.step_checks import check_step
+from stresstest.user_model.step.checks import check_step
 from stresstest.user_model.wrapped import lacks_compiler, num_graphs, uncompiled, unwrapped
 
 TRACEBACK = Path(".stresstest") / "traceback.txt"

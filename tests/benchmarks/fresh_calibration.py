@@ -28,7 +28,7 @@ from stresstest.engine.divergence import Detector
 from stresstest.engine.outcomes import FreshLosses, Outcome, Rules
 from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.records import HARMLESS
-from stresstest.user_model.constant_predictor import Constant
+from stresstest.user_model.constants.predictor import Constant
 from stresstest.user_model.fresh import Judging, conclude, mean, standard_error, starts
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.user_model.bench import resolve_user_model, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable
 
 STEPS, TURNS, LR = 100, 5, 1e-3

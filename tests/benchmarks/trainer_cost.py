@@ -25,7 +25,7 @@ from turns import now
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.runs.identity import environment
 from stresstest.user_model.bench import resolve_user_model, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable
 
 CPU = torch.device("cpu")

@@ -194,7 +194,7 @@ def test_pairs_of_files_are_read_line_by_line(tmp_path: Path) -> None:
 
 def test_subwords_are_joined_for_bleu() -> None:
     task = task_of()
-    parts = TranslationTask(("<pad>", "<s>", "</s>", "<unk>", "ha@@", "us", "."), task.sources, task.targets, 1, 24, 0)
+    parts = TranslationTask(("<pad>", "<s>", "</s>", "<unk>", "ha", "us", "."), task.sources, task.targets, 1, 24, 0)
     assert parts.words([4, 5, 6, 2, 5]) == "haus ."
 
 

@@ -35,13 +35,13 @@ from stresstest.errors import ConfigError
 from stresstest.specs.base import AS_BUILT
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION
 from stresstest.user_code import UserCodeError
-from stresstest.user_model import loader_stream
 from stresstest.user_model.batches import FRESH
 from stresstest.user_model.bench import resolve_user_model, user_bench
 from stresstest.user_model.brought import Brought
+from stresstest.user_model.dataloader import stream as loader_stream
+from stresstest.user_model.dataloader.from_dataloader import from_dataloader
+from stresstest.user_model.dataloader.stream import LoaderStream
 from stresstest.user_model.factory import register_callable
-from stresstest.user_model.loader import from_dataloader
-from stresstest.user_model.loader_stream import LoaderStream
 
 STEPS = 20
 TEACHER = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))

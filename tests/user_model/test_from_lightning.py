@@ -20,9 +20,9 @@ from stresstest.errors import ConfigError, ModelError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.tasks.task import VALIDATION
 from stresstest.user_model.bench import UserBench, resolve_user_model, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable
-from stresstest.user_model.lightning import from_lightning, library_of
+from stresstest.user_model.lightning.from_lightning import from_lightning, library_of
 from stresstest.user_model.preflight import preflight
 
 STEPS = 20

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from stresstest.errors import ConfigError
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.brought import as_model
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable
 from tests.user_model.hand_loop import keys, seed_everything
 from tests.user_model.trainers import Text, bench_of, gpt2, trainable

@@ -24,7 +24,7 @@ from stresstest.tasks.task import VALIDATION
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.bench import counted_by, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.contract import contract
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.micro_batches import MicroBatches, Split, no_mean

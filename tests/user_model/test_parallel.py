@@ -22,8 +22,8 @@ from stresstest.runs.ranks import check_ranks, program
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.factory import factory_of
-from stresstest.user_model.parallel import resolve_parallel
-from stresstest.user_model.sharded import repeated_blocks, share_of
+from stresstest.user_model.parallel.bench import resolve_parallel
+from stresstest.user_model.parallel.population import repeated_blocks, share_of
 
 MODEL = """
 import os
@@ -96,7 +96,7 @@ import torch.distributed as dist
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.course import hold
 from stresstest.runs import ranks
-from stresstest.user_model.parallel import _tried, sharded_bench
+from stresstest.user_model.parallel.bench import _tried, sharded_bench
 
 
 def spec_of(given):

@@ -21,7 +21,7 @@ from stresstest.errors import ConfigError, ModelError
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.journal import Journal, NotKeptError
 from stresstest.user_model.bench import UserBench, resolve_user_model, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable, seeded
 from stresstest.user_model.preflight import preflight
 

@@ -13,9 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.user_model.bench import UserBench, resolve_user_model, user_bench
-from stresstest.user_model.constant import Constant
+from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.factory import register_callable
-from stresstest.user_model.trainer_stream import micro_batches
+from stresstest.user_model.trainer.stream import micro_batches
 from tests.user_model.hand_loop import keys, seed_everything
 
 LR = 1e-3

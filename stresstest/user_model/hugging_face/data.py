@@ -16,8 +16,8 @@ from stresstest.tasks.images import load_images
 from stresstest.tasks.masked import ASKED_SHARE, MASKED_SHARE, RANDOM_SHARE
 from stresstest.tasks.task import TRAINING, VALIDATION
 from stresstest.tasks.translation import PAIR_SOURCES
+from stresstest.user_model.constants.targets import IGNORED
 from stresstest.user_model.hugging_face.tokens import Text, Tokens, encoded, parts_of
-from stresstest.user_model.targets import IGNORED
 
 Batch = dict[str, Tensor]
 _ANSWER = 8  # the most tokens that are marked

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch, UserBatches
-from stresstest.user_model.constant import Constant, cross_entropy
+from stresstest.user_model.constants.constant import Constant, cross_entropy
+from stresstest.user_model.constants.targets import Targets
 from stresstest.user_model.contract import NATS, Contract
-from stresstest.user_model.targets import Targets
 
 FIRST_BATCHES = 24  # a third each: two halves that are fitted to, and fresh ones
 MOST_BATCHES = 384

@@ -13,8 +13,8 @@ from typing import Any
 
 from stresstest.tasks.task import TRAINING, VALIDATION
 from stresstest.user_code import UserCodeError, described, is_users_file, user_code
-from stresstest.user_model.batch_parts import digest_of, size_of
-from stresstest.user_model.loader_epochs import Epochs, Loader, own_generators
+from stresstest.user_model.dataloader.batch_parts import digest_of, size_of
+from stresstest.user_model.dataloader.epochs import Epochs, Loader, own_generators
 
 _MOST_BYTES = 1 << 28  # of batches that are kept
 _MOST_ALIVE = 8  # orders that are read from at once, each with workers of its own: the rows of a population

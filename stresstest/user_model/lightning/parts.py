@@ -12,9 +12,9 @@ import torch
 
 from stresstest.errors import ConfigError
 from stresstest.user_model.brought import Brought
-from stresstest.user_model.lightning import Lightning, library_of, parts_of
-from stresstest.user_model.lightning_data import data_of_lightning
-from stresstest.user_model.lightning_loop import LightningLoop, quiet
+from stresstest.user_model.lightning.data import data_of_lightning
+from stresstest.user_model.lightning.from_lightning import Lightning, library_of, parts_of
+from stresstest.user_model.lightning.loop import LightningLoop, quiet
 
 _DTYPES = {"32-true": "float32", "bf16-mixed": "bfloat16", "64-true": "float32", "bf16-true": "float32"}
 _HARMLESS = ("ModelSummary", "ModelCheckpoint", "ProgressBar", "LearningRateMonitor", "DeviceStatsMonitor", "Timer")

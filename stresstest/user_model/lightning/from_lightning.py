@@ -110,7 +110,7 @@ def overrides(thing: Any, name: str) -> bool:
 
 
 def _brings(thing: Any) -> Brought:
-    from stresstest.user_model.lightning_brought import what_lightning_brings  # which imports this
+    from stresstest.user_model.lightning.parts import what_lightning_brings  # which imports this
 
     return what_lightning_brings(thing)
 

@@ -14,8 +14,8 @@ from stresstest.tasks.task import INITIAL
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.bench import UserBench
 from stresstest.user_model.factory import seeded
-from stresstest.user_model.plain_loop import number
-from stresstest.user_model.whole_copy import copied
+from stresstest.user_model.step.plain_loop import number
+from stresstest.user_model.step.whole_copy import copied
 
 _STEPS = 3
 _KEEP = "keep all that a step leaves for the next on the model (model.opt = ...)"

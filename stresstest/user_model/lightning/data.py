@@ -14,9 +14,9 @@ from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
 from stresstest.user_model.brought import BatchStream, Brought
-from stresstest.user_model.lightning import Lightning, loaders_of, overrides
-from stresstest.user_model.lightning_loop import LightningLoop, quiet
-from stresstest.user_model.loader import from_dataloader
+from stresstest.user_model.dataloader.from_dataloader import from_dataloader
+from stresstest.user_model.lightning.from_lightning import Lightning, loaders_of, overrides
+from stresstest.user_model.lightning.loop import LightningLoop, quiet
 
 
 def data_of_lightning(loop: LightningLoop, given: Lightning) -> Brought | None:

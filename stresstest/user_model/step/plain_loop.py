@@ -25,7 +25,7 @@ from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
 from stresstest.user_model.micro_batches import evaluated
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
-from stresstest.user_model.whole_copy import copied, from_stored, stored
+from stresstest.user_model.step.whole_copy import copied, from_stored, stored
 
 _SAME = 1e-5  # relative: as far as the number may be from a loss that it is taken for
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from stresstest.tasks.task import TRAINING, VALIDATION, splitmix64
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.loader_epochs import Epochs
-from stresstest.user_model.loader_stream import LoaderStream
-from stresstest.user_model.loader_workers import of_workers
-from stresstest.user_model.random_state import RandomState, put_back, start_all
+from stresstest.user_model.dataloader.epochs import Epochs
+from stresstest.user_model.dataloader.random_state import RandomState, put_back, start_all
+from stresstest.user_model.dataloader.stream import LoaderStream
+from stresstest.user_model.dataloader.workers import of_workers
 
 
 class Loaders(Protocol):

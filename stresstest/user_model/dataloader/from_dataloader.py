@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from stresstest.errors import ConfigError
 from stresstest.tasks.task import TRAINING
 from stresstest.user_code import described
-from stresstest.user_model.batch_parts import length_of
 from stresstest.user_model.brought import KINDS, Brought, Kind, brings, is_instance
 from stresstest.user_model.copies import copied
-from stresstest.user_model.loader_epochs import Epochs, Loader
-from stresstest.user_model.loader_stream import LoaderStream
+from stresstest.user_model.dataloader.batch_parts import length_of
+from stresstest.user_model.dataloader.epochs import Epochs, Loader
+from stresstest.user_model.dataloader.stream import LoaderStream
 
 _NO_BATCHES = (str, bytes, int, float, Mapping, Tensor, np.ndarray, np.generic)
 

@@ -15,8 +15,8 @@ from stresstest.errors import ConfigError
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.brought import TRAINER, Brought, is_instance
 from stresstest.user_model.copies import copied, rebuilt
-from stresstest.user_model.random_state import RandomState, start_all
-from stresstest.user_model.trainer_stream import TrainerStream, micro_batches, unregistered
+from stresstest.user_model.dataloader.random_state import RandomState, start_all
+from stresstest.user_model.trainer.stream import TrainerStream, micro_batches, unregistered
 
 # By which Trainer trains; a subclass with others trains in another way than this package asks for.
 _LOOP = ("train", "_inner_training_loop", "_run_epoch", "_prepare_for_training")

@@ -33,13 +33,19 @@ from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.bench import OWN, UserBench, user_bench
-from stresstest.user_model.constant import Constant
-from stresstest.user_model.constant_predictor import ConstantLosses
+from stresstest.user_model.constants.constant import Constant
+from stresstest.user_model.constants.predictor import ConstantLosses
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.fresh import oddness
 from stresstest.user_model.optimizers import UsersOptimizers
+from stresstest.user_model.parallel.population import (
+    ShardedUserModel,
+    ShardedUserPopulation,
+    local,
+    part_of_whole,
+    share_of,
+)
 from stresstest.user_model.population import USER_OPTIMIZER, UserPopulation
-from stresstest.user_model.sharded import ShardedUserModel, ShardedUserPopulation, local, part_of_whole, share_of
 
 T = TypeVar("T", bound=TrainingSpec)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch, tensors
+from stresstest.user_model.constants.outlet import Outlet, Outputs, Replay, loss_of, record, replay_of
 from stresstest.user_model.contract import Contract
-from stresstest.user_model.outlet import Outlet, Outputs, Replay, loss_of, record, replay_of
 
 Kind = Literal["one", "last", "second", "element"]
 

@@ -14,21 +14,21 @@ from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch, UserBatches
-from stresstest.user_model.constant import Constant, cross_entropy
-from stresstest.user_model.constant_fit import Constants, Fitted, Kind, Objective, fit, mean_loss
-from stresstest.user_model.contract import Contract, plain_module
-from stresstest.user_model.micro_batches import MicroBatches
-from stresstest.user_model.outlet import Outlet, find_outlets
-from stresstest.user_model.plain_constants import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
-from stresstest.user_model.scaled_constants import (
+from stresstest.user_model.constants.constant import Constant, cross_entropy
+from stresstest.user_model.constants.fit import Constants, Fitted, Kind, Objective, fit, mean_loss
+from stresstest.user_model.constants.outlet import Outlet, find_outlets
+from stresstest.user_model.constants.plain import ENOUGH, FIRST_BATCHES, MOST_BATCHES, of_classes, of_plain_loss
+from stresstest.user_model.constants.scaled import (
     PLAIN,
     made_up_logits,
     of_fused_classes,
     of_scaled_classes,
     puts_out_one,
 )
-from stresstest.user_model.swapped import swapped_losses
-from stresstest.user_model.targets import Targets, classes_of
+from stresstest.user_model.constants.swapped import swapped_losses
+from stresstest.user_model.constants.targets import Targets, classes_of
+from stresstest.user_model.contract import Contract, plain_module
+from stresstest.user_model.micro_batches import MicroBatches
 
 _SWAPPED = 8  # batches by which it shows whether the loss has targets
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from stresstest.user_model.constant_fit import Constants
-from stresstest.user_model.outlet import Outlet
-from stresstest.user_model.targets import Targets
+from stresstest.user_model.constants.fit import Constants
+from stresstest.user_model.constants.outlet import Outlet
+from stresstest.user_model.constants.targets import Targets
 
 
 @dataclass(frozen=True)

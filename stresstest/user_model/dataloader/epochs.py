@@ -16,8 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from stresstest.tasks.task import TRAINING, splitmix64
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.loader_workers import death_of_worker, of_workers
-from stresstest.user_model.random_state import RandomState, put_back, start_all
+from stresstest.user_model.dataloader.random_state import RandomState, put_back, start_all
+from stresstest.user_model.dataloader.workers import death_of_worker, of_workers
 
 _SEEDS = ("seed", "initial_seed")  # a sampler's own, of torch and of accelerate
 _PARTS = ("base_dataloader", "batch_sampler", "sampler", "base_sampler")  # of a loader, and of a sampler

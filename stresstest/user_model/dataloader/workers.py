@@ -11,7 +11,7 @@ from typing import Any
 
 from torch._C import _error_if_any_worker_fails
 
-from stresstest.user_model.importable import let_children_import
+from stresstest.user_model.dataloader.importable import let_children_import
 
 _DYING = 0.2  # seconds that a process is given to be seen dead
 _torchs: list[Any] = []  # its handler of SIGCHLD, once it has set it

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batch_parts import with_entries
 from stresstest.user_model.batches import UserBatch, tensors
+from stresstest.user_model.constants.outlet import Outlet, loss_of, record
+from stresstest.user_model.constants.targets import TARGET_NAMES
 from stresstest.user_model.contract import Contract
+from stresstest.user_model.dataloader.batch_parts import with_entries
 from stresstest.user_model.factory import seeded
-from stresstest.user_model.outlet import Outlet, loss_of, record
-from stresstest.user_model.targets import TARGET_NAMES
 
 
 def swapped_losses(

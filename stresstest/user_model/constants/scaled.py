@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch, UserBatches
-from stresstest.user_model.constant import Constant, cross_entropy
-from stresstest.user_model.constant_fit import Constants, Objective, mean_loss
+from stresstest.user_model.constants.constant import Constant, cross_entropy
+from stresstest.user_model.constants.fit import Constants, Objective, mean_loss
+from stresstest.user_model.constants.outlet import Outlet
+from stresstest.user_model.constants.plain import FIRST_BATCHES, of_classes
+from stresstest.user_model.constants.targets import TARGET_NAMES, Targets, classes_of
 from stresstest.user_model.contract import Contract
 from stresstest.user_model.factory import seeded
-from stresstest.user_model.outlet import Outlet
-from stresstest.user_model.plain_constants import FIRST_BATCHES, of_classes
-from stresstest.user_model.targets import TARGET_NAMES, Targets, classes_of
 
 PLAIN = 1e-4  # relative: as far as a user's loss may be from a plain one that it is taken for
 

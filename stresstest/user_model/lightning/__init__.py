@@ -1,0 +1,1 @@
+"""A LightningModule trained by Lightning's own loop."""

@@ -1,0 +1,1 @@
+"""A replica of the user's model that spans several devices."""

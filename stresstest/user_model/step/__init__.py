@@ -1,0 +1,1 @@
+"""A training step that the user's own code takes as a whole."""

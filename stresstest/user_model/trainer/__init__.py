@@ -1,0 +1,1 @@
+"""transformers' Trainer, asked for the parts of its training in turn."""
