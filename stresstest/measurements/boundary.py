@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import hold, ramp
 from stresstest.measurements.diagnosis import explain
-from stresstest.measurements.hold import OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
+from stresstest.measurements.hold import LOWEST, OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
 from stresstest.measurements.replica import ReplicaRun
 from stresstest.measurements.theory import measure_theory
 from stresstest.results.bracket import Bracket, finite
@@ -104,7 +104,13 @@ def _search(spec: BoundarySpec, run: ReplicaRun) -> HoldSearch:
     stride = STRIDES[spec.hold_resolution]
     floor = run.detector.floor
     return HoldSearch(
-        min(guess, highest), highest, stride, spec.lr_window, noise_floor=floor, both_ways=is_user_model(spec.model)
+        min(guess, highest),
+        highest,
+        stride,
+        spec.lr_window,
+        both_ways=is_user_model(spec.model),
+        lowest=octave_below(spec.start_lr) if spec.start_lr else LOWEST,
+        noise_floor=floor,
     )
 
 

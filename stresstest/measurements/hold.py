@@ -21,6 +21,7 @@ _SLOW = frozenset({"failed-to-train", "flat"})  # below an LR that trains: it ma
 _FARTHEST = 8  # octaves to walk below the first guess
 _FARTHEST_BROKEN = 3  # octaves to walk above it where something broke: an LR may throw the loss up and train
 _FARTHEST_UNTRAINED = 4  # octaves to walk where nothing has trained at all
+_STRIDE_FAR = 2 * OCTAVE  # of the walk on from there
 
 
 def grid_lr(k: int) -> float:
@@ -60,6 +61,7 @@ class HoldSearch:
     stride: int = OCTAVE
     lower_end: bool = False
     both_ways: bool = False  # walk down and up before nothing is said to train
+    lowest: int = LOWEST  # down to which nothing is said to train: the ramp's first LR
     noise_floor: float = 0.0  # in the loss's own unit; smaller differences of final losses mean nothing
     answers: dict[int, HoldAnswer] = field(default_factory=dict)
 
@@ -147,7 +149,7 @@ class HoldSearch:
         loss = {k: self.answers[k].final_loss for k in places}
         lowest_broke = self.answers[places[0]].outcome != "failed-to-train"
         if lowest_broke or loss[places[0]] <= min(loss.values()) + self.noise_floor:
-            return down or (up if self.both_ways else [])
+            return down or (up or self._far_down() if self.both_ways else [])
         if not self._broke and loss[places[-1]] == min(loss.values()):
             return up or (down if self.both_ways else [])
         return (down or up) if self.both_ways else []
@@ -160,6 +162,11 @@ class HoldSearch:
         below = min(self.answers) - OCTAVE
         far = _FARTHEST if self._broke else _FARTHEST_UNTRAINED
         return [below] if below >= max(LOWEST, self.guess - far * OCTAVE) else []
+
+    def _far_down(self) -> list[int]:
+        """On down to where the ramp began: a network may die quietly at every LR that is much too large."""
+        below = min(self.answers) - _STRIDE_FAR
+        return [below] if below >= max(LOWEST, self.lowest) else []
 
     def _higher(self) -> list[int]:
         above = max(self.answers) + OCTAVE

@@ -153,6 +153,31 @@ def test_where_nothing_is_flat_the_questions_are_those_that_they_were_before_the
     assert search.max_useful_lr == search.max_stable_lr
 
 
+@pytest.mark.parametrize("octaves", [0, 2, 6, 9, 12])
+@pytest.mark.parametrize("stride", sorted(STRIDES.values()))
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_model_of_ones_own_that_dies_at_every_lr_far_too_large_is_followed_down_to_where_the_ramp_began(
+    octaves: int, stride: int, quiet: bool
+) -> None:
+    top, first = -11 * OCTAVE, -14 * OCTAVE
+    dead = HoldAnswer("failed-to-train", CHANCE) if quiet else broken("relapsed")
+    search = HoldSearch(top + octaves * OCTAVE, HIGHEST, stride, both_ways=True, lowest=first)
+    search_all(search, lambda k: STABLE if k <= top else dead)
+    low, high = search.max_stable
+    assert low is not None
+    assert high is not None
+    assert low <= top < high
+    assert high - low == stride
+
+
+def test_where_a_model_of_ones_own_trains_nowhere_the_search_ends_where_the_ramp_began() -> None:
+    first = -14 * OCTAVE
+    search = HoldSearch(0, HIGHEST, both_ways=True, lowest=first)
+    asked = search_all(search, lambda k: HoldAnswer("failed-to-train", CHANCE))
+    assert first <= min(asked) < first + 2 * OCTAVE
+    assert len(asked) <= 16
+
+
 def test_where_all_is_flat_the_search_goes_up_to_the_end_of_the_range() -> None:
     search = HoldSearch(0, HIGHEST, lower_end=True)
     assert search_all(search, lambda k: HoldAnswer("flat", 1.0)) == [-4, 0, 4, 8, 12, 16]
