@@ -26,7 +26,7 @@ from stresstest.user_model.hugging_face import Feed, hugging_face
 from stresstest.user_model.hugging_face.families import FAMILIES
 
 SIZES = "--depth 2 --width 32"
-OPTIONS = "--seeds 1 --no-theory --probes off -j 1"
+OPTIONS = "--seeds 1 --num-steps 100 --hold-steps 100 --no-theory --probes off -j 1"
 TYPES = {
     "causal": "gpt2 llama qwen3 gemma3_text gpt_neo mixtral deepseek_v3 falcon bloom opt mamba2 jamba rwkv reformer",
     "masked": "bert roberta distilbert electra modernbert albert fnet",
@@ -50,7 +50,7 @@ def main() -> None:
         print("# Types of Hugging Face, with no option but sizes\n")
         print(f"Made by `tests/benchmarks/hugging_face_types.py` on {environment('cpu', 'float32')['key']} with")
         print(f"transformers {transformers.__version__}: `stresstest lr-range --model hf:TYPE {SIZES}`, one seed.")
-        print("A boundary is the last constant learning rate that trained and the first that did not.\n")
+        print("100 steps of ramp and of each hold. A boundary is the last constant LR that trained and the first that did not.\n")
         print("| type | task | parameters | boundary, or what is said | seconds |\n|---|---|---:|---|---:|", flush=True)
         told = Counter[str]()
         for family, names in TYPES.items():
