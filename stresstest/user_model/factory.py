@@ -39,6 +39,7 @@ from stresstest.user_model.lightning import from_lightning as lightning
 from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped
+from stresstest.user_model.numpy_state import numpy_now, put_numpy
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
@@ -279,7 +280,7 @@ def register_callable(build: Any, args: Mapping[str, Any], **beside: Any) -> Ite
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch, numpy and Python start from `seed`; afterwards they are as before."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), numpy_now(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a traceback for each absent kind of device
     if cuda:
@@ -290,7 +291,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
+        put_numpy(states[1])
         random.setstate(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
