@@ -11,8 +11,11 @@ import importlib
 import importlib.util
 import inspect
 import io
+import logging
+import multiprocessing
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -251,10 +254,20 @@ _heard: set[str] = set()
 
 @contextlib.contextmanager
 def _apart_from_results(name: str) -> Iterator[None]:
-    """What a factory prints goes to stderr, once: a model is built many times."""
-    with contextlib.redirect_stdout(io.StringIO()) if name in _heard else heard_once():
+    """What a file or factory prints and logs goes to stderr, once: it runs many times, in worker processes too."""
+    if name not in _heard and multiprocessing.parent_process() is None:
         _heard.add(name)
-        yield
+        with heard_once():
+            yield
+        return
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _call(name: str, args: Mapping[str, Any]) -> str:
@@ -469,7 +482,7 @@ def _import_file(file: Path) -> ModuleType:
     _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
     sys.modules[name] = module
     try:
-        with as_a_script(file), heard_once():
+        with as_a_script(file), _apart_from_results(name):
             found.loader.exec_module(module)
     except ImportError as error:
         del sys.modules[name]
@@ -484,7 +497,7 @@ def _import_file(file: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     _look_in(str(Path.cwd()))  # as `python -m` does
-    with heard_once():
+    with _apart_from_results(name):
         return importlib.import_module(name)
 
 
