@@ -59,6 +59,7 @@ def from_trainer(trainer: Any) -> Brought:
         loss_words=f"{type(trainer).__name__}.compute_loss",
         backward=run.backward,
         optimizer=run.optimizer(),
+        optimizer_words=f"the {type(trainer).__name__}",
         settings={name: value for name, value in settings.items() if value is not None},
         fixed={"batch_size": batch_size, "dtype": "float16" if args.fp16 else "float32"},
         notes=tuple(note for note in (*_notes(trainer), schedule_note) if note),
