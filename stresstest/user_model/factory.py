@@ -296,7 +296,7 @@ def register_callable(build: Any, args: Mapping[str, Any], **beside: Any) -> Ite
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch, numpy and Python start from `seed`; afterwards they are as before."""
-    states = torch.get_rng_state(), numpy_now(), random.getstate()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a traceback for each absent kind of device
     if cuda:
@@ -307,7 +307,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(states[0])
-        put_numpy(states[1])
+        np.random.set_state(states[1])
         random.setstate(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)

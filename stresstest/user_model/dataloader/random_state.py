@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from stresstest.user_model.numpy_state import numpy_now, put_numpy
-
 
 @dataclass
 class RandomState:
@@ -30,12 +28,12 @@ class RandomState:
         """As they stand."""
         cuda = torch.cuda.get_rng_state_all() if _on_cuda() else []
         states = [generator.get_state() for generator in own]
-        return cls(torch.get_rng_state(), numpy_now(), random.getstate(), cuda, states)
+        return cls(torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda, states)
 
     def put(self, own: Sequence[Generator] = ()) -> None:
         """Let them stand there."""
         torch.set_rng_state(self.cpu)
-        put_numpy(self.numpy)
+        np.random.set_state(self.numpy)
         random.setstate(self.python)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
