@@ -64,6 +64,7 @@ class Brought:
     backward: Backward | None = None
     step: Step | None = None
     optimizer: Callable[..., Any] | None = None
+    optimizer_words: str = ""  # where that comes from, if from no function of the user's
     settings: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -128,11 +129,18 @@ def brought(thing: Any) -> Brought | None:
     return next((kind.brings(thing) for kind in KINDS if kind.matches(thing)), None)
 
 
-def as_model(thing: Any) -> Brought | None:
+def as_model(thing: Any, name: str = "") -> Brought | None:
     """What an object brings that stands where a factory may; a module is one that every seed starts from."""
-    found = brought(thing)
+    of_it = f"{name}: " if name else ""
+    try:
+        found = brought(thing)
+    except ConfigError as error:
+        raise error if str(error).startswith(of_it) else ConfigError(f"{of_it}{error}") from None
     if found is None and isinstance(thing, nn.Module):
         found = _module(thing)
     if found is not None and found.build is None:
-        raise ConfigError(f"{found.what} has no model; give a factory, and this as its batch")
+        raise ConfigError(
+            f"{of_it}{found.what} has no model; give one with it: from_dataloader(loader, build), or a factory, "
+            f"--model FILE.py:build --batch-fn {name or 'FILE.py:NAME'}"
+        )
     return found

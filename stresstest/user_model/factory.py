@@ -11,8 +11,11 @@ import importlib
 import importlib.util
 import inspect
 import io
+import logging
+import multiprocessing
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -36,11 +39,13 @@ from stresstest.user_model.dataloader.from_dataloader import data_of, is_data
 from stresstest.user_model.dataloader.importable import PREFIX
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.lightning import from_lightning as lightning
+from stresstest.user_model.numpy_state import numpy_now, put_numpy
 from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
+_MOST_NAMED = 12  # functions of a file, in an error's line
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
 
 
@@ -68,6 +73,7 @@ class Factory:
     loss_words: str = "loss_fn(model, batch)"
     backward: Backward | None = None
     step: Step | None = None
+    optimizer_words: str = ""  # where the optimizer comes from, if from no function of the user's
     of_object: bool = False  # an object that brings its model: there is nothing to be called to see
     plain_loop: bool = False  # the step alone says what is judged; a loss need not stand beside it
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +113,7 @@ class Factory:
             **there,
             plain_loop=self.plain_loop or (found.step is not None and found.loss_fn is None),
             loss_words=self.loss_words if self.plain_loop else found.loss_words,
+            optimizer_words=found.optimizer_words,
             settings=found.settings,
             fixed={k: v for k, v in found.fixed.items() if k != "batch_size" or self.batch is None},
             notes=found.notes,
@@ -233,7 +240,7 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
             thing = factory.build(**args)
         _made.factory, _made.args, _made.build = key, dict(args), factory.build
         plain = isinstance(thing, nn.Module) and not _brings_more(factory, thing)
-        found = None if plain else as_model(thing)
+        found = None if plain else as_model(thing, factory.name)
         if found is not None and (pick := found.pick) is not None:
             found = replace(found, build=lambda: pick(factory.build(**args)))
         _made.found = found
@@ -250,10 +257,20 @@ _heard: set[str] = set()
 
 @contextlib.contextmanager
 def _apart_from_results(name: str) -> Iterator[None]:
-    """What a factory prints goes to stderr, once: a model is built many times."""
-    with contextlib.redirect_stdout(io.StringIO()) if name in _heard else heard_once():
+    """What a file or factory prints and logs goes to stderr, once: it runs many times, in worker processes too."""
+    if name not in _heard and multiprocessing.parent_process() is None:
         _heard.add(name)
-        yield
+        with heard_once():
+            yield
+        return
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _call(name: str, args: Mapping[str, Any]) -> str:
@@ -263,7 +280,7 @@ def _call(name: str, args: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def register_callable(build: Any, args: Mapping[str, Any], **beside: Any) -> Iterator[str]:
     """A name under which settings of this process may speak of a factory, or what brings one, that is an object."""
-    name = f"{getattr(build, '__module__', '')}:{getattr(build, '__qualname__', type(build).__name__)}"
+    name = f"{getattr(build, '__module__', 'given')}:{getattr(build, '__qualname__', type(build).__name__)}"
     found = as_model(build)
     if found is None:
         factory = _taking(name, arguments(build, "batch" in beside), args, "given")
@@ -308,7 +325,7 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fe
         factory = Factory(name=model, args=args, **vars(found_there))
     else:
         module, fingerprint = _import(where, model)
-        found = as_model(getattr(module, name, None))
+        found = as_model(getattr(module, name, None), model)
         if found is not None:
             factory = _of_object(model, found, args, fingerprint)
         else:
@@ -373,6 +390,8 @@ def _with(factory: Factory, beside: Mapping[str, Any]) -> Factory:
         key = f"{factory.fingerprint} {data.key}".strip()
         theirs = {name: getattr(data, name) for name in ("stream", "loss_fn", "optimizer")}
         theirs = {name: value for name, value in theirs.items() if value is not None}
+        if "optimizer" in theirs and "optimizer" not in given:
+            given["optimizer_words"] = data.optimizer_words
         given = {**theirs, "settings": {**factory.settings, **data.settings}, **given}
         factory = replace(
             factory, fixed={**factory.fixed, **data.fixed}, notes=(*factory.notes, *data.notes), fingerprint=key
@@ -411,10 +430,20 @@ def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., 
         kind = f"{type(found).__module__}.{type(found).__qualname__}"
         raise ConfigError(f"{path}: '{name}' is a {kind}; give a function, or for the model a torch.nn.Module")
     if not callable(found):
-        there = [key for key, value in vars(module).items() if callable(value)] if module is not None else []
-        raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, there)}")
+        raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, _functions_of(module))}")
     function: Callable[..., Any] = found
     return function
+
+
+def _functions_of(module: ModuleType | None) -> list[str]:
+    """The names of what may be meant in a file: its own functions and classes, and objects that bring a model."""
+    there = {"__name__": ""} if module is None else vars(module)
+    names = [
+        key
+        for key, value in there.items()
+        if brings(value) or (callable(value) and getattr(value, "__module__", None) == there["__name__"])
+    ]
+    return [name for name in names if not name.startswith("_")][:_MOST_NAMED]
 
 
 def _import(where: str, path: str) -> tuple[ModuleType, str]:
@@ -468,7 +497,7 @@ def _import_file(file: Path) -> ModuleType:
     _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
     sys.modules[name] = module
     try:
-        with as_a_script(file), heard_once():
+        with as_a_script(file), _apart_from_results(name):
             found.loader.exec_module(module)
     except ImportError as error:
         del sys.modules[name]
@@ -483,7 +512,7 @@ def _import_file(file: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     _look_in(str(Path.cwd()))  # as `python -m` does
-    with heard_once():
+    with _apart_from_results(name):
         return importlib.import_module(name)
 
 

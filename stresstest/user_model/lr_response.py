@@ -45,9 +45,12 @@ def optimizer_words(bench: UserBench, spec: TrainingSpec) -> str:
         return f"those of {factory.loss_words}"
     found = built(factory, bench.module(), FIRST_LR)
     names = " and ".join(type(optimizer).__name__ for optimizer in found)
+    theirs = factory.optimizer_words
     if takes_lr(factory):
-        return f"{names} from optimizer(params, lr), built anew for each held LR"
+        return f"{names} from {theirs or 'optimizer(params, lr)'}, built anew for each held LR"
     own = factory.optimizer is not None and factory.step is None
+    if own and theirs:
+        return f"{names} from {theirs}: all its LRs are scaled, the first to the requested LR"
     where = "optimizer(params)" if own else "configure_optimizers()"
     more = "" if own else ", its schedulers are not used"
     return (

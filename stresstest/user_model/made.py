@@ -55,6 +55,8 @@ def from_made(thing: Any) -> Brought:
         stream=data.stream if data is not None else None,
         loss_fn=functions[0] if functions else None,
         optimizer=(lambda model: rebuilt(held[0], names, model, "the optimizer")) if held else None,
+        optimizer_words="what is made before the loop",
+        settings=_accumulated(parts),
         fixed=data.fixed if data is not None else {},
         pick=_module_of,
         key=data.key if data is not None else "",
@@ -80,6 +82,13 @@ def _is_function(part: Any) -> bool:
     other = (nn.Module, torch.optim.Optimizer, DataLoader, torch.optim.lr_scheduler.LRScheduler)
     named = is_instance(part, "accelerate.accelerator.Accelerator", "accelerate.scheduler.AcceleratedScheduler")
     return callable(part) and not isinstance(part, other) and not named
+
+
+def _accumulated(parts: Sequence[Any]) -> dict[str, Any]:
+    """The batches of a step that Accelerator(gradient_accumulation_steps=N) was told of, as a setting."""
+    states = [getattr(part, "gradient_state", None) for part in parts if isinstance(part, torch.optim.Optimizer)]
+    steps = max((int(getattr(state, "num_steps", 1)) for state in states), default=1)
+    return {"accumulate": steps} if steps > 1 else {}
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:

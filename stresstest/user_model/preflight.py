@@ -50,6 +50,7 @@ _TRIAL_LR = 1e-6
 _FRESH_BATCHES = 24
 _ROUNDED = 1e-6  # of a tensor's largest entry: what the order of sums changes in float32
 _ROUNDED_LOSS = 1e-4
+_RAGGED = 0.1  # how far from proportion the sizes of batches may be
 _FIRST_STEPS = 64  # among which a batch is looked for that comes again
 
 
@@ -87,6 +88,7 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
         try:
             bench = user_bench(spec, variant, depths[0], spec.optimizers[0], device)
             with uncompiled():
+                _batches_have_their_sizes(spec, bench)
                 loss, activations = _checked(bench, name, notes)
                 notes += optimizer_notes(bench, spec, name)
             notes += _wrappers(bench, variant, depths[0], spec.width, name)
@@ -243,6 +245,25 @@ def _checked(bench: UserBench, name: str, notes: list[str]) -> tuple[float, int]
         notes.append(f"  note: {name}: the loss fails in evaluation mode, so validation too is in training mode")
     _nothing_piles_up(bench, name, notes)
     return losses[0], max(activations)
+
+
+def _batches_have_their_sizes(spec: TrainingSpec, bench: UserBench) -> None:
+    """In a batch sweep a batch of twice the size has twice the examples."""
+    sizes: tuple[int, ...] = getattr(spec, "batch_sizes", ())
+    if len(sizes) < 2 or bench.model.factory.batch is None:
+        return
+    tasks = [load_task(spec.task, "synthetic", size, spec.seq_len) for size in sizes]
+    drawn = {
+        size: examples_in(bench.batches.of(task, size).batch([0], 0)[0].data)
+        for size, task in zip(sizes, tasks, strict=True)
+    }
+    first = drawn[sizes[0]]
+    for size, found in drawn.items():
+        if first and found and not math.isclose(found / first, size / sizes[0], rel_tol=_RAGGED):
+            raise ConfigError(
+                f"batch_sizes: batch() of {spec.model} gives {first} examples for batch_size {sizes[0]} and {found} "
+                f"for batch_size {size}; let it draw batch_size examples"
+            )
 
 
 def _parts_make_the_whole(bench: UserBench, one: UserBatch, name: str, notes: list[str]) -> None:

@@ -67,5 +67,5 @@ def test_a_module_may_stand_where_a_factory_does() -> None:
 
 def test_data_without_a_model_are_told_where_they_go() -> None:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(4, 2)))
-    with pytest.raises(ConfigError, match="a DataLoader has no model; give a factory, and this as its batch"):
-        as_model(loader)
+    with pytest.raises(ConfigError, match="loader: a DataLoader has no model; give one with it"):
+        as_model(loader, "train.py:loader")

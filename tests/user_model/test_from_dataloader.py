@@ -6,6 +6,8 @@ import itertools
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -570,3 +572,28 @@ def test_a_loader_that_fails_later_costs_its_cell_and_names_the_step(
     assert call("--model", "train.py:build", "--batch-fn", "fails", "-j", "1") == 4
     out = " ".join(capsys.readouterr().out.split())
     assert "of the DataLoader raised OSError: the disk is gone (train.py:25, in __getitem__)" in out
+
+
+_ENDS = """
+import multiprocessing
+from multiprocessing.util import Finalize
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from stresstest import from_dataloader
+
+if __name__ == "__main__":
+    loader = DataLoader(TensorDataset(torch.arange(64.0)), 4, num_workers=2)
+    stream = from_dataloader(loader).stream
+    stream.draw(0, 0, 0)
+    assert len(multiprocessing.active_children()) == 2
+    Finalize(None, lambda: print(len(multiprocessing.active_children())), exitpriority=50)
+"""
+
+
+def test_workers_end_before_the_process_cleans_up(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(_ENDS)
+    done = subprocess.run([sys.executable, "ends.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]
+    assert "Traceback" not in done.stderr

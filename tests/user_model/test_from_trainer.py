@@ -20,6 +20,7 @@ from stresstest.tasks.task import VALIDATION
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.brought import Brought
 from stresstest.user_model.factory import register_callable, seeded
+from stresstest.user_model.trainer.from_trainer import TrainerRun
 from tests.user_model.trainers import (
     LR,
     Stream,
@@ -236,6 +237,29 @@ def test_batches_can_be_drawn_again_and_in_any_order() -> None:
         again = [brought.stream.draw(1, step, 0), anew.draw(1, step, 0)]
         for other in again:
             assert all(torch.equal(a["labels"], b["labels"]) for a, b in zip(first[step], other, strict=True))
+
+
+def test_accelerate_looks_for_wrappers_once_and_finds_them_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(label_smoothing_factor=0.1)
+    asked: list[nn.Module] = []
+    kind = type(trainer.accelerator)
+    unwrap = kind.unwrap_model
+
+    def counted(accelerator: Any, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        asked.append(model)
+        return unwrap(accelerator, model, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "unwrap_model", counted)
+    run = TrainerRun(trainer)
+    model = run.build()
+    data = next(iter(run.training()))
+    asked.clear()
+    for _ in range(3):
+        run.loss(model, dict(data))
+    assert asked == [model]
+    wrapped = nn.parallel.DataParallel(model)
+    with run._as(model):
+        assert [trainer.accelerator.unwrap_model(wrapped) for _ in range(2)] == [model, model]
 
 
 def test_what_does_not_run_here_is_named() -> None:

@@ -100,6 +100,18 @@ def test_a_second_loader_is_held_out_and_a_function_is_the_loss() -> None:
     assert found.stream.held_out
 
 
+def test_what_accelerate_accumulates_makes_a_step() -> None:
+    def accumulated() -> Any:
+        return Accelerator(cpu=True, gradient_accumulation_steps=3).prepare(*plain())
+
+    found = as_model(accumulated())
+    assert found is not None
+    assert found.settings == {"accumulate": 3}
+    alone = as_model(plain())
+    assert alone is not None
+    assert alone.settings == {}
+
+
 def test_what_is_ambiguous_is_refused_in_a_line() -> None:
     loader, model, optimizer = plain()
     with pytest.raises(ConfigError, match=r"has 2 optimizers, 1 loaders and 0 functions; return one optimizer"):

@@ -375,6 +375,19 @@ def test_a_batch_sweep_of_ones_own_model_trains_every_size(
     assert "crashed" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("rows", ["16", "min(batch_size, 16)"])
+def test_a_batch_sweep_whose_batches_do_not_grow_is_refused(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(FILE.format(rows=rows, batch='{"x": x}', reduction="mean"))
+    line = "batch-sweep --model model.py:build --optimizer adam --seeds 1 --num-lrs 2 --tokens 10k"
+    assert run_line([*line.split(), "--batch-sizes", "8,16,32", "--seq-len", "1", "--device", "cpu"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "batch_sizes: batch() of model.py:build gives" in said
+    assert "examples for batch_size 8 and 16 for batch_size" in said
+
+
 def test_who_takes_the_gradient_accumulates_there() -> None:
     from stresstest.user_model.bench import _check_accumulation
 

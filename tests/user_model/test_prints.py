@@ -46,3 +46,30 @@ def test_prints_and_warnings_are_shown_once_and_leave_the_json_alone(tmp_path: P
         assert done.stderr.count(words) == 1, words
     assert 1 <= done.stderr.count("CALL") <= 20
     assert "what else the model's code prints is not shown" in done.stderr
+
+
+_LOGGED = """
+import logging
+import warnings
+from torch import nn
+
+print("IMPORTED")
+logging.warning("LOGGED AT IMPORT")
+
+
+def build():
+    print("BUILT")
+    logging.warning("LOGGED")
+    warnings.warn("WARNED", stacklevel=1)
+    return nn.Sequential(nn.Embedding(256, 4), nn.Linear(4, 256))
+"""
+
+
+def test_what_a_file_and_its_factory_say_is_shown_once_with_workers_too(tmp_path: Path) -> None:
+    (tmp_path / "logged.py").write_text(_LOGGED)
+    words = "lr-range --model logged.py:build --seeds 2 --num-steps 30 --hold-steps 20 --no-theory -j 2 -q".split()
+    done = subprocess.run(
+        [sys.executable, "-m", "stresstest", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    for words in ("IMPORTED", "LOGGED AT IMPORT", "BUILT", "root:LOGGED\n", "UserWarning: WARNED"):
+        assert done.stderr.count(words) == 1, words

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from stresstest.tasks.task import TRAINING, splitmix64
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.dataloader.random_state import RandomState, put_back, start_all
-from stresstest.user_model.dataloader.workers import death_of_worker, of_workers
+from stresstest.user_model.dataloader.workers import death_of_worker, end_with_the_process, of_workers
 
 _SEEDS = ("seed", "initial_seed")  # a sampler's own, of torch and of accelerate
 _PARTS = ("base_dataloader", "batch_sampler", "sampler", "base_sampler")  # of a loader, and of a sampler
@@ -142,6 +142,8 @@ class Epochs:
                 return next(self._batches)
         self.close()
         self._epoch += 1
+        if self._loader.num_workers:
+            end_with_the_process(self)
         with self._loader.beginning(*self._which):
             self._batches = self._loader.start(*self._which, self._epoch)
             try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from multiprocessing.util import Finalize
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from torch._C import _error_if_any_worker_fails
 
@@ -15,6 +19,33 @@ from stresstest.user_model.dataloader.importable import let_children_import
 
 _DYING = 0.2  # seconds that a process is given to be seen dead
 _torchs: list[Any] = []  # its handler of SIGCHLD, once it has set it
+
+
+class Reader(Protocol):
+    """What reads from workers."""
+
+    def close(self) -> None:
+        """End them."""
+        ...
+
+
+_readers: WeakSet[Reader] = WeakSet()
+_seen_to: set[int] = set()  # processes
+_FIRST = 100  # before all that multiprocessing does when a process ends
+
+
+def end_with_the_process(reader: Reader) -> None:
+    """Let its workers end before the process does, which removes the folder of their sockets: a traceback each."""
+    if os.getpid() not in _seen_to:  # a forked process has none of its parent's
+        _seen_to.add(os.getpid())
+        Finalize(None, _end_all, exitpriority=_FIRST)  # of a process that multiprocessing has started
+        atexit.register(_end_all)  # before torch's own handler, after which no loader ends its workers
+    _readers.add(reader)
+
+
+def _end_all() -> None:
+    for reader in list(_readers):
+        reader.close()
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def from_trainer(trainer: Any) -> Brought:
         loss_words=f"{type(trainer).__name__}.compute_loss",
         backward=run.backward,
         optimizer=run.optimizer(),
+        optimizer_words=f"the {type(trainer).__name__}",
         settings={name: value for name, value in settings.items() if value is not None},
         fixed={"batch_size": batch_size, "dtype": "float16" if args.fp16 else "float32"},
         notes=tuple(note for note in (*_notes(trainer), schedule_note) if note),
@@ -80,6 +81,7 @@ class TrainerRun:
         self._names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         self._accelerate = _SharedState(trainer)
         self._starts: dict[int, RandomState] = {}
+        self._bare: set[type[nn.Module]] = set()  # classes that wrap nothing
         self.accumulation: int = trainer.args.gradient_accumulation_steps
         self.num_workers: int = trainer.args.dataloader_num_workers
         self.has_held_out = trainer.eval_dataset is not None
@@ -189,6 +191,17 @@ class TrainerRun:
             found: torch.optim.Optimizer = trainer.create_optimizer()
         return found
 
+    def _unwrapped(self, model: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+        """accelerate's unwrap_model, which looks for packages on the disk each time: half of a small smoothed loss."""
+        plain = not (args or kwargs or "_orig_mod" in vars(model))
+        if plain and type(model) in self._bare:
+            return model
+        accelerator = self._trainer.accelerator
+        found: nn.Module = type(accelerator).unwrap_model(accelerator, model, *args, **kwargs)
+        if plain and found is model:
+            self._bare.add(type(model))
+        return found
+
     @contextmanager
     def _as(self, model: nn.Module, scale: float = 1.0) -> Iterator[None]:
         """The Trainer as it is while it trains this model."""
@@ -207,7 +220,7 @@ class TrainerRun:
         with (
             self._accelerate.restored(),
             _replaced(trainer, model=model, model_wrapped=model, is_in_train=True),
-            _replaced(accelerator, backward=backward, scaler=None),
+            _replaced(accelerator, backward=backward, scaler=None, unwrap_model=self._unwrapped),
         ):
             yield
 
