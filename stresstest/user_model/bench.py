@@ -24,10 +24,11 @@ from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.tasks.task import INITIAL, TRAINING
+from stresstest.tasks.task import INITIAL, TRAINING, Task
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.arguments import as_written, required, size_called
-from stresstest.user_model.batches import UserBatches
+from stresstest.user_model.batches import UserBatches, tensors
+from stresstest.user_model.brought import SizedStream
 from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.constants.predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import Contract, contract
@@ -162,6 +163,8 @@ def user_bench(
     task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
+    if factory.draws and len(sizes := getattr(spec, "batch_sizes", ())) > 1:
+        _check_sizes(batches, task, sizes)
     first = batches.batch([0], 0, INITIAL)[0]
     if factory.plain_loop:
         found = contract_of_step(factory, module, [first, batches.batch([0], 1, INITIAL)[0]])
@@ -192,7 +195,7 @@ def user_bench(
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if spec.micro_batch is not None:
         _check_accumulation(spec, factory, first.data)
-        if factory.stream is not None:
+        if factory.stream is not None and not isinstance(factory.stream, SizedStream):
             batches.draw_several(spec.accumulate)
         else:
             batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
@@ -215,6 +218,19 @@ def user_bench(
     )
 
 
+def _check_sizes(batches: UserBatches, task: Task, sizes: Sequence[int]) -> None:
+    """A sweep over batch sizes needs batches of these sizes."""
+    small, large = (
+        [part.shape for part in tensors(batches.of(task, size).batch([0], 0, INITIAL)[0].data)]
+        for size in (sizes[0], sizes[-1])
+    )
+    if small and small == large:
+        raise UserCodeError(
+            f"batch_sizes: its batches have the same shapes for {sizes[0]} and {sizes[-1]} examples; let "
+            "batch(step, batch_size, generator) return batch_size of them"
+        )
+
+
 def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:
     """How many targets a batch has that count in the mean of its loss, of a cross-entropy; `None` of any other loss."""
     targets, classes = found.targets, found.num_classes
@@ -235,7 +251,7 @@ def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None
         raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
     if isinstance(data, MicroBatches):
         raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
-    if factory.stream is not None:
+    if factory.stream is not None and not isinstance(factory.stream, SizedStream):
         return
     examples = num_examples(data)
     if spec.batch_size % spec.accumulate and spec.largest_batch == spec.batch_size:

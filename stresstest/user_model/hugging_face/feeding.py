@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,6 +68,12 @@ class FamilyStream:
         split = "validation" if stream == VALIDATION else "train"
         batch = self._batch(step, self._batch_size, generator, split=split)
         return {name: part.to(self._dtype) if part.is_floating_point() else part for name, part in batch.items()}
+
+    def of(self, batch_size: int) -> FamilyStream:
+        """The same with batches of another size."""
+        sized = copy.copy(self)
+        sized._batch_size = batch_size
+        return sized
 
     def named(self, step: int, stream: int) -> str:
         """As a line says it."""
