@@ -26,7 +26,7 @@ from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING, Task
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.arguments import as_written, required, size_called
+from stresstest.user_model.arguments import as_written, is_config, required, size_called
 from stresstest.user_model.batches import UserBatches, tensors
 from stresstest.user_model.brought import SizedStream
 from stresstest.user_model.constants.constant import Constant
@@ -280,6 +280,9 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
         if name in factory.args:
             if name in spec.model_fields_set and getattr(spec, name) != factory.args[name]:
                 raise ConfigError(f"{name} {getattr(spec, name)}, but set has {name}={factory.args[name]}; keep one")
+            if not _is_size(factory.args[name], name):
+                theirs = factory.known_as.get(name, name)
+                raise ConfigError(f"set {theirs}={factory.args[name]}: not a whole number from 1 on")
             update[name] = factory.args[name]
         elif name in takes or anything:
             default = takes.get(name)
@@ -309,8 +312,22 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     missing = [name for name, default in takes.items() if name != "**" and required(default)]
     missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
     if missing:
-        raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
+        raise ConfigError(_needs(factory, missing[0]))
     return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+def _is_size(value: Any, name: str) -> bool:
+    if name == "width" and not isinstance(value, int):
+        return True  # a factor of all widths, or one a layer
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _needs(factory: Factory, name: str) -> str:
+    remedy = f"give --set {name}=VALUE, or a default"
+    if is_config(name):
+        called = getattr(as_written(factory.build), "__name__", "Model")
+        remedy = f"write a function beside it, def build(): return {called}({name}), or annotate it with its dataclass"
+    return f"{factory.name} needs '{name}'; {remedy}"
 
 
 _OF_A_LOSS = {
@@ -353,15 +370,21 @@ def _does_not_take(factory: Factory, name: str) -> str:
     if factory.shape and name in ("depth", "width", "depths"):
         return factory.shape
     theirs = size_called(name, factory.takes)
+    if theirs in factory.args:
+        return f"set has {theirs}={factory.args[theirs]} already; keep one"
     if theirs:
         return f"{factory.name} calls it {theirs}, which has no number of its own; give --set {theirs}=N"
     return _takes_only(factory, name)
 
 
 def _takes_only(factory: Factory, name: str) -> str:
-    return (
-        f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
-    )
+    takes = [*factory.takes]
+    more = f" and {len(takes) - _ARGUMENTS} more" if len(takes) > _ARGUMENTS else ""
+    only = f"only ({', '.join(takes[:_ARGUMENTS])}{more})" if takes else "and takes none"
+    return f"{factory.name} has no argument '{name}', {only}; leave it out or add the argument"
+
+
+_ARGUMENTS = 8  # that a line shows
 
 
 def _may_configure(factory: Factory) -> bool:
