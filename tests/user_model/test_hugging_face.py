@@ -220,6 +220,10 @@ def test_special_tokens_lie_inside_the_vocabulary() -> None:
         ("hf:bert:sequence-classification --set num_labels=9", "the built-in classes of text are 2 to 4"),
         ("hf:whisper:audio-classification", "no recordings are built in for whisper"),
         ("hf:gpt2 --random-init", "has no weights to leave out"),
+        ("hf:", "hf: names no model; give hf:TYPE such as hf:gpt2"),
+        ("hf::causal", "names no model"),
+        ("hf:gpt2 --depth 1 --width 16 --seq-len 1", "has no next token to predict; use --seq-len 2"),
+        ("hf:gpt2 --depth 2 --set n_layer=3", "set has n_layer=3 already; keep one"),
         ("hf:llama", "billion parameters; give --depth and --width"),
     ],
 )
@@ -416,6 +420,7 @@ def test_the_command_says_what_every_seed_starts_from(
     assert run([*words.split(), "--run-dir", str(tmp_path / "run")]) == 0
     said = " ".join("".join(capsys.readouterr()).split())
     assert "starts from the weights in base: seeds differ in their batches and dropout alone" in said
+    assert "they do not beat the constant predictor on this data" in said
     assert "every seed builds the same model" not in said
     stored = json.loads((tmp_path / "run/result.json").read_text())
     assert stored["data"]["starts_from"] == "the weights in base"

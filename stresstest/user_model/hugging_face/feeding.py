@@ -131,7 +131,9 @@ def _text_config(config: Any) -> Any:
 
 
 def _positions(named: Named, config: Any, seq_len: int) -> None:
-    """A sequence must not be longer than the positions that a model has."""
+    """A sequence must not be longer than the positions that a model has, nor too short to hold a next token."""
+    if seq_len < 2 and named.family.name == "causal":
+        raise ConfigError(f"{named.path}: seq-len {seq_len} has no next token to predict; use --seq-len 2 or more")
     for name in POSITIONS:
         most = said(config, name)
         if isinstance(most, int) and 0 < most < seq_len:
