@@ -358,6 +358,14 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
             f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
             "batch sweep write batch(step, batch_size, generator)"
         )
+    task = factory.settings.get("task", "language")
+    if (
+        factory.name.startswith("hf:")
+        and factory.batch is None
+        and spec.task != task
+        and "task" in spec.model_fields_set
+    ):
+        raise ConfigError(f"task {spec.task}: {factory.name} comes with its batches, {task}; leave it out")
     for name, value in factory.fixed.items():
         if name in spec.model_fields_set and getattr(spec, name, value) != value:
             raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")

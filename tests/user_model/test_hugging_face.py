@@ -220,6 +220,8 @@ def test_special_tokens_lie_inside_the_vocabulary() -> None:
         ("hf:bert:sequence-classification --set num_labels=9", "the built-in classes of text are 2 to 4"),
         ("hf:whisper:audio-classification", "no recordings are built in for whisper"),
         ("hf:gpt2 --random-init", "has no weights to leave out"),
+        ("hf:gpt2 --depth 1 --width 16 --task images", "task images: hf:gpt2 comes with its batches, language; leave"),
+        ("hf:vit --depth 1 --width 16 --task language", "task language: hf:vit comes with its batches, images; leave"),
         ("hf:", "hf: names no model; give hf:TYPE such as hf:gpt2"),
         ("hf::causal", "names no model"),
         ("hf:gpt2 --depth 1 --width 16 --seq-len 1", "has no next token to predict; use --seq-len 2"),
