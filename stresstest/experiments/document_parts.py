@@ -94,7 +94,7 @@ def _start_words(data: Mapping[str, Any]) -> str:
     if not data.get("starts_from"):
         return ""
     start = data["starts_from"]
-    return f", from {start} (seeds differ in their batches and dropout alone: the boundary is that of fine-tuning)"
+    return f", from {start} (seeds differ in their batches and dropout alone)"
 
 
 def _regularised(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -119,7 +119,7 @@ def make_plan(
         )
     for variant, depth in product(spec.variant, depths):
         _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device, spec.accumulate > 1)
-    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    data = _built_in_data(spec) if own is None else own.data
     env = environment(device, spec.dtype)
     rules = asdict(Rules())
     settings = (
@@ -128,17 +128,13 @@ def make_plan(
             "experiment": command,
             "micro_batch": spec.micro_batch,  # all that accumulate decides
             "code": code_fingerprint(),
-            "data": task.description["hash"] if own is None else own.data["hash"],
+            "data": data["hash"],
             "environment": env["key"],
             "rules": rules,
         }
         | ({} if own is None else {"own": own.fingerprint})
         | ({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {})  # which sum a batch in another order
     )
-    data = {"name": spec.data, **task.description} if own is None else own.data
-    if own is None and spec.label_smoothing:
-        judged = constants(task, spec.label_smoothing, spec.vocab_size)
-        data |= {"baseline_loss": judged.baseline_loss, "chance_loss": judged.chance_loss}
     plan = Plan(
         command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search), own
     )
@@ -146,6 +142,16 @@ def make_plan(
         for variant, depth in product(spec.variant, depths):
             plan.cells.extend(plan.cell(variant, depth, seed, point) for point in points)
     return plan
+
+
+def _built_in_data(spec: TrainingSpec) -> dict[str, Any]:
+    """What a result stores of a built-in task, with the losses that its runs are judged by."""
+    task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
+    data = {"name": spec.data, **task.description}
+    if spec.label_smoothing:
+        judged = constants(task, spec.label_smoothing, spec.vocab_size)
+        data |= {"baseline_loss": judged.baseline_loss, "chance_loss": judged.chance_loss}
+    return data
 
 
 def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Preflight:

@@ -105,6 +105,12 @@ def _advice(
     if len(slow) == len(trials) and 2.0 * held[-1] > spec["end_lr"] and _largest_is_lowest(trials, held[-1]):
         higher = f"--end-lr {number(_BEYOND * spec['end_lr'])}"
         return f"Try higher LRs ({higher}) or more --hold-steps: all are slow, and the loss still falls at the largest"
+    if has_constant(data) and data.get("starts_from") and any(map(_gains, slow)):
+        return (
+            "Raise --hold-steps, or train more of the model: LRs that lower the loss of the weights that it starts "
+            "from do not bring it below the constant predictor's, which a collapse reaches too, so they are not "
+            "counted as trained"
+        )
     if all(map(_still_falls, smallest)):
         return "Raise --hold-steps: the loss still falls at the smallest LR"
     if all(map(_stays, slow)):
@@ -152,6 +158,12 @@ def _still_falls(trial: Trial) -> bool:
     if start is None or best is None or end is None:
         return False
     return start - end > _CLOSE * abs(start) and end - best <= _CLOSE * (start - best)
+
+
+def _gains(trial: Trial) -> bool:
+    """Whether the loss ended clearly below its start."""
+    start, end = _number(trial, "initial_loss"), _number(trial, "last_loss")
+    return start is not None and end is not None and start - end > _CLOSE * abs(start)
 
 
 def _stays(trial: Trial) -> bool:

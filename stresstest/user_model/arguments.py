@@ -98,6 +98,11 @@ def too_few_positions(takes: Mapping[str, Any], args: Mapping[str, Any], seq_len
     return next((f"{name}={n}" for name, n in found.items() if isinstance(n, int) and 0 < n < seq_len), "")
 
 
+def is_config(name: str) -> bool:
+    """Whether a parameter of this name wants an object that no setting can write."""
+    return name in _CONFIGS or name.endswith(_CONFIG_ENDS)
+
+
 def size_called(name: str, takes: Mapping[str, Any]) -> str:
     """What is given as KEY=N for a depth or width that has no number of its own there; empty where nothing is."""
     names = {"depth": _DEPTHS, "width": _WIDTHS}.get(name, ())
@@ -143,9 +148,9 @@ def _config_of(
         if default is not REQUIRED:
             continue
         kind = _annotated(build, name)
-        if name not in _CONFIGS and not name.endswith(_CONFIG_ENDS) and not dataclasses.is_dataclass(kind):
+        if not is_config(name) and not dataclasses.is_dataclass(kind):
             continue
-        kind = kind or _beside(build)
+        kind = kind or _as_models_of_hugging_face(build) or _beside(build)
         if kind is not None:
             return name, partial(_made, kind), _entries(kind)
         default_config = getattr(build, "get_default_config", None)
@@ -173,20 +178,33 @@ def _annotated(build: Callable[..., Any], name: str) -> type | None:
     except (NameError, TypeError, AttributeError):
         return None
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = typing.get_args(hint)[0]
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint if inspect.isclass(hint) and hint.__module__ != "builtins" and hint is not typing.Any else None
 
 
 def _beside(build: Callable[..., Any]) -> type | None:
-    """The dataclass of a config in the file of a class: by its name, or the only one."""
+    """The dataclass (attrs', pydantic's) of a config in the file of a class: by its name, or the only one."""
     there = vars(sys.modules.get(build.__module__, types.ModuleType("")))
     wanted = there.get(f"{getattr(build, '__name__', '')}Config")
-    classes = {kind for key, kind in there.items() if dataclasses.is_dataclass(kind) and key.lower().endswith(_NAMED)}
+    classes = {kind for key, kind in there.items() if _is_record(kind) and key.lower().endswith(_NAMED)}
     found = wanted if inspect.isclass(wanted) else next(iter(classes)) if len(classes) == 1 else None
     return found if inspect.isclass(found) else None
 
 
-_NAMED = ("config", "args", "hparams", "settings")
+_NAMED = ("config", "cfg", "args", "hparams", "settings")
+
+
+def _is_record(kind: Any) -> bool:
+    """Whether a class is made of fields: a dataclass, or one of attrs or pydantic."""
+    fields = ("__dataclass_fields__", "__attrs_attrs__", "model_fields")
+    own = inspect.isclass(kind) and kind.__module__.partition(".")[0] not in ("pydantic", "attr", "attrs")
+    return own and any(hasattr(kind, name) for name in fields)
+
+
+def _as_models_of_hugging_face(build: Callable[..., Any]) -> type | None:
+    """The class of the config of a `PreTrainedModel`, which says it beside."""
+    found = getattr(build, "config_class", None)
+    return found if inspect.isclass(found) else None
 
 
 def _entries(kind: type) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION, Task, splitmix64
 from stresstest.user_code import UserCodeError, user_code
-from stresstest.user_model.brought import BatchStream
+from stresstest.user_model.brought import BatchStream, SizedStream
 from stresstest.user_model.dtypes import cast, input_dtype
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.micro_batches import MicroBatches, Split, parts_of
@@ -154,6 +154,8 @@ class UserBatches:
         sized = copy.copy(self)
         sized.batch_size, sized._task, sized._fresh = batch_size, task, []
         sized._built_in = None if self._factory.draws else Batches(task, self.device)
+        if isinstance(stream := self._factory.stream, SizedStream):
+            sized._factory = replace(self._factory, stream=stream.of(batch_size))
         return sized
 
     def named(self, step: int, stream: int) -> str:

@@ -24,10 +24,11 @@ from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.tasks.task import INITIAL, TRAINING
+from stresstest.tasks.task import INITIAL, TRAINING, Task
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.arguments import as_written, required, size_called
-from stresstest.user_model.batches import UserBatches
+from stresstest.user_model.arguments import as_written, is_config, required, size_called
+from stresstest.user_model.batches import UserBatches, tensors
+from stresstest.user_model.brought import SizedStream
 from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.constants.predictor import ConstantLosses, best_constant
 from stresstest.user_model.contract import Contract, contract, only_in_training
@@ -162,6 +163,8 @@ def user_bench(
     task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
+    if factory.draws and len(sizes := getattr(spec, "batch_sizes", ())) > 1:
+        _check_sizes(batches, task, sizes)
     first = batches.batch([0], 0, INITIAL)[0]
     if factory.plain_loop:
         found = contract_of_step(factory, module, [first, batches.batch([0], 1, INITIAL)[0]])
@@ -193,7 +196,7 @@ def user_bench(
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if spec.micro_batch is not None:
         _check_accumulation(spec, factory, first.data)
-        if factory.stream is not None:
+        if factory.stream is not None and not isinstance(factory.stream, SizedStream):
             batches.draw_several(spec.accumulate)
         else:
             batches.accumulate(Split(spec.micro_batch, counted_by(found, constant)))
@@ -216,6 +219,19 @@ def user_bench(
     )
 
 
+def _check_sizes(batches: UserBatches, task: Task, sizes: Sequence[int]) -> None:
+    """A sweep over batch sizes needs batches of these sizes."""
+    small, large = (
+        [part.shape for part in tensors(batches.of(task, size).batch([0], 0, INITIAL)[0].data)]
+        for size in (sizes[0], sizes[-1])
+    )
+    if small and small == large:
+        raise UserCodeError(
+            f"batch_sizes: its batches have the same shapes for {sizes[0]} and {sizes[-1]} examples; let "
+            "batch(step, batch_size, generator) return batch_size of them"
+        )
+
+
 def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:
     """How many targets a batch has that count in the mean of its loss, of a cross-entropy; `None` of any other loss."""
     targets, classes = found.targets, found.num_classes
@@ -236,7 +252,7 @@ def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None
         raise UserCodeError(f"accumulate {spec.accumulate}: it takes its gradient itself; accumulate there")
     if isinstance(data, MicroBatches):
         raise UserCodeError(f"accumulate {spec.accumulate}: its batches come in micro-batches; set their number there")
-    if factory.stream is not None:
+    if factory.stream is not None and not isinstance(factory.stream, SizedStream):
         return
     examples = num_examples(data)
     if spec.batch_size % spec.accumulate and spec.largest_batch == spec.batch_size:
@@ -265,6 +281,9 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
         if name in factory.args:
             if name in spec.model_fields_set and getattr(spec, name) != factory.args[name]:
                 raise ConfigError(f"{name} {getattr(spec, name)}, but set has {name}={factory.args[name]}; keep one")
+            if not _is_size(factory.args[name], name):
+                theirs = factory.known_as.get(name, name)
+                raise ConfigError(f"set {theirs}={factory.args[name]}: not a whole number from 1 on")
             update[name] = factory.args[name]
         elif name in takes or anything:
             default = takes.get(name)
@@ -294,8 +313,22 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
     missing = [name for name, default in takes.items() if name != "**" and required(default)]
     missing = [name for name in missing if name not in (*factory.args, "depth", "width", "variant")]
     if missing:
-        raise ConfigError(f"{factory.name} needs '{missing[0]}'; give --set {missing[0]}=VALUE, or a default")
+        raise ConfigError(_needs(factory, missing[0]))
     return spec.model_copy(update=update | _optimizers(spec, factory))
+
+
+def _is_size(value: Any, name: str) -> bool:
+    if name == "width" and not isinstance(value, int):
+        return True  # a factor of all widths, or one a layer
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _needs(factory: Factory, name: str) -> str:
+    remedy = f"give --set {name}=VALUE, or a default"
+    if is_config(name):
+        called = getattr(as_written(factory.build), "__name__", "Model")
+        remedy = f"write a function beside it, def build(): return {called}({name}), or annotate it with its dataclass"
+    return f"{factory.name} needs '{name}'; {remedy}"
 
 
 _OF_A_LOSS = {
@@ -326,6 +359,14 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
             f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
             "batch sweep write batch(step, batch_size, generator)"
         )
+    task = factory.settings.get("task", "language")
+    if (
+        factory.name.startswith("hf:")
+        and factory.batch is None
+        and spec.task != task
+        and "task" in spec.model_fields_set
+    ):
+        raise ConfigError(f"task {spec.task}: {factory.name} comes with its batches, {task}; leave it out")
     for name, value in factory.fixed.items():
         if name in spec.model_fields_set and getattr(spec, name, value) != value:
             raise ConfigError(f"{name} {getattr(spec, name)}: what {factory.name} brings has {value}; change it there")
@@ -338,15 +379,21 @@ def _does_not_take(factory: Factory, name: str) -> str:
     if factory.shape and name in ("depth", "width", "depths"):
         return factory.shape
     theirs = size_called(name, factory.takes)
+    if theirs in factory.args:
+        return f"set has {theirs}={factory.args[theirs]} already; keep one"
     if theirs:
         return f"{factory.name} calls it {theirs}, which has no number of its own; give --set {theirs}=N"
     return _takes_only(factory, name)
 
 
 def _takes_only(factory: Factory, name: str) -> str:
-    return (
-        f"{factory.name} has no argument '{name}', only ({', '.join(factory.takes)}); leave it out or add the argument"
-    )
+    takes = [*factory.takes]
+    more = f" and {len(takes) - _ARGUMENTS} more" if len(takes) > _ARGUMENTS else ""
+    only = f"only ({', '.join(takes[:_ARGUMENTS])}{more})" if takes else "and takes none"
+    return f"{factory.name} has no argument '{name}', {only}; leave it out or add the argument"
+
+
+_ARGUMENTS = 8  # that a line shows
 
 
 def _may_configure(factory: Factory) -> bool:

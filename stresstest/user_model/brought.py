@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ class BatchStream(Protocol):
     """Batches by seed and step, of a stream of `tasks.task`: the same in every run.
 
     `held_out`: whether VALIDATION is data of its own. What is drawn belongs to the caller, who may change it.
+    One whose batches have the size that is asked for is a `SizedStream`.
     """
 
     held_out: bool
@@ -34,6 +35,15 @@ class BatchStream(Protocol):
 
     def description(self) -> Mapping[str, int | str | float]:
         """What a result stores beside the hash of the first batches."""
+        ...
+
+
+@runtime_checkable
+class SizedStream(BatchStream, Protocol):
+    """A stream whose batches have as many examples as `--batch-size` says."""
+
+    def of(self, batch_size: int) -> BatchStream:
+        """The same with batches of another size."""
         ...
 
 

@@ -173,10 +173,13 @@ def _contract(spec: TrainingSpec, bench: UserBench, parameters: int, loss: float
     yield f"  loss: {model.contract.text}; {loss:.4g} at initialisation, {_baseline(bench)}"
     yield f"  optimizer: {optimizer_words(bench, spec)}"
     if model.factory.start:
-        yield (
-            f"  starts from {model.factory.start}: seeds differ in their batches and dropout alone, and the boundary "
-            "is that of fine-tuning"
-        )
+        judged = "the boundary is that of fine-tuning"
+        if bench.constant.known and not bench.starts(bench.populate([0], [_TRIAL_LR]), [0])[0].reference.brought:
+            judged = (
+                "they do not beat the constant predictor on this data: a run trains if it comes below it, as from "
+                "scratch, and gains short of that do not count"
+            )
+        yield f"  starts from {model.factory.start}: seeds differ in their batches and dropout alone, and {judged}"
     yield from (f"  {note}" for note in model.factory.notes)
 
 

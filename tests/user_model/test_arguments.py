@@ -216,3 +216,66 @@ def test_a_model_of_other_sizes_than_the_built_in_data_is_told_theirs(
     spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'short.py'}:{name}", **settings})
     with pytest.raises(ConfigError, match=re.escape(says)):
         preflight(resolve_user_model(spec, sweeps_depth=False), [1], "cpu")
+
+
+KINDS_OF_CONFIG = """
+from __future__ import annotations
+from torch import nn
+{imports}
+
+
+{config}
+
+
+class Net(nn.Sequential):
+    def __init__(self, {parameter}):
+        super().__init__(nn.Embedding(config.vocab_size, config.n_embd), nn.Linear(config.n_embd, config.vocab_size))
+"""
+FIELDS = "vocab_size: int = 99\n    n_embd: int = 16"
+
+
+@pytest.mark.parametrize(
+    ("imports", "config", "parameter"),
+    [
+        ("from dataclasses import dataclass", f"@dataclass\nclass C:\n    {FIELDS}", "config: None | C"),
+        ("from dataclasses import dataclass", f"@dataclass\nclass NetCfg:\n    {FIELDS}", "config"),
+        ("import typing", f"class C(typing.NamedTuple):\n    {FIELDS}", "config: typing.Optional[C]"),
+        ("from attrs import define", f"@define\nclass NetConfig:\n    {FIELDS}", "config"),
+        ("from pydantic import BaseModel", f"class NetConfig(BaseModel):\n    {FIELDS}", "config"),
+    ],
+)
+def test_a_config_is_known_in_whatever_it_is_written(tmp_path: Path, imports: str, config: str, parameter: str) -> None:
+    pytest.importorskip(imports.split()[1])
+    (tmp_path / "kinds.py").write_text(KINDS_OF_CONFIG.format(imports=imports, config=config, parameter=parameter))
+    spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'kinds.py'}:Net", "width": 24})
+    module = factory_of(resolve_user_model(spec, False)).make(0, "as-built", 1, 24)
+    assert [tuple(p.shape) for p in module.parameters()] == [(256, 24), (256, 24), (256,)]
+
+
+def test_a_model_of_hugging_face_says_its_config_beside_it(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "hub.py").write_text("from transformers import GPT2LMHeadModel as Net\n")
+    spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'hub.py'}:Net", "width": 24, "depth": 1})
+    config: Any = factory_of(resolve_user_model(spec, False)).make(0, "as-built", 1, 24).config
+    assert (config.n_embd, config.n_layer, config.vocab_size) == (24, 1, 256)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"set": ("n_layer=0",)}, "set n_layer=0: not a whole number from 1 on"),
+        ({"set": ("n_layer=two",)}, "set n_layer=two: not a whole number from 1 on"),
+        ({"set": ("depth=-1",)}, "set n_layer=-1: not a whole number from 1 on"),
+        ({"variant": ("a",)}, "has no argument 'variant', only .depth, width, "),
+    ],
+)
+def test_sizes_that_are_none_are_a_line(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        resolve_user_model(spec_of(tmp_path, "Net", **settings), False)
+
+
+def test_a_config_that_is_not_found_is_asked_for_with_a_form_that_works(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from torch import nn\nclass Own(nn.Linear):\n    def __init__(self, cfg): ...\n")
+    spec = make_spec(LrRangeSpec, "quick", {"model": f"{tmp_path / 'own.py'}:Own"})
+    with pytest.raises(ConfigError, match=r"needs 'cfg'; write a function beside it, def build.*return Own\(cfg\)"):
+        resolve_user_model(spec, False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +220,12 @@ def test_special_tokens_lie_inside_the_vocabulary() -> None:
         ("hf:bert:sequence-classification --set num_labels=9", "the built-in classes of text are 2 to 4"),
         ("hf:whisper:audio-classification", "no recordings are built in for whisper"),
         ("hf:gpt2 --random-init", "has no weights to leave out"),
+        ("hf:gpt2 --depth 1 --width 16 --task images", "task images: hf:gpt2 comes with its batches, language; leave"),
+        ("hf:vit --depth 1 --width 16 --task language", "task language: hf:vit comes with its batches, images; leave"),
+        ("hf:", "hf: names no model; give hf:TYPE such as hf:gpt2"),
+        ("hf::causal", "names no model"),
+        ("hf:gpt2 --depth 1 --width 16 --seq-len 1", "has no next token to predict; use --seq-len 2"),
+        ("hf:gpt2 --depth 2 --set n_layer=3", "set has n_layer=3 already; keep one"),
         ("hf:llama", "billion parameters; give --depth and --width"),
     ],
 )
@@ -340,6 +349,68 @@ def test_an_adapters_folder_trains_the_adapter_alone(folder: Path) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in model.state_dict().items())
 
 
+def without(keep: int, folder: Path) -> None:
+    """Leave the first so many tensors of a file of weights."""
+    from safetensors.torch import load_file, save_file
+
+    file = next(folder.glob("*model.safetensors"))
+    kept = dict(list(load_file(file).items())[:keep])
+    save_file(kept or {"other": torch.zeros(2)}, file, metadata={"format": "pt"})
+
+
+def settings(folder: Path, **changed: Any) -> None:
+    file = next(folder / name for name in ("adapter_config.json", "config.json") if (folder / name).is_file())
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda base: (base / "model.safetensors").write_bytes(b"?" * 64), "the weights in .* cannot be read"),
+        (lambda base: os.truncate(base / "model.safetensors", 5000), "the weights in .* cannot be read"),
+        (lambda base: (base / "model.safetensors").unlink(), "the weights in .* cannot be read"),
+        (
+            lambda base: settings(base, n_embd=64),
+            r"the weights in .* are of other sizes: .* is \[\d+\] there and",
+        ),
+        (lambda base: without(0, base), "the weights in .* hold none of the model's parameters, but other; give its"),
+    ],
+)
+def test_a_folder_whose_weights_do_not_serve_is_one_line(
+    folder: Path, tmp_path: Path, damage: Callable[[Path], Any], said: str
+) -> None:
+    damage(Path(shutil.copytree(folder, tmp_path / "base")))
+    with pytest.raises(ConfigError, match=f"hf:.*: {said}.*--random-init"):
+        loaded(str(tmp_path / "base"))
+
+
+def test_weights_that_the_model_has_no_place_for_are_named(folder: Path) -> None:
+    [said] = loaded(str(folder), n_layer=1).notes
+    assert re.search(r"has transformer\.h\.1\..* and \d+ more, which the model has not: left out", said)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda place: (place / "adapter_model.safetensors").unlink(), "has none of adapter_model.safetensors"),
+        (lambda place: without(1, place), "the weights of the adapter are not of its adapter_config.json"),
+        (lambda place: settings(place, r=8), "the adapter in .* cannot be read .*size mismatch.*its base is "),
+        (lambda place: settings(place, target_modules=["none"]), "the adapter in .* cannot be read .*Target modules"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_one_line(
+    folder: Path, tmp_path: Path, damage: Callable[[Path], Any], said: str
+) -> None:
+    peft = pytest.importorskip("peft")
+    lora = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+    place = tmp_path / "adapter"
+    peft.get_peft_model(transformers.GPT2LMHeadModel.from_pretrained(folder), lora).save_pretrained(place)
+    damage(place)
+    with pytest.raises(ConfigError, match=said):
+        loaded(str(place))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_says_what_every_seed_starts_from(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -351,6 +422,7 @@ def test_the_command_says_what_every_seed_starts_from(
     assert run([*words.split(), "--run-dir", str(tmp_path / "run")]) == 0
     said = " ".join("".join(capsys.readouterr()).split())
     assert "starts from the weights in base: seeds differ in their batches and dropout alone" in said
+    assert "they do not beat the constant predictor on this data" in said
     assert "every seed builds the same model" not in said
     stored = json.loads((tmp_path / "run/result.json").read_text())
     assert stored["data"]["starts_from"] == "the weights in base"

@@ -48,13 +48,14 @@ def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan
     found: dict[str, Measurement] = {}
     for size in sorted({cell.point["batch_size"] for cell in cells}):
         mine = [cell for cell in cells if cell.point["batch_size"] == size]
-        task = load_task(spec.task, spec.data, size, spec.seq_len)
+        own = isinstance(bench, UserBench)
+        unread = isinstance(bench, UserBench) and bench.model.factory.draws
+        task = load_task(spec.task, "synthetic" if unread else spec.data, size, spec.seq_len)
         sized = _sized(bench, task, size)
         runs = recipe(sized, [(cell.seed, _lrs(spec, cell.point)) for cell in mine])
         for cell, run in zip(mine, runs, strict=True):
             one = of_run(run)
             # As its validation loss: labels as they are.
-            own = isinstance(bench, UserBench)
             one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss if own else task.baseline_loss
             found[cell.key] = one
     return [found[cell.key] for cell in cells]

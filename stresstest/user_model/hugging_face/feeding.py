@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ class FamilyStream:
         batch = self._batch(step, self._batch_size, generator, split=split)
         return {name: part.to(self._dtype) if part.is_floating_point() else part for name, part in batch.items()}
 
+    def of(self, batch_size: int) -> FamilyStream:
+        """The same with batches of another size."""
+        sized = copy.copy(self)
+        sized._batch_size = batch_size
+        return sized
+
     def named(self, step: int, stream: int) -> str:
         """As a line says it."""
         return f"batch {step} of {self._words}"
@@ -124,7 +131,9 @@ def _text_config(config: Any) -> Any:
 
 
 def _positions(named: Named, config: Any, seq_len: int) -> None:
-    """A sequence must not be longer than the positions that a model has."""
+    """A sequence must not be longer than the positions that a model has, nor too short to hold a next token."""
+    if seq_len < 2 and named.family.name == "causal":
+        raise ConfigError(f"{named.path}: seq-len {seq_len} has no next token to predict; use --seq-len 2 or more")
     for name in POSITIONS:
         most = said(config, name)
         if isinstance(most, int) and 0 < most < seq_len:

@@ -100,15 +100,17 @@ def _of_weights(found: Named, args: Mapping[str, Any], feed: Feed | None, takes:
     auto = getattr(transformers, found.family.auto)
 
     def build(**given: Any) -> nn.Module:
-        return pretrained(found, auto, config_of(found, given))[0]
+        return pretrained(found, auto, config_of(found, given)).model
 
     known = _known(args, takes)
     config = config_of(found, known)
-    _, new = pretrained(found, auto, config)
+    read = pretrained(found, auto, config)
     tokens = tokens_of(found, config)
     what = f"{found.adapter} on {found.folder}" if found.adapter is not None else str(found.folder)
     start = f"the weights in {what}"
-    notes = (f"note: {found.folder} has no {names_of(new)}: drawn anew for each seed",) if new else ()
+    notes = [f"note: {found.folder} has no {names_of(read.lacking)}: drawn anew for each seed"] if read.lacking else []
+    if read.left_out:
+        notes.append(f"note: {found.folder} has {names_of(read.left_out)}, which the model has not: left out")
     return Loaded(
         build,
         {name: value for name, value in takes.items() if name not in ("depth", "width")},
@@ -116,7 +118,7 @@ def _of_weights(found: Named, args: Mapping[str, Any], feed: Feed | None, takes:
         stream_of(found, config, tokens, feed) if feed is not None else None,
         found.family.name == "causal",
         _settings(found),
-        notes=notes,
+        notes=tuple(notes),
         start=start,
         shape=f"{found.path} starts from its weights, which fix its shape; --random-init builds it from its config",
     )

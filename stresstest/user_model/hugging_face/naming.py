@@ -44,6 +44,8 @@ class Named:
 def named(path: str, args: Mapping[str, Any]) -> Named:
     """Read `hf:WHAT[:TASK]`; what cannot be is a `ConfigError`."""
     what, task = _split(path)
+    if not what or what.startswith(":"):
+        raise ConfigError(f"{path} names no model; give hf:TYPE such as hf:gpt2, hf:FOLDER or hf:FILE.json")
     place = Path(what).expanduser()
     if place.is_dir():
         return _folder(path, place, task, args)

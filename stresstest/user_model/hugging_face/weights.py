@@ -4,32 +4,103 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from stresstest.errors import ConfigError
-from stresstest.user_model.hugging_face.naming import Named
+from stresstest.user_code import described
+from stresstest.user_model.hugging_face.naming import ADAPTER, Named
 from stresstest.user_model.hugging_face.tokens import Tokens, tokenizer_tokens
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 _NAMES = 3  # of parameters, that a line shows
 
 
-def pretrained(named: Named, auto: Any, config: Any) -> tuple[nn.Module, Sequence[str]]:
-    """The model with its folder's weights, and its adapter's alone trainable; the parameters that no file has."""
+@dataclass(frozen=True)
+class Read:
+    """A model with what its files hold; the parameters that they lack, and those of theirs that it has no place for."""
+
+    model: nn.Module
+    lacking: Sequence[str]
+    left_out: Sequence[str]
+
+
+def pretrained(named: Named, auto: Any, config: Any) -> Read:
+    """The model with its folder's weights, and its adapter's alone trainable.
+
+    Weights that cannot be read, or of another model, are a `ConfigError`.
+    """
     assert named.folder is not None, "asked for where there is one"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _readable(named, named.folder, "weights"):
         warnings.simplefilter("ignore", FutureWarning)  # transformers' and peft's, of each other
         model, info = auto.from_pretrained(
-            named.folder, config=config, local_files_only=True, output_loading_info=True, trust_remote_code=False
+            named.folder,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # its own line of them has none of their names
         )
-        if named.adapter is not None:
-            model = _peft(named.path).from_pretrained(model, named.adapter, is_trainable=True)
     found: nn.Module = model
-    return found, sorted(info["missing_keys"])
+    _fits(named, found, info)
+    if named.adapter is not None:
+        found = _adapted(named, found)
+    return Read(found, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+
+
+def _fits(named: Named, model: nn.Module, info: Mapping[str, Any]) -> None:
+    remedy = "give its own config.json, or --random-init for its config alone"
+    apart = sorted(info["mismatched_keys"])
+    if apart:
+        name, there, here = apart[0]
+        more = f" and {len(apart) - 1} more" if len(apart) > 1 else ""
+        raise ConfigError(
+            f"{named.path}: the weights in {named.folder} are of other sizes: {name} is {list(there)} there and "
+            f"{list(here)} in the model{more}; {remedy}"
+        )
+    if not {name for name, _ in model.named_parameters()} - set(info["missing_keys"]):
+        raise ConfigError(
+            f"{named.path}: the weights in {named.folder} hold none of the model's parameters, but "
+            f"{names_of(sorted(info['unexpected_keys'])) or 'nothing'}; {remedy}"
+        )
+
+
+def _adapted(named: Named, model: nn.Module) -> nn.Module:
+    """With the adapter's weights."""
+    kind, place = _peft(named.path), named.adapter
+    assert place is not None, "asked for where there is one"
+    if not any((place / name).is_file() for name in _ADAPTERS):
+        raise ConfigError(f"{named.path}: folder {place} has none of {', '.join(_ADAPTERS)}; save the adapter again")
+    with warnings.catch_warnings(record=True) as heard, _readable(named, place, "adapter"):
+        warnings.simplefilter("always")
+        adapted: nn.Module = kind.from_pretrained(model, str(place), is_trainable=True)
+    for words in (" ".join(str(each.message).split()) for each in heard):
+        if "missing adapter keys" in words:
+            raise ConfigError(
+                f"{named.path}: the weights of the adapter are not of its {ADAPTER}: {words[:200]}; save it again"
+            )
+    return adapted
+
+
+@contextmanager
+def _readable(named: Named, place: Path, what: str) -> Iterator[None]:
+    """What a library says of files that it cannot read is a `ConfigError`, with where and what to do."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        remedy = ", or --random-init for its config alone" if named.adapter is None else f"; its base is {named.folder}"
+        raise ConfigError(
+            f"{named.path}: the {what} in {place} cannot be read ({described(error)}); save it again with "
+            f"save_pretrained(){remedy}"
+        ) from None
 
 
 def from_scratch(named: Named, auto: Any, config: Any) -> nn.Module:
