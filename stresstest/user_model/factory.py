@@ -39,7 +39,6 @@ from stresstest.user_model.dataloader.from_dataloader import data_of, is_data
 from stresstest.user_model.dataloader.importable import PREFIX
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.lightning import from_lightning as lightning
-from stresstest.user_model.numpy_state import numpy_now, put_numpy
 from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
 from stresstest.user_model.wrapped import unwrapped
