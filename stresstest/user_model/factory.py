@@ -6,16 +6,8 @@ Whatever a scenario or an option names is imported, which runs its code; nothing
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import io
-import logging
-import multiprocessing
 import random
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -31,20 +23,18 @@ from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_settings
-from stresstest.user_code import UserCodeError, described, heard_once, meaning, user_code
+from stresstest.user_code import UserCodeError, described, user_code
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters
 from stresstest.user_model.brought import Backward, BatchStream, Brought, Step, as_model, brings, brought
 from stresstest.user_model.carried import leave_averages_alone
 from stresstest.user_model.dataloader.from_dataloader import data_of, is_data
-from stresstest.user_model.dataloader.importable import PREFIX
 from stresstest.user_model.dtypes import with_values
 from stresstest.user_model.lightning import from_lightning as lightning
-from stresstest.user_model.scripts import ENDS, above_its_package, as_a_script
 from stresstest.user_model.state_dict import with_weights
+from stresstest.user_model.user_file import apart_from_results, function_in, imported
 from stresstest.user_model.wrapped import unwrapped
 
 COMPANIONS = ("batch", "loss_fn", "optimizer", "step")
-_MOST_NAMED = 12  # functions of a file, in an error's line
 _STEP_TAKES = ("model", "batch", "lr")  # by which a function called step is known
 
 
@@ -126,7 +116,7 @@ class Factory:
     def as_written(self, seed: int, variant: str, depth: int, width: int) -> nn.Module:
         """What the factory returns, in its wrappers."""
         args = self._args(variant, depth, width)
-        with seeded(seed), _apart_from_results(self.name), user_code(_call(self.name, args)):
+        with seeded(seed), apart_from_results(self.name), user_code(_call(self.name, args)):
             module = self.build(**args)
             if not isinstance(module, nn.Module):
                 raise UserCodeError(f"returned {type(module).__name__}; return a torch.nn.Module")
@@ -235,7 +225,7 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
     key = f"{factory.name} {factory.fingerprint}"
     if (_made.factory, _made.args) != (key, args) or _made.build is not factory.build:
         _made.found = None  # first, so that there are never two
-        with seeded(0), _apart_from_results(factory.name):
+        with seeded(0), apart_from_results(factory.name):
             thing = factory.build(**args)
         _made.factory, _made.args, _made.build = key, dict(args), factory.build
         plain = isinstance(thing, nn.Module) and not _brings_more(factory, thing)
@@ -249,27 +239,6 @@ def _made_of(factory: Factory, args: Mapping[str, Any]) -> Brought | None:
 def _brings_more(factory: Factory, module: nn.Module) -> bool:
     """Whether a module brings its own data or steps, which the file does not say already."""
     return brings(module) and (not factory.draws or getattr(module, "automatic_optimization", True) is False)
-
-
-_heard: set[str] = set()
-
-
-@contextlib.contextmanager
-def _apart_from_results(name: str) -> Iterator[None]:
-    """What a file or factory prints and logs goes to stderr, once: it runs many times, in worker processes too."""
-    if name not in _heard and multiprocessing.parent_process() is None:
-        _heard.add(name)
-        with heard_once():
-            yield
-        return
-    disabled = logging.root.manager.disable
-    logging.disable(max(disabled, logging.WARNING))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _call(name: str, args: Mapping[str, Any]) -> str:
@@ -323,13 +292,13 @@ def _load(model: str, settings: tuple[str, ...], companions: tuple[str, ...], fe
         found_there = hugging_face(model, args, None if companions[0] else Feed(*fed[:3]), fed.random_init)
         factory = Factory(name=model, args=args, **vars(found_there))
     else:
-        module, fingerprint = _import(where, model)
+        module, fingerprint = imported(where, model)
         found = as_model(getattr(module, name, None), model)
         if found is not None:
             factory = _of_object(model, found, args, fingerprint)
         else:
             has_data = bool(companions[0]) or _is_companion("batch", getattr(module, "batch", None))
-            taken = arguments(_function(module, name, model), has_data)
+            taken = arguments(function_in(module, name, model), has_data)
             factory = _taking(model, taken, args, fingerprint)
     unknown = [key for key in factory.args if key not in factory.takes and "**" not in factory.takes]
     if unknown:
@@ -345,9 +314,9 @@ def _with_companions(factory: Factory, module: ModuleType | None, companions: tu
     for name, path in zip(COMPANIONS, companions, strict=True):
         if path:
             where, _, attribute = path.rpartition(":")
-            theirs, fingerprint = _import(where, path) if where else (module, "")
+            theirs, fingerprint = imported(where, path) if where else (module, "")
             data = name == "batch" and is_data(getattr(theirs, attribute, None))
-            found[name] = getattr(theirs, attribute) if data else _function(theirs, attribute, path)
+            found[name] = getattr(theirs, attribute) if data else function_in(theirs, attribute, path)
             prints.append(f"{name}={attribute}/{fingerprint}")
         elif _is_companion(name, getattr(module, name, None)):
             found[name] = getattr(module, name)
@@ -421,100 +390,3 @@ def _data_in(batch: Any, name: str) -> Brought | None:
         raise
     except Exception as error:
         raise ConfigError(f"{name}: batch() raised {described(error)}") from None
-
-
-def _function(module: ModuleType | None, name: str, path: str) -> Callable[..., Any]:
-    found = getattr(module, name, None)
-    if found is not None and not callable(found):
-        kind = f"{type(found).__module__}.{type(found).__qualname__}"
-        raise ConfigError(f"{path}: '{name}' is a {kind}; give a function, or for the model a torch.nn.Module")
-    if not callable(found):
-        raise ConfigError(f"{path}: function '{name}' not found{did_you_mean(name, _functions_of(module))}")
-    function: Callable[..., Any] = found
-    return function
-
-
-def _functions_of(module: ModuleType | None) -> list[str]:
-    """The names of what may be meant in a file: its own functions and classes, and objects that bring a model."""
-    there = {"__name__": ""} if module is None else vars(module)
-    names = [
-        key
-        for key, value in there.items()
-        if brings(value) or (callable(value) and getattr(value, "__module__", None) == there["__name__"])
-    ]
-    return [name for name in names if not name.startswith("_")][:_MOST_NAMED]
-
-
-def _import(where: str, path: str) -> tuple[ModuleType, str]:
-    """Import a file or module, which runs its code; it, and a hash of it and of what it imported beside it."""
-    try:
-        return _imported(where, str(Path.cwd()))
-    except ConfigError:  # of from_dataloader and the like
-        raise
-    except FileNotFoundError:
-        if Path(where).is_file():
-            raise
-        raise ConfigError(f"{path}: file {where} not found; give FILE.py:FUNCTION") from None
-    except Exception as error:
-        missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{where}.".startswith(f"{missing}."):
-            raise ConfigError(f"{path}: module '{where}' not found; give FILE.py:FUNCTION") from None
-        raise ConfigError(f"{path} cannot be imported: {described(error)}") from None
-    except SystemExit as error:
-        raise ConfigError(f"{path} cannot be imported: {ENDS} (exit code {error.code})") from None
-
-
-@lru_cache(maxsize=32)
-def _imported(where: str, folder: str) -> tuple[ModuleType, str]:
-    before = set(sys.modules)
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
-    file = getattr(module, "__file__", None)
-    digest = hashlib.blake2b(digest_size=8)
-    if file is not None:
-        own = Path(file).resolve()
-        others = {getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
-        paths = {Path(other).resolve() for other in others if other}
-        beside = {path for path in paths if own.parent in path.parents and "site-packages" not in path.parts}
-        for path in sorted({own, *beside}):
-            digest.update(path.name.encode() + meaning(path).encode())
-    return module, digest.hexdigest()
-
-
-def _import_file(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise FileNotFoundError(file)
-    name = f"{PREFIX}{hashlib.blake2b(str(file.resolve()).encode(), digest_size=6).hexdigest()}"
-    if name in sys.modules:
-        return sys.modules[name]
-    root = above_its_package(file)
-    if root is not None:
-        _look_in(str(root))  # as where its package is imported: it may import that by name
-    found = importlib.util.spec_from_file_location(name, file)
-    assert found is not None, "a .py file has a loader"
-    assert found.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(found)
-    _look_in(str(file.resolve().parent))  # as `python FILE.py` does: it may import its neighbours
-    sys.modules[name] = module
-    try:
-        with as_a_script(file), _apart_from_results(name):
-            found.loader.exec_module(module)
-    except ImportError as error:
-        del sys.modules[name]
-        if root is None or "relative import" not in str(error):
-            raise
-        return _import_module(".".join(file.resolve().relative_to(root).with_suffix("").parts))
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    _look_in(str(Path.cwd()))  # as `python -m` does
-    with _apart_from_results(name):
-        return importlib.import_module(name)
-
-
-def _look_in(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)

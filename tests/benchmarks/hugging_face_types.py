@@ -51,7 +51,7 @@ def main() -> None:
         print(f"Made by `tests/benchmarks/hugging_face_types.py` on {environment('cpu', 'float32')['key']} with")
         print(f"transformers {transformers.__version__}: `stresstest lr-range --model hf:TYPE {SIZES}`, one seed.")
         print(
-            "100 steps of ramp and of each hold. A boundary is the last constant LR that trained and the first that did not.\n"
+            "100 steps of ramp and of each hold. A boundary: the last LR that trained, the first that did not.\n"
         )
         print("| type | task | parameters | boundary, or what is said | seconds |\n|---|---|---:|---|---:|", flush=True)
         told = Counter[str]()
