@@ -33,7 +33,9 @@ class Cell(Record):
     seconds: float = Field(0.0, description="Wall time of its training, its share of that of its population, in s.")
     probe_seconds: float = Field(0.0, description="Of these, what reading it while it trained took, in s.")
     replay_seconds: float = Field(
-        0.0, description="Of these, what reading a loader's batches once more took, as after a resume, in s."
+        0.0,
+        description="Of these, what reading a loader's batches once more took, as after a resume, in s.",
+        exclude_if=lambda seconds: seconds == 0.0,
     )
     metrics: dict[str, Bracket] = Field({}, description="By name.")
     ramp: Annotated[RampRecord, AS_WRITTEN] = Field(RampRecord(), description="The run whose learning rate rises.")

@@ -1,6 +1,6 @@
 """Translation: from tokens of one language to those of another, which share one vocabulary.
 
-Tokens stand between spaces, so that text that was cut into subwords beforehand (BPE's " ") is read as it is.
+Tokens stand between spaces, so that text that was cut into subwords beforehand (BPE's "@@ ") is read as it is.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class TranslationTask:
         """The text of a target up to its end; subwords are joined."""
         known = [self.vocabulary[token] for token in tokens]
         end = known.index(SPECIAL[END]) if SPECIAL[END] in known else len(known)
-        return " ".join(word for word in known[:end] if word != SPECIAL[PADDING]).replace(" ", "")
+        return " ".join(word for word in known[:end] if word != SPECIAL[PADDING]).replace("@@ ", "")
 
     @cached_property
     def _asked(self) -> NDArray[np.int32]:

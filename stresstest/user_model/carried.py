@@ -54,17 +54,17 @@ def kept(module: nn.Module) -> Iterator[None]:
     A cache is a buffer and a number beside it that says how much of it is filled: one without the other is wrong.
     """
     before = carried(module)
-    parts = dict(module.named_modules())
+    parts = {path: part for path, part in module.named_modules() if not isinstance(part, torch.jit.ScriptModule)}
     names = {path: set(part._buffers) for path, part in parts.items()}
     plain = {path: _plain_attributes(part) for path, part in parts.items()}
     yield
     put_back(module, before)
-    for path, part in module.named_modules():
-        for name in set(part._buffers) - names.get(path, set()):
+    for path, part in parts.items():
+        for name in set(part._buffers) - names[path]:
             del part._buffers[name]  # code that asks hasattr() makes it again
-        for name in set(_plain_attributes(part)) - set(plain.get(path, {})):
+        for name in set(_plain_attributes(part)) - set(plain[path]):
             del vars(part)[name]
-        vars(part).update(plain.get(path, {}))
+        vars(part).update(plain[path])
 
 
 _TORCHS = frozenset(vars(nn.Module()))  # training, hooks, ...

@@ -50,9 +50,7 @@ def main() -> None:
         print("# Types of Hugging Face, with no option but sizes\n")
         print(f"Made by `tests/benchmarks/hugging_face_types.py` on {environment('cpu', 'float32')['key']} with")
         print(f"transformers {transformers.__version__}: `stresstest lr-range --model hf:TYPE {SIZES}`, one seed.")
-        print(
-            "100 steps of ramp and of each hold. A boundary: the last LR that trained, the first that did not.\n"
-        )
+        print("100 steps of ramp and of each hold. A boundary: the last LR that trained, the first that did not.\n")
         print("| type | task | parameters | boundary, or what is said | seconds |\n|---|---|---:|---|---:|", flush=True)
         told = Counter[str]()
         for family, names in TYPES.items():

@@ -142,6 +142,8 @@ def another(name: str) -> Any:
         "end_lr": 5.0,
         "ffn_width": 9,
         "vocab_size": 300,
+        "dropout": 0.1,
+        "label_smoothing": 0.1,
     }
     if name in given:
         return given[name]
@@ -150,7 +152,7 @@ def another(name: str) -> Any:
     return not value if isinstance(value, bool) else value * 2
 
 
-OF_OWN_MODELS = ("set", "batch_fn", "loss_fn", "optimizer_fn")
+OF_OWN_MODELS = ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn", "from_weights", "random_init", "parallel")
 DECIDES = [
     name
     for name, field in LrRangeSpec.model_fields.items()

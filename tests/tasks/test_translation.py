@@ -13,6 +13,8 @@ import sacrebleu
 import torch
 from torch import Tensor
 
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.population import Training
 from stresstest.engine.train import Batches
 from stresstest.engine.translation_scores import translation_scores
 from stresstest.errors import ConfigError
@@ -117,7 +119,7 @@ def test_a_batch_has_source_target_and_the_target_a_token_on() -> None:
     task = task_of()
     batches = Batches(task, torch.device("cpu"))
     for stream, part in ((TRAINING, 0), (INITIAL, 0), (VALIDATION, 1)):
-        inputs, targets = batches.batch([0, 5], 2, stream)
+        inputs, targets, *_ = batches.batch([0, 5], 2, stream)
         assert inputs.shape == (2, 16, 48)
         assert targets.shape == (2, 16, 24)
         sources = {row.tobytes(): i for i, row in enumerate(task.sources[part])}
@@ -152,6 +154,7 @@ class Oracle:
     def __init__(self, task: TranslationTask, limit: int) -> None:
         self.known = {row.tobytes(): target for row, target in zip(task.sources[1], task.targets[1], strict=True)}
         self.task, self.limit = task, limit
+        self.training = Training(OPTIMIZERS["adam"], {}, torch.device("cpu"))
 
     def logits(self, inputs: Tensor) -> Tensor:
         length, vocabulary = self.task.seq_len, self.task.num_classes
@@ -194,7 +197,7 @@ def test_pairs_of_files_are_read_line_by_line(tmp_path: Path) -> None:
 
 def test_subwords_are_joined_for_bleu() -> None:
     task = task_of()
-    parts = TranslationTask(("<pad>", "<s>", "</s>", "<unk>", "ha", "us", "."), task.sources, task.targets, 1, 24, 0)
+    parts = TranslationTask(("<pad>", "<s>", "</s>", "<unk>", "ha@@", "us", "."), task.sources, task.targets, 1, 24, 0)
     assert parts.words([4, 5, 6, 2, 5]) == "haus ."
 
 
