@@ -1,11 +1,11 @@
 """Fine-tuning from a folder: makes a small GPT-2 with a tokenizer and a LoRA adapter, as save_pretrained() writes them.
 
     python fine_tune.py
-    stresstest lr-range --model hf:tiny --seq-len 32
-    stresstest lr-range --model hf:tiny-lora --seq-len 32
+    stresstest lr-range --model hf:tiny --seq-len 32 --data pydoc
+    stresstest lr-range --model hf:tiny-lora --seq-len 32 --data pydoc
 
-The first run trains all weights from where the folder has them, the second the adapter alone; both on the built-in
-text, through the folder's tokenizer. With --data path:FILE it is your text. It needs transformers and peft:
+The first run trains all weights from where the folder has them, the second the adapter alone; both on the text that
+it has read a little of, through the tokenizer. With --data path:FILE it is your text. It needs transformers and peft:
 pip install 'transformers>=5' peft
 """
 
