@@ -24,10 +24,10 @@ from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
-from stresstest.tasks.task import INITIAL, TRAINING, Task
+from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.arguments import as_written, is_config, required, size_called
-from stresstest.user_model.batches import UserBatches, tensors
+from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.brought import SizedStream
 from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.constants.predictor import ConstantLosses, best_constant
@@ -163,8 +163,6 @@ def user_bench(
     task = load_task(spec.task, data, spec.batch_size, spec.seq_len)
     batches = UserBatches(factory, task, where, module, spec.batch_size)
     batches.check_repeatable()
-    if factory.draws and len(sizes := getattr(spec, "batch_sizes", ())) > 1:
-        _check_sizes(batches, task, sizes)
     first = batches.batch([0], 0, INITIAL)[0]
     if factory.plain_loop:
         found = contract_of_step(factory, module, [first, batches.batch([0], 1, INITIAL)[0]])
@@ -217,19 +215,6 @@ def user_bench(
         constant=constant,
         stacked=stacked,
     )
-
-
-def _check_sizes(batches: UserBatches, task: Task, sizes: Sequence[int]) -> None:
-    """A sweep over batch sizes needs batches of these sizes."""
-    small, large = (
-        [part.shape for part in tensors(batches.of(task, size).batch([0], 0, INITIAL)[0].data)]
-        for size in (sizes[0], sizes[-1])
-    )
-    if small and small == large:
-        raise UserCodeError(
-            f"batch_sizes: its batches have the same shapes for {sizes[0]} and {sizes[-1]} examples; let "
-            "batch(step, batch_size, generator) return batch_size of them"
-        )
 
 
 def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:

@@ -19,6 +19,7 @@ from stresstest.cli.main import run
 from stresstest.gate.equality import why_incomparable
 from stresstest.results.records import RESULT_SCHEMA, Result
 from stresstest.user_model import factory as own
+from stresstest.user_model import user_file
 
 MODEL = """\
 import torch
@@ -58,7 +59,7 @@ def check(*words: str) -> int:
     """The command as a process of its own would run it: with the model as it is now."""
     for name in [name for name in sys.modules if name.startswith("stresstest_user_")]:
         del sys.modules[name]
-    own._imported.cache_clear()
+    user_file._imported.cache_clear()
     own._load.cache_clear()
     return run(["check", "gate.yaml", "-q", *words])
 

@@ -398,13 +398,3 @@ def test_who_takes_the_gradient_accumulates_there() -> None:
     for own in ({"backward": lambda module, batch, scale: None}, {"step": lambda module, batch, lr: 0.0}):
         with pytest.raises(UserCodeError, match="it takes its gradient itself; accumulate there"):
             _check_accumulation(spec, replace(model.factory, **own), data)
-
-
-def test_a_batch_sweep_needs_batches_of_the_sizes_that_it_sweeps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("model.py").write_text(FILE.format(rows="8", batch='{"x": x}', reduction="mean"))
-    line = "batch-sweep --model model.py:build --optimizer adam --seeds 1 --num-lrs 2 --batch-sizes 8,32 --tokens 10k"
-    assert run_line([*line.split(), "--seq-len", "1"]) == 2
-    assert "batches have the same shapes for 8 and 32 examples" in capsys.readouterr().err.replace("\n", " ")

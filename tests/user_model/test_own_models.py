@@ -381,7 +381,18 @@ def test_what_is_only_doubtful_is_a_warning_and_a_clean_model_has_none(
 def test_a_model_that_fails_later_costs_its_own_cells_only_and_its_traceback_is_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["lr-range", "--model", "bad.py:build", "--variant", "late,ok", *TINY, "--run-dir", "run"]
+    words = [
+        "lr-range",
+        "--model",
+        "bad.py:build",
+        "--variant",
+        "late,ok",
+        *TINY,
+        "--run-dir",
+        "run",
+        "--num-steps",
+        "60",
+    ]
     assert run(words) == 4
     out = " ".join(capsys.readouterr().out.split())
     assert "crashed: late depth 1 seed 0 has no result" in out
@@ -402,7 +413,18 @@ def test_a_model_that_eats_the_memory_costs_its_own_cells_only_and_says_where(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("eats.py").write_text(EATS)
-    words = ["lr-range", "--model", "eats.py:build", "--variant", "eats,ok", *TINY, "--run-dir", "run"]
+    words = [
+        "lr-range",
+        "--model",
+        "eats.py:build",
+        "--variant",
+        "eats,ok",
+        *TINY,
+        "--run-dir",
+        "run",
+        "--num-steps",
+        "60",
+    ]
     assert run(words) == 4
     assert "oom: eats depth 1 seed 0 has no result" in " ".join(capsys.readouterr().out.split())
     cells = json.loads(Path("run/result.json").read_text())["cells"]
