@@ -28,6 +28,7 @@ from stresstest.user_model.hugging_face.families import FAMILIES
 SIZES = "--depth 2 --width 32"
 OPTIONS = "--seeds 1 --no-theory --probes off -j 1"
 SHORT = "--num-steps 100 --hold-steps 100"  # of causal models, which learn sooner than the others
+_INTERRUPTED = (130, 143)  # exit codes after SIGINT and SIGTERM
 TYPES = {
     "causal": "gpt2 llama qwen3 gemma3_text gpt_neo mixtral deepseek_v3 falcon bloom opt mamba2 jamba qwen2 mistral "
     "phi3 stablelm gpt_neox gptj codegen starcoder2 olmo olmo2 granite cohere helium nemotron xglm biogpt glm "
@@ -103,6 +104,8 @@ def ask(name: str, steps: str) -> tuple[str, str]:
         )
         stored = json.loads((folder / "r/result.json").read_text()) if code == 0 else {}
     text = said.getvalue() + printed.getvalue()
+    if code in _INTERRUPTED:
+        raise KeyboardInterrupt  # which is no refusal
     if code != 0:
         return "-", " ".join(text.strip().splitlines()[-1].removeprefix("stresstest: ").replace("|", "/").split())
     count = re.search(r"([\d,]+) trainable parameters", text)

@@ -216,7 +216,7 @@ def test_special_tokens_lie_inside_the_vocabulary() -> None:
         ("hf:bert:sequence", "unknown task 'sequence'; choose from seq2seq, masked"),
         ("hf:vit:causal", "vit has no task causal; it has image-classification"),
         ("hf:bert --seq-len 4000", "seq-len 4000 is more than its 512 positions; use --seq-len 512"),
-        ("hf:vit --set image_size=30", "image_size 30 is no multiple of patch_size 16"),
+        ("hf:vit --set image_size=30", "image_size 30 is not a multiple of patch_size 16"),
         ("hf:bert:sequence-classification --set num_labels=9", "the built-in classes of text are 2 to 4"),
         ("hf:whisper:audio-classification", "no recordings are built in for whisper"),
         ("hf:gpt2 --random-init", "has no weights to leave out"),

@@ -158,7 +158,7 @@ def _images(named: Named, config: Any, data: str) -> Callable[[], Callable[..., 
     patch = said(part, "patch_size")
     if isinstance(patch, int) and (sides[0] % patch or sides[1] % patch):
         raise ConfigError(
-            f"{named.path}: image_size {sides[0]} is no multiple of patch_size {patch}; set one to fit the other"
+            f"{named.path}: image_size {sides[0]} is not a multiple of patch_size {patch}; set one to fit the other"
         )
     channels = said(part, "num_channels") or 3
     return lambda: batches.images(data, (sides[0], sides[1]), channels, config.num_labels)

@@ -100,7 +100,7 @@ def _base_of(path: str, folder: Path, base: str) -> Path:
     found = next((place for place in tried if (place / "config.json").is_file()), None)
     if found is None:
         raise ConfigError(
-            f"{path}: the adapter's base model '{base}' is no folder here (nothing is downloaded); put its "
+            f"{path}: the adapter's base model '{base}' is not a folder here (nothing is downloaded); put its "
             f"save_pretrained() folder at {folder.parent / Path(base).name}"
         )
     return found
