@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import stresstest
+from stresstest.cli.diagnose import diagnose_command
 from stresstest.cli.experiments import OUTPUT, Commands
 from stresstest.cli.gate import GATE_COMMANDS
 from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
@@ -262,7 +263,7 @@ def completion(shell: str) -> int:
     return ExitCode.OK
 
 
-for command in GATE_COMMANDS:
+for command in (*GATE_COMMANDS, diagnose_command):
     cli.add_command(command)
 
 

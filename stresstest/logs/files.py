@@ -1,0 +1,42 @@
+"""The files to read: their first bytes, and their text as lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+_HEAD = 1 << 16
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file that may be a log; `shown` is its name in what is printed."""
+
+    path: Path
+    shown: str
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first 64 KiB."""
+        with self.path.open("rb") as stream:
+            return stream.read(_HEAD)
+
+    @cached_property
+    def head_text(self) -> str:
+        """The same as text; empty of a binary file."""
+        return "" if b"\0" in self.head else self.head.decode("utf-8", "replace")
+
+    @property
+    def suffix(self) -> str:
+        """The last suffix of its name, in lower case."""
+        return self.path.suffix.lower()
+
+    def lines(self) -> Iterator[str]:
+        """Its lines, also where a carriage return ends one, without colour codes."""
+        with self.path.open(encoding="utf-8", errors="replace", newline=None) as stream:
+            for line in stream:
+                yield _ESCAPES.sub("", line.rstrip("\n")) if "\x1b" in line else line.rstrip("\n")

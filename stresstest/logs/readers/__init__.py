@@ -1,0 +1,1 @@
+"""A reader for each family of formats."""

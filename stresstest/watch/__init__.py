@@ -1,0 +1,1 @@
+"""The rules on a run that is training now."""
