@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stresstest.diagnosis.course import Course, SpikeRows, course_of
-from stresstest.diagnosis.findings import findings_of_log, findings_of_segment, what_to_try
+from stresstest.diagnosis.findings import Known, before_spike, findings_of_log, findings_of_segment, what_to_try
 from stresstest.diagnosis.records import BROKEN, Diagnosis, SegmentDiagnosis, Spike
 from stresstest.errors import ConfigError
 from stresstest.logs.files import LogFile
@@ -22,8 +22,8 @@ _WORST = ("nonfinite", "exploded", "relapsed", "rising", "failed-to-train", "fla
 class Choices:
     """What the user says of a log, where it is to be read otherwise than found.
 
-    metric, step: names of the loss and the step. baseline: loss of the best constant predictor. segment, rank: which
-    one, from 0.
+    metric, step: names of the loss and the step. baseline: loss of the best constant predictor. vocab: how many classes
+    or tokens it is guessed among. segment, rank: which one, from 0.
     """
 
     metric: str | None = None
@@ -31,6 +31,7 @@ class Choices:
     baseline: float | None = None
     segment: int | None = None
     rank: int | None = None
+    vocab: int | None = None
 
 
 def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagnosis]:
@@ -48,8 +49,9 @@ def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagn
 def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     """The diagnosis of a run that was read."""
     courses = tuple(course_of(segment, choices.baseline) for segment in log.segments)
-    known = [course.outcome for course in courses if course.outcome is not None]
-    outcome = next((word for word in _WORST if word in known), None)
+    judged = [course.outcome for course in courses if course.outcome is not None]
+    outcome = next((word for word in _WORST if word in judged), None)
+    known = Known(log.facts, choices.baseline, choices.vocab)
     return Diagnosis(
         path=log.path,
         run=log.name,
@@ -62,14 +64,15 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
         verdict="undecided" if outcome is None else "broken" if outcome in BROKEN else "stable",
         outcome=outcome,
         segments=tuple(
-            _segment(i, segment, course) for i, (segment, course) in enumerate(zip(log.segments, courses, strict=True))
+            _segment(i, segment, course, known)
+            for i, (segment, course) in enumerate(zip(log.segments, courses, strict=True))
         ),
-        findings=findings_of_log(log, courses),
-        try_next=what_to_try(log, courses),
+        findings=findings_of_log(log, courses, known),
+        try_next=what_to_try(log, courses, known),
     )
 
 
-def _segment(index: int, segment: Segment, course: Course) -> SegmentDiagnosis:
+def _segment(index: int, segment: Segment, course: Course, known: Known) -> SegmentDiagnosis:
     steps, losses = segment.loss.step, segment.loss.value
     onset = course.onset_row
     return SegmentDiagnosis(
@@ -85,12 +88,12 @@ def _segment(index: int, segment: Segment, course: Course) -> SegmentDiagnosis:
         first_loss=_number(losses[0]),
         best_loss=_number(course.best_loss),
         last_loss=_number(losses[-1]),
-        spikes=tuple(_spike(segment, spike) for spike in course.spikes),
-        findings=findings_of_segment(segment, course),
+        spikes=tuple(_spike(segment, spike, course) for spike in course.spikes),
+        findings=findings_of_segment(segment, course, known),
     )
 
 
-def _spike(segment: Segment, spike: SpikeRows) -> Spike:
+def _spike(segment: Segment, spike: SpikeRows, course: Course) -> Spike:
     steps = segment.loss.step
     return Spike(
         first_step=float(steps[spike.first]),
@@ -100,6 +103,7 @@ def _spike(segment: Segment, spike: SpikeRows) -> Spike:
         level_before=spike.level_before,
         peak_loss=spike.peak,
         recovered=spike.recovered,
+        before=before_spike(segment, spike, course),
     )
 
 

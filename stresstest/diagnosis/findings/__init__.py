@@ -1,0 +1,43 @@
+"""What a log says beside its outcome: coincidences in time, and called so."""
+
+from __future__ import annotations
+
+from stresstest.diagnosis.course import Course, SpikeRows
+from stresstest.diagnosis.findings.advice import steps_to_try
+from stresstest.diagnosis.findings.base import Known, Run, Stretch
+from stresstest.diagnosis.findings.before import Moment
+from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
+from stresstest.diagnosis.records import Finding
+from stresstest.logs.segments import Log, Segment
+
+__all__ = ["Known", "before_spike", "findings_of_log", "findings_of_segment", "what_to_try"]
+
+
+def findings_of_segment(segment: Segment, course: Course, known: Known = Known()) -> tuple[Finding, ...]:
+    """What moved before the break, and what else is to be known of this stretch."""
+    if not len(segment.loss):
+        return ()
+    stretch = Stretch(segment, course, known)
+    return tuple(finding for kind in SEGMENT_KINDS for finding in kind.findings(stretch))
+
+
+def findings_of_log(log: Log, courses: tuple[Course, ...], known: Known = Known()) -> tuple[Finding, ...]:
+    """What only the whole run shows: its seams, its plan."""
+    run = _run(log, courses, known)
+    return tuple(finding for kind in RUN_KINDS for finding in kind.findings(run))
+
+
+def before_spike(segment: Segment, spike: SpikeRows, course: Course = Course(None)) -> tuple[str, ...]:
+    """What moved just before a spike, or nothing; never why it came."""
+    moment = Moment(Stretch(segment, course), spike.first, "spike")
+    return tuple(said.text for sign in SPIKE_SIGNS for said in sign(moment))
+
+
+def what_to_try(log: Log, courses: tuple[Course, ...], known: Known = Known()) -> tuple[str, ...]:
+    """At most three next steps, as commands where there is one."""
+    return tuple(steps_to_try(_run(log, courses, known)))
+
+
+def _run(log: Log, courses: tuple[Course, ...], known: Known) -> Run:
+    pairs = zip(log.segments, courses, strict=True)
+    return Run(log, tuple(Stretch(segment, course, known) for segment, course in pairs if len(segment.loss)))

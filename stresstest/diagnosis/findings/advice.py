@@ -1,0 +1,103 @@
+"""What to try next, from what was seen: at most three steps, with a command where there is one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from itertools import islice
+
+from stresstest.diagnosis.findings.base import Run, Stretch, at_step, value_at
+from stresstest.diagnosis.findings.before import NEAR_ROWS
+from stresstest.diagnosis.findings.fp16 import no_step_taken
+from stresstest.diagnosis.findings.nonfinite import first_suspect_row
+from stresstest.diagnosis.findings.schedule import phase_at, schedule_of
+from stresstest.diagnosis.records import BROKEN
+
+MOST = 3
+_MODEL = "--model FILE.py:FACTORY"
+
+
+def steps_to_try(run: Run) -> Iterator[str]:
+    """The first three of what fits: of the first break, else of the spikes, else of a loss that was not clear."""
+    yield from islice(_all(run), MOST)
+
+
+def _all(run: Run) -> Iterator[str]:
+    broken = next((stretch for stretch in run.stretches if stretch.course.outcome in BROKEN), None)
+    if any(True for stretch in run.stretches for _ in no_step_taken(stretch)):
+        yield "Train in bfloat16 or float32, or start from a lower loss scale: in float16 no step was taken."
+    elif broken is not None:
+        yield from _after_break(broken)
+    else:
+        yield from _after_spikes(run)
+    if all(stretch.course.outcome is None for stretch in run.stretches):
+        yield from _other_losses(run)
+
+
+def _after_break(stretch: Stretch) -> Iterator[str]:
+    row = stretch.course.onset_row
+    if stretch.course.outcome == "failed-to-train" or row is None:
+        yield f"Find LRs at which the model learns: stresstest lr-range {_MODEL} --lr-window"
+        return
+    row = first_suspect_row(stretch, row)
+    bad = float(stretch.steps[row])
+    lr = value_at(stretch.lr, bad)
+    if lr is None or not lr > 0:
+        yield from _resume_before(stretch, row, "with a lower peak LR")
+        yield f"Measure how high the LR may be: stresstest lr-range {_MODEL}"
+        return
+    yield from _resume_before(stretch, row, f"with an LR of at most {lr / 2:.2g} (half of that at the break)")
+    yield (
+        "Measure how high the LR may be: stresstest lr-range "
+        f"{_MODEL} --start-lr {lr / 1000:.2g} --end-lr {lr * 100:.2g}"
+    )
+    if _near_warmup(stretch, row):
+        yield (
+            "The break lies in or just after warm-up; map its length against the peak: stresstest warmup "
+            f"{_MODEL} --start-lr {lr / 8:.2g} --end-lr {lr * 4:.2g}"
+        )
+
+
+def _resume_before(stretch: Stretch, row: int, how: str) -> Iterator[str]:
+    if row > 0 and row >= NEAR_ROWS:
+        yield f"Resume from the last checkpoint before step {at_step(stretch.steps[row])}, {how}."
+    else:
+        yield f"Start again {how}."
+
+
+def _near_warmup(stretch: Stretch, row: int) -> bool:
+    lr = stretch.lr
+    if lr is None or not row:
+        return False
+    end = schedule_of(lr).warmup_end_step
+    just_ended = end is not None and stretch.steps[max(0, row - NEAR_ROWS)] <= end
+    return just_ended or phase_at(lr, float(stretch.steps[row - 1])) == "in warm-up"
+
+
+def _after_spikes(run: Run) -> Iterator[str]:
+    found = [(stretch, spike) for stretch in run.stretches for spike in stretch.course.spikes]
+    if not found:
+        return
+    stretch, spike = next(((s, spike) for s, spike in found if not spike.recovered), found[0])
+    first, last = float(stretch.steps[spike.first]), float(stretch.steps[spike.last])
+    yield (
+        f"Train from the last checkpoint before step {at_step(first)} and skip the batches of steps "
+        f"{at_step(first - stretch.row_steps + 1)} to {at_step(last)}: a spike that stays away came with them, one "
+        "that returns did not."
+    )
+    lr = value_at(stretch.lr, first)
+    if lr is not None and lr > 0:
+        yield (
+            "Measure how far the LR is from the edge: stresstest lr-range "
+            f"{_MODEL} --start-lr {lr / 1000:.2g} --end-lr {lr * 100:.2g}"
+        )
+
+
+def _other_losses(run: Run) -> Iterator[str]:
+    log = run.log
+    others = [name for name in log.columns if "loss" in name.lower() and name != log.loss_key]
+    if others and log.path != "-":
+        yield (
+            f"If the train loss is another column than '{log.loss_key}', name it: stresstest diagnose "
+            f"{shlex.quote(log.path)} --metric {shlex.quote(others[0])}"
+        )

@@ -1,0 +1,77 @@
+"""The learning rate over a stretch: its warm-up, its peak, and what it did around a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stresstest.diagnosis.findings.base import rows_until
+from stresstest.logs.curve import Curve
+
+_SAME = 1e-3  # relative; float32 and four printed digits
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the learning rates of a stretch show. Steps are those of its rows; None: not seen.
+
+    first_row: the first whose LR counts; one that is 0 is no LR that was trained with (Trainer logs such a row).
+    warmup_end: the row where a rise from the start of the log ended, None where there was none or where it did not end.
+    """
+
+    peak: float
+    peak_step: float
+    is_constant: bool
+    rises_throughout: bool
+    warmup_end_step: float | None
+
+
+def schedule_of(lr: Curve) -> Schedule:
+    """Read a curve of finite learning rates, at least one."""
+    values = lr.value
+    peak = float(values.max())
+    top = int(np.argmax(values >= peak * (1 - _SAME)))
+    is_constant = bool(np.ptp(values[values > 0]) <= peak * _SAME) if (values > 0).any() else True
+    rises = bool(np.all(np.diff(values[: top + 1]) >= -peak * _SAME)) and values[0] < 0.9 * peak
+    is_at_end = top == len(values) - 1
+    return Schedule(
+        peak=peak,
+        peak_step=float(lr.step[top]),
+        is_constant=is_constant,
+        rises_throughout=rises and is_at_end and top >= 2 and not is_constant,
+        warmup_end_step=float(lr.step[top]) if rises and top > 0 and not is_at_end and not is_constant else None,
+    )
+
+
+def phase_at(lr: Curve, step: float) -> str:
+    """In which part of its schedule the learning rate is at a step."""
+    schedule = schedule_of(lr)
+    rows = rows_until(lr, step)
+    if schedule.is_constant or not rows:
+        return "constant"
+    value = float(lr.value[rows - 1])
+    rises = schedule.rises_throughout or schedule.warmup_end_step is not None
+    if rises and lr.step[rows - 1] < schedule.peak_step:
+        return "in warm-up"
+    if value >= schedule.peak * 0.99:
+        return "at its peak"
+    return f"at {value / schedule.peak:.0%} of its peak of {schedule.peak:.3g}"
+
+
+def jumps_of(lr: Curve, times: float) -> list[int]:
+    """Rows whose learning rate is at least so many times that of the row before, outside a warm-up at the start."""
+    before, after = lr.value[:-1], lr.value[1:]
+    rows = np.flatnonzero((before > 0) & (after >= before * times)) + 1
+    falls = np.flatnonzero(np.diff(lr.value) < -_SAME * lr.value.max())
+    settled = _first_settled_row(lr, int(falls[0]) if len(falls) else len(lr))
+    return [int(row) for row in rows if row > settled]
+
+
+def _first_settled_row(lr: Curve, first_fall: int) -> int:
+    """The end of a steady rise from the first row: the first row at which it no longer rises."""
+    rises = np.diff(lr.value[: first_fall + 1]) > _SAME * lr.value.max() * 0.01
+    still = np.flatnonzero(~rises)
+    nonzero = int(np.argmax(lr.value > 0))
+    still = still[still >= nonzero]
+    return int(still[0]) if len(still) else first_fall

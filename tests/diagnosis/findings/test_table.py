@@ -1,0 +1,21 @@
+"""The table of findings, and the page that lists it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stresstest.diagnosis.findings.table import KINDS, RUN_KINDS, SEGMENT_KINDS
+
+
+def test_every_kind_has_a_name_of_its_own() -> None:
+    assert len(KINDS) == len(SEGMENT_KINDS) + len(RUN_KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_says_when_it_is_said_and_whence_it_comes(name: str) -> None:
+    kind = KINDS[name]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert kind.when.endswith(".")
+    assert kind.source
