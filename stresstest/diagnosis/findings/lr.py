@@ -70,7 +70,10 @@ def jump(stretch: Stretch) -> Iterator[Said]:
     lr = stretch.lr
     if lr is None:
         return
+    restarted = {high for _, high in restarts_of(lr)}
     for row in jumps_of(lr, _JUMP):
+        if row in restarted:
+            continue
         before, after = float(lr.value[row - 1]), float(lr.value[row])
         yield Said(
             f"The LR jumped from {before:.3g} to {after:.3g} ({after / before:.3g} times) at step "
@@ -87,7 +90,7 @@ def restart(stretch: Stretch) -> Iterator[Said]:
     if lr is None or len(lr) < 2 * _MIN_ROWS:
         return
     restarts = restarts_of(lr)
-    if len(restarts) != 1 or jumps_of(lr, _JUMP):
+    if len(restarts) != 1:
         return
     low, high = restarts[0]
     yield Said(

@@ -36,7 +36,7 @@ def ends_early(run: Run) -> Iterator[Said]:
     if not planned or not run.stretches:
         return
     last = float(run.stretches[-1].steps[-1])
-    if last < 0.95 * planned:
+    if last + run.stretches[-1].row_steps < 0.95 * planned:
         yield Said(
             f"The log ends at step {at_step(last)} of {at_step(planned)} planned: what came after is not in it.",
             last,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stresstest.diagnosis.findings.base import rows_until
-from stresstest.logs.curve import Curve
+from stresstest.logs.curve import Curve, Floats
 
 _SAME = 1e-3  # relative; float32 and four printed digits
 
@@ -33,7 +33,7 @@ def schedule_of(lr: Curve) -> Schedule:
     peak = float(values.max())
     top = int(np.argmax(values >= peak * (1 - _SAME)))
     is_constant = bool(np.ptp(values[values > 0]) <= peak * _SAME) if (values > 0).any() else True
-    rises = bool(np.all(np.diff(values[: top + 1]) >= -peak * _SAME)) and values[0] < 0.9 * peak
+    rises = _is_warmup(values[: top + 1])
     is_at_end = top == len(values) - 1
     return Schedule(
         peak=peak,
@@ -42,6 +42,14 @@ def schedule_of(lr: Curve) -> Schedule:
         rises_throughout=rises and is_at_end and top >= 2 and not is_constant,
         warmup_end_step=float(lr.step[top]) if rises and top > 0 and not is_at_end and not is_constant else None,
     )
+
+
+def _is_warmup(values: Floats) -> bool:
+    """Whether learning rates rise to their last one, in most rows and never back: one jump on a plateau is none."""
+    if len(values) < 2 or not values[0] < 0.9 * values[-1]:
+        return False
+    changes = np.diff(values)
+    return bool((changes >= -values[-1] * _SAME).all() and (changes > 0).mean() >= 0.5)
 
 
 def phase_at(lr: Curve, step: float) -> str:
