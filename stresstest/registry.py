@@ -52,7 +52,11 @@ class Registry(Mapping[str, E]):
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """The tail of an error line: the nearest choice, or all of them when none is near."""
     known = list(choices)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
+    if near := nearest(name, known):
+        return f"; did you mean '{near}'?"
     return f"; choose from {', '.join(known)}" if known else "; it has none"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that a misspelt name is most like; None if none is near."""
+    return next(iter(difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)), None)

@@ -167,12 +167,13 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
 
 
 @cli.command()
-@click.argument("kind", type=click.Choice(["scenario", "result"]), default="scenario")
+@click.argument("kind", type=click.Choice(["scenario", "result", "diagnosis"]), default="scenario")
 def schema(kind: str) -> int:
-    """Print the JSON Schema of scenario files, for editors, or of result.json."""
+    """Print the JSON Schema of scenario files, for editors, of result.json, or of `diagnose --json`."""
+    from stresstest.diagnosis.records import diagnosis_schema
     from stresstest.experiments.result_schema import result_schema
 
-    text = scenario_schema() if kind == "scenario" else result_schema()
+    text = {"scenario": scenario_schema, "result": result_schema, "diagnosis": diagnosis_schema}[kind]()
     click.echo(json.dumps(text, indent=1))
     return ExitCode.OK
 

@@ -3,27 +3,186 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from stresstest.diagnosis.diagnose import Choices, diagnose_file
-from stresstest.diagnosis.document import document_of
+from stresstest.diagnosis.diagnose import Choices, NoLossError, diagnose_file
+from stresstest.diagnosis.document import document_of, in_order, many_document, run_table
+from stresstest.diagnosis.junit import render_junit
+from stresstest.diagnosis.records import Diagnoses, Diagnosis, UnreadLog
+from stresstest.diagnosis.words import run_line, run_name
 from stresstest.errors import ConfigError, ExitCode
-from stresstest.logs.files import LogFile
-from stresstest.reports.output import console
+from stresstest.logs.sources import Found, found_logs
+from stresstest.reports.document import Document
+from stresstest.reports.output import JSON, Output, console, parse_output, render, write_output
 from stresstest.reports.terminal import print_document
 
+_IN_FULL = 2  # so many runs are printed whole, more as a table
+_STABLE_LINES = 30  # of the table in which stable runs are listed, but for -v
+FORMATS = {**JSON, "junit": (".xml",)}
 
-def diagnose_logs(names: Sequence[str], choices: Choices) -> int:
-    """Print a diagnosis of each; the exit code is that of the worst."""
-    code = ExitCode.OK
-    for name in names:
-        try:
-            for diagnosis in diagnose_file(LogFile(Path(name), name), choices):
-                print_document(document_of(diagnosis), console())
-                if diagnosis.verdict == "broken":
-                    code = ExitCode.GATE_CROSSED
-        except ConfigError as error:
-            print(f"stresstest: {error}", file=sys.stderr)
-            code = ExitCode.USAGE
-    return code
+
+@dataclass(frozen=True)
+class Shown:
+    """How it is shown: files beside the terminal, JSON instead of it, less or more of it."""
+
+    outputs: tuple[Output, ...] = ()
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+@dataclass
+class _Read:
+    """What became of the logs of a call."""
+
+    runs: list[Diagnosis] = field(default_factory=list)
+    unread: list[UnreadLog] = field(default_factory=list)
+    passed_over: list[UnreadLog] = field(default_factory=list)
+
+
+def outputs_of(texts: Sequence[str]) -> tuple[Output, ...]:
+    """The formats and paths of `--output`; a wrong one is a `ConfigError`."""
+    return tuple(parse_output(text, FORMATS) for text in texts)
+
+
+def diagnose_logs(names: Sequence[str], choices: Choices, shown: Shown = Shown()) -> int:
+    """Show the diagnosis of every run; the exit code is that of the worst, and 2 where a log was not read."""
+    found = read_logs(names, choices)
+    for unread in found.unread:
+        print(f"stresstest: {unread.path}: {unread.why}", file=sys.stderr)
+    for kind, path in shown.outputs:
+        write_output(path, _text(found, kind))
+    if shown.as_json:
+        sys.stdout.write(found.to_json())
+    else:
+        _print(found, shown)
+    return found.exit_code
+
+
+def read_logs(names: Sequence[str], choices: Choices) -> Diagnoses:
+    """Every run of the logs, and what could not be read; one that is damaged hides no other."""
+    read = _Read()
+    with found_logs(names) as logs:
+        for each in logs:
+            if isinstance(each, Found):
+                _read(each, choices, read)
+            else:
+                read.unread.append(UnreadLog(path=each.shown, why=each.why))
+    if read.passed_over and not (read.runs or read.unread):
+        read.unread, read.passed_over = read.passed_over, []
+    return Diagnoses(
+        exit_code=exit_code(read.runs, bool(read.unread)),
+        runs=tuple(read.runs),
+        unread=tuple(read.unread),
+        passed_over=tuple(read.passed_over),
+    )
+
+
+def exit_code(runs: Sequence[Diagnosis], unread: bool) -> ExitCode:
+    """2 before 99 before 3."""
+    verdicts = {run.verdict for run in runs}
+    if unread or not runs:
+        return ExitCode.USAGE
+    if "broken" in verdicts:
+        return ExitCode.GATE_CROSSED
+    return ExitCode.NO_VERDICT if "undecided" in verdicts else ExitCode.OK
+
+
+def _read(found: Found, choices: Choices, read: _Read) -> None:
+    try:
+        read.runs.extend(diagnose_file(found.file, choices))
+    except ConfigError as error:
+        why = str(error).removeprefix(f"{found.file.shown}: ")
+        no_log = isinstance(error, NoLossError) and not found.named
+        (read.passed_over if no_log else read.unread).append(UnreadLog(path=found.file.shown, why=why))
+
+
+def _text(found: Diagnoses, kind: str) -> str:
+    if kind == "json":
+        return found.to_json()
+    return render_junit(found) if kind == "junit" else render(_document(found), kind)
+
+
+def _document(found: Diagnoses) -> Document:
+    return document_of(found.runs[0], verbose=True) if len(found.runs) == 1 else many_document(found.runs, _sum(found))
+
+
+def _print(found: Diagnoses, shown: Shown) -> None:
+    out = console()
+    runs = found.runs
+    if shown.quiet:
+        for run in in_order(runs) if len(runs) <= _IN_FULL else []:
+            out.print(run_line(run), markup=False, soft_wrap=True)
+    else:
+        whole = runs if shown.verbose or len(runs) <= _IN_FULL else ()
+        for run in whole:
+            print_document(document_of(run, shown.verbose), out)
+        if len(runs) > _IN_FULL:
+            _print_table(found, shown.verbose)
+        for line in _passed_over_lines(found, shown.verbose):
+            out.print(line, style="dim", markup=False, soft_wrap=True)
+        if runs:
+            out.print()
+    for line in _last_lines(found):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _print_table(found: Diagnoses, verbose: bool) -> None:
+    ordered = in_order(found.runs)
+    told = [run for run in ordered if run.outcome != "stable" or run.verdict != "stable"]
+    room = len(ordered) if verbose else max(len(told), _STABLE_LINES)
+    out = console()
+    print_document(Document("", "", blocks=(run_table(ordered[:room]),)), out)
+    if len(ordered) > room:
+        out.print(f"and {len(ordered) - room:,} more, stable (-v lists them)", style="dim")
+
+
+def _passed_over_lines(found: Diagnoses, verbose: bool) -> Iterator[str]:
+    if not found.passed_over:
+        return
+    if verbose:
+        yield from (f"passed over {each.path}: {each.why}" for each in found.passed_over)
+    else:
+        count = len(found.passed_over)
+        files = "1 file that holds no loss was" if count == 1 else f"{count:,} files that hold no loss were"
+        yield f"{files} passed over (-v names them)"
+
+
+def _last_lines(found: Diagnoses) -> Iterator[str]:
+    """The verdict, and the exit code with its reason."""
+    if len(found.runs) == 1 and not found.unread:
+        (run,) = found.runs
+        reasons = {
+            "stable": "the run is stable",
+            "broken": f"the run is broken ({run.outcome})",
+            "undecided": "the run cannot be judged",
+        }
+        yield f"exit {found.exit_code}: {reasons[run.verdict]}"
+    elif found.runs:
+        yield _sum(found)
+        yield f"exit {found.exit_code}: {_reason(found)}"
+
+
+def _sum(found: Diagnoses) -> str:
+    """How many runs of each outcome."""
+    outcomes = Counter("undecided" if run.verdict == "undecided" else str(run.outcome) for run in in_order(found.runs))
+    parts = [f"{count:,} {outcome}" for outcome, count in outcomes.items()]
+    parts += [f"{len(found.unread):,} not read"] if found.unread else []
+    return f"{_count(len(found.runs), 'run')}: {', '.join(parts)}"
+
+
+def _reason(found: Diagnoses) -> str:
+    broken = [run for run in found.runs if run.verdict == "broken"]
+    undecided = [run for run in found.runs if run.verdict == "undecided"]
+    parts = [f"{_count(len(found.unread), 'log')} could not be read"] if found.unread else []
+    if broken:
+        parts.append(f"{_count(len(broken), 'run')} broke" + (f" ({run_name(broken[0])})" if len(broken) == 1 else ""))
+    if undecided and not broken:
+        parts.append(f"{_count(len(undecided), 'run')} cannot be judged")
+    return ", ".join(parts) or "every run is stable"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stresstest.diagnosis.course import Course, SpikeRows, course_of
+from stresstest.diagnosis.drawn import drawn_curves
 from stresstest.diagnosis.findings import Known, before_spike, findings_of_log, findings_of_segment, what_to_try
-from stresstest.diagnosis.records import BROKEN, Diagnosis, SegmentDiagnosis, Spike
+from stresstest.diagnosis.records import BROKEN, Diagnosis, LogOutcome, SegmentDiagnosis, Spike, Verdict
 from stresstest.errors import ConfigError
+from stresstest.logs.curve import Floats, RawLog
 from stresstest.logs.files import LogFile
 from stresstest.logs.readers.table import READERS
 from stresstest.logs.segments import Log, Segment, assemble
+from stresstest.logs.sources import printable
+from stresstest.registry import did_you_mean
 
-_WORST = ("nonfinite", "exploded", "relapsed", "rising", "failed-to-train", "flat", "spiked", "stable")
+_WORST: Sequence[LogOutcome] = (
+    "nonfinite",
+    "exploded",
+    "relapsed",
+    "rising",
+    "failed-to-train",
+    "flat",
+    "spiked",
+    "stable",
+)
+_SHOWN_LINE = 80  # characters of a file's first line, in a message
+_SHOWN_COLUMNS = 20
+
+
+class NoLossError(ConfigError):
+    """A file that can be read and holds no train loss: where it was met in a folder, it is no log."""
 
 
 @dataclass(frozen=True)
 class Choices:
     """What the user says of a log, where it is to be read otherwise than found.
 
-    metric, step: names of the loss and the step. baseline: loss of the best constant predictor. vocab: how many classes
-    or tokens it is guessed among. segment, rank: which one, from 0.
+    metric, step: names of the loss and the step. baseline: loss of the best constant predictor; vocab: number of
+    classes of which that predictor takes each as likely. segment, rank: which one, from 0.
     """
 
     metric: str | None = None
@@ -33,43 +53,124 @@ class Choices:
     rank: int | None = None
     vocab: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.baseline is not None and self.vocab is not None:
+            raise ConfigError("--baseline and --vocab both say the loss of the constant predictor; give one")
+        if self.baseline is not None and not math.isfinite(self.baseline):
+            raise ConfigError(f"--baseline {self.baseline} is not a loss")
+        if self.vocab is not None and self.vocab < 2:
+            raise ConfigError(f"--vocab {self.vocab} is not a number of classes; give 2 or more")
+
+    @property
+    def constant_loss(self) -> float | None:
+        """The loss of the best constant predictor, where it is known."""
+        return math.log(self.vocab) if self.vocab is not None else self.baseline
+
 
 def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagnosis]:
-    """Every run in a file; a `ConfigError` where no loss is found in it."""
-    reader = next((reader for reader in READERS if reader.fits(file)), None)
-    if reader is None:
-        raise ConfigError(f"{file.shown}: not a log in a known format")
-    for raw in reader.read(file):
+    """Every run in a file; a `ConfigError` where it cannot be read, a `NoLossError` where no loss is found in it."""
+    columns: list[str] = []
+    found = False
+    for raw in _runs(file):
         log = assemble(raw, file.shown, choices.metric, choices.step)
-        if not log.segments:
-            raise ConfigError(f"{file.shown}: no loss in it; columns: {', '.join(log.columns) or 'none'}")
-        yield diagnose(log, choices)
+        columns += log.columns
+        if log.segments:
+            found = True
+            yield diagnose(log, choices)
+    if not found:
+        raise _no_loss(file, list(dict.fromkeys(columns)), choices)
 
 
 def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     """The diagnosis of a run that was read."""
-    courses = tuple(course_of(segment, choices.baseline) for segment in log.segments)
-    judged = [course.outcome for course in courses if course.outcome is not None]
-    outcome = next((word for word in _WORST if word in judged), None)
+    numbered = _chosen(log, choices)
+    log = replace(log, segments=tuple(segment for _, segment in numbered))
+    courses = tuple(course_of(segment, choices.constant_loss) for segment in log.segments)
+    outcome = _worst(courses)
     known = Known(log.facts, choices.baseline, choices.vocab)
     return Diagnosis(
         path=log.path,
-        run=log.name,
+        run=printable(log.name),
         format=log.format,
-        loss_key=log.loss_key,
-        step_key=log.step_key,
+        loss_key=printable(log.loss_key),
+        step_key=printable(log.step_key),
         rows=sum(len(segment.loss) for segment in log.segments),
-        columns=log.columns,
+        columns=tuple(map(printable, log.columns)),
         notes=log.notes,
-        verdict="undecided" if outcome is None else "broken" if outcome in BROKEN else "stable",
+        verdict=_verdict(outcome, courses),
         outcome=outcome,
         segments=tuple(
-            _segment(i, segment, course, known)
-            for i, (segment, course) in enumerate(zip(log.segments, courses, strict=True))
+            _segment(i, segment, course, known) for (i, segment), course in zip(numbered, courses, strict=True)
         ),
         findings=findings_of_log(log, courses, known),
         try_next=what_to_try(log, courses, known),
     )
+
+
+def _runs(file: LogFile) -> Iterator[RawLog]:
+    """The runs of a file by the first reader that it fits; whatever is wrong with the file is one line."""
+    try:
+        reader = next((reader for reader in READERS if reader.fits(file)), None)
+        if reader is None:
+            raise _unknown(file)
+        yield from reader.read(file)
+    except ConfigError as error:
+        said = str(error)
+        raise type(error)(said if said.startswith(file.shown) else f"{file.shown}: {said}") from None
+    except OSError as error:
+        raise ConfigError(f"{file.shown}: cannot be read ({error.strerror or error})") from None
+    except (RecursionError, MemoryError):
+        raise ConfigError(f"{file.shown}: nested too deeply, or too large, to be read as a log") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        said = printable(" ".join(str(error).split()))[:_SHOWN_LINE]
+        raise ConfigError(f"{file.shown}: damaged, or in another form than its start ({said})") from None
+
+
+def _unknown(file: LogFile) -> NoLossError:
+    forms = "; ".join(dict.fromkeys(reader.reads for reader in READERS))
+    if b"\0" in file.head:
+        return NoLossError(f"{file.shown}: a binary file in no form that is read ({forms})")
+    return NoLossError(f"{file.shown}: in no form that is read ({forms}); it begins {_first_line(file)}")
+
+
+def _no_loss(file: LogFile, columns: Sequence[str], choices: Choices) -> ConfigError:
+    """What was seen instead; a wrong --metric is told apart."""
+    names = [printable(name) for name in columns]
+    if choices.metric is not None and columns:
+        near = did_you_mean(choices.metric, names[:_SHOWN_COLUMNS])
+        return ConfigError(f"{file.shown}: no numbers named '{printable(choices.metric)}' (--metric){near}")
+    if not columns:
+        return NoLossError(f"{file.shown}: no loss found, and no other numbers; it begins {_first_line(file)}")
+    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    shown = ", ".join(names[:_SHOWN_COLUMNS])
+    return NoLossError(f"{file.shown}: no loss found among {shown}{more}; name it with --metric")
+
+
+def _first_line(file: LogFile) -> str:
+    line = next((line.strip() for line in file.head_text.splitlines() if line.strip()), "")
+    return f"'{printable(line[:_SHOWN_LINE])}{'...' * (len(line) > _SHOWN_LINE)}'"
+
+
+def _chosen(log: Log, choices: Choices) -> list[tuple[int, Segment]]:
+    numbered = list(enumerate(log.segments))
+    if choices.segment is None:
+        return numbered
+    if not 0 <= choices.segment < len(numbered):
+        known = "only segment 0" if len(numbered) == 1 else f"segments 0 to {len(numbered) - 1}"
+        raise ConfigError(f"{log.path}: no segment {choices.segment} (--segment); it has {known}")
+    return [numbered[choices.segment]]
+
+
+def _worst(courses: Iterable[Course]) -> LogOutcome | None:
+    known = [course.outcome for course in courses if course.outcome is not None]
+    return next((word for word in _WORST if word in known), None)
+
+
+def _verdict(outcome: LogOutcome | None, courses: Sequence[Course]) -> Verdict:
+    """Broken if one stretch is; stable only where each was judged."""
+    if outcome in BROKEN:
+        return "broken"
+    return "undecided" if any(course.outcome is None for course in courses) or not courses else "stable"
 
 
 def _segment(index: int, segment: Segment, course: Course, known: Known) -> SegmentDiagnosis:
@@ -82,15 +183,26 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
         last_step=float(steps[-1]),
         rows=len(losses),
         steps_per_row=segment.steps_per_row,
+        row_kind=segment.row_kind,
+        zeros_for_nan=segment.zeros_for_nan,
         outcome=course.outcome,
         why_undecided=course.why_undecided,
         broke_between=None if onset is None else (float(steps[max(0, onset - 1)]), float(steps[onset])),
-        first_loss=_number(losses[0]),
-        best_loss=_number(course.best_loss),
-        last_loss=_number(losses[-1]),
+        first_loss=float(losses[0]),
+        best_loss=_best(course, losses),
+        last_loss=float(losses[-1]),
         spikes=tuple(_spike(segment, spike, course) for spike in course.spikes),
         findings=findings_of_segment(segment, course, known),
+        curves=drawn_curves(segment),
     )
+
+
+def _best(course: Course, losses: Floats) -> float | None:
+    """The rules' own where they give one; otherwise the lowest finite row."""
+    if math.isfinite(course.best_loss):
+        return course.best_loss
+    finite = losses[np.isfinite(losses)]
+    return float(finite.min()) if len(finite) else None
 
 
 def _spike(segment: Segment, spike: SpikeRows, course: Course) -> Spike:
@@ -105,7 +217,3 @@ def _spike(segment: Segment, spike: SpikeRows, course: Course) -> Spike:
         recovered=spike.recovered,
         before=before_spike(segment, spike, course),
     )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,24 +1,234 @@
-"""A diagnosis as a report."""
+"""A diagnosis as a report: of one run, or of many."""
 
 from __future__ import annotations
 
-from stresstest.diagnosis.records import Diagnosis
-from stresstest.reports.document import Document, Item, Items
+import math
+from collections.abc import Iterator, Sequence
+
+from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike
+from stresstest.diagnosis.words import (
+    ROLES,
+    headline,
+    loss,
+    outcome_words,
+    read_words,
+    run_name,
+    spike_line,
+    step,
+    tone_of,
+    where_words,
+    worst_segment,
+)
+from stresstest.reports.document import (
+    PAGE,
+    TERMINAL,
+    WRITTEN,
+    Axis,
+    Block,
+    Chart,
+    Column,
+    Document,
+    Heading,
+    Item,
+    Items,
+    Mark,
+    Paragraph,
+    Series,
+    Table,
+    Value,
+)
+
+_FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 6, 8  # in a terminal, but for -v
+_LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
+_POSITIVE = 0.9  # share of the losses that such an axis needs
+_HEIGHT = 6  # lines of the chart in a terminal
+_SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
 
 
-def document_of(diagnosis: Diagnosis) -> Document:
-    """What was read, the verdict, each stretch, the findings, and what to try."""
-    items = [
-        Item(
-            f"steps {segment.first_step:g} to {segment.last_step:g}: {segment.outcome or segment.why_undecided}",
-            "bad" if diagnosis.verdict == "broken" else "good",
-        )
-        for segment in diagnosis.segments
-    ]
+def document_of(run: Diagnosis, verbose: bool = False) -> Document:
+    """What was read, the verdict, each stretch, its curve, the findings, and what to try."""
     return Document(
-        name="diagnosis",
-        title=f"{diagnosis.path}: {diagnosis.outcome or 'cannot be judged'}",
-        subtitle=f"{diagnosis.format}, {diagnosis.rows} rows, loss '{diagnosis.loss_key}'",
-        blocks=(Items(tuple(items)),),
-        findings=tuple(finding.text for finding in diagnosis.findings),
+        name=f"stresstest: {run_name(run)}",
+        title=run_name(run),
+        subtitle=read_words(run),
+        blocks=tuple(blocks_of(run, verbose)),
+        findings=tuple(_findings(run, verbose)),
+    )
+
+
+def blocks_of(run: Diagnosis, verbose: bool = False) -> Iterator[Block]:
+    """The outcome of each segment, the curve, the spikes."""
+    if len(run.segments) == 1:
+        text, detail = outcome_words(run.segments[0])
+        yield Items((Item(text, tone_of(run.segments[0].outcome), detail),))
+    else:
+        text, _, detail = headline(run).rpartition(": ")
+        yield Items((Item(text, tone_of(None if run.verdict == "undecided" else run.outcome), detail),))
+        yield from _segment_tables(run, verbose)
+    worst = worst_segment(run)
+    if worst is not None:
+        yield _loss_chart([worst], TERMINAL)
+        yield _loss_chart(run.segments, PAGE)
+        yield from _other_charts(run.segments)
+    yield from _spikes([spike for segment in run.segments for spike in segment.spikes], verbose)
+
+
+def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Table]:
+    """All of them where there is room."""
+    columns = tuple(map(Column, ("segment", "began as", "steps", "rows", "outcome", "first", "lowest", "last")))
+    rows = [
+        (
+            Value(str(segment.index)),
+            Value(segment.start),
+            Value(f"{step(segment.first_step)} to {step(segment.last_step)}"),
+            Value(f"{segment.rows:,}"),
+            Value(segment.outcome or "undecided", tone=tone_of(segment.outcome)),
+            *(Value(loss(value)) for value in (segment.first_loss, segment.best_loss, segment.last_loss)),
+        )
+        for segment in run.segments
+    ]
+    if len(rows) <= _FEW_SEGMENTS or verbose:
+        yield Table(columns, tuple(rows))
+        return
+    yield Table(columns, tuple(rows), formats=WRITTEN)
+    worst = worst_segment(run)
+    first = max(0, min(len(rows) - _FEW_SEGMENTS, (worst.index if worst else 0) - _FEW_SEGMENTS // 2))
+    yield Table(columns, tuple(rows[first : first + _FEW_SEGMENTS]), formats=TERMINAL)
+
+
+def _loss_chart(segments: Sequence[SegmentDiagnosis], formats: tuple[str, ...]) -> Chart:
+    """The loss over steps, and validation's on the same axes."""
+    series = [
+        Series(_series_name(role, segment, len(segments)), points, _marks(segment) if role == "loss" else ())
+        for segment in segments
+        for role in (("loss", "validation") if formats == PAGE else ("loss",))
+        if (points := _points(segment, role))
+    ]
+    log = _wants_log([y for each in series for _, y in each.points if math.isfinite(y)])
+    title = "Loss" if formats == PAGE else ""
+    return Chart(title, Axis("step", log=False), Axis("loss", log=log), tuple(series), height=_HEIGHT, formats=formats)
+
+
+def _wants_log(values: Sequence[float]) -> bool:
+    """A few that are not positive are left out of such a chart."""
+    positive = [value for value in values if value > 0]
+    return len(positive) > _POSITIVE * len(values) and max(positive) > _LOG_FROM * min(positive)
+
+
+def _other_charts(segments: Sequence[SegmentDiagnosis]) -> Iterator[Chart]:
+    for role, log in (("lr", False), ("grad_norm", True), ("loss_scale", True)):
+        series = [
+            Series(_series_name(role, segment, len(segments)), points, _marks(segment))
+            for segment in segments
+            if (points := _points(segment, role))
+        ]
+        if series:
+            name = ROLES[role]
+            yield Chart(name.capitalize(), Axis("step", log=False), Axis(name, log=log), tuple(series), formats=PAGE)
+
+
+def _series_name(role: str, segment: SegmentDiagnosis, count: int) -> str:
+    return ROLES[role] if count == 1 else f"{ROLES[role]}, segment {segment.index}"
+
+
+def _points(segment: SegmentDiagnosis, role: str) -> tuple[tuple[float, float], ...]:
+    curve = next((curve for curve in segment.curves if curve.role == role), None)
+    return tuple(zip(curve.steps, curve.values, strict=True)) if curve is not None else ()
+
+
+def _marks(segment: SegmentDiagnosis) -> tuple[Mark, ...]:
+    marks = [Mark("spike", "^", spike.first_step, "mixed") for spike in _highest(segment.spikes)]
+    if segment.index and segment.start in ("resume", "restart"):
+        marks.append(Mark(segment.start, "|", segment.first_step))
+    if segment.broke_between is not None:
+        marks.append(Mark("breaks", "x", segment.broke_between[1], "bad"))
+    return tuple(marks)
+
+
+def _spikes(spikes: Sequence[Spike], verbose: bool) -> Iterator[Items]:
+    """One by one; where they are many, the highest in a terminal and all elsewhere."""
+    if not spikes:
+        return
+    every = Items(tuple(map(_spike, spikes)))
+    if len(spikes) <= _FEW_SPIKES or verbose:
+        yield every
+        return
+    few = [_spike(spike) for spike in _highest(spikes)]
+    few.append(Item(f"and {len(spikes) - len(few)} lower spikes (-v prints them)", "dull"))
+    yield Items(tuple(few), formats=TERMINAL)
+    yield Items(every.items, formats=WRITTEN)
+
+
+def _spike(spike: Spike) -> Item:
+    return Item(spike_line(spike), "mixed", f"before it: {'; '.join(spike.before)}" if spike.before else "")
+
+
+def _highest(spikes: Sequence[Spike]) -> list[Spike]:
+    """The few that rise most, in the order of their steps."""
+
+    def rise(spike: Spike) -> float:
+        return math.inf if spike.peak_loss is None else spike.peak_loss - (spike.level_before or 0.0)
+
+    return sorted(sorted(spikes, key=rise, reverse=True)[:_FEW_SPIKES], key=lambda spike: spike.first_step)
+
+
+def _findings(run: Diagnosis, verbose: bool) -> Iterator[str]:
+    """What to try comes last, as it stands nearest to the prompt."""
+    found = [*(finding for segment in run.segments for finding in segment.findings), *run.findings]
+    found = list({finding.text: finding for finding in found}.values())
+    found.sort(key=lambda finding: _SEVERITY.index(finding.severity))
+    shown = found if verbose else found[:_FEW_FINDINGS]
+    yield from (finding.text for finding in shown)
+    if len(found) > len(shown):
+        yield f"{len(found) - len(shown)} more findings (-v prints them)"
+    yield from (f"try: {text}" for text in run.try_next)
+
+
+def many_document(runs: Sequence[Diagnosis], last: str, detailed: int = 20) -> Document:
+    """A table with a line a run, the broken ones first, and the whole of the first few that are not stable."""
+    ordered = in_order(runs)
+    blocks: list[Block] = [run_table(ordered)]
+    for run in [run for run in ordered if run.outcome != "stable"][:detailed]:
+        document = document_of(run, verbose=True)
+        blocks += _section(document)
+    return Document(f"stresstest: {len(runs)} runs", f"{len(runs)} runs: {last}", blocks=tuple(blocks))
+
+
+def _section(document: Document) -> Iterator[Block]:
+    yield Heading(document.title)
+    yield Paragraph(document.subtitle, "dim")
+    yield from (block for block in document.blocks if block.formats != TERMINAL)
+    yield from (Paragraph(text, "bullet") for text in document.findings)
+
+
+def in_order(runs: Sequence[Diagnosis]) -> list[Diagnosis]:
+    """The broken first, then what cannot be judged, then the others; of each in the order of the logs."""
+    ranks = {"broken": 0, "undecided": 1, "stable": 2}
+    return sorted(runs, key=lambda run: (ranks[run.verdict], run.outcome == "stable"))
+
+
+def run_table(runs: Sequence[Diagnosis]) -> Table:
+    """A line a run."""
+    columns = (
+        Column("run"),
+        Column("outcome", "left"),
+        Column("where", "left"),
+        Column("loss"),
+        Column("rows"),
+        Column("format", "left", wide=True),
+    )
+    return Table(columns, tuple(map(_row, runs)))
+
+
+def _row(run: Diagnosis) -> tuple[Value, ...]:
+    worst = worst_segment(run)
+    outcome = "undecided" if run.verdict == "undecided" else str(run.outcome)
+    ends = f"{loss(worst.first_loss)} -> {loss(worst.last_loss)}" if worst else "-"
+    return (
+        Value(run_name(run)),
+        Value(outcome, tone=tone_of(None if run.verdict == "undecided" else run.outcome)),
+        Value(where_words(worst).removeprefix("between ").removeprefix("at ") if worst else ""),
+        Value(ends),
+        Value(f"{run.rows:,}"),
+        Value(run.format),
     )

@@ -143,7 +143,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart(Block):
-    """Lines on common axes; `apart` draws each by itself. The reference is a named level of y."""
+    """Lines on common axes; `apart` draws each by itself. The reference is a named level of y.
+
+    height: lines of each in a terminal, where a high one has the ends of its y axis beside it.
+    """
 
     title: str
     x: Axis
@@ -152,6 +155,7 @@ class Chart(Block):
     reference: tuple[str, float] | None = None
     apart: bool = False
     dots: bool = False
+    height: int = 3
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from rich.console import Console
 from rich.text import Text
 
-from stresstest.reports.charts import column_of, drawn, scales, text_chart
+from stresstest.reports.charts import Scale, column_of, drawn, scales, text_chart
 from stresstest.reports.document import (
     Block,
     Chart,
@@ -30,7 +30,7 @@ from stresstest.reports.terminal_table import AIRY, TONES, grids, name_lines
 
 KIND = "terminal"
 _TEXT = 110  # columns of running text and charts, at most
-_CHART_HEIGHT = 3
+_LOW_CHART = 3  # lines: one without the ends of its y axis
 _CHART_WIDTH = 8  # at least
 _LABEL = 13  # columns for the names beside a chart, at least; a third of all at most
 _HEAT_LABEL, _HEAT_PLACE = 8, 7  # columns of a map's rows, and of one place with its gap, at least
@@ -137,10 +137,13 @@ def _(block: Chart, console: Console) -> None:
     room = min(console.width, _TEXT)
     label = min(max(2, room // 3), max(_LABEL, *(len(series.name) + 1 for series in lines)))
     width = max(_CHART_WIDTH, room - label - 1)
-    console.print(Text(block.title, style="bold"))
+    if block.title:
+        console.print(Text(block.title, style="bold"))
     for series in lines:
         names = name_lines(series.name, label - 1)
-        rows = text_chart(series.points, width, _CHART_HEIGHT, x, y, console.options.ascii_only)
+        if block.height > _LOW_CHART:
+            names = _between_ends(names, block.height, y, label - 1)
+        rows = text_chart(series.points, width, block.height, x, y, console.options.ascii_only)
         for name, row in zip_longest(names, rows, fillvalue=""):
             console.print(Text.assemble((f"{name:<{label}}", "bold"), row.rstrip()))
         if any(each.marks for each in lines):
@@ -151,6 +154,14 @@ def _(block: Chart, console: Console) -> None:
     if letters:
         key = "   ".join(letters)
         console.print(Text(" " * max(0, min(label, console.width - len(key))) + key, style="dim"))
+
+
+def _between_ends(names: Sequence[str], height: int, y: Scale, width: int) -> list[str]:
+    """The name of a line in the middle, its axis's high end above and its low end below."""
+    free = height - 2
+    above = (free - len(names[:free])) // 2
+    beside = [number(y.high).rjust(width), *[""] * above, *names[:free]]
+    return [*beside, *[""] * (height - 1 - len(beside)), number(y.low).rjust(width)]
 
 
 def _marked(series: Series, width: int, column: Callable[[float], int]) -> str:

@@ -1,0 +1,141 @@
+"""A diagnosis in words: what was read, what became of it, and the line of each spike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stresstest.diagnosis.records import Diagnosis, LogOutcome, SegmentDiagnosis, Spike
+from stresstest.reports.document import Tone
+
+OUTCOMES: Mapping[LogOutcome, str] = {
+    "stable": "learns and keeps it",
+    "spiked": "has loss spikes and recovers",
+    "flat": "learns no further in this log",
+    "rising": "the loss rises for good",
+    "relapsed": "loses what it had learned",
+    "failed-to-train": "never beats the best constant predictor",
+    "exploded": "ends far above its start",
+    "nonfinite": "the loss becomes NaN or infinite",
+}
+ROLES: Mapping[str, str] = {
+    "loss": "loss",
+    "validation": "validation loss",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "loss_scale": "loss scale",
+    "skipped": "skipped steps",
+}
+_TONES: Mapping[LogOutcome | None, Tone] = {"stable": "good", "spiked": "mixed", "flat": "dull", None: "mixed"}
+_A_ROW = {"mean": "each the mean of {} steps", "window": "each a mean over a window", "sample": "one step in {}"}
+
+
+def tone_of(outcome: LogOutcome | None) -> Tone:
+    """Broken is bad; what cannot be judged is neither."""
+    return _TONES.get(outcome, "bad")
+
+
+def run_name(run: Diagnosis) -> str:
+    """The log, and which run of it."""
+    return f"{run.path} [{run.run}]" if run.run else run.path
+
+
+def run_line(run: Diagnosis) -> str:
+    """A run in one line."""
+    return f"{run_name(run)}: {headline(run)}"
+
+
+def headline(run: Diagnosis) -> str:
+    """What became of a run: of its worst segment."""
+    worst = worst_segment(run)
+    if worst is None:
+        return "cannot be judged: no row with a loss"
+    which = f"segment {worst.index} of {len(run.segments)}: " if len(run.segments) > 1 else ""
+    return which + outcome_line(worst)
+
+
+def worst_segment(run: Diagnosis) -> SegmentDiagnosis | None:
+    """The one that the verdict rests on."""
+    deciding = run.outcome if run.verdict != "undecided" else None
+    fitting = [segment for segment in run.segments if segment.outcome == deciding]
+    return next(iter(fitting or run.segments), None)
+
+
+def outcome_line(segment: SegmentDiagnosis) -> str:
+    """The outcome, where, and the loss."""
+    return ": ".join(filter(None, outcome_words(segment)))
+
+
+def outcome_words(segment: SegmentDiagnosis) -> tuple[str, str]:
+    """The outcome with where it broke, and what that means with the loss."""
+    if segment.outcome is None:
+        return "cannot be judged", segment.why_undecided
+    where = f" {where_words(segment)}" if segment.broke_between else ""
+    return f"{segment.outcome.upper()}{where}", f"{OUTCOMES[segment.outcome]}; {loss_words(segment)}"
+
+
+def where_words(segment: SegmentDiagnosis) -> str:
+    """Between which steps it broke; nothing if it did not."""
+    if segment.broke_between is None:
+        return ""
+    good, bad = segment.broke_between
+    return f"at step {step(bad)}" if good == bad else f"between steps {step(good)} and {step(bad)}"
+
+
+def loss_words(segment: SegmentDiagnosis) -> str:
+    """First, lowest and last loss."""
+    first, best, last = segment.first_loss, segment.best_loss, segment.last_loss
+    lowest = "" if best is None or best in (first, last) else f", lowest {loss(best)}"
+    return f"loss {loss(first)} -> {loss(last)}{lowest}"
+
+
+def loss(value: float | None) -> str:
+    """Four digits; what is null was not finite."""
+    return "NaN" if value is None else f"{value:.4g}"
+
+
+def step(value: float) -> str:
+    """A step in whole numbers, where it is one."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
+
+
+def read_words(run: Diagnosis) -> str:
+    """What was read: the format, its rows and steps, the keys, what is beside the loss, what was dropped."""
+    parts = [run.format, f"{_rows(run.rows)} {_steps(run)}".strip()]
+    parts.append(f"loss '{run.loss_key}'" + (f", step '{run.step_key}'" if run.step_key else ""))
+    beside = [ROLES[role] for role in ROLES if role != "loss" and role in _roles(run.segments)]
+    parts += [f"beside it {', '.join(beside)}"] if beside else []
+    if len(run.segments) > 1:
+        parts.append(f"{len(run.segments)} segments")
+    zeros = sum(segment.zeros_for_nan for segment in run.segments)
+    parts += [f"{_rows(zeros)} of 0.0 {'stands' if zeros == 1 else 'stand'} for NaN"] if zeros else []
+    return "; ".join([*parts, *run.notes])
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _steps(run: Diagnosis) -> str:
+    if not run.segments:
+        return ""
+    first = min(segment.first_step for segment in run.segments)
+    last = max(segment.last_step for segment in run.segments)
+    spacing, kind = run.segments[0].steps_per_row, run.segments[0].row_kind
+    said = _A_ROW.get(kind, "one in {} steps").format(step(spacing)) if spacing > 1 else "each step"
+    return f"at steps {step(first)} to {step(last)}, {said}"
+
+
+def _roles(segments: Sequence[SegmentDiagnosis]) -> set[str]:
+    return {curve.role for segment in segments for curve in segment.curves}
+
+
+def spike_line(spike: Spike) -> str:
+    """A spike with its height, length, and whether it came back."""
+    steps = f"step {step(spike.first_step)}" if spike.rows == 1 else f"steps {_span(spike)}"
+    length = "1 row" if spike.rows == 1 else f"{spike.rows} rows"
+    back = "came back" if spike.recovered else "had not come back by the end"
+    return f"spike at {steps} ({length}): {loss(spike.level_before)} -> {loss(spike.peak_loss)}, {back}"
+
+
+def _span(spike: Spike) -> str:
+    return f"{step(spike.first_step)} to {step(spike.last_step)}"

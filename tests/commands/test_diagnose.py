@@ -1,0 +1,244 @@
+"""`stresstest diagnose` from its command line: what is printed, written, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import junitparser
+import pytest
+
+from stresstest.cli.main import run
+from stresstest.diagnosis.records import diagnosis_schema
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def decay(rows: int = 200) -> list[float]:
+    """A loss that falls from 3 towards 1, with some noise."""
+    return [1.0 + 2.0 * math.exp(-5.0 * i / rows) + 0.01 * ((i * 7919) % 13 - 6) / 6 for i in range(rows)]
+
+
+def write(path: str, losses: Iterable[float]) -> str:
+    lines = [f"{step},{loss}" for step, loss in enumerate(losses)]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("\n".join(["step,loss", *lines]) + "\n")
+    return path
+
+
+def broken() -> list[float]:
+    return [*decay()[:120], *[math.nan] * 20]
+
+
+def said(capsys: Capture, *args: str) -> tuple[int, str, str]:
+    code = run(["diagnose", *args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def document(capsys: Capture, *args: str) -> dict[str, Any]:
+    _, out, _ = said(capsys, "--json", *args)
+    found: dict[str, Any] = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not strict JSON"))
+    return found
+
+
+def test_a_stable_log_is_exit_0_and_says_what_was_read(capsys: Capture) -> None:
+    code, out, err = said(capsys, write("good.csv", decay()))
+    assert (code, err) == (0, "")
+    assert "200 rows at steps 0 to 199" in out
+    assert "loss 'loss', step 'step'" in out
+    assert out.splitlines()[-1] == "exit 0: the run is stable"
+
+
+def test_a_broken_log_is_exit_99_and_names_the_steps(capsys: Capture) -> None:
+    code, out, _ = said(capsys, write("bad.csv", broken()))
+    assert code == 99
+    assert "NONFINITE between steps 119 and 120" in out
+    assert out.splitlines()[-1] == "exit 99: the run is broken (nonfinite)"
+
+
+def test_a_report_fits_in_25_lines_at_every_width(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("bad.csv", broken())
+    for width in (60, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        _, out, _ = said(capsys, "bad.csv")
+        assert len(out.splitlines()) <= 25
+        assert "\x1b" not in out
+        assert max(map(len, out.splitlines())) <= width
+
+
+def test_many_logs_are_a_table_with_the_broken_ones_first(capsys: Capture) -> None:
+    names = [write(f"runs/{i}.csv", decay()) for i in range(3)] + [write("runs/z.csv", broken())]
+    code, out, _ = said(capsys, *names)
+    lines = [line for line in out.splitlines() if "runs/" in line]
+    assert code == 99
+    assert lines[0].split()[:2] == ["runs/z.csv", "nonfinite"]
+    assert "4 runs: 1 nonfinite, 3 stable" in out
+    assert out.splitlines()[-1] == "exit 99: 1 run broke (runs/z.csv)"
+
+
+def test_stable_runs_beyond_thirty_are_counted_and_with_v_listed(capsys: Capture) -> None:
+    for i in range(40):
+        write(f"runs/{i:02}.csv", decay(40))
+    write("runs/bad.csv", broken())
+    _, out, _ = said(capsys, "runs")
+    assert "and 11 more, stable (-v lists them)" in out
+    _, out, _ = said(capsys, "runs", "-v")
+    assert all(f"runs/{i:02}.csv" in out for i in range(40))
+
+
+def test_one_bad_file_hides_no_other_and_is_exit_2(capsys: Capture) -> None:
+    write("good.csv", decay())
+    Path("note.txt").write_text("nothing here\n")
+    code, out, err = said(capsys, "note.txt", "good.csv", "absent.csv")
+    assert code == 2
+    assert "STABLE" in out
+    assert [line.split(": ")[1] for line in err.splitlines()] == ["note.txt", "absent.csv"]
+    assert out.splitlines()[-1] == "exit 2: 2 logs could not be read"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("binary.dat", bytes(range(256)) * 40, "binary"),
+        ("text.txt", b"hello\x1b[31m world\n", "no loss"),
+        ("accuracy.csv", b"step,accuracy\n1,0.5\n2,0.6\n", "accuracy"),
+        ("bomb.json", b'{"log_history": ' + b"[" * 200_000, ""),
+        ("header.csv", b"step,loss\n", "no loss"),
+    ],
+)
+def test_what_is_no_log_is_one_line_and_exit_2(capsys: Capture, name: str, content: bytes, told: str) -> None:
+    Path(name).write_bytes(content)
+    code, out, err = said(capsys, name)
+    assert code == 2
+    assert "stable" not in out.lower()
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"stresstest: {name}: ")
+    assert told in err
+    assert "\x1b" not in err
+    assert len(err) < 1200
+
+
+def test_no_loss_names_the_columns_and_the_option(capsys: Capture) -> None:
+    Path("odd.csv").write_text("step,objective\n1,2.0\n2,1.5\n")
+    code, _, err = said(capsys, "odd.csv")
+    assert code == 2
+    assert "objective" in err
+    assert "--metric" in err
+
+
+def test_metric_names_the_loss_and_a_wrong_one_the_nearest(capsys: Capture) -> None:
+    Path("odd.csv").write_text("step,objective\n" + "".join(f"{i},{x}\n" for i, x in enumerate(decay())))
+    assert said(capsys, "odd.csv", "--metric", "objective")[0] == 0
+    code, _, err = said(capsys, "odd.csv", "--metric", "objectiv")
+    assert code == 2
+    assert "did you mean 'objective'?" in err
+
+
+def test_files_of_a_folder_that_hold_no_loss_are_passed_over_and_counted(capsys: Capture) -> None:
+    write("runs/good.csv", decay())
+    Path("runs/requirements.txt").write_text("numpy\n")
+    code, out, err = said(capsys, "runs")
+    assert (code, err) == (0, "")
+    assert "1 file that holds no loss was passed over" in out
+    assert "runs/requirements.txt" in said(capsys, "runs", "-v")[1]
+
+
+def test_a_folder_in_which_no_file_holds_a_loss_is_exit_2(capsys: Capture) -> None:
+    Path("runs").mkdir()
+    Path("runs/requirements.txt").write_text("numpy\n")
+    code, out, err = said(capsys, "runs")
+    assert (code, out) == (2, "")
+    assert "runs/requirements.txt" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--baseline", "1", "--vocab", "10"], "give one"),
+        (["--baseline", "nan"], "not a loss"),
+        (["--vocab", "1"], "2 or more"),
+        (["--segment", "7"], "--segment"),
+        (["-o", "pdf:x.pdf"], "unknown format"),
+        (["--follow", "--json"], "leave out --json"),
+    ],
+)
+def test_a_wrong_option_is_one_line(capsys: Capture, args: list[str], told: str) -> None:
+    code, _, err = said(capsys, write("good.csv", decay()), *args)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert told in err
+
+
+def test_json_is_strict_and_fits_its_schema(capsys: Capture) -> None:
+    write("bad.csv", broken())
+    Path("note.txt").write_text("nothing\n")
+    found = document(capsys, "bad.csv", "note.txt")
+    jsonschema.validate(found, diagnosis_schema())
+    assert (found["schema"], found["exit_code"]) == ("stresstest.diagnosis/1", 2)
+    (one,) = found["runs"]
+    assert one["verdict"] == "broken"
+    assert one["segments"][0]["last_loss"] is None
+    assert one["segments"][0]["broke_between"] == [119.0, 120.0]
+    assert found["unread"][0]["path"] == "note.txt"
+
+
+def test_the_schema_is_printed(capsys: Capture) -> None:
+    assert run(["schema", "diagnosis"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["properties"]["schema"]["const"] == "stresstest.diagnosis/1"
+
+
+def test_every_format_is_written(capsys: Capture) -> None:
+    write("bad.csv", broken())
+    write("good.csv", decay())
+    outputs = ["-o", "page.html", "-o", "note.md", "-o", "all.json", "-o", "junit:cases.xml"]
+    assert said(capsys, "bad.csv", "good.csv", "absent.csv", *outputs)[0] == 2
+    page = Path("page.html").read_text()
+    assert "<polyline" in page
+    assert "NONFINITE between steps 119 and 120" in page
+    assert "| bad.csv | nonfinite |" in Path("note.md").read_text()
+    assert json.loads(Path("all.json").read_text())["exit_code"] == 2
+    (suite,) = junitparser.JUnitXml.fromfile("cases.xml")
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (3, 1, 1, 0)
+    assert {case.name for case in suite} == {"bad.csv", "good.csv", "absent.csv"}
+
+
+def test_what_a_log_says_is_text_on_a_page_and_in_a_terminal(capsys: Capture) -> None:
+    Path("x.csv").write_text("step,<script>loss\x1b[2J\n" + "".join(f"{i},{x}\n" for i, x in enumerate(decay())))
+    run(["diagnose", "x.csv", "--metric", "<script>loss\x1b[2J", "-o", "x.html"])
+    out, _ = capsys.readouterr()
+    assert "\x1b" not in out
+    assert "<script>" not in Path("x.html").read_text()
+
+
+def test_quiet_prints_the_verdict_alone(capsys: Capture) -> None:
+    _, out, _ = said(capsys, "-q", write("bad.csv", broken()))
+    assert len(out.splitlines()) == 2
+    assert "bad.csv: NONFINITE between steps 119 and 120" in out
+
+
+def test_a_pipe_is_read_and_no_torch_is_imported() -> None:
+    text = "".join(f'{{"step": {i}, "loss": {x}}}\n' for i, x in enumerate(decay()))
+    line = (
+        "import sys; from stresstest.cli.main import run; code = run(['diagnose', '-']); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", line], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == "stdin"
