@@ -41,7 +41,7 @@ from stresstest.reports.document import (
 _FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 6, 8  # in a terminal, but for -v
 _LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
 _POSITIVE = 0.9  # share of the losses that such an axis needs
-_HEIGHT = 6  # lines of the chart in a terminal
+_HEIGHT = 5  # lines of the chart in a terminal
 _SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
 
 

@@ -135,6 +135,6 @@ def test_an_empty_pipe_and_a_named_one() -> None:
 
 def test_a_pipe_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "LARGEST", 1 << 21)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Path("/dev/zero").open("rb")))
-    with sys.stdin.buffer:
+    with Path("/dev/zero").open("rb") as endless:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
         assert "or more" in problems("-")["stdin"]
