@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT)]  # this checkout's package, whatever is installed
 
+from _findings import findings_page  # noqa: E402
 from _markdown import GENERATED, page  # noqa: E402
 from _papers import claims_page  # noqa: E402
 from _reference import (  # noqa: E402
@@ -37,6 +38,7 @@ REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line 
     "optimizers.md": ("Built-in optimizers with their references", optimizers_page),
     "schedules.md": ("Warm-ups and decays", schedules_page),
     "data.md": ("Data sources by task", data_page),
+    "log-findings.md": ("What is said of a log beside its outcome", findings_page),
     "scenario-schema.md": ("Every key of a scenario file", scenario_page),
     "result-schema.md": ("Every field of `result.json`", result_page),
     "exit-codes.md": ("What the exit codes mean", exit_codes_page),

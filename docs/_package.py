@@ -9,6 +9,8 @@ import click
 
 import stresstest
 from stresstest.cli.main import cli
+from stresstest.diagnosis.findings.base import Kind
+from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
@@ -48,11 +50,15 @@ __all__ = [
     "OPTIMIZERS",
     "PAPERS",
     "PROFILES",
+    "RUN_KINDS",
+    "SEGMENT_KINDS",
     "SHIPPED",
     "SOURCES",
+    "SPIKE_SIGNS",
     "VARIANTS",
     "WARMUPS",
     "ExitCode",
+    "Kind",
     "Result",
     "Sublayer",
     "SublayerPosition",

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from stresstest.diagnosis.findings import before, chance, fp16, grad_norm, lr, nonfinite, runs, seams, validation
 from stresstest.diagnosis.findings.base import Kind, Run, Stretch
 
-_MEASURED = "measured on public logs"
+_LOG = "The log's own rows"
+_TIME = "Coincidence in time"
+_OWN = "A rule of this tool's"
 _AMP = "Micikevicius et al. 2018 (arXiv:1710.03740), loss scaling"
 _HF = "transformers' Trainer, `logging_nan_inf_filter`"
 
@@ -16,7 +18,7 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "became-nonfinite",
         "broken",
         "The outcome is nonfinite. Says between which steps, and the last good row.",
-        "A row is the mean of the steps since the row before",
+        _LOG,
         nonfinite.where_it_became_nonfinite,
     ),
     Kind("zeros-for-nan", "warning", "Losses of 0.0 stand for NaN.", _HF, nonfinite.zeros_for_nan),
@@ -24,35 +26,35 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "nonfinite-rows",
         "warning",
         "Rows are NaN or infinite and the loss went on after.",
-        "The log's own rows",
+        _LOG,
         nonfinite.nonfinite_rows_that_passed,
     ),
     Kind(
         "before-lr",
         "info",
         "The run broke and the log has LRs: at the break, one row before, and the phase of the schedule.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.lr_level),
     ),
     Kind(
         "before-lr-jump",
         "info",
         "The LR at least doubled from one row to the next in the 5 rows before the break, outside a warm-up.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.lr_jump),
     ),
     Kind(
         "before-warmup-end",
         "info",
         "Warm-up ended in the 5 rows before the break.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.warmup_end),
     ),
     Kind(
         "before-grad-norm",
         "info",
         "The run broke and the log has gradient norms: before, at the break, and their median until then.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.grad_norm_level),
     ),
     Kind(
@@ -73,14 +75,14 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "before-seam",
         "info",
         "The run was resumed at most 5 rows before the break.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.seam),
     ),
     Kind(
         "before-epoch",
         "info",
         "An epoch of at least 20 rows began in the row of the break.",
-        "Coincidence in time",
+        _TIME,
         before.before_break(before.epoch_edge),
     ),
     Kind(
@@ -122,7 +124,7 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "grad-norm-unusable",
         "info",
         "The gradient norm is inf or NaN in every row, and the loss moves.",
-        "The log's own rows",
+        _LOG,
         fp16.norm_not_usable,
     ),
     Kind(
@@ -130,15 +132,15 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "warning",
         "The medians of tenths of the gradient norm rise tenfold from the lowest to the last, in order (Kendall's tau "
         "at least 0.75), and the two tenths do not overlap.",
-        _MEASURED,
+        _OWN,
         grad_norm.climbing,
     ),
-    Kind("lr-zero", "warning", "The LR is 0 in every row, and the loss is flat.", "The log's own rows", lr.always_zero),
+    Kind("lr-zero", "warning", "The LR is 0 in every row, and the loss is flat.", _LOG, lr.always_zero),
     Kind(
         "lr-jump",
         "warning",
         "The LR rises tenfold or more from one row to the next, outside a warm-up.",
-        "The log's own rows",
+        _LOG,
         lr.jump,
     ),
     Kind(
@@ -146,37 +148,37 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
         "warning",
         "The LR falls to half of its peak or less and comes back to 80 % of it, once; a schedule that repeats is meant "
         "(Loshchilov and Hutter 2017, arXiv:1608.03983).",
-        "The log's own rows",
+        _LOG,
         lr.restart,
     ),
     Kind(
         "warmup-never-ends",
         "warning",
         "The LR rises to the last row of a run that has done its planned steps.",
-        "The log's own rows",
+        _LOG,
         lr.warmup_never_ends,
     ),
     Kind(
         "lr-still-rising",
         "info",
         "The LR rises to the last row, and more steps were planned or the plan is not in the log.",
-        "The log's own rows",
+        _LOG,
         lr.lr_still_rising,
     ),
     Kind(
         "lr-decayed-early",
         "warning",
         "The LR is 0 over the last fifth of the rows or more, and was not rounded to 0.",
-        "The log's own rows",
+        _LOG,
         lr.decayed_early,
     ),
-    Kind("lr-schedule", "info", "The log has LRs: warm-up, peak, last.", "The log's own rows", lr.schedule_line),
+    Kind("lr-schedule", "info", "The log has LRs: warm-up, peak, last.", _LOG, lr.schedule_line),
     Kind(
         "overfitting",
         "info",
         "Of 4 evaluations or more the best lies at least 3 back, the last is higher by over 2 % and three times their "
         "jitter, and the train loss fell meanwhile. Never in the exit code.",
-        _MEASURED,
+        _OWN,
         validation.overfitting,
     ),
     Kind(
@@ -203,39 +205,39 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
 )
 
 RUN_KINDS: tuple[Kind[Run], ...] = (
-    Kind("several-runs", "info", "More than one run is in the log.", "The log's own rows", runs.several_runs),
-    Kind("resumed", "info", "The run was resumed.", "The log's own rows", runs.resumed),
+    Kind("several-runs", "info", "More than one run is in the log.", _LOG, runs.several_runs),
+    Kind("resumed", "info", "The run was resumed.", _LOG, runs.resumed),
     Kind(
         "ends-early",
         "info",
         "The last row lies more than 5 % before the planned end, where the log names one.",
-        "The log's own rows",
+        _LOG,
         runs.ends_early,
     ),
     Kind(
         "resume-loss-jump",
         "warning",
         "The loss rises at a resume by 5 % of its level, 6 standard deviations of a row and twice its own slope.",
-        _MEASURED,
+        _OWN,
         seams.loss_jump,
     ),
-    Kind("resume-loss-drop", "warning", "The loss falls at a resume by as much.", _MEASURED, seams.loss_drop),
+    Kind("resume-loss-drop", "warning", "The loss falls at a resume by as much.", _OWN, seams.loss_drop),
     Kind(
         "resume-lr",
         "warning",
         "The LR at least doubles or halves at a resume, and by three times what it changed by before.",
-        "The log's own rows",
+        _LOG,
         seams.lr_changed,
     ),
     Kind(
         "resume-grad-norm",
         "warning",
         "The gradient norm's median triples at a resume, and the rows of both sides do not overlap.",
-        _MEASURED,
+        _OWN,
         seams.grad_norm_jump,
     ),
-    Kind("resume-gap", "warning", "Steps are in no row at a resume.", "The log's own rows", seams.step_gap),
-    Kind("resume-overlap", "info", "Steps were logged on both sides of a resume.", "The log's own rows", seams.overlap),
+    Kind("resume-gap", "warning", "Steps are in no row at a resume.", _LOG, seams.step_gap),
+    Kind("resume-overlap", "info", "Steps were logged on both sides of a resume.", _LOG, seams.overlap),
 )
 
 # What is said beside a spike, most telling first.
