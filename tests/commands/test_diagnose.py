@@ -134,10 +134,10 @@ def test_what_is_no_log_is_one_line_and_exit_2(capsys: Capture, name: str, conte
 
 
 def test_no_loss_names_the_columns_and_the_option(capsys: Capture) -> None:
-    Path("odd.csv").write_text("step,objective\n1,2.0\n2,1.5\n")
+    Path("odd.csv").write_text("step,score\n1,2.0\n2,1.5\n")
     code, _, err = said(capsys, "odd.csv")
     assert code == 2
-    assert "objective" in err
+    assert "score" in err
     assert "--metric" in err
 
 
