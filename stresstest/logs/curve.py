@@ -51,10 +51,14 @@ class FormatFacts:
 
 @dataclass(frozen=True)
 class RawLog:
-    """One run as read. `name` tells runs of one file apart; `notes` are sentences about what was dropped or mended."""
+    """One run as read. `name` tells runs of one file apart; `notes` are sentences about what was dropped or mended.
+
+    seams: the rows at which a further file of the run begins, where several were joined.
+    """
 
     format: str
     curves: Mapping[str, Curve]
     facts: FormatFacts = FormatFacts()
     name: str = ""
     notes: tuple[str, ...] = ()
+    seams: tuple[int, ...] = ()
