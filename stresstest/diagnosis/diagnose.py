@@ -10,7 +10,14 @@ import numpy as np
 
 from stresstest.diagnosis.course import Course, SpikeRows, course_of
 from stresstest.diagnosis.drawn import drawn_curves
-from stresstest.diagnosis.findings import Known, before_spike, findings_of_log, findings_of_segment, what_to_try
+from stresstest.diagnosis.findings import (
+    Known,
+    before_spike,
+    findings_of_log,
+    findings_of_segment,
+    took_no_step,
+    what_to_try,
+)
 from stresstest.diagnosis.records import BROKEN, Diagnosis, LogOutcome, SegmentDiagnosis, Spike, Verdict
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import Floats, RawLog
@@ -85,7 +92,7 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     """The diagnosis of a run that was read."""
     numbered = _chosen(log, choices)
     log = replace(log, segments=tuple(segment for _, segment in numbered))
-    courses = tuple(course_of(segment, choices.constant_loss) for segment in log.segments)
+    courses = tuple(_course(segment, choices) for segment in log.segments)
     outcome = _worst(courses)
     known = Known(log.facts, choices.baseline, choices.vocab)
     return Diagnosis(
@@ -105,6 +112,14 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
         findings=findings_of_log(log, courses, known),
         try_next=what_to_try(log, courses, known),
     )
+
+
+def _course(segment: Segment, choices: Choices) -> Course:
+    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did."""
+    course = course_of(segment, choices.constant_loss)
+    if course.outcome in BROKEN or not took_no_step(segment, course):
+        return course
+    return replace(course, outcome="failed-to-train", why_undecided="")
 
 
 def _runs(file: LogFile) -> Iterator[RawLog]:

@@ -6,11 +6,12 @@ from stresstest.diagnosis.course import Course, SpikeRows
 from stresstest.diagnosis.findings.advice import steps_to_try
 from stresstest.diagnosis.findings.base import Known, Run, Stretch
 from stresstest.diagnosis.findings.before import Moment
+from stresstest.diagnosis.findings.fp16 import no_step_taken
 from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
 from stresstest.diagnosis.records import Finding
 from stresstest.logs.segments import Log, Segment
 
-__all__ = ["Known", "before_spike", "findings_of_log", "findings_of_segment", "what_to_try"]
+__all__ = ["Known", "before_spike", "findings_of_log", "findings_of_segment", "took_no_step", "what_to_try"]
 
 
 def findings_of_segment(segment: Segment, course: Course, known: Known = Known()) -> tuple[Finding, ...]:
@@ -31,6 +32,11 @@ def before_spike(segment: Segment, spike: SpikeRows, course: Course = Course(Non
     """What moved just before a spike, or nothing; never why it came."""
     moment = Moment(Stretch(segment, course), spike.first, "spike")
     return tuple(said.text for sign in SPIKE_SIGNS for said in sign(moment))
+
+
+def took_no_step(segment: Segment, course: Course) -> bool:
+    """Whether mixed precision skipped every step of a stretch."""
+    return any(True for _ in no_step_taken(Stretch(segment, course)))
 
 
 def what_to_try(log: Log, courses: tuple[Course, ...], known: Known = Known()) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.diagnosis.findings.building import course, falling, said, segment
+from stresstest.diagnosis.diagnose import diagnose
+from tests.diagnosis.findings.building import course, falling, log, said, segment
 
 INF, NAN = math.inf, math.nan
 FLAT = 2.44 + 0.01 * np.random.default_rng(0).normal(size=58)
@@ -30,6 +31,12 @@ def test_a_norm_that_is_never_finite_under_a_flat_loss_means_that_nothing_was_tr
     assert found["no-step-taken"].severity == "broken"
     assert "flat at 2.44" in found["no-step-taken"].text
     assert set(found) & OF_FP16 == {"no-step-taken"}
+
+
+def test_a_run_in_which_no_step_was_taken_is_broken() -> None:
+    run = diagnose(log(segment(FLAT, every=10, grad_norm=np.full(58, INF))))
+    assert (run.verdict, run.outcome) == ("broken", "failed-to-train")
+    assert diagnose(log(segment(falling(58), grad_norm=np.full(58, INF)))).verdict != "broken"
 
 
 def test_a_norm_that_is_never_finite_under_a_loss_that_falls_is_a_fault_of_the_log() -> None:
