@@ -1,4 +1,9 @@
-"""When has a run in a log broken? The rules on rows that may be means of many steps, over whole arrays."""
+"""When has a run in a log broken? The rules on rows that may be means of many steps, over whole arrays.
+
+They follow the rules on every step (`engine.divergence`): the level is a median and not a mean, what is given back is
+compared with what was learned and not with the best loss, and a break lasts for some steps. What a log does not say is
+taken from the log: the noise, from each tenth of it; the start, from its first row.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stresstest.diagnosis import tail
+from stresstest.diagnosis.levels import Levels, levels_of
 from stresstest.diagnosis.records import LogOutcome
+from stresstest.diagnosis.spikes import SpikeRows as SpikeRows
+from stresstest.diagnosis.spikes import counts, spikes_of
+from stresstest.logs.curve import Floats
 from stresstest.logs.segments import Segment
 
-
-@dataclass(frozen=True)
-class SpikeRows:
-    """A rise in rows of the segment's loss, `last` included."""
-
-    first: int
-    last: int
-    level_before: float
-    peak: float
-    recovered: bool
+LEAST_ROWS = 8  # fewer have no level before a break, one after it, and noise
+SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often is no distance from a best value
+FAR_ABOVE = 10.0  # times the start: an explosion even where the rows are few
+PROGRESS_SHARE = 0.05  # of the baseline: below it by less is not learning, as in the rules on every step
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,76 @@ class Course:
     onset_row: int | None = None  # first bad row
     best_loss: float = float("nan")
     last_level: float = float("nan")
-    noise: float = float("nan")  # standard deviation of a row about its level
+    noise: float = float("nan")  # standard deviation of a row about its level, at the end
     spikes: tuple[SpikeRows, ...] = ()
 
 
-def course_of(segment: Segment, baseline: float | None = None) -> Course:
-    """Judge one segment. `baseline` is the loss of the best constant predictor, where it is known."""
-    bad = np.flatnonzero(~np.isfinite(segment.loss.value))
+def course_of(segment: Segment, baseline: float | None = None, start_loss: float | None = None) -> Course:
+    """Judge one segment.
+
+    baseline: the loss of the best constant predictor, where it is known. start_loss: the loss at the beginning of the
+    run, where the segment goes on with a run that began before it.
+    """
+    loss = segment.loss.value
+    bad = np.flatnonzero(~np.isfinite(loss))
     if len(bad):
-        return Course("nonfinite", onset_row=int(bad[0]))
-    return Course("stable", best_loss=float(segment.loss.value.min()), last_level=float(segment.loss.value[-1]))
+        return _nonfinite(segment, int(bad[0]), start_loss)
+    if why := _why_undecided(loss):
+        return Course(None, why, best_loss=float(loss.min()) if len(loss) else float("nan"))
+    if len(loss) < LEAST_ROWS:
+        return _of_few(loss)
+    return _judged(levels_of(loss, segment.steps_per_row, segment.row_kind, start_loss), segment, baseline)
+
+
+def _nonfinite(segment: Segment, first: int, start_loss: float | None) -> Course:
+    before = segment.loss.value[:first]
+    if first < LEAST_ROWS:
+        return Course("nonfinite", onset_row=first, best_loss=float(before.min()) if first else float("nan"))
+    levels = levels_of(before, segment.steps_per_row, segment.row_kind, start_loss)
+    return _course("nonfinite", levels, first, spikes_of(levels))
+
+
+def _why_undecided(loss: Floats) -> str:
+    if len(loss) < 2:
+        return f"too few rows: {len(loss)}"
+    if np.ptp(loss) == 0:
+        return f"all {len(loss)} rows are equal"
+    signs = np.sign(loss)
+    changes = int((signs[1:] * signs[:-1] < 0).sum())
+    if changes >= max(3, SIGN_CHANGES * len(loss)):
+        return f"the loss changes its sign {changes} times: it is measured from no fixed best value"
+    return ""
+
+
+def _of_few(loss: Floats) -> Course:
+    best, last = float(loss.min()), float(loss[-1])
+    if last > FAR_ABOVE * abs(loss[0]):
+        first = int(np.flatnonzero(loss <= FAR_ABOVE * abs(loss[0]))[-1]) + 1
+        return Course("exploded", onset_row=first, best_loss=best, last_level=last)
+    return Course(None, f"too few rows: {len(loss)}, of at least {LEAST_ROWS}", best_loss=best, last_level=last)
+
+
+def _judged(levels: Levels, segment: Segment, baseline: float | None) -> Course:
+    spikes = spikes_of(levels)
+    if (row := tail.above_start(levels)) is not None:
+        return _course("exploded", levels, row, spikes)
+    if (row := tail.gave_back(levels)) is not None:
+        return _course("relapsed", levels, row, spikes)
+    if (row := tail.rising(levels)) is not None:
+        return _course("rising", levels, row, spikes)
+    if baseline is not None and levels.lowest > baseline - PROGRESS_SHARE * abs(baseline):
+        return _course("failed-to-train", levels, None, spikes)
+    if any(counts(spike, levels, segment.steps_per_row) for spike in spikes):
+        return _course("spiked", levels, None, spikes)
+    return _course("flat" if tail.flat(levels) else "stable", levels, None, spikes)
+
+
+def _course(outcome: LogOutcome, levels: Levels, onset: int | None, spikes: tuple[SpikeRows, ...]) -> Course:
+    return Course(
+        outcome,
+        onset_row=onset,
+        best_loss=levels.lowest,
+        last_level=float(levels.level[-1]),
+        noise=float(levels.noise[-1]),
+        spikes=spikes,
+    )
