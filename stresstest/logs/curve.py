@@ -40,13 +40,18 @@ class FormatFacts:
 
     roles: the keys of what the format fixes; others are found by their names. row_kind: what a logged loss is, the
     mean of the steps since the row before, of a window that overlaps, or of the one step. zero_for_nan: whether the
-    tool writes 0.0 where the loss was not finite. planned_steps: of the whole run, where the log says it.
+    tool writes 0.0 where the loss was not finite. planned_steps: of the whole run, where the log says it. step_base:
+    the number of the first step, where the format fixes it. loss_decimals: digits to which the loss was rounded.
+    row_note: what else a row is, as a clause ("the median of the last 20 steps").
     """
 
     roles: Mapping[Role, str] = field(default_factory=dict)
     row_kind: RowKind = "unknown"
     zero_for_nan: bool = False
     planned_steps: int | None = None
+    step_base: int | None = None
+    loss_decimals: int | None = None
+    row_note: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ _STEPS = (
     "tree",
 )
 _COUNTERS = ("tokens", "samples", "examples", "images", "sequences", "instances")  # how much was read, not steps
-_NOT_A_COUNT = frozenset("per s sec second loss time rate mean avg max in ms".split())
+_OF_A_COUNT = frozenset(
+    "num n no number of consumed total seen processed train throughput global counter so far".split()
+)
 _EPOCHS = ("epoch", "epochs", "ep", "current epoch", "epoch num", "epoch index", "train epoch", "trainer epoch")
 _BATCHES = ("batch", "batch idx", "batch index", "batch num", "minibatch", "iter in epoch", "batch id", "batch i")
 _TIMES = ("time", "timestamp", "wall time", "walltime", "elapsed time", "runtime", "elapsed", "relative time")
@@ -87,7 +89,7 @@ def find(role: Role, keys: Iterable[str], curves: Mapping[str, Curve] | None = N
 
 def learning_rates(keys: Iterable[str]) -> tuple[str, ...]:
     """The names that are learning rates, the plainest first; never one of validation."""
-    short = keys if isinstance(keys, dict) else without_prefix(keys)
+    short = without_prefix(keys)
     found = [key for key, name in short.items() if _is_lr(words(name)) and not is_validation(name)]
     return tuple(sorted(found, key=lambda key: _strangers(words(short[key]))))
 
@@ -130,8 +132,9 @@ def _step(short: Mapping[str, str]) -> str | None:
 
 
 def _counter(short: Mapping[str, str]) -> str | None:
-    named = ((key, set(words(name))) for key, name in short.items())
-    return next((key for key, said in named if said & set(_COUNTERS) and not said & _NOT_A_COUNT), None)
+    """How much was read, where a name says that alone."""
+    named = ((key, [word for word in words(name) if word not in _OF_A_COUNT]) for key, name in short.items())
+    return next((key for key, said in named if len(said) == 1 and said[0] in _COUNTERS), None)
 
 
 def counted_in(key: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from stresstest.logs.beside import at_steps, beside, in_steps
+from stresstest.logs.choosing import check_named, choose, of_one_rank
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, Role, RowKind
-from stresstest.logs.roles import find
-
-Start = Literal["start", "resume", "restart", "unknown"]
+from stresstest.logs.parts import Part, parts_of
+from stresstest.logs.reading import READ, gaps, read_note, row_kind, without_loss
+from stresstest.logs.seams import Start
+from stresstest.logs.steps import Stepped, rows_of, spacing_of, stepped
+from stresstest.logs.zeros import zeros_told_apart
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,8 @@ class Segment:
 
     loss: the train loss, clean. others: the curves of other roles in the same steps (lr, grad_norm, validation,
     loss_scale, skipped). start: what began it; after a resume the first row is the mean of fewer steps, and is marked
-    by `first_row_is_partial`. first_row: of the log, for what is said of lines.
-    steps_per_row: how many steps a row stands for, 1 if each was logged. last_finite zero rows that stand for NaN are
-    NaN here, and counted in `zeros_for_nan`.
+    by `first_row_is_partial`. steps_per_row: how many steps a row stands for, 1 if each was logged. Losses of 0.0
+    that stand for NaN are NaN here, and counted in `zeros_for_nan`. dropped: rows that a resume did again.
     """
 
     loss: Curve
@@ -32,11 +34,15 @@ class Segment:
     row_kind: RowKind = "unknown"
     first_row_is_partial: bool = False
     zeros_for_nan: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
 class Log:
-    """A run, ready to be judged, and what was read."""
+    """A run, ready to be judged, and what was read.
+
+    declined: why its loss is not to be judged; empty where it is. unit: of the loss. step_unit: what a step counts.
+    """
 
     path: str
     format: str
@@ -47,16 +53,67 @@ class Log:
     facts: FormatFacts
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    declined: str = ""
+    unit: str = "nats"
+    step_unit: str = "steps"
 
 
-def assemble(raw: RawLog, path: str, metric: str | None = None, step: str | None = None) -> Log:
-    """The run of a raw log; where no loss is found it has no segments."""
-    roles = dict(raw.facts.roles)
-    loss_key = metric or roles.get("loss") or find("loss", raw.curves) or ""
-    curve = raw.curves.get(loss_key)
-    segments: tuple[Segment, ...] = ()
-    if curve is not None:
-        steps = curve.step if np.isfinite(curve.step).all() else np.arange(len(curve), dtype=float)
-        spacing = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
-        segments = (Segment(Curve(steps, curve.value, curve.row), steps_per_row=max(1.0, spacing)),)
-    return Log(path, raw.format, raw.name, loss_key, step or "step", segments, raw.facts, tuple(raw.curves), raw.notes)
+def assemble(
+    raw: RawLog, path: str, metric: str | None = None, step: str | None = None, rank: int | None = None
+) -> Log:
+    """The run of a raw log; where no loss is found it has no segments.
+
+    A `ConfigError` where `metric`, `step` or `rank` name what is not there.
+    """
+    check_named(raw, step, "--step")
+    of_rank, rank_note = of_one_rank(raw, rank)
+    chosen = choose(of_rank, metric)
+    log = Log(path, raw.format, raw.name, chosen.key, step or "step", (), raw.facts, tuple(raw.curves), raw.notes)
+    log = replace(log, declined=chosen.declined, unit=chosen.unit)
+    if chosen.loss is None or not len(chosen.loss):
+        return log
+    steps = stepped(of_rank, chosen.loss, step)
+    others = beside(of_rank, chosen.key)
+    parts, part_notes = parts_of(of_rank, steps)
+    made = [_segment(part, of_rank, steps, others.curves, chosen.key) for part in parts]
+    segments = tuple(segment for segment, _ in made)
+    notes = (
+        read_note(chosen.key, steps, segments),
+        *raw.notes,
+        *chosen.notes,
+        rank_note,
+        *steps.notes,
+        *others.notes,
+        *part_notes,
+        *(note for _, note in made),
+        *gaps(segments, steps.unit),
+        without_loss(of_rank, chosen.loss),
+    )
+    notes = tuple(dict.fromkeys(note for note in notes if note))
+    return replace(log, step_key=steps.key, step_unit=steps.unit, segments=segments, notes=notes)
+
+
+def _segment(
+    part: Part, raw: RawLog, steps: Stepped, others: Mapping[Role, Curve], loss_key: str
+) -> tuple[Segment, str]:
+    """A segment, and what is to be said of its zeros."""
+    loss = replace(rows_of(steps.loss, part.rows), step=part.step)
+    spans = {role: in_steps(curve, part.span) for role, curve in others.items()}
+    beside_it = {role: curve for role, curve in spans.items() if curve is not None}
+    norm = at_steps(beside_it.get("grad_norm"), loss.step)
+    kind = row_kind(raw.facts, loss_key, steps.unit, raw.notes)
+    zeros = zeros_told_apart(
+        loss.value, norm.value, norm.there & np.isnan(norm.value), raw.facts.zero_for_nan, raw.facts.loss_decimals
+    )
+    spacing = 1.0 if steps.unit in READ else max(1.0, spacing_of(loss.step))
+    segment = Segment(
+        loss=replace(loss, value=zeros.loss),
+        others=beside_it,
+        start=part.start,
+        steps_per_row=spacing,
+        row_kind=kind,
+        first_row_is_partial=part.start == "resume" and kind != "sample" and (spacing > 1 or steps.unit == "epochs"),
+        zeros_for_nan=zeros.count,
+        dropped=part.dropped,
+    )
+    return segment, zeros.note
