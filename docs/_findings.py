@@ -27,7 +27,7 @@ def findings_page() -> str:
         "## Of the whole run",
         _table(RUN_KINDS) + "\n\nThe first row after a resume is the mean of fewer steps, and is not judged.",
         "## Beside a spike",
-        "The same, within the 5 rows before its first one, and only what moved: "
+        "The same, within the 5 rows before its first one (a twelfth of a short log), and only what moved: "
         + "; ".join(plain((sign.__doc__ or "").strip().rstrip(".")) for sign in SPIKE_SIGNS)
         + ".",
     )

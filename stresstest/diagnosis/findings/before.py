@@ -11,7 +11,8 @@ from stresstest.diagnosis.findings.base import Said, Stretch, at_step, rows_unti
 from stresstest.diagnosis.findings.schedule import jumps_of, phase_at, schedule_of
 from stresstest.logs.curve import Curve, Floats
 
-NEAR_ROWS = 5  # "just before" is at most so many rows
+NEAR_ROWS = 5  # "just before" is at most so many rows, and a twelfth of a short log
+_NEAR_PART = 1 / 12
 _MOVED = 3.0  # times its median, for a gradient norm to be named beside a spike
 _RECENT = 50  # rows that the median is taken of
 _ROWS_AN_EPOCH = 20  # in shorter ones any row lies near an edge
@@ -38,7 +39,12 @@ class Moment:
     @property
     def near(self) -> float:
         """The step from which on things happened just before."""
-        return float(self.stretch.steps[max(0, self.row - NEAR_ROWS)])
+        return float(self.stretch.steps[max(0, self.row - self.near_rows)])
+
+    @property
+    def near_rows(self) -> int:
+        """How many rows before count as just before."""
+        return max(1, min(NEAR_ROWS, int(len(self.stretch.steps) * _NEAR_PART)))
 
 
 Sign = Callable[[Moment], Iterator[Said]]
@@ -155,7 +161,7 @@ def skipped_steps(moment: Moment) -> Iterator[Said]:
 def seam(moment: Moment) -> Iterator[Said]:
     """The run had just been resumed."""
     stretch = moment.stretch
-    if stretch.segment.start == "resume" and moment.row <= NEAR_ROWS:
+    if stretch.segment.start == "resume" and moment.row <= moment.near_rows:
         start = float(stretch.steps[0])
         yield Said(
             f"The run was resumed at step {at_step(start)}, just before the {moment.word}.",

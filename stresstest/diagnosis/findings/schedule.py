@@ -10,6 +10,7 @@ from stresstest.diagnosis.findings.base import rows_until
 from stresstest.logs.curve import Curve, Floats
 
 _SAME = 1e-3  # relative; float32 and four printed digits
+_LEVEL = 0.1  # of the rows
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,23 @@ def jumps_of(lr: Curve, times: float) -> list[int]:
     """Rows whose learning rate is at least so many times that of the row before, outside a warm-up at the start."""
     before, after = lr.value[:-1], lr.value[1:]
     rows = np.flatnonzero((before > 0) & (after >= before * times)) + 1
-    falls = np.flatnonzero(np.diff(lr.value) < -_SAME * lr.value.max())
-    settled = _first_settled_row(lr, int(falls[0]) if len(falls) else len(lr))
-    return [int(row) for row in rows if row > settled]
+    end = _warmup_rows(lr)
+    return [int(row) for row in rows if row >= end]
 
 
-def _first_settled_row(lr: Curve, first_fall: int) -> int:
-    """The end of a steady rise from the first row: the first row at which it no longer rises."""
-    rises = np.diff(lr.value[: first_fall + 1]) > _SAME * lr.value.max() * 0.01
-    still = np.flatnonzero(~rises)
-    nonzero = int(np.argmax(lr.value > 0))
-    still = still[still >= nonzero]
-    return int(still[0]) if len(still) else first_fall
+def _warmup_rows(lr: Curve) -> int:
+    """How many rows a warm-up at the start takes, also one in stairs of an epoch each; 0 where there is none.
+
+    A rise belongs to it until the learning rate has been level for a tenth of the log, unless it goes on rising after.
+    """
+    values = lr.value
+    changes = np.diff(values)
+    falls = np.flatnonzero(changes < -_SAME * values.max())
+    rises = np.flatnonzero(changes[: falls[0] if len(falls) else None] > _SAME * values.max() * 0.01)
+    rows = 0
+    for place, rise in enumerate(rises):
+        level = rise - rows
+        if level > max(1, len(values) * _LEVEL) and place == len(rises) - 1:
+            break
+        rows = int(rise) + 1
+    return rows + 1 if rows else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stresstest.diagnosis.findings.base import Said, Stretch, at_step, rows_until
+from stresstest.logs.curve import Curve, Floats
 
 _MIN_EVALUATIONS = 4
 _SINCE = 3  # evaluations after the best, all of them above it
@@ -18,8 +19,7 @@ def overfitting(stretch: Stretch) -> Iterator[Said]:
     curve = stretch.curve("validation")
     if curve is None or stretch.course.outcome in ("nonfinite", "exploded", "relapsed"):
         return
-    finite = np.isfinite(curve.value)
-    values, steps = curve.value[finite], curve.step[finite]
+    values, steps = _evaluations(stretch, curve)
     if len(values) < _MIN_EVALUATIONS:
         return
     best = int(np.argmin(values))
@@ -37,6 +37,14 @@ def overfitting(stretch: Stretch) -> Iterator[Said]:
         float(steps[-1]),
         {"best_step": float(steps[best]), "best": float(values[best]), "last": float(after[-1]), "jitter": jitter},
     )
+
+
+def _evaluations(stretch: Stretch, curve: Curve) -> tuple[Floats, Floats]:
+    """Finite values and their steps, the last of each step; without those that stand before the first train loss."""
+    keep = np.isfinite(curve.value) & (curve.row >= stretch.segment.loss.row[0])
+    values, steps = curve.value[keep], curve.step[keep]
+    last = np.append(np.diff(steps) > 0, True)[: len(steps)]
+    return values[last], steps[last]
 
 
 def _train_fell(stretch: Stretch, since: float) -> bool:

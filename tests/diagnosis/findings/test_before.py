@@ -156,3 +156,11 @@ def test_a_break_in_the_first_row_has_no_row_before() -> None:
     found = said(segment(broken(at=0), lr=warmup(9), grad_norm=np.ones(ROWS)), course("exploded", 0))
     assert "one row before" not in found["before-lr"].text
     assert "before-grad-norm" not in found
+
+
+def test_in_a_short_log_just_before_is_a_row() -> None:
+    lr = np.full(12, 1e-4)
+    lr[6:] = 4e-4
+    near, far = SpikeRows(6, 7, 1.5, 6.0, recovered=True), SpikeRows(9, 10, 1.5, 6.0, recovered=True)
+    assert before_spike(segment(falling(12), lr=lr), near)
+    assert before_spike(segment(falling(12), lr=lr), far) == ()

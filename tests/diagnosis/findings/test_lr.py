@@ -33,6 +33,8 @@ USUAL = {
     "float32": COSINE.astype(np.float32).astype(float),
     "cosine in three decimals": np.round(1e-3 * (1 + np.cos(np.pi * T)) / 2, 4),
     "warm-up, stable, decay": PEAK * np.interp(np.arange(ROWS), [0, 5, 80, 99], [0.01, 1, 1, 0]),
+    "stairs of an epoch each": PEAK * np.minimum(1, np.concatenate([[1e-3] * 20, np.repeat([0.25, 0.5, 0.75, 1], 20)])),
+    "one low epoch": np.concatenate([np.full(8, 1e-6), LINEAR[8:]]),
     "plateau that halves": PEAK * 0.5 ** (np.arange(ROWS) // 20),
 }
 

@@ -48,3 +48,12 @@ def test_a_train_loss_that_rises_as_well_is_no_overfitting() -> None:
     part = with_validation([2.0, 1.5, 1.2, 1.3, 1.45, 1.6])
     rising = Segment(curve(np.concatenate([falling(30), np.linspace(1.2, 2.5, 30)])), part.others)
     assert "overfitting" not in said(rising)
+
+
+def test_evaluations_before_the_first_train_loss_do_not_count() -> None:
+    part = with_validation([0.4, 0.5, 0.5, 2.0, 1.5, 1.3, 1.2])
+    curve = part.others["validation"]
+    rows = np.array([0, 1, 2, 31, 41, 51, 61])
+    train = Curve(part.loss.step, part.loss.value, part.loss.row + 5)
+    assert "overfitting" in said(Segment(train, {"validation": Curve(curve.step, curve.value, rows + 6)}))
+    assert "overfitting" not in said(Segment(train, {"validation": Curve(curve.step, curve.value, rows)}))
