@@ -11,6 +11,7 @@ import stresstest
 from stresstest.cli.main import cli
 from stresstest.diagnosis.findings.base import Kind
 from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
+from stresstest.diagnosis.records import diagnosis_schema
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
@@ -65,6 +66,7 @@ __all__ = [
     "Variant",
     "Wiring",
     "cli",
+    "diagnosis_schema",
     "exported",
     "load_scenario",
     "scenario_schema",

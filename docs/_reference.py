@@ -28,14 +28,16 @@ from _settings import shown
 
 _SCALES = {"log2": "octaves", "linear": "", "grid": "of the grid"}
 _EXIT_CODES = {
-    "OK": "Ran. A divergence is data, never an error; a check passed.",
+    "OK": "Ran. A divergence is data, never an error; a check passed. `diagnose`: every run is stable.",
     "INTERNAL": "Internal error, or the disk or storage failed during a run: completed cells are saved.",
-    "USAGE": "Usage or configuration error, found before the first training step.",
-    "NO_VERDICT": "`check` could reach no verdict; `--lenient` makes it a warning and 0.",
+    "USAGE": "Usage or configuration error, found before the first training step. `diagnose`: a log could not be "
+    "read, or no loss was found in it; the others were read.",
+    "NO_VERDICT": "`check` could reach no verdict; `--lenient` makes it a warning and 0. `diagnose`: a run cannot be "
+    "judged, and none broke.",
     "MODEL_FAILED": "A cell crashed, ran out of memory or of time (which says nothing about stability); the others are "
     "there. In `check`: the model's own code failed.",
     "NOTHING_TO_RUN": "Reserved; no command ends with it today.",
-    "GATE_CROSSED": "`check`: a limit or a gate was crossed.",
+    "GATE_CROSSED": "`check`: a limit or a gate was crossed. `diagnose`: a run broke.",
     "INTERRUPTED": "Interrupted (Ctrl-C); completed cells are saved, and the message says how to go on.",
     "TERMINATED": "Told to end (SIGTERM); completed cells are saved, and the message says how to go on.",
 }

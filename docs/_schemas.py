@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from _markdown import code, codes, page, plain, table
-from _package import EXPERIMENTS, Result, scenario_schema
+from _package import EXPERIMENTS, Result, diagnosis_schema, scenario_schema
 
 Schema = Mapping[str, Any]
 
@@ -59,6 +59,18 @@ def result_page() -> str:
         *(_definition(name, part) for name, part in schema["$defs"].items()),
     ]
     return page("Result schema", "the records of a result", *parts)
+
+
+def diagnosis_page() -> str:
+    """Every field of a diagnosis."""
+    schema = diagnosis_schema()
+    parts = [
+        "What `stresstest diagnose --json` prints; `stresstest schema diagnosis` prints the JSON Schema itself. In Python "
+        "a `Diagnosis` has the same fields. NaN and infinity are null.",
+        _properties(schema),
+        *(_definition(name, part) for name, part in schema["$defs"].items() if name != "DrawnCurve"),
+    ]
+    return page("Diagnosis schema", "the records of a diagnosis", *parts)
 
 
 def _definition(name: str, schema: Schema) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         check,
         compare,
         depth_sweep,
+        diagnose,
+        diagnose_losses,
         experiment,
         from_dataloader,
         from_lightning,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         run,
         warmup,
     )
+    from stresstest.diagnosis.records import Diagnosis
     from stresstest.errors import ConfigError, StresstestError
     from stresstest.gate.claims import Judged
     from stresstest.gate.records import CheckVerdict
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckVerdict",
     "ConfigError",
+    "Diagnosis",
     "Judged",
     "Result",
     "StresstestError",
@@ -43,6 +47,8 @@ __all__ = [
     "check",
     "compare",
     "depth_sweep",
+    "diagnose",
+    "diagnose_losses",
     "experiment",
     "from_dataloader",
     "from_lightning",

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+from stresstest.diagnosis.call import diagnose, diagnose_losses
+from stresstest.diagnosis.records import Diagnosis as Diagnosis  # to be found by its name
 from stresstest.errors import ConfigError, StresstestError
 from stresstest.experiments.call_signature import docstring_of, keywords, signature_of
 from stresstest.experiments.settings_types import (
@@ -36,6 +38,8 @@ __all__ = [
     "check",
     "compare",
     "depth_sweep",
+    "diagnose",
+    "diagnose_losses",
     "experiment",
     "from_dataloader",
     "from_lightning",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from stresstest.diagnosis.diagnose import Choices, NoLossError, diagnose_file
+from stresstest.diagnosis.call import read_logs
+from stresstest.diagnosis.diagnose import Choices
 from stresstest.diagnosis.document import document_of, in_order, many_document, run_table
 from stresstest.diagnosis.junit import render_junit
-from stresstest.diagnosis.records import Diagnoses, Diagnosis, UnreadLog
+from stresstest.diagnosis.records import Diagnoses
 from stresstest.diagnosis.words import run_line, run_name
-from stresstest.errors import ConfigError, ExitCode
-from stresstest.logs.sources import Found, found_logs
 from stresstest.reports.document import Document
 from stresstest.reports.output import JSON, Output, console, parse_output, render, write_output
 from stresstest.reports.terminal import print_document
@@ -33,15 +32,6 @@ class Shown:
     verbose: bool = False
 
 
-@dataclass
-class _Read:
-    """What became of the logs of a call."""
-
-    runs: list[Diagnosis] = field(default_factory=list)
-    unread: list[UnreadLog] = field(default_factory=list)
-    passed_over: list[UnreadLog] = field(default_factory=list)
-
-
 def outputs_of(texts: Sequence[str]) -> tuple[Output, ...]:
     """The formats and paths of `--output`; a wrong one is a `ConfigError`."""
     return tuple(parse_output(text, FORMATS) for text in texts)
@@ -59,44 +49,6 @@ def diagnose_logs(names: Sequence[str], choices: Choices, shown: Shown = Shown()
     else:
         _print(found, shown)
     return found.exit_code
-
-
-def read_logs(names: Sequence[str], choices: Choices) -> Diagnoses:
-    """Every run of the logs, and what could not be read; one that is damaged hides no other."""
-    read = _Read()
-    with found_logs(names) as logs:
-        for each in logs:
-            if isinstance(each, Found):
-                _read(each, choices, read)
-            else:
-                read.unread.append(UnreadLog(path=each.shown, why=each.why))
-    if read.passed_over and not (read.runs or read.unread):
-        read.unread, read.passed_over = read.passed_over, []
-    return Diagnoses(
-        exit_code=exit_code(read.runs, bool(read.unread)),
-        runs=tuple(read.runs),
-        unread=tuple(read.unread),
-        passed_over=tuple(read.passed_over),
-    )
-
-
-def exit_code(runs: Sequence[Diagnosis], unread: bool) -> ExitCode:
-    """2 before 99 before 3."""
-    verdicts = {run.verdict for run in runs}
-    if unread or not runs:
-        return ExitCode.USAGE
-    if "broken" in verdicts:
-        return ExitCode.GATE_CROSSED
-    return ExitCode.NO_VERDICT if "undecided" in verdicts else ExitCode.OK
-
-
-def _read(found: Found, choices: Choices, read: _Read) -> None:
-    try:
-        read.runs.extend(diagnose_file(found.file, choices))
-    except ConfigError as error:
-        why = str(error).removeprefix(f"{found.file.shown}: ")
-        no_log = isinstance(error, NoLossError) and not found.named
-        (read.passed_over if no_log else read.unread).append(UnreadLog(path=found.file.shown, why=why))
 
 
 def _text(found: Diagnoses, kind: str) -> str:
