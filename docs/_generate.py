@@ -26,7 +26,7 @@ from _reference import (  # noqa: E402
     schedules_page,
     variants_page,
 )
-from _schemas import diagnosis_page, result_page, scenario_page  # noqa: E402
+from _schemas import diagnosis_page, readers_page, result_page, scenario_page  # noqa: E402
 from _settings import commands_page, settings_page  # noqa: E402
 
 REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line on the index, and what writes it
@@ -41,6 +41,7 @@ REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line 
     "log-findings.md": ("What is said of a log beside its outcome", findings_page),
     "scenario-schema.md": ("Every key of a scenario file", scenario_page),
     "result-schema.md": ("Every field of `result.json`", result_page),
+    "log-readers.md": ("Every form of a log that `diagnose` reads", readers_page),
     "diagnosis-schema.md": ("Every field of `diagnose --json`", diagnosis_page),
     "exit-codes.md": ("What the exit codes mean", exit_codes_page),
     "python-api.md": ("Functions, their arguments and results", python_page),

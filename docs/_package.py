@@ -16,6 +16,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.logs.readers.table import READERS
 from stresstest.models.variants import NORMS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import Result
@@ -51,6 +52,7 @@ __all__ = [
     "OPTIMIZERS",
     "PAPERS",
     "PROFILES",
+    "READERS",
     "RUN_KINDS",
     "SEGMENT_KINDS",
     "SHIPPED",

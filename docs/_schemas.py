@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from _markdown import code, codes, page, plain, table
-from _package import EXPERIMENTS, Result, diagnosis_schema, scenario_schema
+from _package import EXPERIMENTS, READERS, Result, diagnosis_schema, scenario_schema
 
 Schema = Mapping[str, Any]
 
@@ -65,12 +65,22 @@ def diagnosis_page() -> str:
     """Every field of a diagnosis."""
     schema = diagnosis_schema()
     parts = [
-        "What `stresstest diagnose --json` prints; `stresstest schema diagnosis` prints the JSON Schema itself. In Python "
-        "a `Diagnosis` has the same fields. NaN and infinity are null.",
+        "What `stresstest diagnose --json` prints; `stresstest schema diagnosis` prints the JSON Schema itself. In "
+        "Python a `Diagnosis` has the same fields. NaN and infinity are null.",
         _properties(schema),
         *(_definition(name, part) for name, part in schema["$defs"].items() if name != "DrawnCurve"),
     ]
     return page("Diagnosis schema", "the records of a diagnosis", *parts)
+
+
+def readers_page() -> str:
+    """Every form of a log that is read."""
+    rows = ([plain(reader.name), plain(reader.reads)] for reader in READERS)
+    intro = (
+        "`stresstest diagnose` takes the first of these that a file looks like. [Log formats](log-formats.md) says what "
+        "a row of each is."
+    )
+    return page("Logs that are read", "the table of readers", intro, table(["form", "reads"], rows))
 
 
 def _definition(name: str, schema: Schema) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def test_each_change_of_the_file_is_looked_at_once(tmp_path: Path) -> None:
     def replace() -> None:
         other = tmp_path / "other"
         other.write_text(rows(FALLING))
-        os.replace(other, log)
+        other.replace(log)
 
     said = followed(
         log,
