@@ -77,8 +77,8 @@ def readers_page() -> str:
     """Every form of a log that is read."""
     rows = ([plain(reader.name), plain(reader.reads)] for reader in READERS)
     intro = (
-        "`stresstest diagnose` takes the first of these that a file looks like. [Log formats](log-formats.md) says what "
-        "a row of each is."
+        "`stresstest diagnose` takes the first of these that a file looks like. [Log formats](log-formats.md) says "
+        "what a row of each is."
     )
     return page("Logs that are read", "the table of readers", intro, table(["form", "reads"], rows))
 

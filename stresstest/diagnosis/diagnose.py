@@ -206,10 +206,17 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
         first_loss=float(losses[0]),
         best_loss=_best(course, losses),
         last_loss=float(losses[-1]),
-        spikes=tuple(_spike(segment, spike, course) for spike in course.spikes),
+        spikes=tuple(_spike(segment, spike, course) for spike in _before_the_break(course)),
         findings=findings_of_segment(segment, course, known),
         curves=drawn_curves(segment),
     )
+
+
+def _before_the_break(course: Course) -> Iterator[SpikeRows]:
+    """A rise that is part of the break is no spike beside it."""
+    for spike in course.spikes:
+        if course.outcome not in BROKEN or course.onset_row is None or spike.last < course.onset_row:
+            yield spike
 
 
 def _best(course: Course, losses: Floats) -> float | None:
