@@ -21,13 +21,13 @@ _UNKNOWN = Tool("printed text", "")
 
 def run_of(scanned: Scan) -> RawLog:
     """The run that was printed; without a loss where none repeats."""
-    columns = columns_of(scanned)
     tool = _tool(scanned)
+    columns = columns_of(scanned, re.compile(tool.summary) if tool.summary else None)
     notes = list(tool.notes)
     named = _named([column for column in columns if column.kind in ("loss", "value")])
     loss_key = _loss(tool, named)
     loss = named.get(loss_key.split("+")[0]) if loss_key else None
-    named = {name: column for name, column in named.items() if _belongs(column, loss)}
+    named = {name: column for name, column in named.items() if _belongs(column, loss, tool)}
     if loss is not None and tool.running:
         named, notes = _last_of_epochs(named, loss, notes)
         loss = named[loss_key.split("+")[0]]
@@ -75,13 +75,15 @@ def _counts(column: Column) -> bool:
     return len(column) > 1 or column.level != "none"
 
 
-def _belongs(column: Column, loss: Column | None) -> bool:
+def _belongs(column: Column, loss: Column | None, tool: Tool) -> bool:
     """Whether a column is of the run: a loss, a name that plays a role, or as frequent as the loss."""
+    if column.name in tool.roles.values():
+        return True
     if loss is None or not _counts(column):
         return _counts(column) and column.kind == "loss"
     if column.kind == "loss" or (has_a_role(column.name) and len(column) > 2):
         return True
-    return bool(np.isin(column.place, loss.place).mean() > 0.5) or 4 * len(column) >= len(loss) > 3
+    return bool(np.isin(column.place, loss.place).mean() > 0.5) or 4 * len(column) >= max(8, len(loss))
 
 
 def _loss(tool: Tool, named: dict[str, Column]) -> str:

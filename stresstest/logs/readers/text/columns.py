@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,9 +50,16 @@ class Column:
         return Curve(self.step, self.value, self.place)
 
 
-def columns_of(scanned: Scan) -> list[Column]:
-    """Every column; parts from lines of several shapes are joined where they are of one level."""
-    parts = [part for template in scanned.templates for part in _of_template(template)]
+def columns_of(scanned: Scan, summary: re.Pattern[str] | None = None) -> list[Column]:
+    """Every column; parts from lines of several shapes are joined where they are of one level.
+
+    Lines that match `summary` are by epoch, whatever step they name.
+    """
+    parts = [
+        replace(part, level="epoch") if summary is not None and summary.search(template.example) else part
+        for template in scanned.templates
+        for part in _of_template(template)
+    ]
     parts += [part for table in scanned.tables for part in _of_table(table)]
     groups: dict[tuple[str, Level], list[Column]] = {}
     for part in parts:

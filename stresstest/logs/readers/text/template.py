@@ -54,7 +54,6 @@ class Template:
         self.values = tuple(array("d") for _ in self.fields)
         self.step_at = self._first("step", "batch")
         self.epoch_at = self._first("epoch")
-        self.has_loss = any(field.kind == "loss" for field in self.fields)
         self.inherits = self.step_at is None or self.epoch_at is None
 
     def _first(self, *kinds: Kind) -> int | None:

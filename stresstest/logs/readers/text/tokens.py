@@ -34,6 +34,7 @@ _SEPARATOR = re.compile(r"\s-\s|\s-{2,}\s|[|,;\t\[\])}{>]|\s{2,}|\.\s|(?<=\w):\s
 _UNIT_AFTER = re.compile(r"^(?:[A-Za-zµ%]+(?:/[A-Za-z]+)?)(?=[\s,;|\])-]|$)")
 _FILLER = re.compile(r"(?:\s(?:is|was|are|of|at|equals|now|value|so far))+$", re.I)
 _MAX_LINE = 4000
+_INDICES = ("step", "batch", "epoch", "rank")
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def _of_dict(line: str, begin: int, end: int) -> Parsed:
     for pair in _DICT_PAIR.finditer(line, begin, end):
         name = pair["name"]
         kind = kind_of(name)
-        if validation and kind == "loss" and not names_training(name):
+        if validation and kind == "loss" and not names_training(name) and not is_validation(name):
             name = f"val {name}"
+        if kind in _INDICES and not pair["plain"].isdigit():
+            kind = "value" if kind == "epoch" else "noise"
         tokens.append(Token(name, kind, pair.start("plain"), pair.end("plain")))
     return Parsed(tuple(tokens), begin, end)
 
@@ -120,7 +123,7 @@ def _token(line: str, tokens: list[Token], name: str, gap: str, start: int, end:
     kind = kind_of(name)
     if kind == "loss" and phase == "val" and not names_training(name) and not is_validation(name):
         name = f"val {name}"
-    if kind in ("step", "batch", "epoch", "rank") and not re.fullmatch(r"[-+]?[\d,]+(?:\.\d*)?", line[start:end]):
+    if kind in _INDICES and not re.fullmatch(r"[-+]?[\d,]+(?:\.\d*)?", line[start:end]):
         kind = "value" if kind == "epoch" else "noise"
     return Token(name, kind, start, end)
 

@@ -16,9 +16,9 @@ class Tool:
     """What is known of a tool's print.
 
     name: as it is shown. mark: found in one of the lines that were read, it tells the tool. lines: patterns of lines
-    that no words explain, whose named groups are the columns (`kinds` says which are indices). roles: names that are
-    fixed. row_kind, zero_for_nan: as in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of
-    which only an epoch's last row counts. notes: what the reader of the verdict must know.
+    that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan: as
+    in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only an epoch's last row
+    counts. summary: found in lines that sum an epoch up. notes: what the reader of the verdict must know.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Tool:
     row_kind: RowKind = "unknown"
     zero_for_nan: bool = False
     running: bool = False
+    summary: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -117,6 +118,7 @@ TOOLS: tuple[Tool, ...] = (
         "fairseq",
         r"nll_loss.*(?:wps|ups|bsz|gnorm|num_updates)",
         row_kind="mean",
+        summary=r"epoch \d+ \| loss ",
         notes=("fairseq logs losses to base 2, in bits.",),
     ),
     Tool(
