@@ -1,0 +1,43 @@
+"""JSON objects as the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+from stresstest.logs.readers.assembly import Block
+
+_KEYS = ("key", "metric", "metric_name", "tag")
+
+Row = Mapping[str, object]
+
+
+def block_of(rows: Sequence[Row]) -> Block:
+    """Rows as columns, None where a row lacks one."""
+    if len(set(map(tuple, rows))) == 1:
+        return dict(zip(rows[0], zip(*(row.values() for row in rows), strict=True), strict=True))
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
+
+
+def flat(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose objects are opened: {"train": {"loss": 2}} is {"train/loss": 2}; a metric that is named is its key."""
+    return [_named(dict(_leaves(row, ""))) for row in rows]
+
+
+def _leaves(row: Row, path: str, depth: int = 0) -> Iterator[tuple[str, object]]:
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            if depth < 8:
+                yield from _leaves(value, f"{path}{key}/", depth + 1)
+        elif not isinstance(value, list):
+            yield f"{path}{key}", value
+
+
+def _named(row: dict[str, object]) -> Row:
+    """{"key": "loss", "value": 2, "step": 1} is {"loss": 2, "step": 1} (MLflow's and Trackio's exports)."""
+    if "value" not in row:
+        return row
+    name = next((row[key] for key in _KEYS if isinstance(row.get(key), str)), None)
+    if not isinstance(name, str):
+        return row
+    return {name: row["value"], **{key: value for key, value in row.items() if key != "value" and key not in _KEYS}}
