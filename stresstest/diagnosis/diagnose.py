@@ -94,7 +94,7 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     log = replace(log, segments=tuple(segment for _, segment in numbered))
     courses = tuple(_course(segment, choices) for segment in log.segments)
     outcome = _worst(courses)
-    known = Known(log.facts, choices.baseline, choices.vocab)
+    known = Known(log.facts, choices.baseline, choices.vocab, log.step_unit)
     return Diagnosis(
         path=log.path,
         run=printable(log.name),
@@ -206,7 +206,7 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
         first_loss=float(losses[0]),
         best_loss=_best(course, losses),
         last_loss=float(losses[-1]),
-        spikes=tuple(_spike(segment, spike, course) for spike in _before_the_break(course)),
+        spikes=tuple(_spike(segment, spike, course, known) for spike in _before_the_break(course)),
         findings=findings_of_segment(segment, course, known),
         curves=drawn_curves(segment),
     )
@@ -227,7 +227,7 @@ def _best(course: Course, losses: Floats) -> float | None:
     return float(finite.min()) if len(finite) else None
 
 
-def _spike(segment: Segment, spike: SpikeRows, course: Course) -> Spike:
+def _spike(segment: Segment, spike: SpikeRows, course: Course, known: Known) -> Spike:
     steps = segment.loss.step
     return Spike(
         first_step=float(steps[spike.first]),
@@ -237,5 +237,5 @@ def _spike(segment: Segment, spike: SpikeRows, course: Course) -> Spike:
         level_before=spike.level_before,
         peak_loss=spike.peak,
         recovered=spike.recovered,
-        before=before_spike(segment, spike, course),
+        before=before_spike(segment, spike, course, known),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stresstest.diagnosis.course import Course, SpikeRows
 from stresstest.diagnosis.findings.advice import steps_to_try
-from stresstest.diagnosis.findings.base import Known, Run, Stretch
+from stresstest.diagnosis.findings.base import Known, Run, Stretch, in_unit
 from stresstest.diagnosis.findings.before import Moment
 from stresstest.diagnosis.findings.fp16 import no_step_taken
 from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
@@ -19,19 +19,21 @@ def findings_of_segment(segment: Segment, course: Course, known: Known = Known()
     if not len(segment.loss):
         return ()
     stretch = Stretch(segment, course, known)
-    return tuple(finding for kind in SEGMENT_KINDS for finding in kind.findings(stretch))
+    return tuple(finding for kind in SEGMENT_KINDS for finding in kind.findings(stretch, known.unit))
 
 
 def findings_of_log(log: Log, courses: tuple[Course, ...], known: Known = Known()) -> tuple[Finding, ...]:
     """What only the whole run shows: its seams, its plan."""
     run = _run(log, courses, known)
-    return tuple(finding for kind in RUN_KINDS for finding in kind.findings(run))
+    return tuple(finding for kind in RUN_KINDS for finding in kind.findings(run, known.unit))
 
 
-def before_spike(segment: Segment, spike: SpikeRows, course: Course = Course(None)) -> tuple[str, ...]:
+def before_spike(
+    segment: Segment, spike: SpikeRows, course: Course = Course(None), known: Known = Known()
+) -> tuple[str, ...]:
     """What moved just before a spike, or nothing; never why it came."""
-    moment = Moment(Stretch(segment, course), spike.first, "spike")
-    return tuple(said.text for sign in SPIKE_SIGNS for said in sign(moment))
+    moment = Moment(Stretch(segment, course, known), spike.first, "spike")
+    return tuple(in_unit(said.text, known.unit) for sign in SPIKE_SIGNS for said in sign(moment))
 
 
 def took_no_step(segment: Segment, course: Course) -> bool:
@@ -41,7 +43,7 @@ def took_no_step(segment: Segment, course: Course) -> bool:
 
 def what_to_try(log: Log, courses: tuple[Course, ...], known: Known = Known()) -> tuple[str, ...]:
     """At most three next steps, as commands where there is one."""
-    return tuple(steps_to_try(_run(log, courses, known)))
+    return tuple(in_unit(text, known.unit) for text in steps_to_try(_run(log, courses, known)))
 
 
 def _run(log: Log, courses: tuple[Course, ...], known: Known) -> Run:

@@ -75,22 +75,28 @@ def _near_warmup(stretch: Stretch, row: int) -> bool:
 
 
 def _after_spikes(run: Run) -> Iterator[str]:
-    found = [(stretch, spike) for stretch in run.stretches for spike in stretch.course.spikes]
+    spiked = [stretch for stretch in run.stretches if stretch.course.outcome == "spiked"]
+    found = [(stretch, spike) for stretch in spiked for spike in stretch.course.spikes]
     if not found:
         return
-    stretch, spike = next(((s, spike) for s, spike in found if not spike.recovered), found[0])
+    stretch, spike = max(found, key=lambda each: each[1].peak - each[1].level_before)
     first, last = float(stretch.steps[spike.first]), float(stretch.steps[spike.last])
-    yield (
-        f"Train from the last checkpoint before step {at_step(first)} and skip the batches of steps "
-        f"{at_step(first - stretch.row_steps + 1)} to {at_step(last)}: a spike that stays away came with them, one "
-        "that returns did not."
-    )
+    if stretch.known.unit == "steps":
+        yield (
+            f"Train from the last checkpoint before step {at_step(first)} and skip the batches of "
+            f"{_steps(first - stretch.row_steps + 1, last)}: a spike that stays away came with them, one that returns "
+            "did not."
+        )
     lr = value_at(stretch.lr, first)
     if lr is not None and lr > 0:
         yield (
             "Measure how far the LR is from the edge: stresstest lr-range "
             f"{_MODEL} --start-lr {lr / 1000:.2g} --end-lr {lr * 100:.2g}"
         )
+
+
+def _steps(first: float, last: float) -> str:
+    return f"step {at_step(first)}" if first == last else f"steps {at_step(first)} to {at_step(last)}"
 
 
 def _other_losses(run: Run) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,15 +17,20 @@ from stresstest.logs.curve import Curve, Floats, FormatFacts, Role
 from stresstest.logs.segments import Log, Segment
 
 Subject = TypeVar("Subject")
+_STEP_NUMBER = re.compile(r"\bstep(s)?(?= \d)")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known beside the curves: the format's facts, the baseline's loss, and the number of classes or tokens."""
+    """What is known beside the curves: the format's facts, the baseline's loss, and the number of classes or tokens.
+
+    unit: what the log's steps count.
+    """
 
     facts: FormatFacts = FormatFacts()
     baseline: float | None = None
     vocab: int | None = None
+    unit: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,13 @@ class Kind(Generic[Subject]):
     source: str
     find: Callable[[Subject], Iterator[Said]]
 
-    def findings(self, subject: Subject) -> Iterator[Finding]:
-        """What it says of a stretch or a run; nothing, as a rule."""
+    def findings(self, subject: Subject, unit: str = "steps") -> Iterator[Finding]:
+        """What it says of a stretch or a run; nothing, as a rule. unit: what a step counts."""
         for said in self.find(subject):
             yield Finding(
                 kind=self.name,
                 severity=self.severity,
-                text=said.text,
+                text=in_unit(said.text, unit),
                 first_step=said.first_step,
                 last_step=said.last_step,
                 evidence={name: _plain(value) for name, value in said.evidence.items()},
@@ -153,6 +159,13 @@ def shown(value: float) -> str:
 def at_step(step: float) -> str:
     """A step as people write it."""
     return f"{step:,.0f}" if float(step).is_integer() else f"{step:g}"
+
+
+def in_unit(text: str, unit: str) -> str:
+    """A sentence about steps, about what a log counts instead: the number of an epoch is no step."""
+    if unit not in ("epochs", "rows", "rounds"):
+        return text
+    return _STEP_NUMBER.sub(lambda found: unit if found[1] else unit.removesuffix("s"), text)
 
 
 def _only(curve: Curve, keep: NDArray[np.bool_]) -> Curve:

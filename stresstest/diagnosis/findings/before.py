@@ -80,7 +80,8 @@ def lr_rise(moment: Moment) -> Iterator[Said]:
     lr = moment.stretch.lr
     if lr is None or moment.good is None or rows_until(lr, moment.good) < 2:
         return
-    if phase_at(lr, moment.good) == "in warm-up":
+    end = schedule_of(lr).warmup_end_step
+    if phase_at(lr, moment.good) == "in warm-up" and (end is None or end > moment.bad):
         value = value_at(lr, moment.bad)
         yield Said(f"The LR was still in warm-up ({value:.3g}).", moment.good, moment.bad, {"lr": value})
 
@@ -107,8 +108,10 @@ def warmup_end(moment: Moment) -> Iterator[Said]:
     lr = moment.stretch.lr
     end = None if lr is None else schedule_of(lr).warmup_end_step
     if end is not None and moment.near <= end <= moment.bad:
+        ago = moment.bad - end
+        where = f"{at_step(ago)} steps before the {moment.word}" if ago else f"in the row of the {moment.word}"
         yield Said(
-            f"Warm-up ended at step {at_step(end)}, {at_step(moment.bad - end)} steps before the {moment.word}.",
+            f"Warm-up ended at step {at_step(end)}, {where}.",
             end,
             moment.bad,
             {"warmup_end": end},
@@ -134,8 +137,7 @@ def loss_scale_fall(moment: Moment) -> Iterator[Said]:
     if len(values) > 1 and 0 < values[-1] <= values.max() / 2:
         highest, last = float(values.max()), float(values[-1])
         yield Said(
-            f"The loss scale fell from {highest:,.6g} to {last:,.6g} in the rows just before the {moment.word} "
-            f"({np.log2(highest / last):.0f} halvings).",
+            f"The loss scale fell from {highest:,.6g} to {last:,.6g} just before the {moment.word}.",
             moment.near,
             moment.bad,
             {"loss_scale_before": highest, "loss_scale": last},
@@ -151,7 +153,7 @@ def skipped_steps(moment: Moment) -> Iterator[Said]:
     total = float(values[np.isfinite(values)].sum())
     if total > 0:
         yield Said(
-            f"{total:,.0f} steps were skipped in the rows just before the {moment.word}.",
+            f"{total:,.0f} {'step was' if total == 1 else 'steps were'} skipped just before the {moment.word}.",
             moment.near,
             moment.bad,
             {"skipped": total},
@@ -203,7 +205,7 @@ def _grad_norm(moment: Moment, at_least: float) -> Iterator[Said]:
     if not middle > 0 or (at_least and not _highest(before, now) >= at_least * middle):
         return
     text = f"Gradient norm just before the {moment.word} (step {at_step(moment.good)}): {_beside(before, middle)}"
-    text += f", its median until then {middle:.3g}; at the {moment.word} {_beside(now, middle)}."
+    text += f"; at the {moment.word} {_beside(now, middle)}. Its median until then is {middle:.3g}."
     yield Said(
         text,
         moment.good,
@@ -217,7 +219,7 @@ def _highest(before: float, now: float) -> float:
 
 
 def _beside(value: float, middle: float) -> str:
-    return f"{shown(value)} ({value / middle:.2g} times its median)" if np.isfinite(value) else shown(value)
+    return f"{shown(value)}, {value / middle:.2g} times its median" if np.isfinite(value) else shown(value)
 
 
 def _window(curve: Curve, moment: Moment) -> Floats:

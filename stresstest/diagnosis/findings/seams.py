@@ -91,13 +91,15 @@ def step_gap(run: Run) -> Iterator[Said]:
 def overlap(run: Run) -> Iterator[Said]:
     """Steps were logged on both sides."""
     for seam in _seams(run):
-        last = float(seam.before.steps[-1])
-        if seam.step <= last:
+        dropped = seam.after.segment.dropped
+        if dropped:
+            rows = "row" if dropped == 1 else "rows"
             yield Said(
-                f"Resumed at step {at_step(seam.step)}: the steps up to {at_step(last)} were trained twice.",
+                f"Resumed at step {at_step(seam.step)}: {dropped:,} {rows} from there on had been logged before; the "
+                "later ones count.",
                 seam.step,
-                last,
-                {"steps": last - seam.step},
+                seam.step,
+                {"rows": float(dropped)},
             )
 
 

@@ -237,7 +237,13 @@ RUN_KINDS: tuple[Kind[Run], ...] = (
         seams.grad_norm_jump,
     ),
     Kind("resume-gap", "warning", "Steps are in no row at a resume.", _LOG, seams.step_gap),
-    Kind("resume-overlap", "info", "Steps were logged on both sides of a resume.", _LOG, seams.overlap),
+    Kind(
+        "resume-overlap",
+        "info",
+        "Steps were logged on both sides of a resume; the later rows count.",
+        _LOG,
+        seams.overlap,
+    ),
 )
 
 # What is said beside a spike, most telling first.

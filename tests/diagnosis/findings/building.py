@@ -27,6 +27,7 @@ def segment(
     first: float | None = None,
     start: Start = "start",
     zeros: int = 0,
+    dropped: int = 0,
     **others: Numbers,
 ) -> Segment:
     roles: Mapping[Role, Curve] = {role: curve(values, every, first) for role, values in others.items()}  # type: ignore[misc]
@@ -38,6 +39,7 @@ def segment(
         row_kind="mean",
         first_row_is_partial=start == "resume",
         zeros_for_nan=zeros,
+        dropped=dropped,
     )
 
 

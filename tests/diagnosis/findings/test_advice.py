@@ -77,6 +77,10 @@ def test_a_spike_names_the_batches_to_skip() -> None:
     assert "skip the batches of steps 21 to 24" in tried("spiked")[0]
 
 
+def test_spikes_in_a_stable_run_need_no_step() -> None:
+    assert what_to_try(log(segment(falling(ROWS))), (course("stable", None, SPIKE),)) == ()
+
+
 def test_a_loss_that_was_not_clear_gets_the_option_that_names_another() -> None:
     assert commands(tried("ambiguous"))[-1] == ["diagnose", "run.log", "--metric", "my 'gen' loss"]
 

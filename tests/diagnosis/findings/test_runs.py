@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stresstest.diagnosis.findings import Known, findings_of_log
 from stresstest.logs.curve import FormatFacts
-from tests.diagnosis.findings.building import falling, log, said_of_log, segment
+from tests.diagnosis.findings.building import course, falling, log, said_of_log, segment
 
 
 def test_eight_runs_in_a_log_are_counted_without_the_resumes() -> None:
@@ -23,3 +24,9 @@ def test_one_run_is_not_counted() -> None:
 def test_an_end_before_the_planned_one_is_told(planned: int | None, is_said: bool) -> None:
     whole = log(segment(falling(100)), facts=FormatFacts(planned_steps=planned))
     assert ("ends-early" in said_of_log(whole)) is is_said
+
+
+def test_epochs_are_not_called_steps() -> None:
+    whole = log(segment(falling(20)), segment(falling(20), first=21, start="resume"))
+    finding = findings_of_log(whole, (course(), course()), Known(unit="epochs"))[0]
+    assert finding.text.startswith("Resumed at epoch 21;")

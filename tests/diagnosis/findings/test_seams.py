@@ -83,8 +83,9 @@ def test_a_gradient_norm_that_jumps_is_named_with_its_medians() -> None:
 
 def test_missing_and_repeated_steps_are_told_apart() -> None:
     assert "step 60" in said_of_log(resumed(LOSSES[CUT:], first=CUT + 20))["resume-gap"].text
-    repeated = said_of_log(resumed(LOSSES[CUT - 10 :], first=CUT - 9, lr=LR[CUT - 10 :]))
-    assert "up to 60" in repeated["resume-overlap"].text
+    again = segment(LOSSES[CUT:], first=CUT + 1, start="resume", dropped=10)
+    repeated = said_of_log(log(segment(LOSSES[:CUT]), again))
+    assert "10 rows from there on" in repeated["resume-overlap"].text
     assert not {"resume-gap", "resume-loss-jump"} & set(repeated)
 
 
