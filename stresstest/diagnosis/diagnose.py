@@ -79,7 +79,7 @@ def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagn
     columns: list[str] = []
     found = False
     for raw in _runs(file):
-        log = assemble(raw, file.shown, choices.metric, choices.step)
+        log = assemble(raw, file.shown, choices.metric, choices.step, choices.rank)
         columns += log.columns
         if log.segments:
             found = True
@@ -92,7 +92,7 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     """The diagnosis of a run that was read."""
     numbered = _chosen(log, choices)
     log = replace(log, segments=tuple(segment for _, segment in numbered))
-    courses = tuple(_course(segment, choices) for segment in log.segments)
+    courses = tuple(_course(segment, choices, log.declined) for segment in log.segments)
     outcome = _worst(courses)
     known = Known(log.facts, choices.baseline, choices.vocab, log.step_unit)
     return Diagnosis(
@@ -114,9 +114,14 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     )
 
 
-def _course(segment: Segment, choices: Choices) -> Course:
-    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did."""
+def _course(segment: Segment, choices: Choices, declined: str) -> Course:
+    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did.
+
+    Of a loss that is declined only this is said: that it is not finite.
+    """
     course = course_of(segment, choices.constant_loss)
+    if declined and course.outcome != "nonfinite":
+        return Course(None, declined)
     if course.outcome in BROKEN or not took_no_step(segment, course):
         return course
     return replace(course, outcome="failed-to-train", why_undecided="")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stresstest.logs.curve import Curve, Floats, Ints, RawLog, Role
 from stresstest.logs.losses import validation_of
@@ -29,8 +30,8 @@ class Span:
     """A segment's rows: where they lie in the log and what their logged steps became.
 
     row, step, raw: [n] of its rows with a loss. before: the first row of the log that belongs to what follows.
-    after: the last that belongs to what came before. until: the step at which a resume took over. alone: the log has
-    no other segment. only_same_rows: other runs wrote between them.
+    after: the last that belongs to what came before. lost: rows of the log whose loss was dropped. until: the step
+    at which a resume took over. alone: the log has no other segment. only_same_rows: other runs wrote between them.
     """
 
     row: Ints
@@ -40,6 +41,7 @@ class Span:
     before: float
     until: float
     alone: bool
+    lost: Ints
     only_same_rows: bool = False
 
 
@@ -48,7 +50,7 @@ class AtSteps:
     """Values at given steps: NaN where none is there."""
 
     value: Floats
-    there: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    there: NDArray[np.bool_]
 
 
 def at_steps(curve: Curve | None, steps: Floats) -> AtSteps:
@@ -91,6 +93,8 @@ def _is_a_clock(curve: Curve) -> bool:
 def in_steps(curve: Curve, span: Span) -> Curve | None:
     """A curve's part in a segment, in its steps; None where it has no row there."""
     inside = _inside(curve, span)
+    if len(span.lost):
+        inside &= ~np.isin(curve.row, span.lost, assume_unique=True)
     if not inside.any():
         return None
     part = rows_of(curve, inside)
@@ -103,7 +107,7 @@ def in_steps(curve: Curve, span: Span) -> Curve | None:
     return Curve(step[last], part.value[last], part.row[last]) if last.any() else None
 
 
-def _inside(curve: Curve, span: Span) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _inside(curve: Curve, span: Span) -> NDArray[np.bool_]:
     """By its rows; by steps where it was written apart from the loss."""
     if span.alone:
         return np.ones(len(curve), dtype=bool)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,9 @@ from stresstest.logs.names import without_prefix, words
 from stresstest.logs.refusals import about_zero, refusal
 from stresstest.logs.roles import find
 from stresstest.logs.steps import joined, named, rows_of
+from stresstest.registry import did_you_mean
+
+_SHOWN = 20  # names in an error
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class Chosen:
 
 
 def choose(raw: RawLog, metric: str | None) -> Chosen:
-    """The loss of a log; a `ConfigError` where it has no column of the name that the user gives."""
+    """The loss of a log; none where it has none, or no column of the name that the user gives."""
     there = {key: curve for key, curve in raw.curves.items() if len(curve)}
     if metric is not None:
-        return _in_nats(Chosen(_asked_for(there, metric, "--metric"), metric, _unit_of(metric)))
+        return _in_nats(Chosen(named(there, metric), metric, _unit_of(metric)))
     short = without_prefix(there)
     declined = refusal(short)
     fixed = raw.facts.roles.get("loss", "")
@@ -48,24 +50,24 @@ def choose(raw: RawLog, metric: str | None) -> Chosen:
     return _in_nats(Chosen(loss, key, unit, declined, notes))
 
 
-def check_named(raw: RawLog, key: str | None, option: str) -> None:
-    """A `ConfigError` where the user names a column that is not there."""
-    if key is not None:
-        _asked_for(raw.curves, key, option)
+def check_step(raw: RawLog, key: str | None, path: str) -> None:
+    """A `ConfigError` where the user names a step that is not there."""
+    if key is not None and key not in raw.curves:
+        raise ConfigError(f"{path}: no numbers named {key!r} (--step){did_you_mean(key, list(raw.curves)[:_SHOWN])}")
 
 
-def of_one_rank(raw: RawLog, rank: int | None) -> tuple[RawLog, str]:
+def of_one_rank(raw: RawLog, rank: int | None, path: str) -> tuple[RawLog, str]:
     """The rows that one rank wrote: the one asked for, else the first; and what is to be said."""
     key = raw.facts.roles.get("rank") or find("rank", raw.curves)
     ranks = raw.curves.get(key) if key else None
     if ranks is None or not len(ranks):
         if rank is not None:
-            raise ConfigError(f"--rank {rank}: the log names no ranks; leave the option out")
+            raise ConfigError(f"{path}: the log names no ranks; leave --rank out")
         return raw, ""
     known = np.unique(ranks.value[np.isfinite(ranks.value)])
     wanted = float(known[0]) if rank is None else float(rank)
     if wanted not in known:
-        raise ConfigError(f"--rank {rank}: no such rank in the log; it has {_counted(known.tolist())}")
+        raise ConfigError(f"{path}: no rank {rank} (--rank); it has {_counted(known.tolist())}")
     if len(known) < 2:
         return raw, ""
     kept = {name: _of_rank(curve, ranks, wanted) for name, curve in raw.curves.items()}
@@ -75,20 +77,6 @@ def of_one_rank(raw: RawLog, rank: int | None) -> tuple[RawLog, str]:
 def _of_rank(curve: Curve, ranks: Curve, wanted: float) -> Curve:
     of = joined(ranks, curve.row)
     return rows_of(curve, (of == wanted) | np.isnan(of))
-
-
-def _asked_for(curves: Mapping[str, Curve], key: str, option: str) -> Curve:
-    found = named(curves, key)
-    if found is not None and len(found):
-        return found
-    near = difflib.get_close_matches(key, list(curves), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{option} {key}: no such column{hint} The log has: {_listed(list(curves))}")
-
-
-def _listed(keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:20]) or "none"
-    return shown if len(keys) <= 20 else f"{shown} and {len(keys) - 20} more"
 
 
 def _counted(ranks: Sequence[float]) -> str:

@@ -28,6 +28,7 @@ class Part:
 def parts_of(raw: RawLog, steps: Stepped) -> tuple[list[Part], tuple[str, ...]]:
     """The stretches of a log without what was written twice, and what was done."""
     kept, notes = _once(steps)
+    lost = np.delete(steps.loss.row, kept)
     in_turns = chains(steps.order[kept]) if steps.unit != "rows" else [np.arange(len(kept))]
     if len(in_turns) > 1:
         notes = (*notes, f"{len(in_turns)} runs wrote into the log in turns: each is judged")
@@ -37,7 +38,7 @@ def parts_of(raw: RawLog, steps: Stepped) -> tuple[list[Part], tuple[str, ...]]:
         seams = _rows_at(raw.seams, steps.loss.row[rows])
         found = stretches(steps.order[rows], steps.loss.value[rows], seams)
         notes = (*notes, *(note for stretch in found for note in stretch.notes))
-        parts += _parts(found, rows, steps, in_turns=len(in_turns) > 1)
+        parts += _parts(found, rows, steps, lost, in_turns=len(in_turns) > 1)
     return parts, notes
 
 
@@ -57,7 +58,7 @@ def _rows_at(seams: Sequence[int], rows: Ints) -> tuple[int, ...]:
     return tuple(int(place) for place in np.searchsorted(rows, np.array(seams, dtype=np.int64)))
 
 
-def _parts(found: list[Stretch], rows: Indices, steps: Stepped, in_turns: bool) -> list[Part]:
+def _parts(found: list[Stretch], rows: Indices, steps: Stepped, lost: Ints, in_turns: bool) -> list[Part]:
     parts = []
     log_row = steps.loss.row[rows]
     for i, stretch in enumerate(found):
@@ -75,6 +76,7 @@ def _parts(found: list[Stretch], rows: Indices, steps: Stepped, in_turns: bool) 
             if resumed and following is not None
             else np.inf,
             alone=len(found) == 1 and not in_turns,
+            lost=lost,
             only_same_rows=in_turns,
         )
         parts.append(Part(mine, step, stretch.start, stretch.dropped, span))

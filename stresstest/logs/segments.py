@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stresstest.logs.beside import at_steps, beside, in_steps
-from stresstest.logs.choosing import check_named, choose, of_one_rank
+from stresstest.logs.choosing import check_step, choose, of_one_rank
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, Role, RowKind
 from stresstest.logs.parts import Part, parts_of
 from stresstest.logs.reading import READ, gaps, read_note, row_kind, without_loss
@@ -63,10 +63,10 @@ def assemble(
 ) -> Log:
     """The run of a raw log; where no loss is found it has no segments.
 
-    A `ConfigError` where `metric`, `step` or `rank` name what is not there.
+    A `ConfigError` where `step` or `rank` name what is not there.
     """
-    check_named(raw, step, "--step")
-    of_rank, rank_note = of_one_rank(raw, rank)
+    check_step(raw, step, path)
+    of_rank, rank_note = of_one_rank(raw, rank, path)
     chosen = choose(of_rank, metric)
     log = Log(path, raw.format, raw.name, chosen.key, step or "step", (), raw.facts, tuple(raw.curves), raw.notes)
     log = replace(log, declined=chosen.declined, unit=chosen.unit)

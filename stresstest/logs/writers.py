@@ -16,6 +16,7 @@ _NEAR = 16  # rows between which two of one step are of two writers, and not of 
 _OFTEN = 0.25  # share of rows whose step does not rise, above which they come from several writers
 _ALIKE = 0.02
 _MOST_WRITERS = 16
+_FAR = 50.0  # steps of the usual spacing: what lies further ahead is another run's
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ def chains(order: Floats) -> list[Indices]:
     """Runs that wrote into one file in turns, each with steps that rise; one of all rows where there are not two."""
     if not _written_in_turns(order):
         return [np.arange(len(order))]
+    reach = _FAR * float(np.median(np.diff(np.unique(order))))
     ends: list[float] = []
     rows: list[list[int]] = []
     for row, step in enumerate(order.tolist()):
-        behind = [i for i, end in enumerate(ends) if end < step]
+        behind = [i for i, end in enumerate(ends) if step - reach <= end < step]
         if behind:
             chain = max(behind, key=lambda i: ends[i])
         elif len(ends) < _MOST_WRITERS:
@@ -78,14 +80,13 @@ def _written_in_turns(order: Floats) -> bool:
 
 
 def _begins_anew(order: Floats) -> bool:
-    """Whether each step that goes back goes to about the beginning."""
+    """Whether each step that goes back goes to about the beginning, and to about the same one."""
     back = order[1:][np.diff(order) < 0]
     reach = float(order.max() - order.min())
-    return (
-        len(back) > 0
-        and bool(np.all(back <= order.min() + 0.1 * reach))
-        and float(np.mean(np.diff(order) == 0)) < _OFTEN
-    )
+    if not len(back) or float(np.mean(np.diff(order) == 0)) >= _OFTEN:
+        return False
+    climbs = len(back) > 2 and float(np.mean(np.diff(back) > 0)) > 0.8
+    return not climbs and bool(np.all(back <= order.min() + 0.1 * reach))
 
 
 def _without_neighbours(order: Floats, loss: Floats) -> Repeats:

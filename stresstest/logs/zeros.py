@@ -75,17 +75,20 @@ def _are_honest(
         return False
     if tail.sum() < (1 if zero_for_nan else _FEWEST):
         return True
-    return bool(last <= _ROUNDINGS * _rounding(loss[~zero], decimals))
+    return bool(last <= _honest_below(loss[~zero], decimals))
 
 
-def _rounding(loss: Floats, decimals: int | None) -> float:
-    """By what the log rounds: a unit in the last place that it shows, at least a ten-thousandth of where it began."""
+def _honest_below(loss: Floats, decimals: int | None) -> float:
+    """From where a loss can fall to 0.0 by rounding: some units of its last place, and far below its beginning."""
     finite = loss[np.isfinite(loss)]
+    if not len(finite):
+        return 0.0
     if decimals is None:
         shown = (places for places in range(1, 8) if np.allclose(finite, np.round(finite, places), rtol=0, atol=1e-12))
         decimals = next(shown, None)
+    start = float(np.median(np.abs(finite[:5])))
     unit = 10.0**-decimals if decimals is not None else 0.0
-    return max(unit, 1e-4 * float(np.median(np.abs(finite[:5]))) if len(finite) else 0.0)
+    return max(1e-3 * start, min(_ROUNDINGS * unit, max(3 * unit, 0.1 * start)))
 
 
 def _untrusted_before(stands: Bools, norm_is_nan: Bools) -> Bools:
