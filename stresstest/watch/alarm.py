@@ -50,7 +50,8 @@ class AlarmRules:
     few: losses after which the largest rise is half known: earlier ones must be larger by few / losses.
     outlived: after an alarm was taken back, a rise must be so many times as large as that one.
     wait: steps after which an alarm that the rules do not confirm is taken back.
-    slow: steps for which the rules must call a run relapsed that raised no alarm, or sound again after a break.
+    slow: steps for which the rules must call a run relapsed that raised no alarm (exploded: a fourth of it), or
+        sound again after a break.
     """
 
     before: int = 20
@@ -246,7 +247,7 @@ class Alarm:
             events: tuple[Event, ...] = ()
             if self._open is None:
                 self._broken_for += 1
-                if judgement.outcome == "relapsed" and self._broken_for < self.rules.slow:
+                if self._broken_for < self.rules.slow / (4 if judgement.outcome == "exploded" else 1):
                     return ()
                 self._open = Event("alarm", step, loss, self._step_of(onset), self._lowest_level)
                 self._rise, self._unit, events = (0.0, 0.0), 0.0, (self._open,)

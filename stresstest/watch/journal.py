@@ -7,11 +7,12 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import stresstest
 from stresstest.errors import ConfigError
+from stresstest.installation import DISTRIBUTION
 
 _FLUSH_SECONDS = 1.0
 
@@ -35,7 +36,7 @@ class Journal:
         self._flushed = time.monotonic()
         if cut:
             self._file.write("\n")
-        self._write({"event": "started", "watch": 1, "stresstest": stresstest.__version__, "settings": dict(settings)})
+        self._write({"event": "started", "watch": 1, "stresstest": _version(), "settings": dict(settings)})
         self._flush()
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
@@ -93,3 +94,10 @@ def _strict(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def _version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
