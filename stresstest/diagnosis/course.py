@@ -7,7 +7,9 @@ taken from the log: the noise, from each tenth of it; the start, from its first 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +40,18 @@ class Course:
     spikes: tuple[SpikeRows, ...] = ()
 
 
+def courses_of(segments: Sequence[Segment], baseline: float | None = None) -> tuple[Course, ...]:
+    """Judge the segments of a run, in order: after a resume the start is that of the run that goes on."""
+    courses: list[Course] = []
+    start: float | None = None
+    for segment in segments:
+        if segment.start != "resume":
+            finite = segment.loss.value[np.isfinite(segment.loss.value)]
+            start = float(finite[0]) if len(finite) else None
+        courses.append(course_of(segment, baseline, start if segment.start == "resume" else None))
+    return tuple(courses)
+
+
 def course_of(segment: Segment, baseline: float | None = None, start_loss: float | None = None) -> Course:
     """Judge one segment.
 
@@ -52,14 +66,25 @@ def course_of(segment: Segment, baseline: float | None = None, start_loss: float
         return Course(None, why, best_loss=float(loss.min()) if len(loss) else float("nan"))
     if len(loss) < LEAST_ROWS:
         return _of_few(loss)
-    return _judged(levels_of(loss, segment.steps_per_row, segment.row_kind, start_loss), segment, baseline)
+    course = _judged(_levels(segment, loss, start_loss), segment, baseline)
+    if course.outcome == "exploded" and segment.start == "resume" and start_loss is None:
+        return replace(course, outcome="rising")  # above where it was taken up, and no one knows where it began
+    return course
+
+
+def _levels(segment: Segment, loss: Floats, start_loss: float | None) -> Levels:
+    return levels_of(loss, _steps_per_row(segment), segment.row_kind, start_loss)
+
+
+def _steps_per_row(segment: Segment) -> float:
+    return math.inf if segment.epoch_rows else segment.steps_per_row
 
 
 def _nonfinite(segment: Segment, first: int, start_loss: float | None) -> Course:
     before = segment.loss.value[:first]
     if first < LEAST_ROWS:
         return Course("nonfinite", onset_row=first, best_loss=float(before.min()) if first else float("nan"))
-    levels = levels_of(before, segment.steps_per_row, segment.row_kind, start_loss)
+    levels = _levels(segment, before, start_loss)
     return _course("nonfinite", levels, first, spikes_of(levels))
 
 
@@ -93,9 +118,10 @@ def _judged(levels: Levels, segment: Segment, baseline: float | None) -> Course:
         return _course("rising", levels, row, spikes)
     if baseline is not None and levels.lowest > baseline - PROGRESS_SHARE * abs(baseline):
         return _course("failed-to-train", levels, None, spikes)
-    if any(counts(spike, levels, segment.steps_per_row) for spike in spikes):
+    if any(counts(spike, levels, _steps_per_row(segment)) for spike in spikes):
         return _course("spiked", levels, None, spikes)
-    return _course("flat" if tail.flat(levels) else "stable", levels, None, spikes)
+    goes_on = segment.start == "resume"  # what was learned before it is not in it
+    return _course("flat" if not goes_on and tail.flat(levels) else "stable", levels, None, spikes)
 
 
 def _course(outcome: LogOutcome, levels: Levels, onset: int | None, spikes: tuple[SpikeRows, ...]) -> Course:

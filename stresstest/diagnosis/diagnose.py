@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stresstest.diagnosis.course import Course, SpikeRows, course_of
+from stresstest.diagnosis.course import Course, SpikeRows, courses_of
 from stresstest.diagnosis.drawn import drawn_curves
 from stresstest.diagnosis.findings import (
     Known,
@@ -92,7 +92,7 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     """The diagnosis of a run that was read."""
     numbered = _chosen(log, choices)
     log = replace(log, segments=tuple(segment for _, segment in numbered))
-    courses = tuple(_course(segment, choices, log.declined) for segment in log.segments)
+    courses = _courses(log, choices)
     outcome = _worst(courses)
     known = Known(log.facts, choices.baseline, choices.vocab, log.step_unit)
     return Diagnosis(
@@ -114,14 +114,16 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     )
 
 
-def _course(segment: Segment, choices: Choices, declined: str) -> Course:
-    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did.
+def _courses(log: Log, choices: Choices) -> tuple[Course, ...]:
+    """What became of each stretch; of a loss that is declined only this is said: that it is not finite."""
+    judged = courses_of(log.segments, choices.constant_loss)
+    if log.declined:
+        return tuple(course if course.outcome == "nonfinite" else Course(None, log.declined) for course in judged)
+    return tuple(map(_unless_no_step, log.segments, judged))
 
-    Of a loss that is declined only this is said: that it is not finite.
-    """
-    course = course_of(segment, choices.constant_loss)
-    if declined and course.outcome != "nonfinite":
-        return Course(None, declined)
+
+def _unless_no_step(segment: Segment, course: Course) -> Course:
+    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did."""
     if course.outcome in BROKEN or not took_no_step(segment, course):
         return course
     return replace(course, outcome="failed-to-train", why_undecided="")

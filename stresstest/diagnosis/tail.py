@@ -23,10 +23,17 @@ FLAT_SIGMAS = 4.0  # standard errors by which an early part must lie above the l
 
 
 def above_start(levels: Levels) -> int | None:
-    """The first row of those that end the run above where it started; None if it does not end so."""
+    """The first row of those that end the run above where it started; None if it does not end so.
+
+    Noise must not explain how high it went; what is left of that at the end need not be so clear.
+    """
     usual = max(float(levels.several[0]), float(np.median(levels.several)))  # the noise of an explosion would hide it
-    margin = max(EXPLOSION_SHARE * abs(levels.start), usual)
-    return _first_of_last_run(levels.level > levels.start + margin, levels.rows_needed)
+    margin = EXPLOSION_SHARE * abs(levels.start)
+    since = _first_of_last_run(levels.level > levels.start + margin, levels.rows_needed)
+    if since is None:
+        return None
+    clear = levels.level[since:] > levels.start + max(margin, usual)
+    return since if clear.sum() >= levels.rows_needed else None
 
 
 def gave_back(levels: Levels) -> int | None:

@@ -23,8 +23,9 @@ class Segment:
 
     loss: the train loss, clean. others: the curves of other roles in the same steps (lr, grad_norm, validation,
     loss_scale, skipped). start: what began it; after a resume the first row is the mean of fewer steps, and is marked
-    by `first_row_is_partial`. steps_per_row: how many steps a row stands for, 1 if each was logged. Losses of 0.0
-    that stand for NaN are NaN here, and counted in `zeros_for_nan`. dropped: rows that a resume did again.
+    by `first_row_is_partial`. steps_per_row: how many steps a row stands for, 1 if each was logged. epoch_rows: its
+    steps count epochs, so that a row stands for many. Losses of 0.0 that stand for NaN are NaN here, and counted in
+    `zeros_for_nan`. dropped: rows that a resume did again.
     """
 
     loss: Curve
@@ -32,6 +33,7 @@ class Segment:
     start: Start = "start"
     steps_per_row: float = 1.0
     row_kind: RowKind = "unknown"
+    epoch_rows: bool = False
     first_row_is_partial: bool = False
     zeros_for_nan: int = 0
     dropped: int = 0
@@ -112,6 +114,7 @@ def _segment(
         start=part.start,
         steps_per_row=spacing,
         row_kind=kind,
+        epoch_rows=steps.unit == "epochs",
         first_row_is_partial=part.start == "resume" and kind != "sample" and (spacing > 1 or steps.unit == "epochs"),
         zeros_for_nan=zeros.count,
         dropped=part.dropped,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stresstest.diagnosis.course import Course, course_of
+from stresstest.diagnosis.course import Course, course_of, courses_of
 from stresstest.engine.divergence import judge
 from stresstest.engine.outcomes import Reference
 from stresstest.logs.curve import Curve, Floats, RowKind
@@ -85,6 +86,28 @@ def test_a_loss_that_stays_bit_equal_far_above_its_start_has_exploded() -> None:
 def test_few_rows_are_enough_for_an_explosion_by_a_factor_of_ten() -> None:
     assert judged([2.3, 1390.0, 5.6e7]).outcome == "exploded"
     assert judged([2.3, 2.2, 2.4]).outcome is None
+
+
+def test_a_loss_that_comes_down_but_not_to_its_start_has_exploded() -> None:
+    rows = [3.9, 8.7, 10.5, 10.7, 8.7, 7.7, 6.4, 6.0, 5.8, 5.1, 5.0, 5.4, 5.7]
+    assert (judged(rows, 5, "mean").outcome, judged(rows, 5, "mean").onset_row) == ("exploded", 1)
+
+
+def test_a_row_for_each_epoch_counts_as_many_steps() -> None:
+    curve = fall(100, noise=0.02)
+    curve[60:62] += 2.0
+    epochs = Segment(Curve(np.arange(100.0), curve, np.arange(100)), row_kind="mean", epoch_rows=True)
+    assert (course_of(epochs).outcome, judged(curve, 1, "mean").outcome) == ("spiked", "stable")
+
+
+def test_a_resumed_run_learned_before_it_was_stopped() -> None:
+    first, rng = fall(400), np.random.default_rng(0)
+    second = first[-1] + 0.05 * rng.standard_normal(200)
+    rest = Segment(Curve(np.arange(400.0, 600), second, np.arange(400, 600)), start="resume")
+    assert [course.outcome for course in courses_of([segment(first), rest])] == ["stable", "stable"]
+    jumped = replace(rest, loss=replace(rest.loss, value=second + np.where(np.arange(200) < 20, 0, 2.5)))
+    assert [course.outcome for course in courses_of([segment(first), jumped])] == ["stable", "relapsed"]
+    assert course_of(jumped).outcome == "rising"
 
 
 def test_a_resumed_stretch_is_compared_with_the_start_of_the_run() -> None:
