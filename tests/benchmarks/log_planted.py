@@ -1,8 +1,9 @@
-"""Breaks planted on real stable logs: python tests/benchmarks/log_planted.py FOLDER [--curves N] [--seed S] [--markdown].
+"""Breaks planted on real stable logs: python tests/benchmarks/log_planted.py FOLDER [--curves N] [--seed S].
 
 FOLDER holds logs and their `labels.csv`. Each curve is one labelled `stable`, of one stretch, whose rows are taken as
-steps; something is planted in it, and it is judged as it is, in means of 10 and in means of 100 rows, where at least 40
-rows remain. Heights are shares of what the run had learned. Intervals are Wilson's, 95 %, over curves, which share logs.
+steps; something is planted in it, and it is judged as it is, in means of 10 and in means of 100 rows, where at least
+40 rows remain. Heights are shares of what the run had learned. Intervals are Wilson's, 95 %, over curves; curves share
+logs.
 
 Found means: a spike of several steps is listed as lasting at its place; one of a single step is listed; a collapse is
 `relapsed` or `exploded`, one half way and a tail that rises also `rising`; NaN, also as the 0.0 that a filter wrote, is
