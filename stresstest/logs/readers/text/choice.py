@@ -32,6 +32,9 @@ def run_of(scanned: Scan) -> RawLog:
         named, notes = _last_of_epochs(named, loss, notes)
         loss = named[loss_key.split("+")[0]]
     curves, roles, planned = _indexed(named, loss, tool, loss_key)
+    merged = max((template.rows.halvings for template in scanned.templates), default=0)
+    if merged:
+        notes.append(f"the log is large: {1 << merged} rows each were merged into one, rises within them kept")
     if scanned.overflows:
         notes.append(f"{scanned.overflows} lines say that a step was skipped because fp16 numbers overflowed.")
     said = ending(scanned.tail)
@@ -45,7 +48,7 @@ def run_of(scanned: Scan) -> RawLog:
 def _tool(scanned: Scan) -> Tool:
     """The tool whose mark is in most of the rows."""
     rows: dict[str, int] = {}
-    examples = [(template.example, template.tool, len(template.places)) for template in scanned.templates]
+    examples = [(template.example, template.tool, len(template.rows)) for template in scanned.templates]
     examples += [(table.header, "", len(table.places)) for table in scanned.tables]
     for example, known, count in examples:
         name = known or next((tool.name for tool in TOOLS if re.search(tool.mark, example)), "")

@@ -68,11 +68,12 @@ def columns_of(scanned: Scan, summary: re.Pattern[str] | None = None) -> list[Co
 
 
 def _of_template(template: Template) -> Iterable[Column]:
-    arrays = [np.array(values) for values in template.values]
-    places = np.array(template.places, dtype=np.int64)
+    block, places = template.rows.table()
     rows = len(places)
     if not rows:
         return
+    arrays = list(block.T)
+    beside = arrays[len(template.fields) :]
     nothing = np.full(rows, np.nan)
     step_at, epoch_at = template.step_at, template.epoch_at
     total_at = (
@@ -81,14 +82,12 @@ def _of_template(template: Template) -> Iterable[Column]:
         else next((at for at, field in enumerate(template.fields) if at == step_at + 1 and field.kind == "total"), None)
     )
     rank_at = next((at for at, field in enumerate(template.fields) if field.kind == "rank"), None)
-    inherited_step = np.array(template.steps) if len(template.steps) else nothing
-    inherited_epoch = np.array(template.epochs) if len(template.epochs) else nothing
-    step = arrays[step_at] if step_at is not None else inherited_step
-    epoch = arrays[epoch_at] if epoch_at is not None else inherited_epoch
+    above_step, above_epoch = beside[:2] if template.inherits else (nothing, nothing)
+    prefixed = beside[2 * template.inherits :]
+    step = arrays[step_at] if step_at is not None else above_step
+    epoch = arrays[epoch_at] if epoch_at is not None else above_epoch
     total = arrays[total_at] if total_at is not None else nothing
-    rank = (
-        arrays[rank_at] if rank_at is not None else np.array(template.ranks) if len(template.ranks) == rows else nothing
-    )
+    rank = arrays[rank_at] if rank_at is not None else prefixed[0] if prefixed else nothing
     level, step_name = _level(template, step, epoch)
     if level == "epoch":
         step = step if step_at is None and _moves(step) else epoch

@@ -15,6 +15,7 @@ from stresstest.logs.readers.text.tools import KNOWN_LINES
 _SHAPES = 20_000
 _RECENT = 4
 _ALIKE = 6
+_NOTHING = float("nan")
 _WORTH = re.compile(r"\d|nan|inf(?![a-z])", re.I)
 _WORDS = re.compile(
     r"loss|epoch|step|iter|train|val|test|eval|lr|rate|norm|perplex|ppl|nll|rmse|mae|mse|learn|bpc|batch|cost|objective"
@@ -40,7 +41,6 @@ class Scan:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     overflows: int = 0
     num_lines: int = 0
-    ranks: int = 0
 
 
 def scan(lines: Iterable[str], head: Sequence[str]) -> Scan:
@@ -72,9 +72,9 @@ class _Pass:
         self.shapes: dict[str, list[Template]] = {}
         self.recent: list[Template] = []
         self.place = 0
-        self.step_from: tuple[Template, int] | None = None
+        self.step_from: Template | None = None
         self.epoch_from: Template | None = None
-        self.context: tuple[float, float] = (float("nan"), float("nan"))
+        self.rank = _NOTHING
         self.table: Table | None = None
         self.rank_numbers: dict[str, float] = {}
 
@@ -82,11 +82,10 @@ class _Pass:
         remember = self.scan.tail.append
         prefix = self.prefix
         recent = self.recent
-        rank = float("nan")
         for place, line in enumerate(lines):
             remember(line)
             if prefix is not None:
-                line, rank = self._without_rank(line)
+                line = self._without_rank(line)
             for template in recent:
                 found = template.match(line)
                 if found is not None:
@@ -97,41 +96,33 @@ class _Pass:
                 if slow is None:
                     continue
                 template, found = slow
-            self._keep(template, found, place)
-            if prefix is not None:
-                template.ranks.append(rank)
+            beside = self._above() if template.inherits else ()
+            template.add(found.groups(), beside if prefix is None else (*beside, self.rank), place)
+            if template.step_at is not None:
+                self.step_from = template
+            if template.epoch_at is not None:
+                self.epoch_from = template
         self.scan.num_lines = place + 1 if self.scan.tail else 0
-        self.scan.ranks = len(self.rank_numbers)
         return self.scan
 
-    def _keep(self, template: Template, found: re.Match[str], place: int) -> None:
-        template.add(found.groups(), place)
-        if template.inherits:
-            step = float("nan") if self.step_from is None else self._last_step()
-            epoch = self.epoch_from
-            template.steps.append(step)
-            template.epochs.append(float("nan") if epoch is None else epoch.values[epoch.epoch_at or 0][-1])
-        if template.step_at is not None:
-            self.step_from = (template, place)
-        if template.epoch_at is not None:
-            self.epoch_from = template
+    def _above(self) -> tuple[float, float]:
+        """Step and epoch of the lines above; NaN where none has named one."""
+        step, epoch = self.step_from, self.epoch_from
+        return (
+            _NOTHING if step is None else step.last[step.step_at or 0],
+            _NOTHING if epoch is None else epoch.last[epoch.epoch_at or 0],
+        )
 
-    def _last_step(self) -> float:
-        assert self.step_from is not None
-        template = self.step_from[0]
-        return template.values[template.step_at or 0][-1]
-
-    def _without_rank(self, line: str) -> tuple[str, float]:
+    def _without_rank(self, line: str) -> str:
         assert self.prefix is not None
         found = self.prefix.match(line)
         if found is None:
-            return line, float("nan")
+            self.rank = _NOTHING
+            return line
         name = found["rank"] or found["srun"] or found["pid"]
-        if found["pid"]:
-            number = self.rank_numbers.setdefault(name, float(len(self.rank_numbers)))
-        else:
-            number = self.rank_numbers.setdefault(name, float(name))
-        return line[found.end() :], number
+        number = float(len(self.rank_numbers)) if found["pid"] else float(name)
+        self.rank = self.rank_numbers.setdefault(name, number)
+        return line[found.end() :]
 
     def _slow(self, line: str) -> tuple[Template, re.Match[str]] | None:
         """The template of a line that none of the last few templates fits."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from stresstest.logs.readers.text.rows import Rows
 from stresstest.logs.readers.text.tokens import Parsed, parse
 from stresstest.logs.readers.text.words import Kind
 from stresstest.logs.values import number
@@ -32,42 +32,41 @@ def shape(line: str) -> str:
     return _SHAPE_BAR.sub(" ", _SHAPE_NUMBER.sub("#", line))
 
 
-@dataclass
 class Template:
     """Lines of one shape, and the numbers read from them.
 
-    values: one array a field; places: the lines' numbers. context: step and epoch of the line above that named them,
-    for lines that name none.
+    fields: what is kept of a line. example: the first such line. tool: whose it is, where only the tool explains it.
+    rows: the fields' numbers, then step and epoch of the lines above if a line `inherits` one of them, then its rank
+    if lines begin with ranks. last: the numbers of the last line.
     """
 
-    fields: tuple[Field, ...]
-    match: Match
-    example: str
-    tool: str = ""
-    values: tuple[array[float], ...] = ()
-    places: array[int] = field(default_factory=lambda: array("q"))
-    steps: array[float] = field(default_factory=lambda: array("d"))
-    epochs: array[float] = field(default_factory=lambda: array("d"))
-    ranks: array[float] = field(default_factory=lambda: array("d"))
-
-    def __post_init__(self) -> None:
-        self.values = tuple(array("d") for _ in self.fields)
+    def __init__(self, fields: tuple[Field, ...], match: Match, example: str, tool: str = "") -> None:
+        self.fields = fields
+        self.match = match
+        self.example = example
+        self.tool = tool
         self.step_at = self._first("step", "batch")
         self.epoch_at = self._first("epoch")
         self.inherits = self.step_at is None or self.epoch_at is None
+        self.rows = Rows([at for at, field in enumerate(fields) if field.kind in ("loss", "value")], self.step_at)
+        self.last: list[float] = []
 
     def _first(self, *kinds: Kind) -> int | None:
         return next((at for kind in kinds for at, field in enumerate(self.fields) if field.kind == kind), None)
 
-    def add(self, tokens: Sequence[str], place: int) -> None:
-        """Keep a line's numbers."""
+    def add(self, tokens: Sequence[str], beside: Sequence[float], place: int) -> None:
+        """Keep a line's numbers, and those beside them."""
         try:
-            numbers = [*map(float, tokens)]
+            self.last = [*map(float, tokens), *beside]
         except ValueError:
-            numbers = [float("nan") if (value := number(token)) is None else value for token in tokens]
-        for kept, value in zip(self.values, numbers, strict=True):
-            kept.append(value)
-        self.places.append(place)
+            self.last = [_number(token) for token in tokens]
+            self.last.extend(beside)
+        self.rows.add(self.last, place)
+
+
+def _number(token: str) -> float:
+    value = number(token)
+    return float("nan") if value is None else value
 
 
 def template_of(line: str) -> Template | None:
