@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from stresstest.diagnosis.course import Course, SpikeRows, courses_of
 from stresstest.diagnosis.drawn import drawn_curves
 from stresstest.diagnosis.findings import (
     Known,
-    before_spike,
+    before_spikes,
     findings_of_log,
     findings_of_segment,
     took_no_step,
@@ -198,6 +199,7 @@ def _verdict(outcome: LogOutcome | None, courses: Sequence[Course]) -> Verdict:
 def _segment(index: int, segment: Segment, course: Course, known: Known) -> SegmentDiagnosis:
     steps, losses = segment.loss.step, segment.loss.value
     onset = course.onset_row
+    spikes = _before_the_break(course)
     return SegmentDiagnosis(
         index=index,
         start=segment.start,
@@ -213,7 +215,7 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
         first_loss=float(losses[0]),
         best_loss=_best(course, losses),
         last_loss=float(losses[-1]),
-        spikes=tuple(_spike(segment, spike, course, known) for spike in _before_the_break(course)),
+        spikes=tuple(map(partial(_spike, segment), spikes, before_spikes(segment, spikes, course, known))),
         findings=findings_of_segment(segment, course, known),
         curves=drawn_curves(segment),
     )
@@ -234,7 +236,7 @@ def _best(course: Course, losses: Floats) -> float | None:
     return float(finite.min()) if len(finite) else None
 
 
-def _spike(segment: Segment, spike: SpikeRows, course: Course, known: Known) -> Spike:
+def _spike(segment: Segment, spike: SpikeRows, before: tuple[str, ...]) -> Spike:
     steps = segment.loss.step
     return Spike(
         first_step=float(steps[spike.first]),
@@ -244,5 +246,5 @@ def _spike(segment: Segment, spike: SpikeRows, course: Course, known: Known) -> 
         level_before=spike.level_before,
         peak_loss=spike.peak,
         recovered=spike.recovered,
-        before=before_spike(segment, spike, course, known),
+        before=before,
     )

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterator
 from itertools import islice
 
-from stresstest.diagnosis.findings.base import Run, Stretch, at_step, value_at
+from stresstest.diagnosis.findings.base import at_step, value_at
 from stresstest.diagnosis.findings.before import NEAR_ROWS
 from stresstest.diagnosis.findings.fp16 import no_step_taken
 from stresstest.diagnosis.findings.nonfinite import first_suspect_row
-from stresstest.diagnosis.findings.schedule import phase_at, schedule_of
+from stresstest.diagnosis.findings.schedule import phase_at
+from stresstest.diagnosis.findings.stretch import Run, Stretch
 from stresstest.diagnosis.records import BROKEN
 
 MOST = 3
@@ -69,9 +70,9 @@ def _near_warmup(stretch: Stretch, row: int) -> bool:
     lr = stretch.lr
     if lr is None or not row:
         return False
-    end = schedule_of(lr).warmup_end_step
+    end = stretch.schedule.warmup_end_step
     just_ended = end is not None and stretch.steps[max(0, row - NEAR_ROWS)] <= end
-    return just_ended or phase_at(lr, float(stretch.steps[row - 1])) == "in warm-up"
+    return just_ended or phase_at(lr, stretch.schedule, float(stretch.steps[row - 1])) == "in warm-up"
 
 
 def _after_spikes(run: Run) -> Iterator[str]:

@@ -5,32 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stresstest.diagnosis.course import Course
 from stresstest.diagnosis.records import Finding, Severity
-from stresstest.logs.curve import Curve, Floats, FormatFacts, Role
-from stresstest.logs.segments import Log, Segment
+from stresstest.logs.curve import Curve, Floats
 
 Subject = TypeVar("Subject")
 _STEP_NUMBER = re.compile(r"\bstep(s)?(?= \d)")
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known beside the curves: the format's facts, the baseline's loss, and the number of classes or tokens.
-
-    unit: what the log's steps count.
-    """
-
-    facts: FormatFacts = FormatFacts()
-    baseline: float | None = None
-    vocab: int | None = None
-    unit: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -64,62 +47,6 @@ class Kind(Generic[Subject]):
                 last_step=said.last_step,
                 evidence={name: _plain(value) for name, value in said.evidence.items()},
             )
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """One segment with its course, and its curves by role; `None` where a curve is missing."""
-
-    segment: Segment
-    course: Course
-    known: Known = Known()
-
-    @cached_property
-    def steps(self) -> Floats:
-        """[rows]"""
-        return self.segment.loss.step
-
-    @cached_property
-    def losses(self) -> Floats:
-        """[rows], non-finite ones included."""
-        return self.segment.loss.value
-
-    @cached_property
-    def lr(self) -> Curve | None:
-        """Finite rows of the learning rate."""
-        curve = self.curve("lr")
-        return None if curve is None else _only(curve, np.isfinite(curve.value) & (curve.value >= 0))
-
-    @cached_property
-    def grad_norm(self) -> Curve | None:
-        """All rows of the gradient norm, non-finite ones included."""
-        return self.curve("grad_norm")
-
-    def curve(self, role: Role) -> Curve | None:
-        """The curve of a role, where it has rows with a step."""
-        curve = self.segment.others.get(role)
-        if curve is None:
-            return None
-        curve = _only(curve, np.isfinite(curve.step))
-        return curve if len(curve) else None
-
-    @cached_property
-    def judged(self) -> slice:
-        """Rows of the loss without a first one that is the mean of fewer steps."""
-        return slice(1 if self.segment.first_row_is_partial and len(self.losses) > 1 else 0, None)
-
-    @cached_property
-    def row_steps(self) -> float:
-        """How many steps a row stands for."""
-        return max(1.0, self.segment.steps_per_row)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A whole log: its stretches in order."""
-
-    log: Log
-    stretches: tuple[Stretch, ...]
 
 
 def rows_until(curve: Curve, step: float) -> int:
@@ -166,10 +93,6 @@ def in_unit(text: str, unit: str) -> str:
     if unit not in ("epochs", "rows", "rounds"):
         return text
     return _STEP_NUMBER.sub(lambda found: unit if found[1] else unit.removesuffix("s"), text)
-
-
-def _only(curve: Curve, keep: NDArray[np.bool_]) -> Curve:
-    return curve if keep.all() else Curve(curve.step[keep], curve.value[keep], curve.row[keep])
 
 
 def _plain(value: float | str | None) -> float | str | None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step, rows_until, shown, value_at
-from stresstest.diagnosis.findings.schedule import jumps_of, phase_at, schedule_of
+from stresstest.diagnosis.findings.base import Said, at_step, rows_until, shown, value_at
+from stresstest.diagnosis.findings.schedule import phase_at
+from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Curve, Floats
 
 NEAR_ROWS = 5  # "just before" is at most so many rows, and a twelfth of a short log
@@ -67,7 +68,7 @@ def lr_level(moment: Moment) -> Iterator[Said]:
     now = value_at(lr, moment.bad)
     if lr is None or now is None:
         return
-    phase = phase_at(lr, moment.bad if moment.good is None else moment.good)
+    phase = phase_at(lr, moment.stretch.schedule, moment.bad if moment.good is None else moment.good)
     text = f"LR at the {moment.word} (step {at_step(moment.bad)}): {now:.3g}, {phase}"
     before = None if moment.good is None else value_at(lr, moment.good)
     if before is not None and before != now:
@@ -80,8 +81,8 @@ def lr_rise(moment: Moment) -> Iterator[Said]:
     lr = moment.stretch.lr
     if lr is None or moment.good is None or rows_until(lr, moment.good) < 2:
         return
-    end = schedule_of(lr).warmup_end_step
-    if phase_at(lr, moment.good) == "in warm-up" and (end is None or end > moment.bad):
+    end = moment.stretch.schedule.warmup_end_step
+    if phase_at(lr, moment.stretch.schedule, moment.good) == "in warm-up" and (end is None or end > moment.bad):
         value = value_at(lr, moment.bad)
         yield Said(f"The LR was still in warm-up ({value:.3g}).", moment.good, moment.bad, {"lr": value})
 
@@ -91,7 +92,7 @@ def lr_jump(moment: Moment) -> Iterator[Said]:
     lr = moment.stretch.lr
     if lr is None:
         return
-    for row in jumps_of(lr, 2.0):
+    for row in moment.stretch.doublings:
         if moment.near < lr.step[row] <= moment.bad:
             before, after = float(lr.value[row - 1]), float(lr.value[row])
             yield Said(
@@ -106,7 +107,7 @@ def lr_jump(moment: Moment) -> Iterator[Said]:
 def warmup_end(moment: Moment) -> Iterator[Said]:
     """A warm-up had just ended."""
     lr = moment.stretch.lr
-    end = None if lr is None else schedule_of(lr).warmup_end_step
+    end = None if lr is None else moment.stretch.schedule.warmup_end_step
     if end is not None and moment.near <= end <= moment.bad:
         ago = moment.bad - end
         where = f"{at_step(ago)} steps before the {moment.word}" if ago else f"in the row of the {moment.word}"
@@ -223,4 +224,5 @@ def _beside(value: float, middle: float) -> str:
 
 
 def _window(curve: Curve, moment: Moment) -> Floats:
-    return curve.value[(curve.step >= moment.near) & (curve.step <= moment.bad)]
+    first = int(np.searchsorted(curve.step, moment.near))
+    return curve.value[first : rows_until(curve, moment.bad)]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step, is_flat
+from stresstest.diagnosis.findings.base import Said, at_step, is_flat
+from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Floats
 
 _FEW = 0.2  # of the rows

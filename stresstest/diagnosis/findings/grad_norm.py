@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step
+from stresstest.diagnosis.findings.base import Said, at_step
+from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Floats
 
 _BINS = 10

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step, is_flat
-from stresstest.diagnosis.findings.schedule import jumps_of, schedule_of
+from stresstest.diagnosis.findings.base import Said, at_step, is_flat
+from stresstest.diagnosis.findings.schedule import jumps_of
+from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Curve, Floats
 
 _MIN_ROWS = 5
@@ -23,7 +24,7 @@ def schedule_line(stretch: Stretch) -> Iterator[Said]:
     lr = stretch.lr
     if lr is None or len(lr) < 2 or not (lr.value > 0).any():
         return
-    schedule = schedule_of(lr)
+    schedule = stretch.schedule
     last, peak = float(lr.value[-1]), schedule.peak
     if schedule.is_constant:
         text = f"LR constant at {peak:.3g}"
@@ -105,16 +106,10 @@ def restart(stretch: Stretch) -> Iterator[Said]:
 def restarts_of(lr: Curve) -> list[tuple[int, int]]:
     """Where a decayed learning rate came back: the row of its low and the first row near the peak again."""
     peak = float(lr.value.max())
-    found: list[tuple[int, int]] = []
-    was_high, low = False, 0
-    for row, value in enumerate(lr.value):
-        if value >= _RESTART_TO * peak:
-            if was_high and lr.value[low] <= _RESTART_FROM * peak:
-                found.append((low, row))
-            was_high, low = True, row
-        elif value <= lr.value[low]:
-            low = row
-    return found
+    high = np.flatnonzero(lr.value >= _RESTART_TO * peak)
+    gaps = np.flatnonzero(np.diff(high) > 1)
+    lows = [(int(high[gap]) + int(np.argmin(lr.value[high[gap] : high[gap + 1]])), int(high[gap + 1])) for gap in gaps]
+    return [(low, row) for low, row in lows if lr.value[low] <= _RESTART_FROM * peak]
 
 
 def warmup_never_ends(stretch: Stretch) -> Iterator[Said]:
@@ -154,7 +149,7 @@ def decayed_early(stretch: Stretch) -> Iterator[Said]:
 
 def _rising_to_the_end(stretch: Stretch, what: str) -> Iterator[Said]:
     lr = stretch.lr
-    if lr is None or len(lr) < _MIN_ROWS or not schedule_of(lr).rises_throughout:
+    if lr is None or len(lr) < _MIN_ROWS or not stretch.schedule.rises_throughout:
         return
     if not lr.value[-1] > lr.value[-_MIN_ROWS] * 1.001:
         return

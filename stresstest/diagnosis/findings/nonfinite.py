@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step, shown, value_at
+from stresstest.diagnosis.findings.base import Said, at_step, shown, value_at
+from stresstest.diagnosis.findings.stretch import Stretch
 
 
 def where_it_became_nonfinite(stretch: Stretch) -> Iterator[Said]:

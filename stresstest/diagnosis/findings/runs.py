@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stresstest.diagnosis.findings.base import Run, Said, at_step
+from stresstest.diagnosis.findings.base import Said, at_step
+from stresstest.diagnosis.findings.stretch import Run
 
 _NAMED = 5
 

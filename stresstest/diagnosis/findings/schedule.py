@@ -53,9 +53,8 @@ def _is_warmup(values: Floats) -> bool:
     return bool((changes >= -values[-1] * _SAME).all() and (changes > 0).mean() >= 0.5)
 
 
-def phase_at(lr: Curve, step: float) -> str:
+def phase_at(lr: Curve, schedule: Schedule, step: float) -> str:
     """In which part of its schedule the learning rate is at a step."""
-    schedule = schedule_of(lr)
     rows = rows_until(lr, step)
     if schedule.is_constant or not rows:
         return "constant"
@@ -85,10 +84,7 @@ def _warmup_rows(lr: Curve) -> int:
     changes = np.diff(values)
     falls = np.flatnonzero(changes < -_SAME * values.max())
     rises = np.flatnonzero(changes[: falls[0] if len(falls) else None] > _SAME * values.max() * 0.01)
-    rows = 0
-    for place, rise in enumerate(rises):
-        level = rise - rows
-        if level > max(1, len(values) * _LEVEL) and place == len(rises) - 1:
-            break
-        rows = int(rise) + 1
-    return rows + 1 if rows else 0
+    ends = np.concatenate([[0], rises + 1])
+    is_apart = len(rises) > 0 and rises[-1] - ends[-2] > max(1, len(values) * _LEVEL)
+    end = int(ends[-2] if is_apart else ends[-1])
+    return end + 1 if end else 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Run, Said, Stretch, at_step
+from stresstest.diagnosis.findings.base import Said, at_step
+from stresstest.diagnosis.findings.stretch import Run, Stretch
 from stresstest.logs.curve import Curve, Floats
 
 _ROWS = 10  # on each side

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stresstest.diagnosis.findings import before, chance, fp16, grad_norm, lr, nonfinite, runs, seams, validation
-from stresstest.diagnosis.findings.base import Kind, Run, Stretch
+from stresstest.diagnosis.findings.base import Kind
+from stresstest.diagnosis.findings.stretch import Run, Stretch
 
 _LOG = "The log's own rows"
 _TIME = "Coincidence in time"

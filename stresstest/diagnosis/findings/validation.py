@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stresstest.diagnosis.findings.base import Said, Stretch, at_step, rows_until
+from stresstest.diagnosis.findings.base import Said, at_step, rows_until
+from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Curve, Floats
 
 _MIN_EVALUATIONS = 4
