@@ -199,7 +199,7 @@ def _verdict(outcome: LogOutcome | None, courses: Sequence[Course]) -> Verdict:
 def _segment(index: int, segment: Segment, course: Course, known: Known) -> SegmentDiagnosis:
     steps, losses = segment.loss.step, segment.loss.value
     onset = course.onset_row
-    spikes = _before_the_break(course)
+    spikes = tuple(_before_the_break(course))
     return SegmentDiagnosis(
         index=index,
         start=segment.start,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stresstest.diagnosis.course import SpikeRows
+from stresstest.diagnosis.diagnose import diagnose
 from stresstest.diagnosis.findings import before_spike
 from stresstest.diagnosis.findings.table import KINDS
-from tests.diagnosis.findings.building import course, falling, said, segment
+from tests.diagnosis.findings.building import course, falling, log, said, segment
 
 ROWS = 60
 BREAK = 40  # row; its step is 41
@@ -170,3 +171,14 @@ def test_in_a_short_log_just_before_is_a_row() -> None:
     near, far = SpikeRows(6, 7, 1.5, 6.0, recovered=True), SpikeRows(9, 10, 1.5, 6.0, recovered=True)
     assert before_spike(segment(falling(12), lr=lr), near)
     assert before_spike(segment(falling(12), lr=lr), far) == ()
+
+
+def test_each_spike_of_a_diagnosis_has_its_own_list() -> None:
+    losses = falling(400)
+    lr = np.full(400, 1e-4)
+    for row in (150, 300):
+        losses[row : row + 6] += 6.0
+    lr[298:] = 1e-3
+    spikes = diagnose(log(segment(losses, lr=lr))).segments[0].spikes
+    assert [spike.first_step for spike in spikes] == [151, 301]
+    assert [len(spike.before) for spike in spikes] == [0, 1]
