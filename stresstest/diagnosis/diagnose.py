@@ -69,11 +69,6 @@ class Choices:
         if self.vocab is not None and self.vocab < 2:
             raise ConfigError(f"--vocab {self.vocab} is not a number of classes; give 2 or more")
 
-    @property
-    def constant_loss(self) -> float | None:
-        """The loss of the best constant predictor, where it is known."""
-        return math.log(self.vocab) if self.vocab is not None else self.baseline
-
 
 def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagnosis]:
     """Every run in a file; a `ConfigError` where it cannot be read, a `NoLossError` where no loss is found in it."""
@@ -102,6 +97,8 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
         format=log.format,
         loss_key=printable(log.loss_key),
         step_key=printable(log.step_key),
+        loss_unit=log.unit,
+        step_unit=log.step_unit,
         rows=sum(len(segment.loss) for segment in log.segments),
         columns=tuple(map(printable, log.columns)),
         notes=log.notes,
@@ -115,11 +112,18 @@ def diagnose(log: Log, choices: Choices = Choices()) -> Diagnosis:
     )
 
 
+def _constant_loss(log: Log, choices: Choices) -> float | None:
+    """The loss of the best constant predictor, in the unit of the log, where it is known."""
+    if choices.vocab is None:
+        return choices.baseline
+    return math.log2(choices.vocab) if log.unit == "bits" else math.log(choices.vocab)
+
+
 def _courses(log: Log, choices: Choices) -> tuple[Course, ...]:
     """What became of each stretch; of a loss that is declined only this is said: that it is not finite."""
-    judged = courses_of(log.segments, choices.constant_loss)
-    if log.declined:
-        return tuple(course if course.outcome == "nonfinite" else Course(None, log.declined) for course in judged)
+    judged = courses_of(log.segments, _constant_loss(log, choices))
+    if why := log.declined.removeprefix("not judged: "):
+        return tuple(course if course.outcome == "nonfinite" else Course(None, why) for course in judged)
     return tuple(map(_unless_no_step, log.segments, judged))
 
 

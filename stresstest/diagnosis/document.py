@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike
 from stresstest.diagnosis.words import (
     ROLES,
-    headline,
     loss,
-    outcome_words,
     read_words,
     run_name,
+    run_words,
     spike_line,
     step,
     tone_of,
@@ -38,7 +37,7 @@ from stresstest.reports.document import (
     Value,
 )
 
-_FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 6, 8  # in a terminal, but for -v
+_FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 4, 8  # in a terminal, but for -v
 _LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
 _POSITIVE = 0.9  # share of the losses that such an axis needs
 _HEIGHT = 5  # lines of the chart in a terminal
@@ -58,12 +57,9 @@ def document_of(run: Diagnosis, verbose: bool = False) -> Document:
 
 def blocks_of(run: Diagnosis, verbose: bool = False) -> Iterator[Block]:
     """The outcome of each segment, the curve, the spikes."""
-    if len(run.segments) == 1:
-        text, detail = outcome_words(run.segments[0])
-        yield Items((Item(text, tone_of(run.segments[0].outcome), detail),))
-    else:
-        text, _, detail = headline(run).rpartition(": ")
-        yield Items((Item(text, tone_of(None if run.verdict == "undecided" else run.outcome), detail),))
+    text, detail = run_words(run)
+    yield Items((Item(text, tone_of(None if run.verdict == "undecided" else run.outcome), detail),))
+    if len(run.segments) > 1:
         yield from _segment_tables(run, verbose)
     worst = worst_segment(run)
     if worst is not None:
@@ -73,9 +69,10 @@ def blocks_of(run: Diagnosis, verbose: bool = False) -> Iterator[Block]:
     yield from _spikes([spike for segment in run.segments for spike in segment.spikes], verbose)
 
 
-def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Table]:
+def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Block]:
     """All of them where there is room."""
-    columns = tuple(map(Column, ("segment", "began as", "steps", "rows", "outcome", "first", "lowest", "last")))
+    where = ["broke"] * any(segment.broke_between for segment in run.segments)
+    columns = tuple(map(Column, ("segment", "began as", "steps", "rows", "outcome", *where, "first", "lowest", "last")))
     rows = [
         (
             Value(str(segment.index)),
@@ -83,6 +80,7 @@ def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Table]:
             Value(f"{step(segment.first_step)} to {step(segment.last_step)}"),
             Value(f"{segment.rows:,}"),
             Value(segment.outcome or "undecided", tone=tone_of(segment.outcome)),
+            *(Value(where_words(segment).removeprefix("between steps ")) for _ in where),
             *(Value(loss(value)) for value in (segment.first_loss, segment.best_loss, segment.last_loss)),
         )
         for segment in run.segments
@@ -94,6 +92,7 @@ def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Table]:
     worst = worst_segment(run)
     first = max(0, min(len(rows) - _FEW_SEGMENTS, (worst.index if worst else 0) - _FEW_SEGMENTS // 2))
     yield Table(columns, tuple(rows[first : first + _FEW_SEGMENTS]), formats=TERMINAL)
+    yield Paragraph(f"and {len(rows) - _FEW_SEGMENTS} more segments (-v lists them)", "dim", formats=TERMINAL)
 
 
 def _loss_chart(segments: Sequence[SegmentDiagnosis], formats: tuple[str, ...]) -> Chart:
@@ -138,8 +137,8 @@ def _points(segment: SegmentDiagnosis, role: str) -> tuple[tuple[float, float], 
 
 def _marks(segment: SegmentDiagnosis) -> tuple[Mark, ...]:
     marks = [Mark("spike", "^", spike.first_step, "mixed") for spike in _highest(segment.spikes)]
-    if segment.index and segment.start in ("resume", "restart"):
-        marks.append(Mark(segment.start, "|", segment.first_step))
+    if segment.start == "resume":
+        marks.append(Mark("resume", "|", segment.first_step))
     if segment.broke_between is not None:
         marks.append(Mark("breaks", "x", segment.broke_between[1], "bad"))
     return tuple(marks)
@@ -174,14 +173,23 @@ def _highest(spikes: Sequence[Spike]) -> list[Spike]:
 
 def _findings(run: Diagnosis, verbose: bool) -> Iterator[str]:
     """What to try comes last, as it stands nearest to the prompt."""
-    found = [*(finding for segment in run.segments for finding in segment.findings), *run.findings]
-    found = list({finding.text: finding for finding in found}.values())
-    found.sort(key=lambda finding: _SEVERITY.index(finding.severity))
-    shown = found if verbose else found[:_FEW_FINDINGS]
-    yield from (finding.text for finding in shown)
-    if len(found) > len(shown):
-        yield f"{len(found) - len(shown)} more findings (-v prints them)"
+    found: list[tuple[Severity, str]] = []
+    for segment in run.segments:
+        which = f"Segment {segment.index}: " if len(run.segments) > 1 else ""
+        found += [(finding.severity, which + finding.text) for finding in segment.findings]
+    found += [(finding.severity, finding.text) for finding in run.findings]
+    found = sorted(dict.fromkeys(found), key=lambda each: _SEVERITY.index(each[0]))
+    shown = found if verbose else _first_few(found, len(run.segments))
+    yield from (text for _, text in shown)
+    if left := len(found) - len(shown):
+        yield "1 more finding (-v prints it)" if left == 1 else f"{left} more findings (-v prints them)"
     yield from (f"try: {text}" for text in run.try_next)
+
+
+def _first_few(found: list[tuple[Severity, str]], segments: int) -> list[tuple[Severity, str]]:
+    """Of several segments only what deserves a look."""
+    wanted = [each for each in found if segments == 1 or each[0] != "info"]
+    return wanted[:_FEW_FINDINGS]
 
 
 def many_document(runs: Sequence[Diagnosis], last: str, detailed: int = 20) -> Document:

@@ -95,6 +95,8 @@ class Diagnosis(_Record):
     format: str = Field(description="The format that it was read as.")
     loss_key: str = Field(description="The column or key that was read as the train loss.")
     step_key: str = Field(description="The one that was read as the step.")
+    loss_unit: str = Field("", description="The unit of its losses: nats, bits, or none that is known.")
+    step_unit: str = Field("steps", description="What a step counts.")
     rows: int = Field(description="Rows with a train loss.")
     columns: tuple[str, ...] = Field(description="All columns or keys that hold numbers.")
     notes: tuple[str, ...] = Field((), description="What was dropped or mended in reading.")

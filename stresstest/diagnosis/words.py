@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stresstest.diagnosis.records import Diagnosis, LogOutcome, SegmentDiagnosis, Spike
+from stresstest.diagnosis.records import BROKEN, Diagnosis, LogOutcome, SegmentDiagnosis, Spike
 from stresstest.reports.document import Tone
 
 OUTCOMES: Mapping[LogOutcome, str] = {
@@ -26,7 +26,6 @@ ROLES: Mapping[str, str] = {
     "skipped": "skipped steps",
 }
 _TONES: Mapping[LogOutcome | None, Tone] = {"stable": "good", "spiked": "mixed", "flat": "dull", None: "mixed"}
-_A_ROW = {"mean": "each the mean of {} steps", "window": "each a mean over a window", "sample": "one step in {}"}
 
 
 def tone_of(outcome: LogOutcome | None) -> Tone:
@@ -49,15 +48,31 @@ def headline(run: Diagnosis) -> str:
     worst = worst_segment(run)
     if worst is None:
         return "cannot be judged: no row with a loss"
-    which = f"segment {worst.index} of {len(run.segments)}: " if len(run.segments) > 1 else ""
-    return which + outcome_line(worst)
+    return ": ".join(filter(None, run_words(run)))
+
+
+def run_words(run: Diagnosis) -> tuple[str, str]:
+    """What became of a run, in capitals, and what that means."""
+    worst = worst_segment(run)
+    assert worst is not None, "a run that was read has a segment"
+    said, meaning = outcome_words(worst)
+    if len(run.segments) == 1:
+        return said, meaning
+    alike = sum(segment.outcome == worst.outcome for segment in run.segments)
+    if alike == len(run.segments):
+        many = f"{said}, each of {alike} segments" if worst.outcome not in BROKEN else f"all {alike} segments: {said}"
+        return many, f"in segment {worst.index}: {meaning}"
+    others = f" (so {'are' if alike > 2 else 'is'} {alike - 1} more)" if alike > 1 else ""
+    return f"segment {worst.index} of {len(run.segments)}: {said}{others}", meaning
 
 
 def worst_segment(run: Diagnosis) -> SegmentDiagnosis | None:
-    """The one that the verdict rests on."""
+    """The one that the verdict rests on; of several that are well the longest."""
     deciding = run.outcome if run.verdict != "undecided" else None
-    fitting = [segment for segment in run.segments if segment.outcome == deciding]
-    return next(iter(fitting or run.segments), None)
+    fitting = [segment for segment in run.segments if segment.outcome == deciding] or run.segments
+    if deciding in BROKEN:
+        return next(iter(fitting), None)
+    return max(fitting, key=lambda segment: segment.rows, default=None)
 
 
 def outcome_line(segment: SegmentDiagnosis) -> str:
@@ -70,7 +85,10 @@ def outcome_words(segment: SegmentDiagnosis) -> tuple[str, str]:
     if segment.outcome is None:
         return "cannot be judged", segment.why_undecided
     where = f" {where_words(segment)}" if segment.broke_between else ""
-    return f"{segment.outcome.upper()}{where}", f"{OUTCOMES[segment.outcome]}; {loss_words(segment)}"
+    meaning = OUTCOMES[segment.outcome]
+    if segment.outcome == "spiked" and not all(spike.recovered for spike in segment.spikes):
+        meaning = "has loss spikes, and has not come back from the last"
+    return f"{segment.outcome.upper()}{where}", f"{meaning}; {loss_words(segment)}"
 
 
 def where_words(segment: SegmentDiagnosis) -> str:
@@ -99,30 +117,16 @@ def step(value: float) -> str:
 
 
 def read_words(run: Diagnosis) -> str:
-    """What was read: the format, its rows and steps, the keys, what is beside the loss, what was dropped."""
-    parts = [run.format, f"{_rows(run.rows)} {_steps(run)}".strip()]
-    parts.append(f"loss '{run.loss_key}'" + (f", step '{run.step_key}'" if run.step_key else ""))
+    """What was read: the form, from where to where, what is beside the loss, and what the reading says of itself."""
+    parts = [run.format]
+    if run.segments:
+        first = min(segment.first_step for segment in run.segments)
+        last = max(segment.last_step for segment in run.segments)
+        parts.append(f"{run.step_unit} {step(first)} to {step(last)}")
+    parts += run.notes or [f"{run.rows:,} rows of '{run.loss_key}'"]
     beside = [ROLES[role] for role in ROLES if role != "loss" and role in _roles(run.segments)]
     parts += [f"beside it {', '.join(beside)}"] if beside else []
-    if len(run.segments) > 1:
-        parts.append(f"{len(run.segments)} segments")
-    zeros = sum(segment.zeros_for_nan for segment in run.segments)
-    parts += [f"{_rows(zeros)} of 0.0 {'stands' if zeros == 1 else 'stand'} for NaN"] if zeros else []
-    return "; ".join([*parts, *run.notes])
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _steps(run: Diagnosis) -> str:
-    if not run.segments:
-        return ""
-    first = min(segment.first_step for segment in run.segments)
-    last = max(segment.last_step for segment in run.segments)
-    spacing, kind = run.segments[0].steps_per_row, run.segments[0].row_kind
-    said = _A_ROW.get(kind, "one in {} steps").format(step(spacing)) if spacing > 1 else "each step"
-    return f"at steps {step(first)} to {step(last)}, {said}"
+    return "; ".join(parts)
 
 
 def _roles(segments: Sequence[SegmentDiagnosis]) -> set[str]:

@@ -58,8 +58,7 @@ def document(capsys: Capture, *args: str) -> dict[str, Any]:
 def test_a_stable_log_is_exit_0_and_says_what_was_read(capsys: Capture) -> None:
     code, out, err = said(capsys, write("good.csv", decay()))
     assert (code, err) == (0, "")
-    assert "200 rows at steps 0 to 199" in out
-    assert "loss 'loss', step 'step'" in out
+    assert "CSV; steps 0 to 199; 200 rows of 'loss' by 'step'" in out
     assert out.splitlines()[-1] == "exit 0: the run is stable"
 
 
@@ -182,6 +181,43 @@ def test_a_wrong_option_is_one_line(capsys: Capture, args: list[str], told: str)
     assert code == 2
     assert len(err.splitlines()) == 1
     assert told in err
+
+
+def test_what_is_not_to_be_judged_is_exit_3(capsys: Capture) -> None:
+    rows = [f"{i},{1.0 + 0.1 * (i % 3)},{0.7 + 0.1 * (i % 2)}" for i in range(100)]
+    Path("gan.csv").write_text("\n".join(["step,g_loss,d_loss", *rows]) + "\n")
+    code, out, _ = said(capsys, "gan.csv")
+    assert code == 3
+    assert "cannot be judged" in out
+    assert out.splitlines()[-1] == "exit 3: the run cannot be judged"
+    assert document(capsys, "gan.csv")["runs"][0]["verdict"] == "undecided"
+
+
+def test_vocab_is_a_baseline_in_the_unit_of_the_log(capsys: Capture) -> None:
+    """A loss that hangs at 5.3: worse than a guess among 100 in nats, better than one among 100 in bits."""
+    rows = [f"{i},{5.3 + 0.01 * ((i * 7919) % 13 - 6)}" for i in range(400)]
+    Path("nats.csv").write_text("\n".join(["step,loss", *rows]) + "\n")
+    assert said(capsys, "nats.csv", "--vocab", "100")[0] == 99
+    Path("bits.csv").write_text("\n".join(["step,train_bpc", *rows]) + "\n")
+    assert document(capsys, "bits.csv")["runs"][0]["loss_unit"] == "bits"
+    assert said(capsys, "bits.csv", "--vocab", "100")[0] != 99
+
+
+def restarted() -> str:
+    """Three runs in one file, the second of which breaks."""
+    losses = [decay(), [*decay()[:100], *[math.nan] * 10], decay()]
+    return "step,loss\n" + "".join(f"{i},{x}\n" for one in losses for i, x in enumerate(one))
+
+
+def test_each_stretch_is_judged_and_one_can_be_asked_for(capsys: Capture) -> None:
+    Path("three.csv").write_text(restarted())
+    code, out, _ = said(capsys, "three.csv")
+    assert code == 99
+    assert "segment 1 of 3: NONFINITE between steps 99 and 100" in out
+    assert said(capsys, "three.csv", "--segment", "0")[0] == 0
+    code, _, err = said(capsys, "three.csv", "--segment", "3")
+    assert code == 2
+    assert "segments 0 to 2" in err
 
 
 def test_json_is_strict_and_fits_its_schema(capsys: Capture) -> None:
