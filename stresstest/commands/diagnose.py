@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stresstest.diagnosis.call import read_logs
 from stresstest.diagnosis.diagnose import Choices
-from stresstest.diagnosis.document import document_of, in_order, many_document, run_table
+from stresstest.diagnosis.document import document_of, in_order, many_page, page_of, run_table
 from stresstest.diagnosis.junit import render_junit
 from stresstest.diagnosis.records import Diagnoses
 from stresstest.diagnosis.words import run_line, run_name
@@ -58,7 +58,9 @@ def _text(found: Diagnoses, kind: str) -> str:
 
 
 def _document(found: Diagnoses) -> Document:
-    return document_of(found.runs[0], verbose=True) if len(found.runs) == 1 else many_document(found.runs, _sum(found))
+    if len(found.runs) == 1 and not found.unread:
+        return page_of(found.runs[0])
+    return many_page(found.runs, found.unread, _sum(found))
 
 
 def _print(found: Diagnoses, shown: Shown) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike
+from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike, UnreadLog
 from stresstest.diagnosis.words import (
     ROLES,
+    headline,
     loss,
     read_words,
     run_name,
@@ -39,23 +41,34 @@ from stresstest.reports.document import (
 
 _FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 4, 8  # in a terminal, but for -v
 _LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
+_DETAILED = 20  # runs that a page of many shows whole
 _POSITIVE = 0.9  # share of the losses that such an axis needs
 _HEIGHT = 5  # lines of the chart in a terminal
 _SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
 
 
 def document_of(run: Diagnosis, verbose: bool = False) -> Document:
-    """What was read, the verdict, each stretch, its curve, the findings, and what to try."""
+    """What was read, the verdict, each stretch, its curve, the findings, and what to try, nearest to the prompt."""
+    advice = tuple(f"try: {text}" for text in run.try_next)
     return Document(
         name=f"stresstest: {run_name(run)}",
         title=run_name(run),
         subtitle=read_words(run),
-        blocks=tuple(blocks_of(run, verbose)),
-        findings=tuple(_findings(run, verbose)),
+        blocks=tuple(_blocks(run, verbose)),
+        findings=(*_findings(run, verbose), *advice),
     )
 
 
-def blocks_of(run: Diagnosis, verbose: bool = False) -> Iterator[Block]:
+def page_of(run: Diagnosis) -> Document:
+    """The same for a page or a note, where the advice is read first."""
+    whole = document_of(run, verbose=True)
+    advice = tuple(f"try: {text}" for text in run.try_next)
+    findings = dict.fromkeys([headline(run), *advice, *whole.findings])
+    outcome = "cannot be judged" if run.verdict == "undecided" else str(run.outcome)
+    return replace(whole, title=f"{run_name(run)}: {outcome}", findings=tuple(findings))
+
+
+def _blocks(run: Diagnosis, verbose: bool) -> Iterator[Block]:
     """The outcome of each segment, the curve, the spikes."""
     text, detail = run_words(run)
     yield Items((Item(text, tone_of(None if run.verdict == "undecided" else run.outcome), detail),))
@@ -172,7 +185,7 @@ def _highest(spikes: Sequence[Spike]) -> list[Spike]:
 
 
 def _findings(run: Diagnosis, verbose: bool) -> Iterator[str]:
-    """What to try comes last, as it stands nearest to the prompt."""
+    """The gravest first."""
     found: list[tuple[Severity, str]] = []
     for segment in run.segments:
         which = f"Segment {segment.index}: " if len(run.segments) > 1 else ""
@@ -183,7 +196,6 @@ def _findings(run: Diagnosis, verbose: bool) -> Iterator[str]:
     yield from (text for _, text in shown)
     if left := len(found) - len(shown):
         yield "1 more finding (-v prints it)" if left == 1 else f"{left} more findings (-v prints them)"
-    yield from (f"try: {text}" for text in run.try_next)
 
 
 def _first_few(found: list[tuple[Severity, str]], segments: int) -> list[tuple[Severity, str]]:
@@ -192,21 +204,23 @@ def _first_few(found: list[tuple[Severity, str]], segments: int) -> list[tuple[S
     return wanted[:_FEW_FINDINGS]
 
 
-def many_document(runs: Sequence[Diagnosis], last: str, detailed: int = 20) -> Document:
-    """A table with a line a run, the broken ones first, and the whole of the first few that are not stable."""
+def many_page(runs: Sequence[Diagnosis], unread: Sequence[UnreadLog], title: str) -> Document:
+    """A table with a line a run, the broken ones first, what was not read, and the first few that are not stable."""
     ordered = in_order(runs)
-    blocks: list[Block] = [run_table(ordered)]
-    for run in [run for run in ordered if run.outcome != "stable"][:detailed]:
-        document = document_of(run, verbose=True)
-        blocks += _section(document)
-    return Document(f"stresstest: {len(runs)} runs", f"{len(runs)} runs: {last}", blocks=tuple(blocks))
+    blocks: list[Block] = [run_table(ordered)] if runs else []
+    if unread:
+        blocks.append(Heading("Not read"))
+        blocks.append(Items(tuple(Item(each.path, "bad", each.why) for each in unread)))
+    for run in [run for run in ordered if run.verdict != "stable" or run.outcome != "stable"][:_DETAILED]:
+        blocks += _section(page_of(run))
+    return Document("stresstest: runs", title, blocks=tuple(blocks))
 
 
 def _section(document: Document) -> Iterator[Block]:
     yield Heading(document.title)
     yield Paragraph(document.subtitle, "dim")
-    yield from (block for block in document.blocks if block.formats != TERMINAL)
     yield from (Paragraph(text, "bullet") for text in document.findings)
+    yield from (block for block in document.blocks if block.formats != TERMINAL)
 
 
 def in_order(runs: Sequence[Diagnosis]) -> list[Diagnosis]:

@@ -248,11 +248,22 @@ def test_every_format_is_written(capsys: Capture) -> None:
     page = Path("page.html").read_text()
     assert "<polyline" in page
     assert "NONFINITE between steps 119 and 120" in page
+    assert "absent.csv" in page
     assert "| bad.csv | nonfinite |" in Path("note.md").read_text()
     assert json.loads(Path("all.json").read_text())["exit_code"] == 2
     (suite,) = junitparser.JUnitXml.fromfile("cases.xml")
     assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (3, 1, 1, 0)
     assert {case.name for case in suite} == {"bad.csv", "good.csv", "absent.csv"}
+
+
+def test_the_page_of_one_run_begins_with_its_verdict_and_what_to_try(capsys: Capture) -> None:
+    said(capsys, write("bad.csv", broken()), "-o", "one.html", "-o", "one.md")
+    page = Path("one.html").read_text()
+    assert "<h1>bad.csv: nonfinite</h1>" in page
+    first, second = page.split("<li>")[1:3]
+    assert first.startswith("NONFINITE between steps 119 and 120")
+    assert second.startswith("try: ")
+    assert Path("one.md").read_text().startswith("### bad.csv: nonfinite")
 
 
 def test_what_a_log_says_is_text_on_a_page_and_in_a_terminal(capsys: Capture) -> None:
