@@ -36,7 +36,8 @@ def run_of(scanned: Scan) -> RawLog:
     if merged:
         notes.append(f"the log is large: {1 << merged} rows each were merged into one, rises within them kept")
     if scanned.overflows:
-        notes.append(f"{scanned.overflows} lines say that a step was skipped because fp16 numbers overflowed.")
+        lines = "a line says" if scanned.overflows == 1 else f"{scanned.overflows} lines say"
+        notes.append(f"{lines} that a step was skipped because fp16 numbers overflowed")
     said = ending(scanned.tail)
     if said is not None:
         notes.append(said)
@@ -83,7 +84,7 @@ def _belongs(column: Column, loss: Column | None, tool: Tool) -> bool:
     if column.name in tool.roles.values():
         return True
     if loss is None or not _counts(column):
-        return _counts(column) and column.kind == "loss"
+        return loss is None and len(column) > 1
     if column.kind == "loss" or (has_a_role(column.name) and len(column) > 2):
         return True
     return bool(np.isin(column.place, loss.place).mean() > 0.5) or 4 * len(column) >= max(8, len(loss))
@@ -130,6 +131,8 @@ def _indexed(
     step_name = loss.step_name or "step"
     if level == "none":
         curves = {name: replace(curve, step=np.full(len(curve), np.nan)) for name, curve in curves.items()}
+        if np.isfinite(loss.epoch).all():
+            curves["epoch"] = Curve(np.full(len(loss), np.nan), loss.epoch, loss.place)
     elif level == "batch":
         curves["batch"] = Curve(loss.step, loss.step, loss.place)
         curves["epoch"] = Curve(loss.step, loss.epoch, loss.place)
@@ -154,6 +157,7 @@ def _by_epoch(column: Column) -> Curve:
 
 def _true_level(loss: Column) -> Level:
     """What indexes the loss: a step that starts anew in each epoch is a batch, an epoch with many rows is no index."""
+    loss = _printed_once(loss)
     if loss.level in ("step", "batch"):
         if not np.isfinite(loss.epoch).all():
             return "step"
@@ -169,6 +173,15 @@ def _true_level(loss: Column) -> Level:
         once = len(loss) < 2 or np.mean(np.diff(loss.epoch) == 0) < 0.3
         return "epoch" if whole and once else "none"
     return "none"
+
+
+def _printed_once(loss: Column) -> Column:
+    """The rows of the first rank alone, and of rows that each rank printed without its number one each."""
+    ranks = loss.rank[np.isfinite(loss.rank)]
+    if len(ranks):
+        loss = loss.chosen(loss.rank == ranks[0])
+    again = (np.diff(loss.epoch) == 0) & (np.diff(loss.value) == 0)
+    return loss.chosen(np.append(True, ~again)) if loss.level == "epoch" and len(loss) else loss
 
 
 def _goes_on(loss: Column) -> bool:

@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from stresstest.logs.readers.text.tables import Table, table_of
 from stresstest.logs.readers.text.template import Template, shape, template_of
@@ -19,7 +18,7 @@ _NOTHING = float("nan")
 _WORTH = re.compile(r"\d|nan|inf(?![a-z])", re.I)
 _WORDS = re.compile(
     r"loss|epoch|step|iter|train|val|test|eval|lr|rate|norm|perplex|ppl|nll|rmse|mae|mse|learn|bpc|batch|cost|objective"
-    r"|objf|^s:|^\s*\[\d|^[\s|]*\d|update|round|entropy|error",
+    r"|objf|^s:|^\s*\[\d|^[\s|]*\d|update|round|entropy|error|acc|score|metric|reward",
     re.I,
 )
 _OVERFLOW = re.compile(
@@ -59,10 +58,9 @@ def _prefix_of(head: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _several(hits: Sequence[re.Match[str]], worth: Sequence[str]) -> bool:
-    """`0: ` before nearly every line is a rank; `0:`, `1:`, `2:` in turn is an index."""
-    values = [int(found["srun"] or 0) for found in hits]
-    turns = sum(later == earlier + 1 for earlier, later in pairwise(values))
-    return turns * 2 < len(values) and len(hits) * 10 >= len(worth) * 9
+    """Ranks before nearly every line come again and again; an index comes once."""
+    values = [found["srun"] for found in hits]
+    return 2 * len(set(values)) <= len(values) and len(hits) * 10 >= len(worth) * 9
 
 
 class _Pass:

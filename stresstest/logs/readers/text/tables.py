@@ -58,15 +58,27 @@ def is_missing(value: float) -> bool:
 
 def table_of(line: str) -> Table | None:
     """The table that a header begins; None of another line."""
-    if len(line) > 1000 or not re.search("loss|rmse", line, re.I):
+    if len(line) > 1000 or not re.search("loss|rmse|gpu_mem", line, re.I):
         return None
     barred = bool(_BARS.search(line))
     names = tuple(_cells(line, barred))
+    if not barred and len(names) != len(re.split(r"\s{2,}|\t", line.strip())):
+        names = tuple(re.split(r"\s{2,}|\t", line.strip()))
+    names = tuple(_renamed(names))
     if not 2 <= len(names) <= _MAX_COLUMNS or any(re.search(r"[=:{}()\[\]\"]", name) for name in names):
         return None
     if any(len(name.split()) > 4 for name in names) or kind_of(names[0]) not in ("step", "epoch", "batch"):
         return None
     return Table(names, line, barred) if any(is_loss(name) for name in names) else None
+
+
+def _renamed(names: tuple[str, ...]) -> list[str]:
+    """Names as words: spaCy's `E` and `#` are epoch and step, YOLOv5's `box` is a loss."""
+    if names[:2] == ("E", "#"):
+        return ["epoch", "step", *names[2:]]
+    if "gpu_mem" in names:
+        return [f"{name}_loss" if name in ("box", "obj", "cls") else name for name in names]
+    return list(names)
 
 
 def _cells(line: str, barred: bool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from stresstest.logs.readers.text.words import Kind, is_loss, is_validation, kind_of, names_training
+from stresstest.logs.readers.text.words import Kind, is_loss, is_validation, kind_of, names_training, says_validation
 from stresstest.logs.roles import has_a_role
 
 NUMBER = r"[-+]?(?:\d+(?:,\d{3}(?!\d))*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
@@ -34,7 +34,6 @@ _SEPARATOR = re.compile(r"\s-\s|\s-{2,}\s|[|,;\t\[\])}{>]|\s{2,}|\.\s|(?<=\w):\s
 _UNIT_AFTER = re.compile(r"^(?:[A-Za-zµ%]+(?:/[A-Za-z]+)?)(?=[\s,;|\])-]|$)")
 _FILLER = re.compile(r"(?:\s(?:is|was|are|of|at|equals|now|value|so far))+$", re.I)
 _MAX_LINE = 4000
-_INDICES = ("step", "batch", "epoch", "rank")
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,14 @@ def parse(line: str) -> Parsed:
 
 def _of_dict(line: str, begin: int, end: int) -> Parsed:
     tokens = []
-    validation = is_validation(line[:begin][-60:])
+    validation = says_validation(line[max(0, begin - 60) : begin])
     for pair in _DICT_PAIR.finditer(line, begin, end):
         name = pair["name"]
         kind = kind_of(name)
         if validation and kind == "loss" and not names_training(name) and not is_validation(name):
             name = f"val {name}"
-        if kind in _INDICES and not pair["plain"].isdigit():
-            kind = "value" if kind == "epoch" else "noise"
+        if kind in ("step", "batch", "rank") and not pair["plain"].isdigit():
+            kind = "noise"
         tokens.append(Token(name, kind, pair.start("plain"), pair.end("plain")))
     return Parsed(tuple(tokens), begin, end)
 
@@ -90,7 +89,7 @@ def _named(line: str) -> list[Token]:
     before = 0
     for found in _TOKEN.finditer(line):
         if found["skip"]:
-            if phase is None and is_validation(line[before : found.start()]):
+            if phase is None and says_validation(line[before : found.start()]):
                 phase = "val"
             before = found.end()
             continue
@@ -101,7 +100,7 @@ def _named(line: str) -> list[Token]:
         if found[group][-1] in "nNfFyY" and _is_word(name, gap):
             continue
         if phase is None:
-            phase = "val" if is_validation(gap) else "train" if names_training(gap) else None
+            phase = "val" if says_validation(gap) else "train" if names_training(gap) else None
         tokens.append(_token(line, tokens, name, gap, start, end, phase))
         before = end
     return tokens
@@ -123,8 +122,8 @@ def _token(line: str, tokens: list[Token], name: str, gap: str, start: int, end:
     kind = kind_of(name)
     if kind == "loss" and phase == "val" and not names_training(name) and not is_validation(name):
         name = f"val {name}"
-    if kind in _INDICES and not re.fullmatch(r"[-+]?[\d,]+(?:\.\d*)?", line[start:end]):
-        kind = "value" if kind == "epoch" else "noise"
+    if kind in ("step", "batch", "rank") and not re.fullmatch(r"[-+]?[\d,]+(?:\.\d*)?", line[start:end]):
+        kind = "noise"
     return Token(name, kind, start, end)
 
 

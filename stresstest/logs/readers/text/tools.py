@@ -139,7 +139,7 @@ TOOLS: tuple[Tool, ...] = (
     ),
     Tool("Detectron2 stdout", r"iter: \d+\s+total_loss: ", roles={"loss": "total_loss"}, row_kind="window"),
     Tool("YOLOX", r"iter: \d+/\d+, .*total_loss: ", roles={"loss": "total_loss"}, row_kind="sample"),
-    Tool("Keras progress bar", r"\d+/\d+ (?:\[[=>.]+\]|[━─]+).* - loss: ", row_kind="mean", running=True),
+    Tool("Keras progress bar", r"^\s*\d+/\d+ (?:\[[=>.]+\]|[━─]+|- \d+m?s).* - loss: ", row_kind="mean", running=True),
     Tool(
         "PyTorch word_language_model",
         r"\| epoch\s+\d+ \|\s+\d+/\s*\d+ batches \| lr .*\| loss ",

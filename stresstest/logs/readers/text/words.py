@@ -22,11 +22,11 @@ _NO_INDEX = frozenset(
 )
 _RANKS = frozenset("rank localrank globalrank worker".split())
 
-_LOSS = re.compile(r"loss|(?:^|[^a-z])(?:nll|xent|bce|mse|mae|rmse|bpc|bpb|elbo|ppl|objective|objf|cost)(?![a-z])")
+_LOSS = re.compile(r"loss|(?:^|[^a-z])(?:nll|xent|bce|mse|mae|rmse|bpc|bpb|elbo|ppl|cost)(?![a-z])")
 _BOOSTED = re.compile(
     r"'s l[12]$|-m?error$|'s (?:multi_|binary_)?error$|'s mape$|-mape$|'s (?:huber|poisson|quantile)$"
 )
-_LOSS_WORDS = ("crossentropy", "perplexity", "logprob", "objf")
+_LOSS_WORDS = ("crossentropy", "perplexity", "logprob")
 _NO_LOSS = re.compile(
     r"scal|weight|best|lowest|(?:^|[^a-z])min(?:imum)?(?![a-z])|coef|patience|threshold|target|delta|margin|improv"
     r"|previous|prev(?![a-z])|lambda|lossless|every|interval|window|count|number|(?:^|[^a-z])lr(?![a-z])|weigh"
@@ -35,6 +35,11 @@ _NO_LOSS = re.compile(
 _VALIDATION = re.compile(
     r"(?:^|[^a-z])(?:val|valid|validation|validating|eval|evaluation|evaluating|evaluate|test|testing|dev|holdout"
     r"|tel|hella|hellaswag)(?![a-z])"
+)
+_SAYS_VALIDATION = re.compile(
+    r"(?:^|[\s\[(|>])(?:val|valid|validation|validating|eval|evaluation|evaluating|evaluate|test|testing|dev|holdout)"
+    r"(?=[\s\]):,|]|$)",
+    re.I,
 )
 _TRAIN = re.compile(r"(?:^|[^a-z])(?:train|training|trl)(?![a-z])")
 _NOISE = re.compile(
@@ -75,6 +80,12 @@ def is_validation(text: str) -> bool:
     """Whether words say that the numbers after them are of data that was not trained on."""
     lower = text.lower()
     return bool(_VALIDATION.search(lower)) and not _TRAIN.search(lower)
+
+
+@lru_cache(maxsize=4096)
+def says_validation(text: str) -> bool:
+    """The same of a line's text, in which a host or a folder may hold such a word."""
+    return bool(_SAYS_VALIDATION.search(text)) and not _TRAIN.search(text.lower())
 
 
 @lru_cache(maxsize=4096)
