@@ -23,6 +23,7 @@ from stresstest.diagnosis.records import BROKEN, Diagnosis, LogOutcome, SegmentD
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import Floats, RawLog
 from stresstest.logs.files import LogFile
+from stresstest.logs.joining import read_runs
 from stresstest.logs.readers.table import READERS
 from stresstest.logs.segments import Log, Segment, assemble
 from stresstest.logs.sources import printable
@@ -75,7 +76,7 @@ def diagnose_file(file: LogFile, choices: Choices = Choices()) -> Iterator[Diagn
     columns: list[str] = []
     found = False
     for raw in _runs(file):
-        log = assemble(raw, file.shown, choices.metric, choices.step, choices.rank)
+        log = assemble(raw, raw.source or file.shown, choices.metric, choices.step, choices.rank)
         columns += log.columns
         if log.segments:
             found = True
@@ -140,7 +141,7 @@ def _runs(file: LogFile) -> Iterator[RawLog]:
         reader = next((reader for reader in READERS if reader.fits(file)), None)
         if reader is None:
             raise _unknown(file)
-        yield from reader.read(file)
+        yield from read_runs(file, reader)
     except ConfigError as error:
         said = str(error)
         raise type(error)(said if said.startswith(file.shown) else f"{file.shown}: {said}") from None

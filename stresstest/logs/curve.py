@@ -58,7 +58,8 @@ class FormatFacts:
 class RawLog:
     """One run as read. `name` tells runs of one file apart; `notes` are sentences about what was dropped or mended.
 
-    seams: the rows at which a further file of the run begins, where several were joined.
+    seams: the rows at which a further file of the run begins, where several were joined. source: the file that it is
+    from, where it is not the one that was asked for.
     """
 
     format: str
@@ -67,3 +68,4 @@ class RawLog:
     name: str = ""
     notes: tuple[str, ...] = ()
     seams: tuple[int, ...] = ()
+    source: str = ""

@@ -14,10 +14,15 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 @dataclass(frozen=True)
 class LogFile:
-    """A file that may be a log; `shown` is its name in what is printed."""
+    """A file that may be a log; `shown` is its name in what is printed.
+
+    more: further files of the same run, in the order in which they were written. notes: how they were found.
+    """
 
     path: Path
     shown: str
+    more: tuple[LogFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def head(self) -> bytes:

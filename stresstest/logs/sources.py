@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from stresstest.errors import ConfigError
 from stresstest.logs.files import LogFile
+from stresstest.logs.joining import grouped
 from stresstest.registry import nearest
 
 LARGEST = 2 * 1000**3  # bytes of a file that is read
@@ -48,7 +49,7 @@ class Unread:
 def found_logs(names: Iterable[str]) -> Iterator[Iterator[Found | Unread]]:
     """The files that names lead to, each once; what was spooled from a pipe is removed at the end."""
     with ExitStack() as spooled:
-        yield _once(found for name in names for found in _found(name, spooled))
+        yield _joined(_once(found for name in names for found in _found(name, spooled)))
 
 
 def printable(text: str) -> str:
@@ -65,6 +66,20 @@ def _once(found: Iterable[Found | Unread]) -> Iterator[Found | Unread]:
                 continue
             seen.add(path)
         yield each
+
+
+def _joined(found: Iterable[Found | Unread]) -> Iterator[Found | Unread]:
+    """Those of one run as one; what cannot be read comes first."""
+    named: dict[Path, bool] = {}
+    files: list[LogFile] = []
+    for each in found:
+        if isinstance(each, Found):
+            named[each.file.path] = each.named
+            files.append(each.file)
+        else:
+            yield each
+    for file in grouped(files):
+        yield Found(file, any(named[part.path] for part in (file, *file.more)))
 
 
 def _found(name: str, spooled: ExitStack) -> Iterator[Found | Unread]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from stresstest.logs.curve import Curve, Ints
 from stresstest.logs.thinning import halved
 
-AT_ONCE = 1 << 20  # values
+_AT_ONCE = 1 << 20  # values of all curves that are held as arrays
+_LONGEST = 1 << 20  # rows of a curve before neighbours are merged
+_HELD = 8 << 20  # values of all curves before the longest are merged
 
 Integers = range | NDArray[np.int32] | Ints
 
@@ -43,21 +45,84 @@ class PackedCurve:
 
     def halve(self) -> None:
         """Merge neighbours in pairs, those that came since the last time as often as the others."""
-        merged = PackedCurve(self.steps[: -self.fresh], self.rows[: -self.fresh], self.values[: -self.fresh])
-        new = PackedCurve(self.steps[-self.fresh :], self.rows[-self.fresh :], self.values[-self.fresh :])
-        curve = new.unpacked()
-        for _ in range(self.halvings):
-            curve = halved(curve)
-        merged._append_curve(curve)
-        whole = merged.unpacked()
-        self.steps, self.rows, self.values, self.fresh = [], [], [], 0
-        self._append_curve(halved(whole))
+        kind = np.result_type(*self.values)
+        old = len(self.values) - self.fresh
+        merged = PackedCurve(self.steps[:old], self.rows[:old], self.values[:old])
+        if self.fresh:
+            curve = PackedCurve(self.steps[old:], self.rows[old:], self.values[old:]).unpacked()
+            for _ in range(self.halvings):
+                curve = halved(curve)
+            merged._append_curve(curve, kind)
+        whole = halved(merged.unpacked())
+        self.steps, self.rows, self.values = [], [], []
+        self._append_curve(whole, kind)
         self.fresh = 0
         self.halvings += 1
 
-    def _append_curve(self, curve: Curve) -> None:
+    def _append_curve(self, curve: Curve, kind: np.dtype[np.floating]) -> None:
         if len(curve):
-            self.append(curve.step.astype(np.int64), curve.value.astype(np.float32), curve.row)
+            self.append(curve.step.astype(np.int64), curve.value.astype(kind), curve.row)
+
+
+@dataclass
+class PackedLog:
+    """Curves by name while a log is read; the longest are merged where all of them take too much memory."""
+
+    curves: dict[str, PackedCurve] = field(default_factory=dict)
+    any_step: bool = False
+    taken: int = 0  # values that were added
+
+    def append(self, name: str, steps: Ints, values: NDArray[np.floating], rows: Ints) -> None:
+        """Add rows to a curve, all [n]."""
+        self.any_step = self.any_step or bool(steps.any())
+        self.taken += len(values)
+        self.curves.setdefault(name, PackedCurve()).append(steps, values, rows)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.curves.values()))
+
+    def bound(self) -> None:
+        """Merge neighbours where there are too many."""
+        for curve in self.curves.values():
+            if len(curve) > _LONGEST:
+                curve.halve()
+        if len(self) > _HELD:
+            longest = max(map(len, self.curves.values()))
+            for curve in self.curves.values():
+                if len(curve) > longest // 2:
+                    curve.halve()
+
+    def keep_below(self, step: int, names: Collection[str]) -> int:
+        """Drop the rows of these curves at a step and after it; returns how many."""
+        dropped = 0
+        for name, packed in [(name, self.curves[name]) for name in names if name in self.curves]:
+            curve = packed.unpacked()
+            kept = curve.step < step
+            dropped += int((~kept).sum())
+            del self.curves[name]
+            if kept.any():
+                self.curves[name] = PackedCurve(halvings=packed.halvings)
+                values = curve.value[kept].astype(np.result_type(*packed.values))
+                self.curves[name].append(curve.step[kept].astype(np.int64), values, curve.row[kept])
+                self.curves[name].fresh = 0
+        return dropped
+
+    def unpacked(self) -> Mapping[str, Curve]:
+        """The curves, as arrays at once where they are small; without steps where all are 0."""
+        if len(self) > _AT_ONCE and self.any_step:
+            return PackedCurves(self.curves)
+        curves = {name: curve.unpacked() for name, curve in self.curves.items()}
+        return curves if self.any_step else {name: _without_steps(curve) for name, curve in curves.items()}
+
+    def notes(self) -> list[str]:
+        """What was merged, and whether there are steps."""
+        notes = []
+        merged = 1 << max((curve.halvings for curve in self.curves.values()), default=0)
+        if merged > 1:
+            notes.append(f"the log is large: up to {merged} rows were merged into one, rises within them kept")
+        if not self.any_step and max(map(len, self.curves.values()), default=0) > 1:
+            notes.append("every step is 0, so none was given to the writer: rows are counted instead")
+        return notes
 
 
 class PackedCurves(Mapping[str, Curve]):
@@ -79,11 +144,8 @@ class PackedCurves(Mapping[str, Curve]):
         return len(self._packed)
 
 
-def curves_of_packed(packed: Mapping[str, PackedCurve]) -> Mapping[str, Curve]:
-    """The curves, as arrays at once where they are small."""
-    if sum(map(len, packed.values())) > AT_ONCE:
-        return PackedCurves(packed)
-    return {name: curve.unpacked() for name, curve in packed.items()}
+def _without_steps(curve: Curve) -> Curve:
+    return Curve(np.full(len(curve), np.nan), curve.value, curve.row) if len(curve) > 1 else curve
 
 
 def _packed(numbers: Ints) -> Integers:

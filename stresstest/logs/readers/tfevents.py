@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.logs.curve import Curve, FormatFacts, Ints, RawLog
+from stresstest.logs.curve import FormatFacts, Ints, RawLog
 from stresstest.logs.files import LogFile
 from stresstest.logs.readers.event import Event, Kind, Scalar, read_event
-from stresstest.logs.readers.packed import PackedCurve, curves_of_packed
+from stresstest.logs.readers.event_folders import common_folder, name_in_run
+from stresstest.logs.readers.packed import PackedLog
 from stresstest.logs.readers.tfrecords import LARGEST, Batch, batches
 
 Bytes = NDArray[np.uint8]
-_LONGEST = 1 << 20  # rows of a curve before neighbours are merged
-_HELD = 8 << 20  # of all curves
 
 
 class EventFiles:
@@ -39,7 +39,7 @@ class EventFiles:
 
     def read(self, file: LogFile) -> Iterator[RawLog]:
         """One run."""
-        raw = read_events([file])
+        raw = read_events([file, *file.more])
         if raw is not None:
             yield raw
 
@@ -50,90 +50,58 @@ def read_events(files: Sequence[LogFile]) -> RawLog | None:
     Raises:
         ConfigError: A file's first record is damaged.
     """
-    run = _Run()
-    seams, notes = [], []
+    run = _Run(common_folder(files))
+    seams: list[int] = []
+    notes = [f"{len(files)} event files of one run were joined"] if len(files) > 1 else []
     for file in files:
-        before, values = run.records, run.values
+        before, taken = run.records, run.log.taken
         damage = run.add(file)
         if damage:
-            notes.append(f"{file.path.name}: {damage}; read up to there")
             if run.records == before:
                 raise ConfigError(f"{file.shown}: {damage}; nothing stands before it")
-        if values and run.values > values:
+            notes.append(f"{file.path.name}: {damage}; read up to there")
+        if taken and run.log.taken > taken:
             seams.append(before)
-    if not run.curves:
+    if not run.log.curves:
         return None
     notes += run.notes()
-    curves = curves_of_packed(run.curves)
-    if not run.any_step:
-        curves = {tag: _without_steps(curve) for tag, curve in curves.items()}
-    return RawLog(EventFiles.name, curves, FormatFacts(), notes=tuple(notes), seams=tuple(seams))
-
-
-def _without_steps(curve: Curve) -> Curve:
-    return Curve(np.full(len(curve), np.nan), curve.value, curve.row) if len(curve) > 1 else curve
+    return RawLog(EventFiles.name, run.log.unpacked(), FormatFacts(), notes=tuple(notes), seams=tuple(seams))
 
 
 @dataclass
 class _Run:
-    curves: dict[str, PackedCurve] = field(default_factory=dict)
+    folder: Path
+    log: PackedLog = field(default_factory=PackedLog)
     records: int = 0
-    values: int = 0
     purged: int = 0
     purges: list[int] = field(default_factory=list)
-    any_step: bool = False
+    names: dict[Path, set[str]] = field(default_factory=dict)  # of the curves, by the folder that they are from
 
     def add(self, file: LogFile) -> str:
         """Read a file; returns what is damaged in it."""
         first, damage = self.records, ""
+        names = self.names.setdefault(file.path.parent, set())
         for batch in batches(file.path):
             pieces = _Pieces()
             for restart in pieces.take(batch):
-                self._purge(restart)
+                self.purges.append(restart)
+                self.purged += self.log.keep_below(restart, names)
             for tag, (steps, values, rows) in pieces.joined():
-                self.any_step = self.any_step or bool(steps.any())
-                self.curves.setdefault(tag, PackedCurve()).append(steps, values, rows + first)
-                self.values += len(values)
-            self._bound()
+                name = name_in_run(tag, file, self.folder)
+                names.add(name)
+                self.log.append(name, steps, values, rows + first)
+            self.log.bound()
             self.records = first + batch.first + len(batch.starts)
             damage = batch.damage
         return damage
 
-    def _bound(self) -> None:
-        for curve in self.curves.values():
-            if len(curve) > _LONGEST:
-                curve.halve()
-        held = [len(curve) for curve in self.curves.values()]
-        if sum(held) > _HELD:
-            for curve in self.curves.values():
-                if len(curve) > max(held) // 2:
-                    curve.halve()
-
-    def _purge(self, step: int) -> None:
-        self.purges.append(step)
-        for tag, packed in list(self.curves.items()):
-            curve = packed.unpacked()
-            kept = curve.step < step
-            if kept.all():
-                continue
-            self.purged += int((~kept).sum())
-            del self.curves[tag]
-            if kept.any():
-                self.curves[tag] = PackedCurve()
-                self.curves[tag].append(curve.step[kept].astype(np.int64), curve.value[kept], curve.row[kept])
-
     def notes(self) -> list[str]:
         """What was dropped or mended."""
-        notes = []
-        if self.purged:
-            places = ", ".join(map(str, self.purges))
-            notes.append(f"{self.purged} values dropped: the writer began again at step {places} and took them back")
-        merged = 1 << max(curve.halvings for curve in self.curves.values())
-        if merged > 1:
-            notes.append(f"the log is large: up to {merged} rows were merged into one, rises within them kept")
-        if not self.any_step and max(map(len, self.curves.values())) > 1:
-            notes.append("every step is 0, so none was given to the writer: rows are counted instead")
-        return notes
+        if not self.purged:
+            return self.log.notes()
+        places = ", ".join(map(str, self.purges))
+        said = f"{self.purged} values dropped: the writer began again at step {places} and took them back"
+        return [said, *self.log.notes()]
 
 
 Piece = tuple[Ints, NDArray[np.floating], Ints]

@@ -18,7 +18,6 @@ from tensorboard.util import tensor_util
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import RawLog
 from stresstest.logs.files import LogFile
-from stresstest.logs.readers import tfevents
 from stresstest.logs.readers.tfevents import EventFiles, read_events
 
 START = Event(wall_time=1.0, file_version="brain.Event:2")
@@ -177,13 +176,16 @@ def test_a_purge_step_takes_back_what_earlier_files_say_from_there_on(tmp_path: 
     second = _write(tmp_path / "events.out.tfevents.2", restart, *(_simple(step, loss=2.0) for step in range(5, 8)))
     raw = _read(first, second)
     assert _rows(raw, "loss") == [(step, 1.0 if step < 5 else 2.0) for step in range(8)]
-    assert raw.notes == ("3 values dropped: the writer began again at step 5 and took them back",)
+    assert raw.notes == (
+        "2 event files of one run were joined",
+        "3 values dropped: the writer began again at step 5 and took them back",
+    )
     (seam,) = raw.seams
     assert (raw.curves["loss"].row < seam).sum() == 5
 
 
 def test_a_long_curve_is_merged_in_pairs_and_its_nan_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tfevents, "_LONGEST", 200)
+    monkeypatch.setattr("stresstest.logs.readers.packed._LONGEST", 200)
     monkeypatch.setattr("stresstest.logs.readers.tfrecords._PIECE", 1000)
     losses = [1.0] * 1000
     losses[777] = math.nan
