@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
+
 from stresstest.diagnosis.findings.base import at_step, value_at
 from stresstest.diagnosis.findings.before import NEAR_ROWS
 from stresstest.diagnosis.findings.fp16 import no_step_taken
@@ -60,10 +62,16 @@ def _after_break(stretch: Stretch) -> Iterator[str]:
 
 
 def _resume_before(stretch: Stretch, row: int, how: str) -> Iterator[str]:
-    if row > 0 and row >= NEAR_ROWS:
+    if row >= NEAR_ROWS and _had_learned(stretch, row):
         yield f"Resume from the last checkpoint before step {at_step(stretch.steps[row])}, {how}."
     else:
         yield f"Start again {how}."
+
+
+def _had_learned(stretch: Stretch, row: int) -> bool:
+    """Whether there is anything to go back to: a tenth of the first loss was learned."""
+    losses = stretch.losses[:row]
+    return bool(np.nanmin(losses) < losses[0] - 0.1 * abs(losses[0])) if np.isfinite(losses[0]) else False
 
 
 def _near_warmup(stretch: Stretch, row: int) -> bool:
@@ -82,7 +90,7 @@ def _after_spikes(run: Run) -> Iterator[str]:
         return
     stretch, spike = max(found, key=lambda each: each[1].peak - each[1].level_before)
     first, last = float(stretch.steps[spike.first]), float(stretch.steps[spike.last])
-    if stretch.known.unit == "steps":
+    if stretch.known.unit == "steps" and spike.last - spike.first < 0.1 * len(stretch.steps):
         yield (
             f"Train from the last checkpoint before step {at_step(first)} and skip the batches of "
             f"{_steps(first - stretch.row_steps + 1, last)}: a spike that stays away came with them, one that returns "

@@ -73,6 +73,17 @@ def test_a_break_in_the_first_rows_has_no_checkpoint_before_it() -> None:
     assert tried("exploded at once")[0].startswith("Start again")
 
 
+def test_a_run_that_had_learned_nothing_has_no_checkpoint_worth_resuming() -> None:
+    losses = np.where(np.arange(ROWS) < BREAK, 3.0, 12.0)
+    tries = what_to_try(log(segment(losses, lr=np.full(ROWS, 4e-4))), (course("exploded", BREAK),))
+    assert tries[0].startswith("Start again")
+
+
+def test_the_batches_of_a_spike_that_lasts_are_not_to_be_skipped() -> None:
+    long = SpikeRows(20, 50, 1.5, 6.0, recovered=False)
+    assert not any("skip" in text for text in what_to_try(log(segment(falling(ROWS))), (course("spiked", None, long),)))
+
+
 def test_a_spike_names_the_batches_to_skip() -> None:
     assert "skip the batches of steps 21 to 24" in tried("spiked")[0]
 
