@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 
+from stresstest.diagnosis.course import LEAST_ROWS
 from stresstest.diagnosis.findings.base import at_step, value_at
 from stresstest.diagnosis.findings.before import NEAR_ROWS
 from stresstest.diagnosis.findings.fp16 import no_step_taken
-from stresstest.diagnosis.findings.nonfinite import first_suspect_row
+from stresstest.diagnosis.findings.nonfinite import first_exploded_row, first_suspect_row
 from stresstest.diagnosis.findings.schedule import phase_at
 from stresstest.diagnosis.findings.stretch import Run, Stretch
 from stresstest.diagnosis.records import BROKEN
 
 MOST = 3
+_OTHER_LOSS = re.compile(r"^(?!.*(val|eval|test|epoch)).*loss")
 _MODEL = "--model FILE.py:FACTORY"
 
 
@@ -42,7 +45,7 @@ def _after_break(stretch: Stretch) -> Iterator[str]:
     if stretch.course.outcome == "failed-to-train" or row is None:
         yield f"Find LRs at which the model learns: stresstest lr-range {_MODEL} --lr-window"
         return
-    row = first_suspect_row(stretch, row)
+    row = first_exploded_row(stretch, first_suspect_row(stretch, row))
     bad = float(stretch.steps[row])
     lr = value_at(stretch.lr, bad)
     if lr is None or not lr > 0:
@@ -110,8 +113,9 @@ def _steps(first: float, last: float) -> str:
 
 def _other_losses(run: Run) -> Iterator[str]:
     log = run.log
-    others = [name for name in log.columns if "loss" in name.lower() and name != log.loss_key]
-    if others and log.path != "-":
+    others = [name for name in log.columns if _OTHER_LOSS.search(name.lower()) and name != log.loss_key]
+    enough = any(len(stretch.losses) >= LEAST_ROWS for stretch in run.stretches)
+    if others and enough and log.path != "-":
         yield (
             f"If the train loss is another column than '{log.loss_key}', name it: stresstest diagnose "
             f"{shlex.quote(log.path)} --metric {shlex.quote(others[0])}"

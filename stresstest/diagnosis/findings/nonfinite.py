@@ -9,9 +9,11 @@ import numpy as np
 from stresstest.diagnosis.findings.base import Said, at_step, shown, value_at
 from stresstest.diagnosis.findings.stretch import Stretch
 
+_EXPLODED = 10.0  # times the first loss
+
 
 def where_it_became_nonfinite(stretch: Stretch) -> Iterator[Said]:
-    """Between which steps, and the last good row."""
+    """Between which steps, and the last finite row."""
     if stretch.course.outcome != "nonfinite":
         return
     lost = _first_lost_row(stretch)
@@ -21,7 +23,7 @@ def where_it_became_nonfinite(stretch: Stretch) -> Iterator[Said]:
     text = f"The loss is {_name(stretch.losses[lost])} from the row of step {at_step(stretch.steps[lost])} on"
     if seen == 0:
         text += ": no row is good." if lost == 0 else "; the gradient norm is not finite from the first row on."
-        yield Said(text, float(stretch.steps[0]), float(stretch.steps[lost]), {"last_good_step": None})
+        yield Said(text, float(stretch.steps[0]), float(stretch.steps[lost]), {"last_finite_step": None})
         return
     good, first = float(stretch.steps[seen - 1]), float(stretch.steps[seen])
     text += f". It became so {_between(good, first)}"
@@ -31,16 +33,19 @@ def where_it_became_nonfinite(stretch: Stretch) -> Iterator[Said]:
             f"{shown(stretch.losses[seen])} in that row cannot be trusted"
         )
     lr = value_at(stretch.lr, good)
-    text += f". Last good row: step {at_step(good)}, loss {shown(stretch.losses[seen - 1])}"
+    text += f". Last finite row: step {at_step(good)}, loss {shown(stretch.losses[seen - 1])}"
     text += "." if lr is None else f", LR {lr:.3g}."
+    rise = first_exploded_row(stretch, seen)
+    if rise < seen:
+        text += f" The loss had exploded before: {shown(stretch.losses[rise])} at step {at_step(stretch.steps[rise])}."
     yield Said(
         text,
         good,
         first,
         {
-            "last_good_step": good,
-            "last_good_loss": float(stretch.losses[seen - 1]),
-            "last_good_lr": lr,
+            "last_finite_step": good,
+            "last_finite_loss": float(stretch.losses[seen - 1]),
+            "last_finite_lr": lr,
             "first_bad_step": first,
             "first_lost_loss_step": float(stretch.steps[lost]),
         },
@@ -89,6 +94,15 @@ def first_suspect_row(stretch: Stretch, lost: int) -> int:
     return row
 
 
+def first_exploded_row(stretch: Stretch, row: int) -> int:
+    """The first row before this one whose loss is ten times that of the first row, or this one."""
+    before = stretch.losses[:row]
+    if not len(before) or not before[0] > 0:
+        return row
+    high = np.flatnonzero(before > _EXPLODED * before[0])
+    return int(high[0]) if len(high) else row
+
+
 def _first_lost_row(stretch: Stretch) -> int | None:
     bad = np.flatnonzero(~np.isfinite(stretch.losses))
     onset = stretch.course.onset_row or 0
@@ -97,6 +111,8 @@ def _first_lost_row(stretch: Stretch) -> int | None:
 
 
 def _between(good: float, first: float) -> str:
+    if not (good.is_integer() and first.is_integer()):
+        return f"after step {at_step(good)}, by step {at_step(first)}"
     if first - good <= 1:
         return f"at step {at_step(first)}"
     return f"between steps {at_step(good + 1)} and {at_step(first)}"

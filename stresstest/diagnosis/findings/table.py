@@ -18,7 +18,7 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
     Kind(
         "became-nonfinite",
         "broken",
-        "The outcome is nonfinite. Says between which steps, and the last good row.",
+        "The outcome is nonfinite. Says between which steps, and the last finite row.",
         _LOG,
         nonfinite.where_it_became_nonfinite,
     ),

@@ -105,3 +105,16 @@ def test_a_run_in_which_no_step_was_taken_is_not_told_to_lower_its_lr() -> None:
     tries = what_to_try(log(segment(flat, grad_norm=np.full(ROWS, math.inf))), (course("flat"),))
     assert len(tries) == 1
     assert "bfloat16" in tries[0]
+
+
+def test_the_checkpoint_is_from_before_the_explosion_and_not_from_before_the_nan() -> None:
+    losses = falling(ROWS)
+    losses[BREAK:] = 1e9
+    losses[BREAK + 5 :] = math.nan
+    assert "before step 41" in what_to_try(log(segment(losses)), (course("nonfinite", BREAK + 5),))[0]
+
+
+def test_a_log_too_short_or_with_validation_alone_gets_no_other_name() -> None:
+    short = log(segment(falling(5)), columns=("loss", "gen loss"))
+    validation = log(segment(falling(ROWS)), columns=("loss", "val_loss", "train_loss_epoch"))
+    assert what_to_try(short, (course(None),)) == what_to_try(validation, (course(None),)) == ()

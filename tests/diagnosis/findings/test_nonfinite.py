@@ -40,13 +40,13 @@ def test_an_isolated_infinite_norm_long_before_is_not_where_it_began() -> None:
     part = segment([3, 2.9, 2.8, 2.7, NAN], grad_norm=[math.inf, 1, 1, 1, NAN])
     finding = said(part, course("nonfinite", 4))["became-nonfinite"]
     assert "at step 5" in finding.text
-    assert finding.evidence["last_good_step"] == 4
+    assert finding.evidence["last_finite_step"] == 4
 
 
 def test_a_log_without_a_good_row_says_so() -> None:
     text = said(segment([NAN] * 4), course("nonfinite", 0))["became-nonfinite"].text
     assert "no row is good" in text
-    assert "Last good row" not in text
+    assert "Last finite row" not in text
 
 
 def test_an_infinite_loss_is_called_infinite() -> None:
@@ -77,3 +77,15 @@ def test_rows_that_are_nan_in_a_loss_that_goes_on_are_counted() -> None:
     finding = said(segment(losses), course("stable"))["nonfinite-rows"]
     assert "2 of 50 rows" in finding.text
     assert "step 11" in finding.text
+
+
+def test_a_loss_that_exploded_before_it_was_lost_says_so() -> None:
+    exploded = said(segment([23.8, 90.0, 2e5, 1.6e13, math.inf, NAN]), course("nonfinite", 4))["became-nonfinite"]
+    assert "exploded before: 2e+05 at step 3" in exploded.text
+    calm = said(segment([3, 2.9, 2.8, 3.4, NAN]), course("nonfinite", 4))["became-nonfinite"]
+    assert "exploded" not in calm.text
+
+
+def test_fractions_of_an_epoch_are_not_counted_up() -> None:
+    part = segment([3, 2, NAN], every=0.125)
+    assert "after step 0.25, by step 0.375" in said(part, course("nonfinite", 2))["became-nonfinite"].text
