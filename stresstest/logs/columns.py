@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stresstest.logs.curve import Curve, Floats
+from stresstest.logs.curve import Curve, Floats, Ints
 from stresstest.logs.roles import has_a_role
-from stresstest.logs.thinning import halved
+from stresstest.logs.thinning import Shared
 from stresstest.logs.values import number
 
-_CELLS = 3 << 20  # numbers that are held before neighbours are merged: 1 million rows of 3 columns
+_CELLS = 5 << 19  # numbers that are held before neighbours are merged: 1.3 million rows of a step and a loss
 _PENDING = 1 << 16  # rows held as lists before they become arrays
 
 Bools = NDArray[np.bool_]
@@ -33,8 +33,7 @@ class _Column:
     """One name's numbers: those not yet in arrays, those as they came, and those merged `halvings` times."""
 
     pending: array[float] = field(default_factory=lambda: array("d"))
-    steps: array[float] = field(default_factory=lambda: array("d"))
-    rows: array[int] = field(default_factory=lambda: array("q"))
+    places: array[int] = field(default_factory=lambda: array("q"))  # of the pending, in the rows not yet in arrays
     fresh: list[Curve] = field(default_factory=list)
     merged: list[Curve] = field(default_factory=list)
     halvings: int = 0
@@ -42,34 +41,43 @@ class _Column:
     def __len__(self) -> int:
         return len(self.pending) + sum(map(len, self.fresh)) + sum(map(len, self.merged))
 
-    def flush(self) -> None:
-        """Lists become arrays."""
-        if self.pending:
-            self.fresh.append(Curve(np.array(self.steps), np.array(self.pending), np.array(self.rows, dtype=np.int64)))
-            self.pending, self.steps, self.rows = array("d"), array("d"), array("q")
+    def flush(self, steps: Floats, rows: Ints) -> None:
+        """Lists become arrays; those of all rows are shared."""
+        if not self.pending:
+            return
+        values, places = np.array(self.pending), np.array(self.places, dtype=np.int64)
+        whole = len(values) == len(steps)
+        self.fresh.append(Curve(steps, values, rows) if whole else Curve(steps[places], values, rows[places]))
+        self.pending, self.places = array("d"), array("q")
 
-    def settle(self, whole: bool = False) -> None:
+    def settle(self, shared: Shared, whole: bool = False) -> None:
         """What came since is merged as often as what came before; of an odd rest only if it is to be the `whole`."""
-        self.flush()
-        curve = _joined(self.fresh)
+        if not self.halvings:
+            self.merged += self.fresh
+            self.fresh = []
+            return
+        curve = shared.joined(self.fresh)
         end = len(curve) if whole else len(curve) - len(curve) % (1 << self.halvings)
-        self.fresh = [_part(curve, end, len(curve))] if end < len(curve) else []
-        curve = _part(curve, 0, end)
+        self.fresh = [shared.part(curve, end, len(curve))] if end < len(curve) else []
+        curve = shared.part(curve, 0, end)
         for _ in range(self.halvings):
-            curve = halved(curve)
+            curve = shared.halved(curve)
         if len(curve):
             self.merged.append(curve)
 
-    def halve(self) -> None:
+    def halve(self, shared: Shared) -> None:
         """Twice as many rows of the log in each row."""
-        self.settle()
-        self.merged = [halved(_joined(self.merged))]
+        self.settle(shared)
+        if any(len(curve) % 2 for curve in self.merged[:-1]):
+            self.merged = [shared.joined(self.merged)]
+        for i, curve in enumerate(self.merged):  # in place, so that one is freed before the next is made
+            self.merged[i] = shared.halved(curve)
         self.halvings += 1
 
-    def curve(self) -> Curve:
+    def curve(self, shared: Shared) -> Curve:
         """All of it."""
-        self.settle(whole=True)
-        return _joined(self.merged)
+        self.settle(shared, whole=True)
+        return shared.joined(self.merged)
 
 
 class Collector:
@@ -86,13 +94,14 @@ class Collector:
         self._dropped: set[str] = set()
         self._rows = 0
         self._cells = 0
+        self._steps = array("d")  # of the rows that are not yet in arrays
 
     def add(self, row: Mapping[str, object]) -> None:
         """A row; what is missing in it or no number is left out."""
-        place = self._rows
-        self._rows += 1
         step = number(row.get(self._step_key)) if self._step_key is not None else None
-        at = float("nan") if step is None else step
+        place = len(self._steps)
+        self._steps.append(float("nan") if step is None else step)
+        self._rows += 1
         for key, token in row.items():
             value = number(token)
             if value is None:
@@ -103,16 +112,17 @@ class Collector:
                     continue
                 column = self._columns[key] = _Column()
             column.pending.append(value)
-            column.steps.append(at)
-            column.rows.append(place)
+            column.places.append(place)
         self._cells += len(row)
-        if self._rows % _PENDING == 0:
+        if place + 1 == _PENDING:
+            self._flush()
             self._bound()
 
     def add_columns(
         self, columns: Mapping[str, Floats | Sequence[object]], present: Mapping[str, Bools] | None = None
     ) -> None:
         """The next rows, as columns of one length: tokens, or numbers, all there unless a mask says which."""
+        self._flush()
         flags = present or {}
         parsed = {key: _numbers(tokens, flags.get(key)) for key, tokens in columns.items()}
         rows = max((len(values) for values, _ in parsed.values()), default=0)
@@ -126,7 +136,6 @@ class Collector:
             if key in self._dropped or (there is not None and not there.any()):
                 continue
             column = self._columns.setdefault(key, _Column())
-            column.flush()
             column.fresh.append(
                 Curve(steps, values, places) if there is None else Curve(steps[there], values[there], places[there])
             )
@@ -135,11 +144,23 @@ class Collector:
 
     def curves(self) -> dict[str, Curve]:
         """The curves, in the order in which their names came; nothing is left here."""
+        self._flush()
         found: dict[str, Curve] = {}
+        shared = Shared()
         while self._columns:
             key = next(iter(self._columns))
-            found[key] = _sharing(self._columns.pop(key).curve(), next(iter(found.values()), None))
+            found[key] = shared.like_another(self._columns.pop(key).curve(shared))
         return found
+
+    def _flush(self) -> None:
+        """Lists become arrays."""
+        if not self._steps:
+            return
+        steps = np.array(self._steps)
+        rows = np.arange(self._rows - len(steps), self._rows, dtype=np.int64)
+        for column in self._columns.values():
+            column.flush(steps, rows)
+        self._steps = array("d")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -156,13 +177,14 @@ class Collector:
         if self._cells <= self._limit:
             return
         self._leave_out_what_plays_no_role()
+        shared = Shared()
         for column in self._columns.values():
-            column.settle()
-        if self._held() > self._limit // 2:
+            column.settle(shared)
+        if self._held() > 0.75 * self._limit:
             longest = max(map(len, self._columns.values()))
             for column in self._columns.values():
                 if len(column) > longest // 4:
-                    column.halve()
+                    column.halve(shared)
         self._cells = self._held()
 
     def _held(self) -> int:
@@ -173,31 +195,6 @@ class Collector:
         if kept:
             self._dropped.update(set(self._columns) - set(kept))
             self._columns = {key: self._columns[key] for key in kept}
-
-
-def _joined(curves: list[Curve]) -> Curve:
-    if len(curves) == 1:
-        return curves[0]
-    if not curves:
-        return Curve(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
-    return Curve(
-        np.concatenate([curve.step for curve in curves]),
-        np.concatenate([curve.value for curve in curves]),
-        np.concatenate([curve.row for curve in curves]),
-    )
-
-
-def _part(curve: Curve, start: int, end: int) -> Curve:
-    if start == 0 and end == len(curve):
-        return curve
-    return Curve(curve.step[start:end], curve.value[start:end], curve.row[start:end])
-
-
-def _sharing(curve: Curve, other: Curve | None) -> Curve:
-    """Two curves of the same rows hold one array of steps and one of rows."""
-    if other is not None and len(other) == len(curve) and np.array_equal(other.row, curve.row):
-        return Curve(other.step, curve.value, other.row)
-    return curve
 
 
 def _numbers(tokens: Floats | Sequence[object], present: Bools | None) -> tuple[Floats, Bools | None]:

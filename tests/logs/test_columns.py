@@ -62,7 +62,7 @@ def test_a_large_log_keeps_what_plays_a_role_its_level_its_peak_and_its_nan() ->
     assert np.nanmax(loss_curve.value) > 45.0
     assert abs(loss_curve.step[np.nanargmax(loss_curve.value)] - 20_007) < 64
     assert np.isnan(loss_curve.value).sum() == 1
-    assert np.mean(np.diff(loss_curve.step) == 64) > 0.95
+    assert np.mean(np.diff(loss_curve.step) == np.median(np.diff(loss_curve.step))) > 0.95
     assert any("merged" in note for note in notes)
     assert any("left out" in note for note in notes)
 
