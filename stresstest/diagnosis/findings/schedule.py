@@ -11,6 +11,7 @@ from stresstest.logs.curve import Curve, Floats
 
 _SAME = 1e-3  # relative; float32 and four printed digits
 _LEVEL = 0.1  # of the rows
+_STEADY_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,16 @@ def jumps_of(lr: Curve, times: float) -> list[int]:
     before, after = lr.value[:-1], lr.value[1:]
     rows = np.flatnonzero((before > 0) & (after >= before * times)) + 1
     end = _warmup_rows(lr)
-    return [int(row) for row in rows if row >= end]
+    return [int(row) for row in rows if row >= end or _rose_slowly(lr.value[:row], times)]
+
+
+def _rose_slowly(values: Floats, times: float) -> bool:
+    """Whether the last rows rose one by one, each by less: what follows is no step of the same warm-up."""
+    last = values[-_STEADY_ROWS:]
+    if len(last) < _STEADY_ROWS or not (last > 0).all():
+        return False
+    ratios = last[1:] / last[:-1]
+    return bool((ratios > 1).all() and (ratios < times).all())
 
 
 def _warmup_rows(lr: Curve) -> int:

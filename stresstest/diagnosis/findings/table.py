@@ -131,7 +131,7 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
     Kind(
         "grad-norm-climbs",
         "warning",
-        "The medians of tenths of the gradient norm rise tenfold from the lowest to the last, in order (Kendall's tau "
+        "The medians of tenths of the gradient norm rise fivefold from the lowest to the last, in order (Kendall's tau "
         "at least 0.75), and the two tenths do not overlap.",
         _OWN,
         grad_norm.climbing,
