@@ -56,7 +56,7 @@ class ConflictFilter:
 
     def __call__(self, lines: Sequence[str]) -> Sequence[str]:
         """A block without its marks."""
-        if not self._side and not any(line.startswith("<<<<<<<") for line in lines):
+        if not self._side and "<<<<<<<" not in "".join(lines):
             return lines
         return list(self._kept(lines))
 

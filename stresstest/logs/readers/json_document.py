@@ -19,6 +19,7 @@ from stresstest.logs.roles import step_key
 from stresstest.logs.values import number
 
 _DEPTH = 8
+_BEGINNING = re.compile(r'\{\s*["}]|\[\s*[\[{]')
 _TAG_IN_NAME = re.compile(r"-tag-(.+)$")
 _NAMES_OF_A_VALUE = ("metric", "key", "tag", "name")
 
@@ -32,9 +33,11 @@ class JsonDocument:
     )
 
     def fits(self, file: LogFile) -> bool:
-        """It begins as one."""
+        """By its suffix, or where it begins and ends as one: a program may print its settings first, then its rows."""
         head = file.head_text.lstrip("\ufeff \t\r\n")
-        return bool(re.match(r'\{\s*["}]|\[\s*[\[\{"\d\]-]', head)) or (file.suffix == ".json" and bool(head))
+        if file.suffix == ".json":
+            return bool(head)
+        return _BEGINNING.match(head) is not None and _ends_as_one(file)
 
     def read(self, file: LogFile) -> Iterator[RawLog]:
         """The runs in it; lists whose names are of training and of validation are one run."""
@@ -47,6 +50,12 @@ class JsonDocument:
             yield _run_of_lists(found.lists)
         else:
             raise ConfigError(f"{file.shown}: JSON without rows: a list of objects or lists of numbers were looked for")
+
+
+def _ends_as_one(file: LogFile) -> bool:
+    with file.path.open("rb") as stream:
+        stream.seek(max(0, file.path.stat().st_size - 256))
+        return stream.read().rstrip().endswith((b"}", b"]"))
 
 
 @dataclass

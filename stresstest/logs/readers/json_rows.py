@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 
 from stresstest.logs.readers.assembly import Block
 
@@ -15,7 +16,7 @@ Row = Mapping[str, object]
 def block_of(rows: Sequence[Row]) -> Block:
     """Rows as columns, None where a row lacks one."""
     if len(set(map(tuple, rows))) == 1:
-        return dict(zip(rows[0], zip(*(row.values() for row in rows), strict=True), strict=True))
+        return {name: list(map(itemgetter(name), rows)) for name in rows[0]}
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 
 from stresstest.errors import ConfigError
 from stresstest.logs.files import LogFile
@@ -13,6 +13,7 @@ from stresstest.logs.readers.damage import ConflictFilter, Damage
 from stresstest.logs.readers.dialect import Dialect, is_header, is_row
 
 _BLOCK = 1 << 15
+_DIGITS = frozenset("0123456789")
 _ODD = frozenset('#%/<=>|:-+ \t"')
 
 
@@ -38,9 +39,27 @@ class TableRows:
         block = list(islice(lines, _BLOCK))
         while block:
             following = list(islice(lines, _BLOCK))
-            for header, rows in self._tables(self._fields(without_marks(block)), last=not following):
-                yield dict(zip(header, zip(*rows, strict=True), strict=True))
+            lines_of_block = without_marks(block)
+            plain = self._plain(lines_of_block)
+            if plain is not None:
+                yield plain
+            else:
+                for header, rows in self._tables(self._fields(lines_of_block), last=not following):
+                    yield dict(zip(header, zip(*rows, strict=True), strict=True))
             block = following
+
+    def _plain(self, lines: Sequence[str]) -> dict[str, Sequence[str]] | None:
+        """The columns of lines that all begin with a digit and have every field; None if one does not."""
+        delimiter, width = self.dialect.delimiter, len(self._header)
+        if delimiter is None or not self._seen_header or not {line[:1] for line in lines} <= _DIGITS:
+            return None
+        if set(map(str.count, lines, repeat(delimiter))) != {width - 1}:
+            return None
+        text = delimiter.join(lines)
+        if '"' in text:
+            return None
+        tokens = text.split(delimiter)
+        return {name: tokens[place::width] for place, name in enumerate(self._header)}
 
     def _fields(self, lines: Sequence[str]) -> list[list[str]]:
         delimiter = self.dialect.delimiter

@@ -144,3 +144,18 @@ def test_a_huge_document_is_refused_with_advice(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(json_text, "MAX_BYTES", 10)
     with pytest.raises(ConfigError, match="write its rows as JSON lines"):
         runs(tmp_path, ROWS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1,  2000] loss: 2.173\n[1,  4000] loss: 1.9\n",
+        "[2026-01-01 10:00:00] step 1 loss 3\n[2026-01-01 10:00:01] step 2 loss 2\n",
+        '{\n  "lr": 0.1,\n  "steps": 3\n}\nstep 1 loss 3\nstep 2 loss 2\n',
+        "{'loss': 3.0, 'epoch': 1.0}\n{'loss': 2.0, 'epoch': 2.0}\n",
+    ],
+)
+def test_what_a_program_printed_is_no_document(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "out.log"
+    path.write_text(text)
+    assert not JsonDocument().fits(LogFile(path, "out.log"))
