@@ -57,7 +57,7 @@ class Probes:
 
     def gradients(self) -> None:
         """Take the gradients as they are now: called before clipping."""
-        if self._level == "off" or "grad_norm_sample" in self._found:
+        if self._level == "off":
             return
         with torch.no_grad():
             self._note("grad_norm_sample", _norm([one.grad for one in self._small if one.grad is not None]))
@@ -68,12 +68,12 @@ class Probes:
         """The numbers since the last call."""
         if self._level == "off":
             return {}
-        if not self._handles:
-            self.gradients()  # there is no optimizer to hook
+        self._gradients_if_new()  # there may be no optimizer to hook
         if self._looks and self._parameters:
             with torch.no_grad():
                 self._note("max_weight", torch.stack(torch._foreach_norm(self._parameters, float("inf"))).amax())
-        self._note_learning_rates()
+        if "lr" not in self._found:
+            self._note_learning_rates()
         if self._scaler is not None:
             self._note("loss_scale", float(self._scaler.get_scale()))
         found, self._found = self._found, {}
@@ -112,12 +112,19 @@ class Probes:
                 self._handles.append(optimizer.register_step_pre_hook(self._before_step))
                 self._handles.append(optimizer.register_step_post_hook(self._after_step))
 
-    def _before_step(self, *_args: Any) -> None:
-        self.gradients()
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not args and kwargs.get("closure") is None:  # which computes the gradients
+            self._gradients_if_new()
+        self._note_learning_rates()  # a schedule may change them before the step is handed over
         if self._looks and not self._before:
             self._before = [parameter.detach().clone() for _, parameter in self._matrices]
 
+    def _gradients_if_new(self) -> None:
+        if "grad_norm_sample" not in self._found:
+            self.gradients()
+
     def _after_step(self, *_args: Any) -> None:
+        self._gradients_if_new()
         if not self._before:
             return
         with torch.no_grad():

@@ -15,6 +15,7 @@ _LEAST = 4  # values before one can be unusual
 _LOOK_BACK = 20  # steps before the first bad loss
 _TIMES = 3.0  # the usual value, or a third of it
 _BEYOND = 1.5  # times the largest of them, or the smallest
+_SET = ("lr", "loss_scale")  # by a schedule: they do not scatter, and half of that is a move
 
 
 class Signals:
@@ -38,14 +39,15 @@ class Signals:
             if step < first_bad_step - _LOOK_BACK:
                 continue
             before = [value for _, value in values[max(0, i - _USUAL) : i]]
-            times = _times(value, before)
-            stays = i + 1 == len(values) or _times(values[i + 1][1], before) is not None
+            scatters = not name.startswith(_SET)
+            times = _times(value, before, scatters)
+            stays = i + 1 == len(values) or _times(values[i + 1][1], before, scatters) is not None
             if times is not None and stays:
                 return Moved(name, step, times, first_bad_step - step)
         return None
 
 
-def _times(value: float, before: Sequence[float]) -> float | None:
+def _times(value: float, before: Sequence[float], scatters: bool) -> float | None:
     """How many times the usual a value is, where it is unusual."""
     known = [one for one in before if math.isfinite(one)]
     if len(known) < _LEAST:
@@ -55,6 +57,7 @@ def _times(value: float, before: Sequence[float]) -> float | None:
     usual = statistics.median(known)
     if usual <= 0.0:
         return None
-    above = value > _TIMES * usual and value > _BEYOND * max(known)
-    below = value < usual / _TIMES and value < min(known) / _BEYOND
+    least, beyond = (_TIMES, _BEYOND) if scatters else (_TIMES / 2.0, 1.0)
+    above = value > least * usual and value > beyond * max(known)
+    below = value < usual / least and value < min(known) / beyond
     return value / usual if above or below else None
