@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from stresstest.logs.segments import Segment
 LEAST_ROWS = 8  # fewer have no level before a break, one after it, and noise
 SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often is no distance from a best value
 FAR_ABOVE = 10.0  # times the start: an explosion even where the rows are few
+UNKNOWN_START = 1.0  # times the loss at a resume: what the run is taken to have learned before, if no one knows
 PROGRESS_SHARE = 0.05  # of the baseline: below it by less is not learning, as in the rules on every step
 
 
@@ -66,13 +67,12 @@ def course_of(segment: Segment, baseline: float | None = None, start_loss: float
         return Course(None, why, best_loss=float(loss.min()) if len(loss) else float("nan"))
     if len(loss) < LEAST_ROWS:
         return _of_few(loss)
-    course = _judged(_levels(segment, loss, start_loss), segment, baseline)
-    if course.outcome == "exploded" and segment.start == "resume" and start_loss is None:
-        return replace(course, outcome="rising")  # above where it was taken up, and no one knows where it began
-    return course
+    return _judged(_levels(segment, loss, start_loss), segment, baseline)
 
 
 def _levels(segment: Segment, loss: Floats, start_loss: float | None) -> Levels:
+    if start_loss is None and segment.start == "resume":
+        start_loss = float(loss[0] + UNKNOWN_START * abs(loss[0]))
     return levels_of(loss, _steps_per_row(segment), segment.row_kind, start_loss)
 
 
@@ -114,8 +114,8 @@ def _judged(levels: Levels, segment: Segment, baseline: float | None) -> Course:
         return _course("exploded", levels, row, spikes)
     if (row := tail.gave_back(levels)) is not None:
         return _course("relapsed", levels, row, spikes)
-    if (row := tail.rising(levels)) is not None:
-        return _course("rising", levels, row, spikes)
+    if (rise := tail.rising(levels)) is not None:
+        return _course("relapsed" if rise.share > tail.RELAPSE_SHARE else "rising", levels, rise.first, spikes)
     if baseline is not None and levels.lowest > baseline - PROGRESS_SHARE * abs(baseline):
         return _course("failed-to-train", levels, None, spikes)
     if any(counts(spike, levels, _steps_per_row(segment)) for spike in spikes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,13 @@ PERSISTENCE = 5  # steps that a rise must last to count, as in the rules on ever
 FALSE_ALARMS = 0.01  # per log: how often noise with an exponential tail may pass for a rise, in all its rows
 MOST_BLOCKS = 10  # noise is taken from tenths of a log: it shrinks with the loss and jumps with the batch size
 LEAST_BLOCK = 20  # rows, so that two may be outliers and the upper decile still holds
-TAIL_ROWS = 500  # so that five rows or more lie in the upper percent
+TAIL_ROWS = 200  # so that two rows or more lie in the upper percent
 MOST_STRETCH = 2.0  # a tail of squares of exponentials: beyond it spikes themselves are taken for noise
+LAGS = (3, 9, 27)  # rows over which a log may have been smoothed
+# What a mean over 20 rows does, and half of that where none may have been taken; more is the course of the loss itself.
+MOST_DRIFT: Mapping[RowKind, float] = {"window": 6.0, "unknown": 3.0}
+SMOOTHED = 1.5  # drift that chance does not give
+ROWS_PER_LAG = 20  # so that a steep fall at the start is not the middle of the scatter
 BEFORE = 11  # rows whose median is the level before a rise: twice the persistence, so that a break is the minority
 ORDERS = 1e3  # a fall by more than three orders of magnitude counts as one of three
 
@@ -55,8 +61,10 @@ class Levels:
 def levels_of(loss: Floats, steps_per_row: float, row_kind: RowKind, start: float | None = None) -> Levels:
     """The levels of a finite curve; `start` is the loss at the run's beginning where that is not the first row."""
     needed = rows_needed(steps_per_row, row_kind)
-    wide, noise = _thresholds(loss)
+    wide, noise, drift = _thresholds(loss, MOST_DRIFT.get(row_kind, 1.0))
     shrinks = {1: 1.0, 3: 0.67, 5: 0.54}[_window(needed)]  # standard deviation of the median of so many
+    if drift > SMOOTHED:
+        shrinks = 1.0  # neighbours share their noise
     return Levels(
         loss,
         needed,
@@ -109,16 +117,16 @@ def _lowest_before(loss: Floats) -> Floats:
     return np.minimum.accumulate(levels)
 
 
-def _thresholds(loss: Floats) -> tuple[Floats, Floats]:
-    """[n] what noise exceeds with probability `FALSE_ALARMS` in the whole log, and [n] its standard deviation.
+def _thresholds(loss: Floats, most_drift: float) -> tuple[Floats, Floats, float]:
+    """[n] what noise exceeds with probability `FALSE_ALARMS` in the whole log, [n] its deviation, and its drift.
 
     The tail is an exponential through the median and the upper decile of the scatter, since a hard batch is rarer and
     worse than normal noise has it; one that falls more slowly yet, where there are rows enough to show it.
     """
     n = len(loss)
     if n < 3:
-        return np.full(n, np.inf), np.full(n, np.nan)
-    scatter = np.abs(loss[1:-1] - (loss[:-2] + loss[2:]) / 2) * _SECOND_DIFFERENCE
+        return np.full(n, np.inf), np.full(n, np.nan), 1.0
+    scatter = _scatter(loss, 1)
     blocks = np.array_split(scatter, max(1, min(MOST_BLOCKS, len(scatter) // LEAST_BLOCK)))
     middle = np.array([np.median(block) for block in blocks])
     if len(blocks) < 3:
@@ -128,7 +136,21 @@ def _thresholds(loss: Floats) -> tuple[Floats, Floats]:
     reach = (np.log(n / (2 * FALSE_ALARMS)) / np.log(5)) ** _stretch(scatter, np.repeat(middle, [*map(len, blocks)]))
     of_block = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     of_row = np.concatenate([of_block[:1], of_block, of_block[-1:]])
-    return _typical(middle + above * reach)[of_row], _typical(middle / _MEDIAN_NORMAL)[of_row]
+    drift = min(most_drift, _drift(loss, float(np.median(scatter))))
+    return drift * _typical(middle + above * reach)[of_row], _typical(middle / _MEDIAN_NORMAL)[of_row], drift
+
+
+def _scatter(loss: Floats, lag: int) -> Floats:
+    """[n - 2 lag] how far each row lies from the mean of two neighbours, as wide as the rows' own noise."""
+    return np.asarray(np.abs(loss[lag:-lag] - (loss[: -2 * lag] + loss[2 * lag :]) / 2) * _SECOND_DIFFERENCE)
+
+
+def _drift(loss: Floats, at_once: float) -> float:
+    """How many times further rows lie from those some way off than from the next: 1 unless the log is smoothed."""
+    if not at_once:
+        return 1.0
+    lags = [lag for lag in LAGS if lag * ROWS_PER_LAG <= len(loss)]
+    return max([1.0, *(float(np.median(_scatter(loss, lag))) / at_once for lag in lags)])
 
 
 def _stretch(scatter: Floats, middle: Floats) -> float:

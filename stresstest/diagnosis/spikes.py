@@ -9,7 +9,7 @@ import numpy as np
 
 from stresstest.diagnosis.levels import BEFORE, Levels, centred_median
 
-SPIKE_SHARE = 0.3  # of what the run learned, or of what it had yet to learn: a rise by less changes no verdict
+SPIKE_SHARE = 0.2  # of what the run learned, or of what it had yet to learn: a rise by less changes no verdict
 LISTED_SHARE = 0.1  # of what the run learned: a rise by less is left out
 LARGE_SHARE = 1.0  # of what the run learned: a rise within few rows that undoes it all counts as lasting
 LONE_NOISE = 3.0  # times what noise explains: one hard batch among the rows that were sampled is no spike yet

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from stresstest.diagnosis.levels import Levels
@@ -18,7 +20,7 @@ LEAST_PART = 3  # rows, so that one outlier does not make a level
 FLAT_ROWS = 50  # fewer cannot tell a slow start from none
 FLAT_SHARE = 0.05  # of the loss: progress of more than that must be excluded before a run is called flat
 STILL_ROWS = 20  # of a curve without noise
-LEAST_SHARE = 0.02  # of the loss: less is no progress, however surely it is there
+LEAST_SHARE = 0.015  # of the loss: less is no progress, however surely it is there
 FLAT_SIGMAS = 4.0  # standard errors by which an early part must lie above the later ones
 
 
@@ -48,8 +50,16 @@ def gave_back(levels: Levels) -> int | None:
     return since + int(halves[0]) if len(halves) and len(rise) - since - halves[0] >= levels.rows_needed else None
 
 
-def rising(levels: Levels) -> int | None:
-    """The row after which the loss rose for good, by more than noise; None if it did not."""
+@dataclass(frozen=True)
+class Rise:
+    """A rise for good: the first row of it, and which share of what was learned it gave back."""
+
+    first: int
+    share: float
+
+
+def rising(levels: Levels) -> Rise | None:
+    """The last rise that was not undone, in the levels of whole parts of the run; None if noise explains it."""
     parts = _parts(levels.loss)
     if len(parts) < 5 or not levels.learned:
         return None
@@ -61,7 +71,9 @@ def rising(levels: Levels) -> int | None:
     if rise[-1] <= limit or rise[-2] <= limit / 2 or not still_up:
         return None
     below = np.flatnonzero(levels.level <= medians[lowest] + rise[-1] / 4)
-    return int(below[-1]) + 1 if len(below) and below[-1] + 1 < len(levels.loss) else None
+    if not len(below) or below[-1] + 1 == len(levels.loss):
+        return None
+    return Rise(int(below[-1]) + 1, float(rise[-1]) / levels.learned)
 
 
 def flat(levels: Levels) -> bool:

@@ -25,6 +25,7 @@ from labelled_logs import read_labelled
 from tables import show
 
 from stresstest.diagnosis.course import Course, courses_of
+from stresstest.diagnosis.levels import BEFORE, centred_median
 from stresstest.logs.curve import Curve, Floats, FormatFacts, RawLog
 from stresstest.logs.segments import assemble
 
@@ -71,14 +72,13 @@ def spike(height: float, length: int) -> Callable[[Floats, float, np.random.Gene
 
 
 def collapse(share: float) -> Callable[[Floats, float, np.random.Generator], Planted]:
-    """From some step on, so much of what was learned is gone, with the noise that was there."""
+    """From some step on, so much of what had been learned is gone and stays gone, with the noise that was there."""
 
     def plant(loss: Floats, learned: float, rng: np.random.Generator) -> Planted:
         first = _place(len(loss), rng, 0.3, 0.9)
+        level = centred_median(loss, BEFORE)
         planted = loss.copy()
-        level = np.median(loss[max(0, first - 20) : first])
-        goal = loss[0] - (1 - share) * learned
-        planted[first:] += max(0.0, goal - level)
+        planted[first:] += level[first] + share * (loss[0] - level[first]) - level[first:]
         return Planted(planted, first, len(loss) - 1)
 
     return plant

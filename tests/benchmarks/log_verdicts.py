@@ -49,7 +49,7 @@ GRID: tuple[tuple[ModuleType, str, tuple[float, ...]], ...] = (
     (tail, "RELAPSE_SHARE", (0.3, 0.5, 0.7)),
     (tail, "RISING_SHARE", (0.05, 0.1, 0.15, 0.3)),
     (tail, "RISING_SIGMAS", (3.0, 5.0, 8.0)),
-    (tail, "LEAST_SHARE", (0.01, 0.02, 0.03)),
+    (tail, "LEAST_SHARE", (0.01, 0.015, 0.03)),
     (tail, "FLAT_SIGMAS", (3.0, 4.0, 6.0)),
     (tail, "FLAT_SHARE", (0.03, 0.05, 0.1)),
 )
