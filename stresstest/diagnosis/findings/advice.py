@@ -65,7 +65,7 @@ def _after_break(stretch: Stretch) -> Iterator[str]:
 
 
 def _resume_before(stretch: Stretch, row: int, how: str) -> Iterator[str]:
-    if row >= NEAR_ROWS and _had_learned(stretch, row):
+    if row > 1 and _had_learned(stretch, row):
         yield f"Resume from the last checkpoint before step {at_step(stretch.steps[row])}, {how}."
     else:
         yield f"Start again {how}."

@@ -16,6 +16,7 @@ _MIN_ROWS = 4
 _SIGMAS = 6.0
 _PART = 0.05  # of the level
 _NORM_TIMES = 3.0
+_LR_UP, _LR_DOWN = 1.2, 2.0  # a schedule seldom rises but for a warm-up, which is seen in the rows before
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ def loss_drop(run: Run) -> Iterator[Said]:
 
 
 def lr_changed(run: Run) -> Iterator[Said]:
-    """The LR was at least twice or at most half of what it was before."""
+    """The LR rose by a fifth or fell to half."""
     for seam in _seams(run):
         old, new = _rows_before(seam, seam.before.lr), _rows_after(seam.after.lr, skip=0)
         if not len(old) or len(new) < 2 or not (old[-1] > 0 and new[1] > 0):
             continue
         usual = float(np.abs(np.diff(np.log(old[old > 0]))).max()) if len(old) > 1 else 0.0
         change = float(np.log(new[1] / old[-1]))
-        if abs(change) >= max(np.log(2), 3 * usual):
+        if abs(change) >= max(np.log(_LR_UP if change > 0 else _LR_DOWN), 3 * usual):
             yield Said(
                 f"Resumed at step {at_step(seam.step)}: the LR went from {old[-1]:.3g} to {new[1]:.3g}; its schedule "
                 "was not carried over, or was changed.",

@@ -226,7 +226,7 @@ RUN_KINDS: tuple[Kind[Run], ...] = (
     Kind(
         "resume-lr",
         "warning",
-        "The LR at least doubles or halves at a resume, and by three times what it changed by before.",
+        "The LR rises by a fifth or falls to half at a resume, and by three times what it changed by from row to row.",
         _LOG,
         seams.lr_changed,
     ),

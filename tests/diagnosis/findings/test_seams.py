@@ -72,6 +72,8 @@ def test_noise_at_a_seam_is_no_jump(noise: float) -> None:
 
 
 def test_an_lr_that_began_again_is_named_and_one_that_goes_on_is_not() -> None:
+    assert "resume-lr" in said_of_log(resumed(LOSSES[CUT:], lr=1.3 * LR[CUT:]))
+    assert "resume-lr" not in said_of_log(resumed(LOSSES[CUT:], lr=0.9 * LR[CUT:]))
     again = said_of_log(resumed(LOSSES[CUT:], lr=LR[: ROWS - CUT]))["resume-lr"]
     assert "0.00041 to 0.00099" in again.text
 
