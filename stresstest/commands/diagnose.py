@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stresstest.diagnosis.call import read_logs
 from stresstest.diagnosis.diagnose import Choices
-from stresstest.diagnosis.document import document_of, in_order, many_page, page_of, run_table
+from stresstest.diagnosis.document import common_folder, document_of, in_order, many_page, page_of, run_table
 from stresstest.diagnosis.junit import render_junit
 from stresstest.diagnosis.records import Diagnoses
 from stresstest.diagnosis.words import run_line, run_name
@@ -88,7 +88,9 @@ def _print_table(found: Diagnoses, verbose: bool) -> None:
     told = [run for run in ordered if run.outcome != "stable" or run.verdict != "stable"]
     room = len(ordered) if verbose else max(len(told), _STABLE_LINES)
     out = console()
-    print_document(Document("", "", blocks=(run_table(ordered[:room]),)), out)
+    folder = common_folder(ordered)
+    title = f"{len(ordered):,} runs" + (f" in {folder}" if folder else "")
+    print_document(Document("", title, blocks=(run_table(ordered[:room], folder, out.width),)), out)
     if len(ordered) > room:
         out.print(f"and {len(ordered) - room:,} more, stable (-v lists them)", style="dim")
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stresstest.diagnosis.diagnose import Choices, NoLossError, diagnose_file
+from stresstest.diagnosis.diagnose import Choices, diagnose_file
 from stresstest.diagnosis.diagnose import diagnose as diagnose_log
 from stresstest.diagnosis.records import Diagnoses, Diagnosis, UnreadLog
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.logs.curve import Curve, Floats, FormatFacts, RawLog, Role
+from stresstest.logs.files import NoLossError
 from stresstest.logs.segments import assemble
 from stresstest.logs.sources import Found, found_logs
 

@@ -22,7 +22,7 @@ from stresstest.diagnosis.findings import (
 from stresstest.diagnosis.records import BROKEN, Diagnosis, LogOutcome, SegmentDiagnosis, Spike, Verdict
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import Floats, RawLog
-from stresstest.logs.files import LogFile
+from stresstest.logs.files import LogFile, NoLossError
 from stresstest.logs.joining import read_runs
 from stresstest.logs.readers.table import READERS
 from stresstest.logs.segments import Log, Segment, assemble
@@ -41,10 +41,6 @@ _WORST: Sequence[LogOutcome] = (
 )
 _SHOWN_LINE = 80  # characters of a file's first line, in a message
 _SHOWN_COLUMNS = 20
-
-
-class NoLossError(ConfigError):
-    """A file that can be read and holds no train loss: where it was met in a folder, it is no log."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def _runs(file: LogFile) -> Iterator[RawLog]:
 
 
 def _unknown(file: LogFile) -> NoLossError:
-    forms = "; ".join(dict.fromkeys(reader.reads for reader in READERS))
+    forms = ", ".join(dict.fromkeys(reader.name for reader in READERS))
     if b"\0" in file.head:
         return NoLossError(f"{file.shown}: a binary file in no form that is read ({forms})")
     return NoLossError(f"{file.shown}: in no form that is read ({forms}); it begins {_first_line(file)}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike, UnreadLog
 from stresstest.diagnosis.words import (
@@ -38,9 +40,11 @@ from stresstest.reports.document import (
     Table,
     Value,
 )
+from stresstest.reports.numbers import number
 
 _FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 4, 8  # in a terminal, but for -v
 _LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
+_SHORT_NAME, _BESIDE_NAME = 18, 52  # characters of a run's name, at least, and of what stands beside it
 _DETAILED = 20  # runs that a page of many shows whole
 _POSITIVE = 0.9  # share of the losses that such an axis needs
 _HEIGHT = 5  # lines of the chart in a terminal
@@ -229,28 +233,53 @@ def in_order(runs: Sequence[Diagnosis]) -> list[Diagnosis]:
     return sorted(runs, key=lambda run: (ranks[run.verdict], run.outcome == "stable"))
 
 
-def run_table(runs: Sequence[Diagnosis]) -> Table:
-    """A line a run."""
+def common_folder(runs: Sequence[Diagnosis]) -> str:
+    """The folder that all are in, with its slash; nothing where there is none."""
+    parents = [str(PurePath(run.path).parent) for run in runs]
+    try:
+        common = os.path.commonpath(parents)
+    except ValueError:  # absolute ones beside others
+        return ""
+    return f"{common.rstrip(os.sep)}{os.sep}" if common not in ("", ".") else ""
+
+
+def run_table(runs: Sequence[Diagnosis], folder: str = "", width: int = 120) -> Table:
+    """A line a run, whose names go without the folder that all are in, and lose their head where room is short."""
+    room = max(_SHORT_NAME, width - _BESIDE_NAME)
     columns = (
         Column("run"),
         Column("outcome", "left"),
-        Column("where", "left"),
+        Column("step", "left"),
         Column("loss"),
-        Column("rows"),
-        Column("format", "left", wide=True),
+        Column("rows", wide=True),
+        Column("form", "left", wide=True),
     )
-    return Table(columns, tuple(map(_row, runs)))
+    return Table(columns, tuple(_row(run, folder, room) for run in runs))
 
 
-def _row(run: Diagnosis) -> tuple[Value, ...]:
+def _row(run: Diagnosis, folder: str, room: int) -> tuple[Value, ...]:
     worst = worst_segment(run)
+    name = run_name(run).removeprefix(folder)
     outcome = "undecided" if run.verdict == "undecided" else str(run.outcome)
-    ends = f"{loss(worst.first_loss)} -> {loss(worst.last_loss)}" if worst else "-"
+    ends = f"{_brief(worst.first_loss)} -> {_brief(worst.last_loss)}" if worst else "-"
     return (
-        Value(run_name(run)),
+        Value(name, short=name if len(name) <= room else f"...{name[3 - room :]}"),
         Value(outcome, tone=tone_of(None if run.verdict == "undecided" else run.outcome)),
-        Value(where_words(worst).removeprefix("between ").removeprefix("at ") if worst else ""),
+        Value(_where(worst)),
         Value(ends),
         Value(f"{run.rows:,}"),
         Value(run.format),
     )
+
+
+def _where(segment: SegmentDiagnosis | None) -> str:
+    """Where it broke; otherwise where its first spike is."""
+    if segment is None:
+        return ""
+    if segment.broke_between is not None:
+        return "-".join(dict.fromkeys(f"{at:.4g}" if at < 1 else step(at) for at in segment.broke_between))
+    return step(segment.spikes[0].first_step) if segment.spikes else ""
+
+
+def _brief(value: float | None) -> str:
+    return "NaN" if value is None else number(value)

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from stresstest.errors import ConfigError
+
 _HEAD = 1 << 16
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+class NoLossError(ConfigError):
+    """A file that can be read and holds no train loss: where it was only met in a folder, it is no log."""
 
 
 @dataclass(frozen=True)

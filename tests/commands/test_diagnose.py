@@ -82,9 +82,10 @@ def test_a_report_fits_on_a_screen_of_every_width(capsys: Capture, monkeypatch: 
 def test_many_logs_are_a_table_with_the_broken_ones_first(capsys: Capture) -> None:
     names = [write(f"runs/{i}.csv", decay()) for i in range(3)] + [write("runs/z.csv", broken())]
     code, out, _ = said(capsys, *names)
-    lines = [line for line in out.splitlines() if "runs/" in line]
+    lines = [line for line in out.splitlines() if ".csv " in line]
     assert code == 99
-    assert lines[0].split()[:2] == ["runs/z.csv", "nonfinite"]
+    assert "4 runs in runs/" in out
+    assert lines[0].split()[:2] == ["z.csv", "nonfinite"]
     assert "4 runs: 1 nonfinite, 3 stable" in out
     assert out.splitlines()[-1] == "exit 99: 1 run broke (runs/z.csv)"
 
@@ -289,3 +290,26 @@ def test_a_pipe_is_read_and_no_torch_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", line], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == "stdin"
+
+
+def test_a_project_s_other_files_are_no_logs(capsys: Capture) -> None:
+    write("p/good.csv", decay())
+    Path("p/package.json").write_text('{"name": "x", "dependencies": {"a": "1"}}')
+    Path("p/config.json").write_text('{"hidden_size": 768}')
+    Path("p/people.csv").write_text("name,age\nbob,3\nal,4\n")
+    code, out, err = said(capsys, "p")
+    assert (code, err) == (0, "")
+    assert "3 files that hold no loss were passed over" in out
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_table_is_a_line_a_run_at_every_width(capsys: Capture, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    deep = "a/folder/whose/name/goes/on/and/on/for/long"
+    for i in range(5):
+        write(f"r/{deep}/{i}/metrics.csv", decay())
+    write("r/top.csv", broken())
+    _, out, _ = said(capsys, "r")
+    rows = [line for line in out.splitlines() if ".csv " in line]
+    assert len(rows) == 6
+    assert max(map(len, out.splitlines())) <= width

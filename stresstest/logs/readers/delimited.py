@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import Curve, RawLog
-from stresstest.logs.files import LogFile
+from stresstest.logs.files import LogFile, NoLossError
 from stresstest.logs.readers.assembly import Columns
 from stresstest.logs.readers.dialect import Dialect, is_row, sniff
 from stresstest.logs.readers.exports import chart_runs, is_chart, is_long, is_runs_table, long_runs, run_column
@@ -41,7 +41,7 @@ class Delimited:
         """One run, or those of an export that holds several."""
         dialect = _dialect(file.head_text, file.suffix)
         if dialect is None:
-            raise ConfigError(f"{file.shown}: not a table: its lines have no columns in common")
+            raise NoLossError(f"{file.shown}: not a table: its lines have no columns in common")
         if is_runs_table(dialect.header):
             raise ConfigError(
                 f"{file.shown}: a table of runs, one row each, holds no curve; export a chart or the history of a run"

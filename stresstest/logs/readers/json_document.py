@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stresstest.errors import ConfigError
 from stresstest.logs.curve import RawLog
-from stresstest.logs.files import LogFile
+from stresstest.logs.files import LogFile, NoLossError
 from stresstest.logs.names import is_train, is_validation
 from stresstest.logs.readers.assembly import Columns
 from stresstest.logs.readers.boosting import boosting_facts, catboost_rounds, is_boosting
@@ -49,7 +48,7 @@ class JsonDocument:
         elif found.lists:
             yield _run_of_lists(found.lists)
         else:
-            raise ConfigError(f"{file.shown}: JSON without rows: a list of objects or lists of numbers were looked for")
+            raise NoLossError(f"{file.shown}: JSON without rows: a list of objects or lists of numbers were looked for")
 
 
 def _ends_as_one(file: LogFile) -> bool:
