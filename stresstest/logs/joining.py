@@ -155,15 +155,25 @@ def _without_copies(runs: list[LogFile]) -> list[LogFile]:
 def _where_steps_go_on(file: LogFile, reader: Reader) -> Iterator[RawLog]:
     """Lightning numbers a resumed run anew: a version that takes up the steps of the one before is part of it."""
     run: list[RawLog] = []
+    refused: list[ConfigError] = []
     for each in (file, *file.more):
-        for raw in reader.read(each):
-            raw = replace(raw, source=each.shown)
+        for raw in _readable(each, reader, refused):
             if run and not _takes_up(run[-1], raw):
                 yield joined(run)
                 run = []
-            run.append(raw)
+            run.append(replace(raw, source=each.shown))
     if run:
         yield joined(run)
+    if refused:
+        raise refused[0]
+
+
+def _readable(file: LogFile, reader: Reader, refused: list[ConfigError]) -> Iterator[RawLog]:
+    """What a file gives; one that is damaged is refused at the end, so that it hides no other."""
+    try:
+        yield from reader.read(file)
+    except ConfigError as error:
+        refused.append(error)
 
 
 def _takes_up(earlier: RawLog, later: RawLog) -> bool:

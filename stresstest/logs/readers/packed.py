@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from stresstest.logs.curve import Curve, Ints
 from stresstest.logs.thinning import halved
 
+_BLOCK = 1 << 16  # rows that are merged at once; even
 _AT_ONCE = 1 << 20  # values of all curves that are held as arrays
 _LONGEST = 1 << 20  # rows of a curve before neighbours are merged
-_HELD = 8 << 20  # values of all curves before the longest are merged
+_HELD = 4 << 20  # values of all curves before the longest are merged
 
 Integers = range | NDArray[np.int32] | Ints
 
@@ -53,9 +54,11 @@ class PackedCurve:
             for _ in range(self.halvings):
                 curve = halved(curve)
             merged._append_curve(curve, kind)
-        whole = halved(merged.unpacked())
+        whole = merged.unpacked()
         self.steps, self.rows, self.values = [], [], []
-        self._append_curve(whole, kind)
+        for start in range(0, len(whole), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            self._append_curve(halved(Curve(whole.step[part], whole.value[part], whole.row[part])), kind)
         self.fresh = 0
         self.halvings += 1
 
