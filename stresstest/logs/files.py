@@ -39,7 +39,14 @@ class LogFile:
     @cached_property
     def head_text(self) -> str:
         """The same as text; empty of a binary file."""
-        return "" if b"\0" in self.head else self.head.decode("utf-8", "replace")
+        if self.encoding == "utf-8" and b"\0" in self.head:
+            return ""
+        return self.head.decode(self.encoding, "replace")
+
+    @cached_property
+    def encoding(self) -> str:
+        """UTF-8 unless it begins with the mark of UTF-16, which PowerShell's `>` writes."""
+        return "utf-16" if self.head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
 
     @property
     def suffix(self) -> str:
@@ -48,6 +55,6 @@ class LogFile:
 
     def lines(self) -> Iterator[str]:
         """Its lines, also where a carriage return ends one, without colour codes."""
-        with self.path.open(encoding="utf-8", errors="replace", newline=None) as stream:
+        with self.path.open(encoding=self.encoding, errors="replace", newline=None) as stream:
             for line in stream:
                 yield _ESCAPES.sub("", line.rstrip("\n")) if "\x1b" in line else line.rstrip("\n")

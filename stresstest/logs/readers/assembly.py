@@ -30,6 +30,7 @@ class Columns:
         self._step = step if step is not None and step in names else step_key(names)
         self._decimal_comma = decimal_comma
         self._collector = Collector(self._step)
+        self.rows = 0
 
     def add(self, block: Block) -> None:
         """Rows as columns of one length: a token for each row."""
@@ -40,6 +41,7 @@ class Columns:
             if there is not None:
                 present[name] = there
         self._collector.add_columns(values, present)
+        self.rows += len(next(iter(values.values()), ()))
 
     def log(self, otherwise: str, known: Known | None = None, name: str = "", notes: Sequence[str] = ()) -> RawLog:
         """All of them as a log; `otherwise` is its format where none is known."""

@@ -59,6 +59,8 @@ class Delimited:
             columns = Columns(dialect.header, None if known is None else known.step, dialect.decimal_comma)
             for block in table.blocks():
                 columns.add(block)
+            if not columns.rows:
+                raise ConfigError(f"{file.shown}: a header ({', '.join(dialect.header[:8])}) and no row below it")
             raw = columns.log(kind, known, notes=(*table.damage.notes(), *_notes(dialect)))
             yield replace(raw, curves=_tagged(raw.curves, dialect.header, file))
 
@@ -83,7 +85,7 @@ class Delimited:
 @lru_cache(maxsize=4)
 def _dialect(head: str, suffix: str) -> Dialect | None:
     lines = head.splitlines()
-    if len(lines) > 2:
+    if len(lines) > 3:
         lines = lines[: min(_HEAD_LINES, len(lines) - 1)]  # the last one of the head may be cut
     dialect = sniff(lines)
     if dialect is None and suffix in _SUFFIXES:

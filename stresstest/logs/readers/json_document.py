@@ -42,9 +42,11 @@ class JsonDocument:
         """The runs in it; lists whose names are of training and of validation are one run."""
         tag = _TAG_IN_NAME.search(file.path.stem)
         found = _Found(tag.group(1) if tag else "value")
-        found.search(catboost_rounds(loaded(file)), "")
+        document, notes = loaded(file)
+        found.search(catboost_rounds(document), "")
         if found.rows:
-            yield from _runs_of_rows(found.rows)
+            for raw in _runs_of_rows(found.rows):
+                yield replace(raw, notes=(*notes, *raw.notes))
         elif found.lists:
             yield _run_of_lists(found.lists)
         else:

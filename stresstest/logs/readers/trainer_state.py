@@ -27,7 +27,8 @@ class TrainerState:
 
     def read(self, file: LogFile) -> Iterator[RawLog]:
         """One run."""
-        state = loaded(file)
+        document, notes = loaded(file)
+        state = {"log_history": document} if notes else document
         history = state.get("log_history") if isinstance(state, dict) else None
         if not isinstance(state, dict) or not isinstance(history, list):
             raise ConfigError(f"{file.shown}: it has no `log_history`: transformers' Trainer did not write it")
@@ -40,4 +41,4 @@ class TrainerState:
         raw = columns.log(self.name)
         planned = state.get("max_steps")
         facts = trainer_facts(raw.curves, planned if isinstance(planned, int) and planned > 0 else None)
-        yield RawLog(self.name, raw.curves, facts, notes=raw.notes)
+        yield RawLog(self.name, raw.curves, facts, notes=(*notes, *raw.notes))

@@ -245,3 +245,13 @@ def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
     log = run(tmp_path, "step,loss\n" + rows)
     assert log.curves["loss"].step.tolist() == list(range(70_000))
     assert log.curves["loss"].value[-1] == 34999.5
+
+
+def test_a_header_alone_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a header \(step, loss\) and no row below it"):
+        runs(tmp_path, "step,loss\n")
+
+
+def test_a_table_that_windows_wrote_in_utf_16_is_read(tmp_path: Path) -> None:
+    log = run(tmp_path, "step,loss\r\n1,3\r\n2,2\r\n3,1\r\n".encode("utf-16"))
+    assert pairs(log, "loss") == [(1, 3), (2, 2), (3, 1)]

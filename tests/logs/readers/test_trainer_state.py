@@ -75,7 +75,7 @@ def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
     [
         ('{"balance": 100, "trades": []}', "it has no `log_history`: transformers' Trainer did not write it"),
         ('{"log_history": []}', "its `log_history` is empty: nothing was logged yet"),
-        ('{"log_history": [{"loss": 1.0,', "no whole JSON: .* in line 1"),
+        ('{"log_history": [{"loss": 1.0, "step": 1},', "no whole JSON: .* in line 1"),
         ('{"log_history": ' + "[" * 200_000, "its JSON is nested too deeply"),
         ('{"log_history": [{"loss": 1' + "0" * 5000 + "}]}", "a number in it has too many digits"),
     ],
@@ -83,3 +83,16 @@ def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=rf"trainer_state\.json: {said}"):
         run(tmp_path, text)
+
+
+def test_of_a_file_cut_short_the_rows_before_the_cut_are_read(tmp_path: Path) -> None:
+    log = run(tmp_path, FILTERED[: FILTERED.index('"step": 20')])
+    assert log.curves["loss"].step.tolist() == [5, 10, 15]
+    assert log.notes == ("the JSON is cut short; the 4 rows before that were read",)
+
+
+def test_a_file_that_windows_wrote_in_utf_16_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "trainer_state.json"
+    path.write_bytes(FILTERED.encode("utf-16"))
+    (log,) = TrainerState().read(LogFile(path, "trainer_state.json"))
+    assert len(log.curves["loss"]) == 4
