@@ -99,12 +99,20 @@ def in_steps(curve: Curve, span: Span) -> Curve | None:
         return None
     part = rows_of(curve, inside)
     step = _steps(part, span)
-    kept = step < span.until
+    kept = (step < span.until) & _from_the_seam(step, span)
     part, step = rows_of(part, kept), step[kept]
     rising = step >= np.maximum.accumulate(step) if len(step) else np.ones(0, dtype=bool)
     part, step = rows_of(part, rising), step[rising]
     last = np.append(np.diff(step) > 0, True) if len(step) else np.ones(0, dtype=bool)
     return Curve(step[last], part.value[last], part.row[last]) if last.any() else None
+
+
+def _from_the_seam(step: Floats, span: Span) -> NDArray[np.bool_]:
+    """All but first rows that still belong to what came before: those before the step goes back to the beginning."""
+    back = np.flatnonzero(np.diff(step) < 0)
+    first = int(back[0]) + 1 if len(back) and np.isfinite(span.after) else 0
+    begins = first and step[first] <= span.step[min(1, len(span.step) - 1)]
+    return np.arange(len(step)) >= (first if begins else 0)
 
 
 def _inside(curve: Curve, span: Span) -> NDArray[np.bool_]:

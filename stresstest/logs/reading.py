@@ -15,6 +15,7 @@ READ = frozenset(("seconds", "tokens", "samples", "examples", "images", "sequenc
 
 _GAP = 10.0  # times the usual spacing
 _FEWEST = 10
+_FEW = 1000
 _WINDOWS = frozenset("running smoothed smooth ema window moving".split())
 _KINDS = {
     "mean": "each the mean of the steps since the row before",
@@ -60,9 +61,9 @@ def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch]) -> str
     return f"{rows} rows of {loss_key!r} by {steps.key!r}, {every}{clause}{stretches}"
 
 
-def without_loss(raw: RawLog, loss: Curve) -> str:
+def without_loss(raw: RawLog, loss: Curve, step_key: str) -> str:
     """How many rows of the log have no loss."""
-    curves = [curve for curve in raw.curves.values() if len(curve)]
+    curves = [curve for key, curve in raw.curves.items() if len(curve) and key != step_key]
     end = max(int(curve.row.max()) for curve in curves) + 1
     there = np.zeros(end, dtype=bool)
     last = None
@@ -70,6 +71,10 @@ def without_loss(raw: RawLog, loss: Curve) -> str:
         if curve.row is not last:
             there[curve.row] = True
         last = curve.row
+    beside = sum(int(np.isin(loss.row[:_FEW], curve.row).any()) for curve in curves)
+    often = sum(2 * len(curve) > len(loss) for curve in curves)
+    if often > 1 and beside < 2:
+        return ""  # each number has a row of its own
     there[loss.row] = False
     count = int(there.sum())
     return f"{count} other rows have no loss" if count else ""

@@ -89,7 +89,7 @@ def assemble(
         *part_notes,
         *(note for _, note in made),
         *gaps(segments, steps.unit),
-        without_loss(of_rank, chosen.loss),
+        without_loss(of_rank, chosen.loss, steps.key),
     )
     notes = tuple(dict.fromkeys(note for note in notes if note))
     return replace(log, step_key=steps.key, step_unit=steps.unit, segments=segments, notes=notes)

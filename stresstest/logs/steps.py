@@ -56,10 +56,17 @@ def _key_of(raw: RawLog, loss: Curve) -> str:
     values = joined(raw.curves.get(key), loss.row)
     known = np.isfinite(values) & np.isfinite(loss.step)
     differ = known.any() and not np.array_equal(values[known], loss.step[known])
-    beside = (
-        key in raw.curves and not known.any() and np.isfinite(loss.step).any() and key not in raw.facts.roles.values()
-    )
-    return "step" if differ or beside else key
+    unused = not known.any() and np.isfinite(loss.step).any() and key not in raw.facts.roles.values()
+    return _same_numbers(raw, loss) if differ or (unused and key in raw.curves) or key not in raw.curves else key
+
+
+def _same_numbers(raw: RawLog, loss: Curve) -> str:
+    """The name of the batch or epoch that was taken for the step."""
+    for role in ("batch", "epoch", "time"):
+        key = find(role, raw.curves)
+        if key is not None and np.array_equal(joined(raw.curves[key], loss.row), loss.step):
+            return key
+    return "step"
 
 
 def joined(curve: Curve | None, rows: Ints) -> Floats:
@@ -165,7 +172,8 @@ def _as_logged(loss: Curve, there: NDArray[np.bool_], key: str) -> Stepped:
 def _rises(epochs: Floats) -> bool:
     """Whether nearly each row has an epoch of its own."""
     finite = epochs[np.isfinite(epochs)]
-    return len(finite) >= 0.9 * len(epochs) and (len(finite) < 2 or float(np.mean(np.diff(finite) != 0)) > 0.9)
+    enough = 0.9 if np.array_equal(finite, np.floor(finite)) else 1.0  # fractions are rounded until rows share one
+    return len(finite) >= 0.9 * len(epochs) and (len(finite) < 2 or float(np.mean(np.diff(finite) != 0)) >= enough)
 
 
 def _epochs_as_steps(loss: Curve, epochs: Floats, key: str) -> Stepped:

@@ -321,3 +321,30 @@ def test_a_million_rows_are_told_apart_within_3_seconds() -> None:
     log = assemble(RawLog("CSV", collector.curves()), "x.csv")
     assert len(log.segments[0].loss) == n
     assert time.process_time() - started < 3
+
+
+def test_numbers_with_a_row_each_are_cut_at_a_resume_as_the_loss_is() -> None:
+    rows: list[Row] = []
+    for step in (*range(10), *range(7, 15)):
+        rows += [{"step": step, "loss": 3.0 - step / 10}, {"step": step, "lr": 0.1 * step}]
+    log = log_of(rows)
+    assert spans(log) == [("start", 0, 6), ("resume", 7, 14)]
+    for segment in log.segments:
+        assert segment.others["lr"].step.tolist() == segment.loss.step.tolist()
+    assert not any("other rows" in note for note in log.notes)
+
+
+def test_fractional_epochs_that_rows_share_are_no_steps() -> None:
+    rows: list[Row] = [{"epoch": round(i / 150, 2), "loss": 3.0 - i / 100} for i in range(100)]
+    log = log_of(rows, step=None)
+    assert log.step_unit == "rows"
+    assert len(log.segments[0].loss) == 100
+
+
+def test_a_tag_that_counts_samples_within_a_step_is_not_the_step() -> None:
+    curves = curves_of(rows_of(range(0, 100, 20), falling(5)), "step")
+    tag = curves_of([{"s": i, "roi_head/num_fg_samples": 7.0} for i in range(5)], "s")
+    raw = RawLog("TensorBoard events", {"loss": curves["loss"], "roi_head/num_fg_samples": tag["s"]})
+    log = assemble(raw, "events")
+    assert (log.step_key, log.step_unit) == ("step", "steps")
+    assert log.segments[0].steps_per_row == 20
