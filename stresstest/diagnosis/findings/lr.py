@@ -90,13 +90,13 @@ def restart(stretch: Stretch) -> Iterator[Said]:
     lr = stretch.lr
     if lr is None or len(lr) < 2 * _MIN_ROWS:
         return
-    restarts = restarts_of(lr)
+    restarts = restarts_of(lr) or _warmed_up_again(lr)
     if len(restarts) != 1:
         return
     low, high = restarts[0]
     yield Said(
-        f"The LR had decayed to {lr.value[low]:.3g} by step {at_step(lr.step[low])} and was back at "
-        f"{lr.value[high]:.3g} at step {at_step(lr.step[high])}: its schedule began again.",
+        f"The LR had fallen to {lr.value[low]:.3g} by step {at_step(lr.step[low])} and had risen to "
+        f"{lr.value[high]:.3g} by step {at_step(lr.step[high])}: its schedule began again.",
         float(lr.step[low]),
         float(lr.step[high]),
         {"lr_before": float(lr.value[low]), "lr": float(lr.value[high])},
@@ -110,6 +110,14 @@ def restarts_of(lr: Curve) -> list[tuple[int, int]]:
     gaps = np.flatnonzero(np.diff(high) > 1)
     lows = [(int(high[gap]) + int(np.argmin(lr.value[high[gap] : high[gap + 1]])), int(high[gap + 1])) for gap in gaps]
     return [(low, row) for low, row in lows if lr.value[low] <= _RESTART_FROM * peak]
+
+
+def _warmed_up_again(lr: Curve) -> list[tuple[int, int]]:
+    """Where the learning rate fell to half or less in a row and rose in each of the next ones: low row and last."""
+    values = lr.value
+    falls = np.flatnonzero((values[1:] <= _RESTART_FROM * values[:-1]) & (values[:-1] > 0)) + 1
+    ends = [(int(low), int(low) + _MIN_ROWS) for low in falls if low + _MIN_ROWS < len(values)]
+    return [(low, end) for low, end in ends if (np.diff(values[low : end + 1]) > 0).all()]
 
 
 def warmup_never_ends(stretch: Stretch) -> Iterator[Said]:

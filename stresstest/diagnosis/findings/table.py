@@ -147,7 +147,8 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
     Kind(
         "lr-restart",
         "warning",
-        "The LR falls to half of its peak or less and comes back to 80 % of it, once; a schedule that repeats is meant "
+        "The LR falls to half of its peak or less and comes back to 80 % of it, or falls to half in a row and rises "
+        "in each of the next 5, once; a schedule that repeats is meant "
         "(Loshchilov and Hutter 2017, arXiv:1608.03983).",
         _LOG,
         lr.restart,

@@ -63,6 +63,11 @@ def test_a_jump_of_ten_times_is_named_with_its_step() -> None:
     assert "0.0001 to 0.001 (10 times) at step 51" in finding.text
 
 
+def test_a_warmup_that_began_again_is_a_restart_before_it_is_done() -> None:
+    again = np.concatenate([COSINE[:60], WARMUP_ONLY[:40]])
+    assert "began again" in said(segment(falling(ROWS), lr=again))["lr-restart"].text
+
+
 def test_a_jump_within_a_warmup_is_named_too() -> None:
     lr = np.concatenate([LINEAR[:5], 20 * LINEAR[5:]])
     assert "at step 6." in said(segment(falling(ROWS), lr=lr))["lr-jump"].text
