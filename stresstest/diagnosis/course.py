@@ -21,7 +21,8 @@ from stresstest.diagnosis.spikes import counts, spikes_of
 from stresstest.logs.curve import Floats
 from stresstest.logs.segments import Segment
 
-LEAST_ROWS = 8  # fewer have no level before a break, one after it, and noise
+LEAST_ROWS = 5  # fewer have no level before a break, one after it, and noise
+FEW_ROWS = 20  # fewer may hide a break in the noise that is taken from them
 SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often is no distance from a best value
 FAR_ABOVE = 10.0  # times the start: an explosion even where the rows are few
 UNKNOWN_START = 1.0  # times the loss at a resume: what the run is taken to have learned before, if no one knows
@@ -120,13 +121,19 @@ def _judged(levels: Levels, segment: Segment, baseline: float | None) -> Course:
         return _course("failed-to-train", levels, None, spikes)
     if any(counts(spike, levels, _steps_per_row(segment)) for spike in spikes):
         return _course("spiked", levels, None, spikes)
+    if len(levels.loss) < FEW_ROWS and tail.may_have_risen(levels):
+        why = f"too few rows: {len(levels.loss)} do not tell a rise from noise"
+        return _course(None, levels, None, spikes, why)
     goes_on = segment.start == "resume"  # what was learned before it is not in it
     return _course("flat" if not goes_on and tail.flat(levels) else "stable", levels, None, spikes)
 
 
-def _course(outcome: LogOutcome, levels: Levels, onset: int | None, spikes: tuple[SpikeRows, ...]) -> Course:
+def _course(
+    outcome: LogOutcome | None, levels: Levels, onset: int | None, spikes: tuple[SpikeRows, ...], why: str = ""
+) -> Course:
     return Course(
         outcome,
+        why,
         onset_row=onset,
         best_loss=levels.lowest,
         last_level=float(levels.level[-1]),

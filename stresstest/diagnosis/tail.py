@@ -50,6 +50,11 @@ def gave_back(levels: Levels) -> int | None:
     return since + int(halves[0]) if len(halves) and len(rise) - since - halves[0] >= levels.rows_needed else None
 
 
+def may_have_risen(levels: Levels) -> bool:
+    """Whether some row gave back half of what was learned, be it by chance."""
+    return bool((levels.loss - levels.best).max() > RELAPSE_SHARE * levels.learned)
+
+
 @dataclass(frozen=True)
 class Rise:
     """A rise for good: the first row of it, and which share of what was learned it gave back."""

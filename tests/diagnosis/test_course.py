@@ -251,3 +251,10 @@ def test_a_million_rows_take_about_a_second() -> None:
     began = time.process_time()
     course = course_of(long)
     assert (course.outcome, time.process_time() - began < 5) == ("stable", True)
+
+
+def test_few_rows_that_may_hide_a_break_are_not_called_stable() -> None:
+    collapsed = [6.0, 4.8, 4.3, 6.1, 6.0, 6.1]
+    assert judged(collapsed, 10, "mean").outcome is None
+    assert "6 do not tell a rise from noise" in judged(collapsed, 10, "mean").why_undecided
+    assert judged(fall(6), 10, "mean").outcome == "stable"

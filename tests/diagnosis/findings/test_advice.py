@@ -115,6 +115,6 @@ def test_the_checkpoint_is_from_before_the_explosion_and_not_from_before_the_nan
 
 
 def test_a_log_too_short_or_with_validation_alone_gets_no_other_name() -> None:
-    short = log(segment(falling(5)), columns=("loss", "gen loss"))
+    short = log(segment(falling(4)), columns=("loss", "gen loss"))
     validation = log(segment(falling(ROWS)), columns=("loss", "val_loss", "train_loss_epoch"))
     assert what_to_try(short, (course(None),)) == what_to_try(validation, (course(None),)) == ()
