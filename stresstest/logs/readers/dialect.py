@@ -90,7 +90,8 @@ def _fit(rows: Sequence[str], delimiter: str | None) -> tuple[float, int, str | 
     """The share of rows with the commonest number of fields, that number, and the delimiter."""
     counts = [len(split(row, delimiter)) for row in rows]
     width, _ = Counter(counts[1:] or counts).most_common(1)[0]
-    share = sum(count == width for count in counts) / len(counts)
+    nameless = counts[0] == width - 1 and len(counts) > 1  # pandas' and R's column of row names
+    share = (sum(count == width for count in counts) + nameless) / len(counts)
     return (share if width > 1 else 0.0), width, delimiter
 
 

@@ -134,14 +134,17 @@ def _runs_of_rows(found: Mapping[str, list[Row]]) -> Iterator[RawLog]:
             {_under(path, key): value for key, value in row.items()} for path, rows in parts.items() for row in rows
         ]
         found = {"": joined, **{path: rows for path, rows in found.items() if path not in parts}}
-    for path, rows in found.items():
-        block = block_of(rows)
-        known = recognised(list(block), of_csv=False)
-        columns = Columns(list(block), None if known is None else known.step)
-        columns.add(block)
-        raw = columns.log("JSON", known, path if len(found) > 1 else "")
-        if raw.curves:
-            yield raw
+    logs = {path: raw for path, rows in found.items() if (raw := _log_of(rows)).curves}
+    for path, raw in logs.items():
+        yield replace(raw, name=path if len(logs) > 1 else "")
+
+
+def _log_of(rows: list[Row]) -> RawLog:
+    block = block_of(rows)
+    known = recognised(list(block), of_csv=False)
+    columns = Columns(list(block), None if known is None else known.step)
+    columns.add(block)
+    return columns.log("JSON", known)
 
 
 def _under(path: str, key: str) -> str:

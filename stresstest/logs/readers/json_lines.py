@@ -104,15 +104,15 @@ def _may_hold(line: str) -> bool:
 
 
 def _row(line: str) -> Row | None:
-    """The object in a line, also behind a prefix; None without one."""
+    """The one object in a line, also behind a prefix; None without one."""
     at = line.find("{")
     if at < 0:
         return None
     try:
-        row, _ = _DECODER.raw_decode(line, at)
+        row, end = _DECODER.raw_decode(line, at)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and "{" not in line[end:] else None
 
 
 def _has_number(row: Row) -> bool:

@@ -159,3 +159,12 @@ def test_what_a_program_printed_is_no_document(tmp_path: Path, text: str) -> Non
     path = tmp_path / "out.log"
     path.write_text(text)
     assert not JsonDocument().fits(LogFile(path, "out.log"))
+
+
+def test_an_array_in_one_line_is_no_json_lines(tmp_path: Path) -> None:
+    assert pairs(run(tmp_path, json.dumps(ROWS)), "loss") == [(10, 3), (20, 2)]
+
+
+def test_lists_without_numbers_are_no_runs(tmp_path: Path) -> None:
+    log = run(tmp_path, {"schema": {"fields": [{"name": "step"}, {"name": "loss"}]}, "data": ROWS})
+    assert (log.name, pairs(log, "loss")) == ("", [(10, 3), (20, 2)])
