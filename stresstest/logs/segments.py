@@ -60,6 +60,7 @@ class Log:
     step_unit: str = "steps"
 
 
+@np.errstate(invalid="ignore", over="ignore")  # losses that are not finite are what is looked for
 def assemble(
     raw: RawLog, path: str, metric: str | None = None, step: str | None = None, rank: int | None = None
 ) -> Log:

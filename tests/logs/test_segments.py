@@ -348,3 +348,11 @@ def test_a_tag_that_counts_samples_within_a_step_is_not_the_step() -> None:
     log = assemble(raw, "events")
     assert (log.step_key, log.step_unit) == ("step", "steps")
     assert log.segments[0].steps_per_row == 20
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan, 1e300])
+def test_losses_that_are_not_finite_are_read_without_a_warning(bad: float) -> None:
+    log = log_of(rows_of([1, 1, 2, 3, 3, 4, 5, 2, 3], [bad, bad, 2.0, bad, -bad, 1.0, bad, bad, bad]))
+    assert sum(len(segment.loss) for segment in log.segments) > 0
+    assert any(not math.isfinite(value) or value == 1e300 for s in log.segments for value in s.loss.value)
