@@ -42,7 +42,8 @@ class FormatFacts:
     mean of the steps since the row before, of a window that overlaps, or of the one step. zero_for_nan: whether the
     tool writes 0.0 where the loss was not finite. planned_steps: of the whole run, where the log says it. step_base:
     the number of the first step, where the format fixes it. loss_decimals: digits to which the loss was rounded.
-    row_note: what else a row is, as a clause ("the median of the last 20 steps").
+    row_note: what else a row is, as a clause ("the median of the last 20 steps"). one_value_a_row: whether each number
+    is a record of its own, so that a row without a loss says nothing.
     """
 
     roles: Mapping[Role, str] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class FormatFacts:
     step_base: int | None = None
     loss_decimals: int | None = None
     row_note: str = ""
+    one_value_a_row: bool = False
 
 
 @dataclass(frozen=True)

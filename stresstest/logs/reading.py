@@ -63,6 +63,8 @@ def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch]) -> str
 
 def without_loss(raw: RawLog, loss: Curve, step_key: str) -> str:
     """How many rows of the log have no loss."""
+    if raw.facts.one_value_a_row:
+        return ""
     curves = [curve for key, curve in raw.curves.items() if len(curve) and key != step_key]
     end = max(int(curve.row.max()) for curve in curves) + 1
     there = np.zeros(end, dtype=bool)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stresstest.logs.curve import RawLog
+from stresstest.logs.curve import FormatFacts, RawLog
 from stresstest.logs.files import LogFile
 from stresstest.logs.readers.packed import PackedLog
 from stresstest.logs.values import number
 
 COLUMNS = frozenset({"key", "value", "timestamp", "run_uuid", "step", "is_nan"})
+_FACTS = FormatFacts(one_value_a_row=True)
 _MANY = 1 << 16
 _LINE = re.compile(r"\d{10,} \S+( -?\d+)?")  # time in milliseconds, value, step
 _NAME = re.compile(r"^run_name: *['\"]?(.*?)['\"]? *$", re.MULTILINE)
@@ -30,7 +31,7 @@ def runs_in(database: sqlite3.Connection, has_runs: bool) -> Iterator[RawLog]:
     for run, name in database.execute(runs).fetchall():
         log = _run(database, run)
         if log.curves:
-            yield RawLog("MLflow (SQLite)", log.unpacked(), name=str(name or run), notes=tuple(log.notes()))
+            yield RawLog("MLflow (SQLite)", log.unpacked(), _FACTS, name=str(name or run), notes=tuple(log.notes()))
 
 
 def _run(database: sqlite3.Connection, run: str) -> PackedLog:
@@ -91,7 +92,7 @@ def read_metrics(files: Sequence[LogFile]) -> RawLog:
     for name in dict.fromkeys(names):
         own = np.array([each == name for each in names])
         log.append(name, np.array(steps, dtype=np.int64)[own], np.array(values)[own], places[own])
-    return RawLog(MetricFiles.name, log.unpacked(), name=_run_name(files[0].path), notes=tuple(log.notes()))
+    return RawLog(MetricFiles.name, log.unpacked(), _FACTS, name=_run_name(files[0].path), notes=tuple(log.notes()))
 
 
 def run_folder(path: Path) -> Path:

@@ -65,7 +65,8 @@ def read_events(files: Sequence[LogFile]) -> RawLog | None:
     if not run.log.curves:
         return None
     notes += run.notes()
-    return RawLog(EventFiles.name, run.log.unpacked(), FormatFacts(), notes=tuple(notes), seams=tuple(seams))
+    facts = FormatFacts(one_value_a_row=True)
+    return RawLog(EventFiles.name, run.log.unpacked(), facts, notes=tuple(notes), seams=tuple(seams))
 
 
 @dataclass

@@ -19,6 +19,7 @@ from stresstest.errors import ConfigError
 from stresstest.logs.curve import RawLog
 from stresstest.logs.files import LogFile
 from stresstest.logs.readers.tfevents import EventFiles, read_events
+from stresstest.logs.segments import assemble
 
 START = Event(wall_time=1.0, file_version="brain.Event:2")
 
@@ -197,6 +198,12 @@ def test_a_long_curve_is_merged_in_pairs_and_its_nan_survives(tmp_path: Path, mo
     assert (np.diff(curve.step) > 0).all()
     assert curve.step[-1] == 999
     assert "rows were merged into one" in raw.notes[0]
+
+
+def test_values_beside_the_loss_are_no_rows_without_one(tmp_path: Path):
+    events = [_simple(step, **{tag: 1.0}) for step in range(9) for tag in ("loss", "lr")]
+    raw = _read(_write(tmp_path / "events.out.tfevents.1", *events))
+    assert not any("no loss" in note for note in assemble(raw, "x").notes)
 
 
 def test_event_files_are_known_by_their_first_record(tmp_path: Path):
