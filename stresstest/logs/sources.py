@@ -107,6 +107,8 @@ def _found(name: str, spooled: ExitStack) -> Iterator[Found | Unread]:
 
 def _missing(path: Path) -> str:
     """What is said of a file that is not there; a near name beside it is offered."""
+    if path.is_symlink():
+        return "a link to a file that is not there"
     try:
         beside = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
     except OSError:

@@ -133,6 +133,15 @@ def test_what_is_no_log_is_one_line_and_exit_2(capsys: Capture, name: str, conte
     assert len(err) < 1200
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_marks_of_an_encoding_are_no_part_of_a_log(capsys: Capture, encoding: str) -> None:
+    text = "step,loss\n" + "".join(f"{i},{x}\n" for i, x in enumerate(decay()))
+    Path("out.csv").write_bytes(("" if encoding == "utf-8-sig" else "\ufeff").encode(encoding) + text.encode(encoding))
+    code, out, _ = said(capsys, "out.csv")
+    assert code == 0
+    assert "200 rows of 'loss' by 'step'" in out
+
+
 def test_no_loss_names_the_columns_and_the_option(capsys: Capture) -> None:
     Path("odd.csv").write_text("step,score\n1,2.0\n2,1.5\n")
     code, _, err = said(capsys, "odd.csv")

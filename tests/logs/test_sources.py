@@ -86,6 +86,8 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file() -> None:
 def test_a_missing_file_is_told_its_nearest_name() -> None:
     write("runs/train.csv")
     assert problems("runs/trian.csv") == {"runs/trian.csv": "no such file; did you mean 'runs/train.csv'?"}
+    Path("link.csv").symlink_to("nowhere")
+    assert problems("link.csv") == {"link.csv": "a link to a file that is not there"}
     assert problems("elsewhere/q") == {"elsewhere/q": "no such file or folder"}
 
 
