@@ -118,7 +118,7 @@ def test_one_bad_file_hides_no_other_and_is_exit_2(capsys: Capture) -> None:
         ("text.txt", b"hello\x1b[31m world\n", "no loss"),
         ("accuracy.csv", b"step,accuracy\n1,0.5\n2,0.6\n", "accuracy"),
         ("bomb.json", b'{"log_history": ' + b"[" * 200_000, ""),
-        ("header.csv", b"step,loss\n", "no loss"),
+        ("header.csv", b"step,loss\n", "no row below"),
     ],
 )
 def test_what_is_no_log_is_one_line_and_exit_2(capsys: Capture, name: str, content: bytes, told: str) -> None:

@@ -37,7 +37,7 @@ def test_a_log_that_is_not_read_is_an_error(tmp_path: Path) -> None:
     good = write(tmp_path / "good.csv", FALLING)
     with pytest.raises(ConfigError, match=r"absent\.csv: no such file"):
         stresstest.diagnose([good, tmp_path / "absent.csv"])
-    with pytest.raises(ConfigError, match="no loss found"):
+    with pytest.raises(ConfigError, match="no row below"):
         stresstest.diagnose(write(tmp_path / "none.csv", []))
 
 
