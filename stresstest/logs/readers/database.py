@@ -33,7 +33,9 @@ class Database:
         try:
             with _opened(file.path) as database:
                 yield from _runs(database, file)
-        except sqlite3.Error as error:
+        except ConfigError:
+            raise
+        except (sqlite3.Error, ValueError) as error:
             raise ConfigError(f"{file.shown}: a damaged SQLite database ({error})") from None
 
 

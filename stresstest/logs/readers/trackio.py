@@ -24,7 +24,7 @@ def runs_in(database: sqlite3.Connection, has_ids: bool) -> Iterator[RawLog]:
         ):
             try:
                 row = json.loads(metrics)
-            except ValueError:
+            except (TypeError, ValueError):
                 bad += 1
                 continue
             if isinstance(row, dict):
