@@ -40,7 +40,8 @@ def choose(raw: RawLog, metric: str | None) -> Chosen:
     fixed = raw.facts.roles.get("loss", "")
     loss = named(there, fixed) if fixed else None
     if loss is not None:
-        return _in_nats(Chosen(loss, fixed, _unit_of(fixed), declined or about_zero(loss.value)))
+        fixed_unit: Unit = "bits" if raw.facts.loss_unit == "bits" else _unit_of(fixed)
+        return _in_nats(Chosen(loss, fixed, fixed_unit, declined or about_zero(loss.value)))
     choice = choose_loss(short, there)
     key = "+".join(choice.keys)
     unit = choice.unit if choice.unit != "nats" else _unit_of(key)

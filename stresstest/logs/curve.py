@@ -43,7 +43,8 @@ class FormatFacts:
     tool writes 0.0 where the loss was not finite. planned_steps: of the whole run, where the log says it. step_base:
     the number of the first step, where the format fixes it. loss_decimals: digits to which the loss was rounded.
     row_note: what else a row is, as a clause ("the median of the last 20 steps"). one_value_a_row: whether each number
-    is a record of its own, so that a row without a loss says nothing.
+    is a record of its own, so that a row without a loss says nothing. loss_unit: "bits" where the format fixes it,
+    whatever the name says.
     """
 
     roles: Mapping[Role, str] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class FormatFacts:
     loss_decimals: int | None = None
     row_note: str = ""
     one_value_a_row: bool = False
+    loss_unit: str = ""
 
 
 @dataclass(frozen=True)

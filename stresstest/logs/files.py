@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,14 +40,19 @@ class LogFile:
     @cached_property
     def head_text(self) -> str:
         """The same as text; empty of a binary file."""
-        if self.encoding == "utf-8" and b"\0" in self.head:
+        if b"\0" in self.head and not self.encoding.startswith("utf-16"):
             return ""
         return self.head.decode(self.encoding, "replace")
 
     @cached_property
     def encoding(self) -> str:
-        """UTF-8 unless it begins with the mark of UTF-16, which PowerShell's `>` writes."""
-        return "utf-16" if self.head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+        """UTF-8 unless its first bytes are those of UTF-16, which PowerShell's `>` writes."""
+        if self.head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        start = self.head[:512]
+        if len(start) >= 64 and start[1::2].count(0) > len(start) * 0.45 and b"\0" not in start[::2]:
+            return "utf-16-le"
+        return "utf-8-sig"
 
     @property
     def suffix(self) -> str:

@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, Role
+from stresstest.logs.losses import choose_loss
+from stresstest.logs.names import without_prefix
 from stresstest.logs.readers.text.columns import Column, Level, columns_of
 from stresstest.logs.readers.text.crashes import ending
 from stresstest.logs.readers.text.scan import Scan
 from stresstest.logs.readers.text.tools import TOOLS, Tool
-from stresstest.logs.roles import find, has_a_role
+from stresstest.logs.roles import has_a_role
 
 _FEW_EPOCHS = 3
 _UNKNOWN = Tool("printed text", "")
@@ -23,11 +25,11 @@ def run_of(scanned: Scan) -> RawLog:
     """The run that was printed; without a loss where none repeats."""
     tool = _tool(scanned)
     columns = columns_of(scanned, re.compile(tool.summary) if tool.summary else None)
-    notes = list(tool.notes)
     named = _named([column for column in columns if column.kind in ("loss", "value")])
-    loss_key = _loss(tool, named)
+    loss_key, said_of_it = _loss(tool, named)
     loss = named.get(loss_key.split("+")[0]) if loss_key else None
     named = {name: column for name, column in named.items() if _belongs(column, loss, tool)}
+    notes = [said_of_it] if said_of_it else []
     if loss is not None and tool.running:
         named, notes = _last_of_epochs(named, loss, notes)
         loss = named[loss_key.split("+")[0]]
@@ -41,8 +43,14 @@ def run_of(scanned: Scan) -> RawLog:
     said = ending(scanned.tail)
     if said is not None:
         notes.append(said)
-    row_kind = tool.row_kind
-    facts = FormatFacts(roles=roles, row_kind=row_kind, zero_for_nan=tool.zero_for_nan, planned_steps=planned)
+    facts = FormatFacts(
+        roles=roles,
+        row_kind=tool.row_kind,
+        zero_for_nan=tool.zero_for_nan,
+        planned_steps=planned,
+        row_note=tool.row_note,
+        loss_unit=tool.loss_unit,
+    )
     return RawLog(tool.name, curves, facts, notes=tuple(notes))
 
 
@@ -90,12 +98,14 @@ def _belongs(column: Column, loss: Column | None, tool: Tool) -> bool:
     return bool(np.isin(column.place, loss.place).mean() > 0.5) or 4 * len(column) >= max(8, len(loss))
 
 
-def _loss(tool: Tool, named: dict[str, Column]) -> str:
+def _loss(tool: Tool, named: dict[str, Column]) -> tuple[str, str]:
+    """The name of the loss, and what is to be said of it."""
     fixed = tool.roles.get("loss", "")
     if fixed in named:
-        return fixed
+        return fixed, ""
     losses = {name: column.curve() for name, column in named.items() if column.kind == "loss" and _counts(column)}
-    return find("loss", losses, losses) or ""
+    choice = choose_loss(without_prefix(losses), losses)
+    return "+".join(choice.keys), choice.note
 
 
 def _last_of_epochs(named: dict[str, Column], loss: Column, notes: list[str]) -> tuple[dict[str, Column], list[str]]:
@@ -105,7 +115,7 @@ def _last_of_epochs(named: dict[str, Column], loss: Column, notes: list[str]) ->
     kept = {name: _ends(column) if column.level != "none" else column for name, column in named.items()}
     dropped = len(loss) - len(kept[loss.name])
     if dropped:
-        notes = [*notes, f"{dropped} rows within epochs were left out: each is the mean of the epoch so far."]
+        notes = [*notes, f"{dropped} rows within epochs were left out: each is the mean of the epoch so far"]
     return kept, notes
 
 

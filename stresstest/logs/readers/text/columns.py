@@ -112,10 +112,9 @@ def _level(template: Template, step: Floats, epoch: Floats) -> tuple[Level, str]
 
 def _moves(index: Floats) -> bool:
     """Whether an index from the lines above names these rows: it goes up nearly always."""
-    if len(index) == 0 or not np.isfinite(index).all():
+    if len(index) < 2 or not np.isfinite(index).all():
         return False
-    changes = np.diff(index)
-    return len(index) == 1 or bool(np.mean(changes > 0) > 0.7)
+    return bool(np.mean(np.diff(index) > 0) > 0.7)
 
 
 def _of_table(table: Table) -> Iterable[Column]:

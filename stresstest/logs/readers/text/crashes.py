@@ -20,5 +20,5 @@ def ending(tail: Sequence[str]) -> str | None:
     for what, pattern in _ENDINGS:
         said = next((line for line in reversed(tail) if pattern.search(line)), None)
         if said is not None:
-            return f'The log ends with {what}: "{said.strip()[:120]}".'
+            return f'the log ends with {what}: "{said.strip()[:120]}"'
     return None

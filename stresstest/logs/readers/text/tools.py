@@ -16,9 +16,9 @@ class Tool:
     """What is known of a tool's print.
 
     name: as it is shown. mark: found in one of the lines that were read, it tells the tool. lines: patterns of lines
-    that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan: as
-    in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only an epoch's last row
-    counts. summary: found in lines that sum an epoch up. notes: what the reader of the verdict must know.
+    that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan,
+    row_note, loss_unit: as in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only
+    an epoch's last row counts. summary: found in lines that sum an epoch up.
     """
 
     name: str
@@ -29,7 +29,8 @@ class Tool:
     zero_for_nan: bool = False
     running: bool = False
     summary: str = ""
-    notes: tuple[str, ...] = ()
+    row_note: str = ""
+    loss_unit: str = ""
 
 
 _N = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|nan|inf)"
@@ -119,7 +120,7 @@ TOOLS: tuple[Tool, ...] = (
         r"nll_loss.*(?:wps|ups|bsz|gnorm|num_updates)",
         row_kind="mean",
         summary=r"epoch \d+ \| loss ",
-        notes=("fairseq logs losses to base 2, in bits.",),
+        loss_unit="bits",
     ),
     Tool(
         "torchtitan",
@@ -130,14 +131,26 @@ TOOLS: tuple[Tool, ...] = (
     Tool("torchtune", r"^Step \d+ \| loss:\S+ lr:", roles={"step": "Step", "loss": "loss"}, row_kind="sample"),
     Tool("litgpt", r"iter\s+\d+ (?:step \d+ )?\|\s*loss train:", roles={"step": "iter", "loss": "loss train"}),
     Tool("Composer", r"^\s*Train (?:loss/|time/|LanguageCrossEntropy)", row_kind="sample"),
-    Tool("MMEngine stdout", r"(?:Epoch|Iter)\(train\)\s+\[", roles={"loss": "loss"}, row_kind="window"),
+    Tool(
+        "MMEngine stdout",
+        r"(?:Epoch|Iter)\(train\)\s+\[",
+        roles={"loss": "loss"},
+        row_kind="window",
+        row_note="the mean of a sliding window of steps",
+    ),
     Tool(
         "MMCV stdout",
         r"(?:Epoch \[\d+\]\[\d+/\d+\]|Iter \[\d+/\d+\])\s*lr: .*loss: ",
         roles={"loss": "loss"},
         row_kind="mean",
     ),
-    Tool("Detectron2 stdout", r"iter: \d+\s+total_loss: ", roles={"loss": "total_loss"}, row_kind="window"),
+    Tool(
+        "Detectron2 stdout",
+        r"iter: \d+\s+total_loss: ",
+        roles={"loss": "total_loss"},
+        row_kind="mean",
+        row_note="the median of the last 20 steps",
+    ),
     Tool("YOLOX", r"iter: \d+/\d+, .*total_loss: ", roles={"loss": "total_loss"}, row_kind="sample"),
     Tool("Keras progress bar", r"^\s*\d+/\d+ (?:\[[=>.]+\]|[━─]+|- \d+m?s).* - loss: ", row_kind="mean", running=True),
     Tool(

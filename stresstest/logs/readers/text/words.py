@@ -17,7 +17,7 @@ _BATCHES = frozenset("batch batches batchidx batchindex minibatch batchno batchn
 _EPOCHS = frozenset("epoch epochs ep epochnum currentepoch époque epoca época эпоха".split())
 # Before an index's word they make it a setting, a count of something else or a rate.
 _NO_INDEX = frozenset(
-    "per each every max total warmup number num of skipped nan consumed saved save log logging eval early stopping "
+    "per each every max total warmup number num skipped nan consumed saved save log logging eval early stopping "
     "best last remaining decay accumulation for".split()
 )
 _RANKS = frozenset("rank localrank globalrank worker".split())
