@@ -200,3 +200,36 @@ def test_a_large_log_is_read_in_bounded_memory() -> None:
     assert (np.diff(block[:, 0]) > 0).all()
     assert block[:, 1].max() == 50.0
     assert len(places) == len(block)
+
+
+def test_an_abbreviated_val_is_validation(tmp_path: Path) -> None:
+    raw = read(
+        tmp_path,
+        "Epoch: 01 | Epoch Time: 0m 36s\n\tTrain Loss: 5.0 | Train PPL: 148.4\n\t Val. Loss: 4.75 |  Val. PPL: 115.6\n"
+        "Epoch: 02 | Epoch Time: 0m 35s\n\tTrain Loss: 4.5 | Train PPL: 90.0\n\t Val. Loss: 4.5 |  Val. PPL: 90.0\n",
+    )
+    assert rows_of(raw) == [(1, 5.0), (2, 4.5)]
+
+
+@pytest.mark.parametrize(
+    "head", ["Train: {0} [ {1}/40 (  0%)]  Loss: {2} ({2})", "Train: [{0}/9][{1}/40] lr 0.1 loss {2} (1.5)"]
+)
+def test_the_number_after_train_is_the_epoch(head: str, tmp_path: Path) -> None:
+    rows = ((0, 10, 3.5), (0, 20, 3.25), (1, 10, 3.0), (1, 20, 2.75))
+    raw = read(tmp_path, "".join(head.format(*row) + "\n" for row in rows))
+    assert raw.curves[raw.facts.roles["epoch"]].value.tolist() == [0, 0, 1, 1]
+    assert raw.curves[raw.facts.roles["batch"]].value.tolist() == [10, 20, 10, 20]
+
+
+def test_a_step_before_a_dict_is_its_step(tmp_path: Path) -> None:
+    raw = read(tmp_path, "Step 100: {'loss': 2.5, 'acc': 0.1}\nStep 200: {'loss': 2.25, 'acc': 0.2}\n")
+    assert rows_of(raw) == [(100, 2.5), (200, 2.25)]
+
+
+def test_a_step_that_goes_on_is_preferred_to_one_within_an_epoch(tmp_path: Path) -> None:
+    raw = read(
+        tmp_path,
+        "epoch 0, iteration 98/99 | global_step: 98 | loss: 2.5\n"
+        "epoch 1, iteration 0/99 | global_step: 99 | loss: 2.25\n",
+    )
+    assert rows_of(raw) == [(98, 2.5), (99, 2.25)]

@@ -77,7 +77,7 @@ def _named(columns: Sequence[Column]) -> dict[str, Column]:
         alike.sort(key=len, reverse=True)
         named[name] = alike[0]
         for other in alike[1:]:
-            suffix = {"none": "without a step"}.get(other.level, f"by {other.level}")
+            suffix = {"none": "without a step", "above": "below a step"}.get(other.level, f"by {other.level}")
             named[f"{name} ({suffix})"] = replace(other, name=f"{name} ({suffix})")
     return named
 
@@ -168,7 +168,7 @@ def _by_epoch(column: Column) -> Curve:
 def _true_level(loss: Column) -> Level:
     """What indexes the loss: a step that starts anew in each epoch is a batch, an epoch with many rows is no index."""
     loss = _printed_once(loss)
-    if loss.level in ("step", "batch"):
+    if loss.level in ("step", "batch", "above"):
         if not np.isfinite(loss.epoch).all():
             return "step"
         if len(loss) > 1 and (np.diff(loss.epoch) > 0).all() and not (np.diff(loss.step) > 0).all():

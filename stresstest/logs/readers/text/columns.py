@@ -15,15 +15,15 @@ from stresstest.logs.readers.text.tables import Table, is_missing
 from stresstest.logs.readers.text.template import Template
 from stresstest.logs.readers.text.words import Kind, kind_of
 
-Level = Literal["step", "batch", "epoch", "none"]
+Level = Literal["step", "batch", "epoch", "above", "none"]
 
 
 @dataclass(frozen=True)
 class Column:
     """A name's numbers in the order of their lines.
 
-    level: what names their place: a step, a batch within an epoch, an epoch or nothing. step, epoch, total: [n], NaN
-    where neither the line nor one above says it.
+    level: what names their place: a step, a batch within an epoch, an epoch, a step of the lines above, or nothing.
+    step, epoch, total: [n], NaN where neither the line nor one above says it.
     """
 
     name: str
@@ -104,7 +104,7 @@ def _level(template: Template, step: Floats, epoch: Floats) -> tuple[Level, str]
     if template.epoch_at is not None:
         return "epoch", template.fields[template.epoch_at].name
     if _moves(step):
-        return "step", "step"
+        return "above", "step"
     if _moves(epoch):
         return "epoch", "epoch"
     return "none", ""

@@ -45,11 +45,17 @@ class Template:
         self.match = match
         self.example = example
         self.tool = tool
-        self.step_at = self._first("step", "batch")
+        self.step_at = self._first("step", "batch") if (at := self._counter()) is None else at
         self.epoch_at = self._first("epoch")
         self.inherits = self.step_at is None or self.epoch_at is None
         self.rows = Rows([at for at, field in enumerate(fields) if field.kind in ("loss", "value")], self.step_at)
         self.last: list[float] = []
+
+    def _counter(self) -> int | None:
+        """A step that goes on over epochs by its name, beside one that may not."""
+        whole = ("global", "num_updates")
+        named = (at for at, field in enumerate(self.fields) if field.kind == "step")
+        return next((at for at in named if any(word in self.fields[at].name.lower() for word in whole)), None)
 
     def _first(self, *kinds: Kind) -> int | None:
         return next((at for kind in kinds for at, field in enumerate(self.fields) if field.kind == kind), None)

@@ -30,7 +30,7 @@ _DICT = re.compile(r"\{\s*['\"][\w/ .@()-]+['\"]\s*:[^{}]*\}")
 _DICT_PAIR = re.compile(
     rf"['\"](?P<name>[\w/ .@()-]+)['\"]\s*:\s*['\"]?(?P<plain>{NUMBER}|(?i:{NON_FINITE}))(?=['\"\s,}}])"
 )
-_SEPARATOR = re.compile(r"\s-\s|\s-{2,}\s|[|,;\t\[\])}{>]|\s{2,}|\.\s|(?<=\w):\s")
+_SEPARATOR = re.compile(r"\s-\s|\s-{2,}\s|[|,;\t\[\])}{>]|\s{2,}|(?<!\b[A-Za-z]{3})\.\s|(?<=\w):\s")
 _UNIT_AFTER = re.compile(r"^(?:[A-Za-zµ%]+(?:/[A-Za-z]+)?)(?=[\s,;|\])-]|$)")
 _FILLER = re.compile(r"(?:\s(?:is|was|are|of|at|equals|now|value|so far))+$", re.I)
 _MAX_LINE = 4000
@@ -65,8 +65,16 @@ def parse(line: str) -> Parsed:
     for found in _DICT.finditer(line):
         parsed = _of_dict(line, found.start(), found.end())
         if parsed.has("loss"):
-            return parsed
+            return _with_what_stands_before(line, parsed)
     return Parsed(tuple(_named(line)), 0, len(line))
+
+
+def _with_what_stands_before(line: str, parsed: Parsed) -> Parsed:
+    """A dict's numbers, and a step named before it: `Step 10: {...}`."""
+    before = _named(line[: parsed.begin])
+    if parsed.has("step") or not any(token.kind == "step" for token in before):
+        return parsed
+    return Parsed((*before, *parsed.tokens), 0, parsed.end)
 
 
 def _of_dict(line: str, begin: int, end: int) -> Parsed:
@@ -103,7 +111,19 @@ def _named(line: str) -> list[Token]:
             phase = "val" if says_validation(gap) else "train" if names_training(gap) else None
         tokens.append(_token(line, tokens, name, gap, start, end, phase))
         before = end
-    return tokens
+    return _with_epoch(tokens)
+
+
+def _with_epoch(tokens: list[Token]) -> list[Token]:
+    """`Train: 3 [ 10/1251]` and `Train: [3/300][10/1251]`: the number after "Train" is the epoch."""
+    kinds = {token.kind for token in tokens}
+    if "batch" not in kinds or kinds & {"epoch", "step"}:
+        return tokens
+    at = next((at for at, token in enumerate(tokens) if re.search(r"(?:^|\W)train(?:ing)?$", token.name, re.I)), None)
+    if at is None or tokens[at].kind != "value":
+        return tokens
+    epoch = Token("epoch", "epoch", tokens[at].start, tokens[at].end)
+    return [*tokens[:at], epoch, *tokens[at + 1 :]]
 
 
 def _token(line: str, tokens: list[Token], name: str, gap: str, start: int, end: int, phase: str | None) -> Token:
