@@ -35,7 +35,17 @@ def above_start(levels: Levels) -> int | None:
     if since is None:
         return None
     clear = levels.level[since:] > levels.start + max(margin, usual)
-    return since if clear.sum() >= levels.rows_needed else None
+    return _first_above(levels, margin, since) if clear.sum() >= levels.rows_needed else None
+
+
+def _first_above(levels: Levels, margin: float, since: int) -> int:
+    """The first row of the explosion: an earlier one, too, where nothing was learned between the two."""
+    if levels.best[since] < levels.start - margin:
+        return since
+    above = levels.level[:since] > levels.start + margin
+    lasting = np.convolve(above, np.ones(levels.rows_needed)) >= levels.rows_needed
+    ends = np.flatnonzero(lasting[:since])
+    return int(ends[0]) - levels.rows_needed + 1 if len(ends) else since
 
 
 def gave_back(levels: Levels) -> int | None:

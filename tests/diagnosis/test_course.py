@@ -79,6 +79,13 @@ def test_a_loss_that_ends_above_its_start_has_exploded() -> None:
     assert 150 < course.onset_row < 156
 
 
+@pytest.mark.parametrize(("between", "onset"), [(11.7, 3), (6.0, 70)])
+def test_an_explosion_begins_where_it_first_left_unless_the_run_learned_in_between(between: float, onset: int) -> None:
+    """As a Megatron run of 62 steps whose loss came back to its start for a while and learned nothing there."""
+    course = judged(np.concatenate([[12.4] * 3, np.linspace(44, 15, 27), [between] * 40, [20.0] * 30]))
+    assert (course.outcome, course.onset_row) == ("exploded", onset)
+
+
 def test_a_loss_that_stays_bit_equal_far_above_its_start_has_exploded() -> None:
     course = judged(np.concatenate([fall(20), np.full(500, 3.4e5)]))
     assert (course.outcome, course.onset_row) == ("exploded", 20)
