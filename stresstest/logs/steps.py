@@ -139,7 +139,8 @@ def _within_epochs(raw: RawLog, loss: Curve, key: str, epochs: Floats) -> Steppe
     known = known[np.isfinite(known)]
     steps = continuous(batch, whole, float(np.median(known)) if len(known) else None)
     note = f"{batch_key!r} begins anew with each epoch: made continuous"
-    return Stepped(replace(rows_of(loss, kept), step=steps), steps, batch_key, "steps", (note,), loss.step[kept])
+    unit = counted_in(batch_key)
+    return Stepped(replace(rows_of(loss, kept), step=steps), steps, batch_key, unit, (note,), loss.step[kept])
 
 
 def _count_within(batch: Floats, epoch: Floats) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, Role
 from stresstest.logs.losses import choose_loss
 from stresstest.logs.names import without_prefix
+from stresstest.logs.readers.text.bars import with_steps_of_bar
 from stresstest.logs.readers.text.columns import Column, Level, columns_of
 from stresstest.logs.readers.text.crashes import ending
 from stresstest.logs.readers.text.scan import Scan
@@ -27,6 +28,7 @@ def run_of(scanned: Scan) -> RawLog:
     columns = columns_of(scanned, re.compile(tool.summary) if tool.summary else None)
     named = _named([column for column in columns if column.kind in ("loss", "value")])
     loss_key, said_of_it = _loss(tool, named)
+    named = with_steps_of_bar(scanned, named, loss_key)
     loss = named.get(loss_key.split("+")[0]) if loss_key else None
     named = {name: column for name, column in named.items() if _belongs(column, loss, tool)}
     notes = [said_of_it] if said_of_it else []
@@ -144,9 +146,9 @@ def _indexed(
         if np.isfinite(loss.epoch).all():
             curves["epoch"] = Curve(np.full(len(loss), np.nan), loss.epoch, loss.place)
     elif level == "batch":
-        curves["batch"] = Curve(loss.step, loss.step, loss.place)
+        curves[tool.batch] = Curve(loss.step, loss.step, loss.place)
         curves["epoch"] = Curve(loss.step, loss.epoch, loss.place)
-        roles["batch"], roles["epoch"] = "batch", "epoch"
+        roles["batch"], roles["epoch"] = tool.batch, "epoch"
         roles.pop("step", None)
         if np.isfinite(loss.total).all():
             curves["batches"] = Curve(loss.step, loss.total, loss.place)

@@ -23,7 +23,7 @@ class Column:
     """A name's numbers in the order of their lines.
 
     level: what names their place: a step, a batch within an epoch, an epoch, a step of the lines above, or nothing.
-    step, epoch, total: [n], NaN where neither the line nor one above says it.
+    step, epoch, total: [n], NaN where neither the line nor one above says it. drawn: by a progress bar.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Column:
     total: Floats
     place: Ints
     rank: Floats
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.value)
@@ -43,7 +44,7 @@ class Column:
     def chosen(self, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Column:
         """The rows that a mask keeps."""
         cut = (self.value[keep], self.step[keep], self.epoch[keep], self.total[keep], self.place[keep], self.rank[keep])
-        return Column(self.name, self.kind, self.level, self.step_name, *cut)
+        return Column(self.name, self.kind, self.level, self.step_name, *cut, self.drawn)
 
     def curve(self) -> Curve:
         """Its rows with their steps."""
@@ -64,7 +65,21 @@ def columns_of(scanned: Scan, summary: re.Pattern[str] | None = None) -> list[Co
     groups: dict[tuple[str, Level], list[Column]] = {}
     for part in parts:
         groups.setdefault((part.name, part.level), []).append(part)
-    return [_joined(group) for group in groups.values()]
+    return [_once(_joined(group)) for group in groups.values()]
+
+
+def _once(column: Column) -> Column:
+    """Of what a bar drew again at one place the last: its number came before the loss of that place.
+
+    A bar that is set before it moves on is drawn once more at its end: that row is the one before it.
+    """
+    if not column.drawn or column.level != "batch" or len(column) < 2:
+        return column
+    same = (np.diff(column.step) == 0) & ((np.diff(column.epoch) == 0) | ~np.isfinite(column.epoch[1:]))
+    column = column.chosen(np.append(~same, True))
+    value = column.value
+    alike = np.append(False, (value[1:] == value[:-1]) | np.isnan(value[1:]))
+    return column.chosen(~(alike & (column.step == column.total) & bool((column.step == 0).any())))
 
 
 def _of_template(template: Template) -> Iterable[Column]:
@@ -94,7 +109,9 @@ def _of_template(template: Template) -> Iterable[Column]:
     for at, field in enumerate(template.fields):
         if field.kind in ("total", "rank"):
             continue
-        yield Column(field.name, field.kind, level, step_name, arrays[at], step, epoch, total, places, rank)
+        yield Column(
+            field.name, field.kind, level, step_name, arrays[at], step, epoch, total, places, rank, template.is_bar
+        )
 
 
 def _level(template: Template, step: Floats, epoch: Floats) -> tuple[Level, str]:
@@ -165,4 +182,5 @@ def _joined(group: Sequence[Column]) -> Column:
         both(part.total for part in group),
         place[order],
         both(part.rank for part in group),
+        any(part.drawn for part in group),
     )

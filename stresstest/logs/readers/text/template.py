@@ -15,6 +15,7 @@ _ANY = r"(?:[-+]?(?:[\d,]+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:nan|inf(?:init
 _PIECE = re.compile(r"(?P<bar>%\|[^|]*\|)|(?P<line>[█▏▎▍▌▋▊▉━╸╺─═]+|\.{4,}|[=>.]{6,})|(?P<space>\s+)|(?P<digits>\d+)")
 _SHAPE_NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b", re.I)
 _SHAPE_BAR = re.compile(r"%\|[^|]*\||[█▏▎▍▌▋▊▉━╸╺─═]+|\.{4,}|[=>.]{6,}|\s+")
+_PROGRESS = re.compile(r"\d+%\|[^|]*\|\s*\d+/\d+")
 
 Match = Callable[[str], "re.Match[str] | None"]
 
@@ -45,6 +46,7 @@ class Template:
         self.match = match
         self.example = example
         self.tool = tool
+        self.is_bar = _PROGRESS.search(example) is not None
         self.step_at = self._first("step", "batch") if (at := self._counter()) is None else at
         self.epoch_at = self._first("epoch")
         self.inherits = self.step_at is None or self.epoch_at is None

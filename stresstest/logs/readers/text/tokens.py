@@ -33,6 +33,9 @@ _DICT_PAIR = re.compile(
 _SEPARATOR = re.compile(r"\s-\s|\s-{2,}\s|[|,;\t\[\])}{>]|\s{2,}|(?<!\b[A-Za-z]{3})\.\s|(?<=\w):\s")
 _UNIT_AFTER = re.compile(r"^(?:[A-Za-zµ%]+(?:/[A-Za-z]+)?)(?=[\s,;|\])-]|$)")
 _FILLER = re.compile(r"(?:\s(?:is|was|are|of|at|equals|now|value|so far))+$", re.I)
+_WRAPPED = re.compile(r"(?:\b(?:np|numpy|torch|jnp)\.)?\b(?:tensor|float\d*|float_|array|Array|Tensor)\(\[?$")
+_LEADING = re.compile(r"^(?:[^\w(]+|(?:after|at|in|on|the|end of|finished|completed)\s+)+", re.I)
+_EPOCH_AND_BATCH = re.compile(r"\s*\[\s*\d+\s*,\s+\d+\s*\]\s*\w")
 _MAX_LINE = 4000
 
 
@@ -95,6 +98,7 @@ def _named(line: str) -> list[Token]:
     tokens: list[Token] = []
     phase: str | None = None
     before = 0
+    waiting = ""  # the name before a number in parentheses, whose value comes behind it
     for found in _TOKEN.finditer(line):
         if found["skip"]:
             if phase is None and says_validation(line[before : found.start()]):
@@ -109,9 +113,26 @@ def _named(line: str) -> list[Token]:
             continue
         if phase is None:
             phase = "val" if says_validation(gap) else "train" if names_training(gap) else None
-        tokens.append(_token(line, tokens, name, gap, start, end, phase))
+        if _numbers_a_name(line, name, gap, start, end):
+            tokens.append(Token("", "noise", start, end))
+            waiting = name
+        else:
+            tokens.append(_token(line, tokens, name or waiting, gap, start, end, phase))
+            waiting = ""
         before = end
-    return _with_epoch(tokens)
+    return _with_epoch(_with_pair(line, tokens))
+
+
+def _with_pair(line: str, tokens: list[Token]) -> list[Token]:
+    """`[2,  2000] loss: 1.9`: an epoch and a batch."""
+    if len(tokens) < 3 or tokens[0].name or tokens[1].name or not _EPOCH_AND_BATCH.match(line):
+        return tokens
+    epoch, batch = tokens[:2]
+    return [
+        Token("epoch", "epoch", epoch.start, epoch.end),
+        Token("batch", "batch", batch.start, batch.end),
+        *tokens[2:],
+    ]
 
 
 def _with_epoch(tokens: list[Token]) -> list[Token]:
@@ -147,6 +168,12 @@ def _token(line: str, tokens: list[Token], name: str, gap: str, start: int, end:
     return Token(name, kind, start, end)
 
 
+def _numbers_a_name(line: str, name: str, gap: str, start: int, end: int) -> bool:
+    """`Train Loss (12): 0.5`: a number in parentheses before the colon is not the loss."""
+    in_parentheses = gap.rstrip().endswith("(") and re.match(r"\s*\)\s*[:=]\s*[-+.\dnNiI]", line[end:])
+    return bool(in_parentheses) and line[start:end].isdigit() and kind_of(name) == "loss"
+
+
 def _is_word(name: str, gap: str) -> bool:
     """Whether "nan" or "inf" is a word of the text: "number of nan iterations"."""
     return gap[-1:].isspace() and gap.rstrip()[-1:].isalnum() and not is_loss(name) and not has_a_role(name)
@@ -159,7 +186,7 @@ def _may_count(line: str, token: Token) -> bool:
 def name_before(gap: str, follows: bool) -> str:
     """The name that ends a gap between two numbers; "" where there is none."""
     text = _UNIT_AFTER.sub("", gap) if follows else gap
-    text = text.rstrip().rstrip("=:>~≈|").rstrip()
+    text = _WRAPPED.sub("", text.rstrip()).rstrip().rstrip("=:>~≈|").rstrip()
     text = re.sub(r"\s*[(\[<{'\"$]*$", "", text).rstrip("=: '\"")
     text = _FILLER.sub("", text)
     unit = re.search(r"\s*\([a-zA-Z/%]{1,8}\)$", text)
@@ -172,6 +199,7 @@ def name_before(gap: str, follows: bool) -> str:
     name = " ".join(words).rsplit("=", 1)[-1].strip(" '\"`*.")
     if not re.search(r"[^\W\d_]", name):
         return ""
+    name = _LEADING.sub("", name) or name
     if ":" in name and not is_loss(name.rsplit(":", 1)[0]):
         name = name.rsplit(":", 1)[-1]
     return name

@@ -18,7 +18,8 @@ class Tool:
     name: as it is shown. mark: found in one of the lines that were read, it tells the tool. lines: patterns of lines
     that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan,
     row_note, loss_unit: as in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only
-    an epoch's last row counts. summary: found in lines that sum an epoch up.
+    an epoch's last row counts. batch: what the index within an epoch counts, where it is not batches. summary: found in
+    lines that sum an epoch up.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Tool:
     row_kind: RowKind = "unknown"
     zero_for_nan: bool = False
     running: bool = False
+    batch: str = "batch"
     summary: str = ""
     row_note: str = ""
     loss_unit: str = ""
@@ -160,7 +162,15 @@ TOOLS: tuple[Tool, ...] = (
         row_kind="mean",
     ),
     Tool("PyTorch ImageNet example", r"Epoch: \[\d+\]\[\s*\d+/\d+\].*Loss ", roles={"loss": "Loss"}, row_kind="sample"),
-    Tool("PyTorch MNIST example", r"Train Epoch: \d+ \[\d+/\d+ \(", roles={"loss": "Loss"}, row_kind="sample"),
+    Tool(
+        "PyTorch MNIST example",
+        r"Train Epoch: \d+ \[\d+/\d+ \(",
+        roles={"loss": "Loss"},
+        row_kind="sample",
+        batch="samples",
+    ),
+    Tool("PyTorch quickstart", r"^loss: \S+\s+\[\s*\d+/\s*\d+\]\s*$", row_kind="sample", batch="samples"),
+    Tool("PyTorch CIFAR-10 tutorial", r"^\[\d+,\s+\d+\] loss: ", row_kind="mean"),
     Tool(
         "CatBoost stdout",
         r"^\d+:\t(?:learn|total|test): ",

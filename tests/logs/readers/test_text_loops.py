@@ -1,0 +1,124 @@
+"""Loops as people print them: progress bars, tensors, pairs of epoch and batch."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+
+import pytest
+
+from stresstest.logs.curve import RawLog
+from stresstest.logs.files import LogFile
+from stresstest.logs.readers.text import Text
+from stresstest.logs.segments import Log, assemble
+
+
+def raw_of(tmp_path: Path, text: str) -> RawLog:
+    path = tmp_path / "train.log"
+    path.write_text(text)
+    return next(iter(Text().read(LogFile(path, "train.log"))))
+
+
+def log_of(tmp_path: Path, text: str) -> Log:
+    return assemble(raw_of(tmp_path, text), "train.log")
+
+
+def rows_of(log: Log) -> list[tuple[float, float]]:
+    (segment,) = log.segments
+    return list(zip(segment.loss.step.tolist(), segment.loss.value.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("Epoch: {} Loss: tensor({}, grad_fn=<MulBackward0>)", "Loss"),
+        ("epoch {} loss np.float32({}) acc np.float64(0.5)", "loss"),
+        ("✅ Epoch {} → loss: {} ⏱ 3.2s", "loss"),
+        ("After epoch {} the training loss is {}", "training loss"),
+    ],
+)
+def test_what_surrounds_a_number_is_no_part_of_its_name(line: str, key: str, tmp_path: Path) -> None:
+    log = log_of(tmp_path, "".join(line.format(epoch, 2.5 / epoch) + "\n" for epoch in (1, 2, 5)))
+    assert (log.loss_key, log.step_unit) == (key, "epochs")
+    assert rows_of(log) == [(1, 2.5), (2, 1.25), (5, 0.5)]
+
+
+def test_a_number_in_parentheses_before_the_colon_is_not_the_loss(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "".join(f"Train Loss ({row}): {3 - row / 4}\n" for row in range(4)))
+    assert [value for _, value in rows_of(log)] == [3, 2.75, 2.5, 2.25]
+
+
+def test_epoch_and_batch_may_be_a_pair(tmp_path: Path) -> None:
+    text = "".join(
+        f"[{epoch}, {batch:5d}] loss: {4 / epoch - batch / 4000:.3f}\n" for epoch in (1, 2) for batch in (1000, 2000)
+    )
+    assert rows_of(log_of(tmp_path, text)) == [(1000, 3.75), (2000, 3.5), (3000, 1.75), (4000, 1.5)]
+
+
+def test_samples_within_an_epoch_are_no_steps_of_the_optimizer(tmp_path: Path) -> None:
+    text = "".join(f"loss: {3 - at / 128:>7f}  [{at % 128:>5d}/{128:>5d}]\n" for at in range(0, 128, 32))
+    whole = f"Epoch 1\n-----\n{text}Epoch 2\n-----\n{text}"
+    log = log_of(tmp_path, whole)
+    assert log.step_unit == "samples"
+    assert [step for step, _ in rows_of(log)] == [0, 32, 64, 96, 128, 160, 192, 224]
+
+
+def bar(name: str, count: int, total: int, postfix: str) -> str:
+    return f"\r{name}{100 * count // total:3d}%|█    | {count}/{total} [00:01<00:02, 5.00it/s{postfix}]"
+
+
+def set_before_it_moves_on(epochs: int, total: int, losses: list[str]) -> str:
+    """A bar whose loss is set within the loop: each place is drawn with the loss before, then with its own."""
+    text, shown = "", ""
+    for epoch in range(epochs):
+        name = f"Epoch {epoch + 1}/{epochs}: "
+        text += bar(name, 0, total, "")
+        for batch in range(total):
+            shown = f", loss={losses[epoch * total + batch]}"
+            text += bar(name, batch, total, shown) + bar(name, batch + 1, total, shown)
+        text += "\n"
+    return text
+
+
+def test_what_a_bar_draws_twice_is_one_row_of_the_later_loss(tmp_path: Path) -> None:
+    losses = ["4.5", "4.25", "3.5", "3.0", "2.0", "nan", "nan", "nan"]
+    rows = rows_of(log_of(tmp_path, set_before_it_moves_on(2, 4, losses)))
+    assert [step for step, _ in rows] == list(range(8))
+    assert [value for _, value in rows[:5]] == [4.5, 4.25, 3.5, 3.0, 2.0]
+    assert all(isnan(value) for _, value in rows[5:])
+
+
+def test_a_bar_that_is_set_after_it_moved_keeps_its_last_row(tmp_path: Path) -> None:
+    text = "".join(bar("", count, 3, f", loss={4 - count}") for count in (1, 2, 3))
+    assert rows_of(log_of(tmp_path, text)) == [(1, 3), (2, 2), (3, 1)]
+
+
+def trainer(losses: list[str], every: int, steps: int, per_epoch: int, decimals: int = 2) -> str:
+    """The Trainer's print with its bar: a row, then the bar drawn again at the step of the row."""
+    text = bar("", 0, steps, "")
+    for row, loss in enumerate(losses):
+        step = (row + 1) * every
+        epoch = round(step / per_epoch, decimals)
+        text += f"\r{{'loss': {loss}, 'grad_norm': 1.5, 'learning_rate': 0.01, 'epoch': {epoch}}}\n"
+        text += bar("", step, steps, "")
+        if row == 1:
+            text += "\n" + bar("", 0, 4, "") + bar("", 4, 4, "")
+            text += f"\r{{'eval_loss': 2.5, 'eval_runtime': 0.1, 'epoch': {epoch}}}\n" + bar("", step, steps, "")
+    return text + f"\n{{'train_runtime': 0.6, 'train_loss': 2.0, 'epoch': {epoch}}}\n" + bar("", steps, steps, "")
+
+
+@pytest.mark.parametrize("decimals", [2, 4])
+def test_the_trainers_bar_tells_the_step_of_a_row(decimals: int, tmp_path: Path) -> None:
+    log = log_of(tmp_path, trainer(["4.0", "3.0", "2.5", "nan", "nan"], 5, 25, 640, decimals))
+    assert (log.step_key, log.step_unit) == ("step", "steps")
+    (segment,) = log.segments
+    assert segment.loss.step.tolist() == [5, 10, 15, 20, 25]
+    assert segment.loss.value[:3].tolist() == [4, 3, 2.5]
+    assert segment.others["validation"].step.tolist() == [10]
+
+
+def test_bars_that_disagree_with_the_epochs_are_left_out(tmp_path: Path) -> None:
+    rows = [f"{{'loss': {loss}, 'epoch': {epoch}}}\n" for loss, epoch in ((4, 0.1), (3, 0.2), (2, 0.3), (1, 0.4))]
+    text = "".join(row + bar("", count, 100, "") + "\n" for row, count in zip(rows, (3, 50, 51, 99), strict=True))
+    log = log_of(tmp_path, text)
+    assert (log.step_unit, [step for step, _ in rows_of(log)]) == ("epochs", [0.1, 0.2, 0.3, 0.4])
