@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import stresstest
-from stresstest.cli.main import cli
+from stresstest.cli.commands import cli
 from stresstest.diagnosis.findings.base import Kind
 from stresstest.diagnosis.findings.table import RUN_KINDS, SEGMENT_KINDS, SPIKE_SIGNS
 from stresstest.diagnosis.records import diagnosis_schema

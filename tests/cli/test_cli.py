@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stresstest.cli.main import cli, main, run
+from stresstest.cli.commands import cli
+from stresstest.cli.main import main, run
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
 from stresstest.experiments.table import EXPERIMENTS
@@ -98,6 +99,17 @@ def test_what_only_reads_imports_no_torch(finished: tuple[Path, str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *lines], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "['rich', 'pydantic'] [0, 0, 0, 0, 2]", done.stderr
+
+
+def test_what_reads_logs_waits_for_no_settings_of_experiments(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss\n" + "".join(f"{i},{9 - i / 5}\n" for i in range(40)))
+    program = (
+        "import sys; from stresstest.cli.main import run; code = int(run(['diagnose', sys.argv[1]])); "
+        "print(code, [name for name in sys.modules if name.startswith(('stresstest.experiments', 'jinja2', 'torch'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(log)], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
 
 
 def test_the_help_of_all_commands_makes_the_options_of_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from stresstest import installation
-from stresstest.cli.main import cli, run
+from stresstest.cli.commands import cli
+from stresstest.cli.main import run
 from stresstest.errors import ConfigError
 from stresstest.installation import install_command, install_hint
 

@@ -16,7 +16,7 @@ import click
 import pytest
 import yaml
 
-from stresstest.cli.main import cli
+from stresstest.cli.commands import cli
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.experiments.table import EXPERIMENTS

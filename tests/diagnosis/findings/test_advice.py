@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stresstest.cli.main import cli
+from stresstest.cli.commands import cli
 from stresstest.diagnosis.course import Course, SpikeRows
 from stresstest.diagnosis.findings import what_to_try
 from stresstest.logs.segments import Log
