@@ -6,23 +6,26 @@ The file is a LevelDB log: after seven bytes of its own, blocks of 32 KiB with p
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stresstest.errors import ConfigError
 from stresstest.logs.columns import Collector
-from stresstest.logs.curve import FormatFacts, RawLog
+from stresstest.logs.curve import Floats, FormatFacts, RawLog
 from stresstest.logs.files import LogFile
-from stresstest.logs.readers.wire import BYTES, VARINT, fields, varint
+from stresstest.logs.readers.wandb_history import columns_of
+from stresstest.logs.readers.wire import BYTES, fields, varint
+from stresstest.logs.values import Bools, numbers
 
 _MAGIC = b":W&B"
 _BLOCK = 1 << 15
 _PIECE = struct.Struct("<IHB")  # checksum, length, kind
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _HISTORY, _RUN = 2, 17  # fields of Record
+_HISTORY_KEY = bytes([_HISTORY << 3 | BYTES])
+_ROWS = 1 << 13  # that are taken apart at once
 _LARGEST = 64 << 20  # bytes of a record
 
 
@@ -41,15 +44,49 @@ class WandbFile:
         records = _Records(file)
         rows = Collector("_step")
         run = Run("", "", 0)
+        histories: list[bytes] = []
         for record in records:
-            for number, kind, start, stop in fields(record):
-                if (number, kind) == (_HISTORY, BYTES):
-                    rows.add(_row(record, start, stop))
-                elif (number, kind) == (_RUN, BYTES):
-                    run = _run(record, start, stop)
+            history = _history_alone(record)
+            if history is not None:
+                histories.append(history)
+            else:
+                for number, kind, start, stop in fields(record):
+                    if (number, kind) == (_HISTORY, BYTES):
+                        histories.append(record[start:stop])
+                    elif (number, kind) == (_RUN, BYTES):
+                        run = _run(record, start, stop)
+            if len(histories) == _ROWS:
+                _add(histories, rows)
+                histories = []
+        _add(histories, rows)
         notes = (*records.notes, *rows.notes)
         facts = FormatFacts(roles={"step": "_step"})
         yield RawLog(self.name, rows.curves(), facts, name=run.name or run.run_id, notes=notes)
+
+
+def _add(histories: Sequence[bytes], rows: Collector) -> None:
+    values: dict[str, Floats] = {}
+    present: dict[str, Bools] = {}
+    for key, tokens in (columns_of(histories) if histories else {}).items():
+        values[key], there = numbers(tokens)
+        if there is not None:
+            present[key] = there
+    rows.add_columns(values, present)
+
+
+def _history_alone(record: bytes) -> bytes | None:
+    """The history of a record of nothing but its number and a history of less than 16 KiB; None of another one."""
+    at = 0
+    if record[:1] == b"\x08":
+        at = 2
+        while record[at - 1] > 127:
+            at += 1
+    if record[at : at + 1] != _HISTORY_KEY or at + 3 > len(record):
+        return None
+    length, start = record[at + 1], at + 2
+    if length > 127:
+        length, start = (length & 127) | record[start] << 7, at + 3
+    return record[start:] if start + length == len(record) else None
 
 
 @dataclass(frozen=True)
@@ -128,40 +165,3 @@ def _run(record: bytes, start: int, stop: int) -> Run:
             parts = {field: varint(record, first)[0] for field, _, first, _ in fields(record, at, end)}
             started = parts.get(1, 0) + parts.get(2, 0) / 1e9
     return Run(texts[1], texts[8], started)
-
-
-def _row(record: bytes, start: int, stop: int) -> dict[str, object]:
-    row: dict[str, object] = {}
-    for number, kind, at, end in fields(record, start, stop):
-        if (number, kind) == (1, BYTES):
-            key, value = _item(record, at, end)
-            row[key] = value
-        elif (number, kind) == (2, BYTES) and "_step" not in row:
-            row["_step"] = next(
-                (
-                    varint(record, first)[0]
-                    for field, sort, first, _ in fields(record, at, end)
-                    if (field, sort) == (1, VARINT)
-                ),
-                0,
-            )
-    return row
-
-
-def _item(record: bytes, start: int, stop: int) -> tuple[str, object]:
-    key: list[str] = []
-    value: object = None
-    for number, kind, at, end in fields(record, start, stop):
-        if number in (1, 2) and kind == BYTES and end > at:
-            key.append(record[at:end].decode("utf-8", "replace"))
-        elif (number, kind) == (16, BYTES):
-            value = _value(record[at:end])
-    return ".".join(key), value
-
-
-def _value(text: bytes) -> object:
-    """A number, or a word that may stand for one; None of what is longer, as histograms are."""
-    try:
-        return float(text)
-    except ValueError:
-        return json.loads(text) if text[:1] == b'"' and len(text) < 40 else None
