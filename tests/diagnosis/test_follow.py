@@ -121,16 +121,26 @@ def test_a_break_is_said_with_its_steps() -> None:
     assert verdict_so_far(run) == "broken"
 
 
+def _listens_to_ctrl_c() -> None:
+    """Also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("losses", "code"), [(FALLING, 0), ([*FALLING, *[math.nan] * 9], 99)])
 def test_ctrl_c_ends_with_the_last_verdict(tmp_path: Path, losses: list[float], code: int) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(rows(losses))
     line = [sys.executable, "-m", "stresstest", "diagnose", "--follow", str(log)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listens_to_ctrl_c
+    )
+    try:
         assert process.stdout is not None
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        rest, error = process.communicate(timeout=30)
+        rest, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, error) == (code, "")
     assert ("stable so far" in first) == (code == 0)
     assert rest.splitlines()[-1].startswith(f"exit {code}: ")
