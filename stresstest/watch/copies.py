@@ -49,6 +49,7 @@ class Copies:
         self._folder = folder
         self._keep = keep
         self.every = every
+        self._tried: int | None = None  # the step of the last copy, also of one that failed
         self._kept: list[Copy] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,11 +61,14 @@ class Copies:
 
     def due(self, step: int) -> bool:
         """Whether it is time for the next copy."""
-        last = self._kept[-1].step if self._kept else None
-        return step - (-1 if last is None else last) >= self.every
+        return step - (-1 if self._tried is None else self._tried) >= self.every
+
+    def skip(self, step: int | None) -> None:
+        """Wait for the next turn: the copy of this step failed."""
+        self._tried = step
 
     def take(self, step: int | None, watch_state: dict[str, Any]) -> None:
-        """Copy what is there now."""
+        """Copy what is there now; raises an OSError or RuntimeError where it cannot be written."""
         state: dict[str, Any] = {"step": step, "watch": watch_state}
         state |= {name: _on_cpu(part.state_dict()) for name, part in self._parts.items()}
         copy = Copy(step, state)
@@ -72,6 +76,7 @@ class Copies:
             self._write(copy)
             copy.state = None
         self._kept.append(copy)
+        self._tried = step
         while len(self._kept) > 2:
             self._forget(self._kept.pop(0))
 
@@ -79,6 +84,7 @@ class Copies:
         """The newest copy that led to a good loss; newer ones are dropped."""
         while self._kept and not _leads_to_good(self._kept[-1], first_bad_step):
             self._forget(self._kept.pop())
+            self._tried = self._kept[-1].step if self._kept else None
         return self._kept[-1] if self._kept else None
 
     def write(self, copy: Copy) -> Path:

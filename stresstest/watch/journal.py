@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +17,7 @@ from stresstest.errors import ConfigError
 from stresstest.installation import DISTRIBUTION
 
 _FLUSH_SECONDS = 1.0
+_open_ones: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 class Journal:
@@ -25,6 +28,10 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
+        if any(path.resolve() == one.path.resolve() for one in _open_ones):
+            raise ConfigError(
+                f"watch: another watch writes {path}; give log= another path, or close() that one, or log=None"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             cut = _ends_in_mid_line(path)
@@ -33,6 +40,7 @@ class Journal:
             raise ConfigError(
                 f"watch: cannot write {path}: {error.strerror}; give log= another path, or None"
             ) from None
+        _open_ones.add(self)
         self._flushed = time.monotonic()
         if cut:
             self._file.write("\n")
@@ -53,8 +61,16 @@ class Journal:
     def close(self) -> None:
         """Write what is left."""
         self._flush()
+        _open_ones.discard(self)
         if not self._file.closed:
             self._file.close()
+
+    def silence(self) -> None:
+        """Let a forked process write nothing: what is buffered is its parent's to write."""
+        if not self._file.closed:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._file.fileno())
+            os.close(nowhere)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file.closed:
@@ -79,6 +95,15 @@ class Journal:
             self._file.close()
         except OSError:
             return
+
+
+def _silence_all() -> None:
+    for one in _open_ones:
+        one.silence()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_silence_all)
 
 
 def _ends_in_mid_line(path: Path) -> bool:

@@ -16,8 +16,8 @@ from stresstest.watch.watch import Watch
 class WatchCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     """Watches a fit; `settings` are those of `Watch`, whose model and optimizer are Keras's own.
 
-    Steps count batches over all epochs, from 0. Keras hands over the mean since the epoch's start, which is undone,
-    size (the last of an epoch may be smaller: its loss comes out a little off).
+    Steps count batches over all epochs, from 0. Keras hands over the mean since the epoch's start, which is undone as
+    that of batches of one size (the last of an epoch may be smaller: its loss comes out a little off).
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -38,7 +38,11 @@ class WatchCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         if keras.backend.backend() != "torch":
             raise ConfigError(f"watch: Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=torch")
         self._step = 0
+        again = self.watch is not None
+        if self.watch is not None:
+            self.watch.close()  # a fit before this one may have ended with an error
         self.watch = Watch(self.model, _Optimizer(self.model.optimizer), **self._settings)
+        self.watch.goes_on = again
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """The mean begins anew."""

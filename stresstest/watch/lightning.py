@@ -36,6 +36,11 @@ class WatchCallback(Callback):
         self.watch: Watch | None = None
 
     @property
+    def state_key(self) -> str:
+        """Its name in a checkpoint: one for each metric, as of two that watch the losses of a GAN."""
+        return self._generate_state_key(metric=self._metric)
+
+    @property
     def verdict(self) -> Verdict:
         """What became of the run."""
         return Verdict("") if self.watch is None else self.watch.verdict
@@ -44,7 +49,11 @@ class WatchCallback(Callback):
         """Begin to watch."""
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._losses, self._step = [], trainer.global_step
+        again = self.watch is not None
+        if self.watch is not None:
+            self.watch.close()
         self.watch = Watch(pl_module, trainer.optimizers, scaler=scaler, **self._settings)
+        self.watch.goes_on = again
         if self._resumed:
             self.watch.load_state_dict(self._resumed)
 
@@ -59,10 +68,13 @@ class WatchCallback(Callback):
         """Take the loss; stop the trainer where the watch says so."""
         if self.watch is None:
             return
-        self._losses.append(self._loss_of(trainer, outputs))
+        loss = self._loss_of(trainer, outputs)
+        self._losses += [] if loss is None else [loss]
         if trainer.global_step == self._step:
             return  # more batches are accumulated
         self._step = trainer.global_step
+        if not self._losses:
+            return
         loss, self._losses = torch.stack(self._losses).mean(), []
         self.watch.update(loss, self._step - 1)
         if self._step % _log_every(trainer) == 0:
@@ -89,8 +101,8 @@ class WatchCallback(Callback):
         """Go on from a checkpoint, once training starts."""
         self._resumed = state_dict
 
-    def _loss_of(self, trainer: Trainer, outputs: Any) -> Tensor:
-        """Of one batch, where Lightning divides it by the number that are accumulated."""
+    def _loss_of(self, trainer: Trainer, outputs: Any) -> Tensor | None:
+        """Of one batch, where Lightning divides it by the number that are accumulated; None of one that is skipped."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if self._metric is not None:
             loss = trainer.callback_metrics.get(self._metric)
@@ -99,9 +111,11 @@ class WatchCallback(Callback):
                     f"watch: training_step logs no {self._metric!r}: {', '.join(trainer.callback_metrics)}"
                 )
             return loss.detach()
+        automatic = trainer.lightning_module.automatic_optimization
+        if not isinstance(loss, Tensor) and automatic:
+            return None
         if not isinstance(loss, Tensor):
             raise ConfigError("watch: training_step returns no loss; give metric= the name of a value that it logs")
-        automatic = trainer.lightning_module.automatic_optimization
         return loss.detach() * (trainer.accumulate_grad_batches if automatic else 1)
 
 

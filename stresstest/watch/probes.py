@@ -173,9 +173,15 @@ def _spread(items: Sequence[T]) -> list[T]:
     return [items[round(i * (len(items) - 1) / (_SAMPLED - 1))] for i in range(_SAMPLED)]
 
 
+def _entries(sparse: Tensor) -> Tensor:
+    """Those that are not zero; an embedding's gradient has a row for each time that a token occurs."""
+    return sparse.coalesce().values() if sparse.layout == torch.sparse_coo else sparse.to_dense()
+
+
 def _norm(gradients: Sequence[Tensor]) -> Tensor | None:
     """Of all of them as one vector."""
-    dense = [one for one in gradients if one.layout == torch.strided]
+    dense = [one if one.layout == torch.strided else _entries(one) for one in gradients]
+    dense = [one.float() if one.dtype == torch.float16 else one for one in dense]  # a norm above 65,504 is none there
     if not dense:
         return None
     device = dense[0].device

@@ -29,10 +29,18 @@ class Signals:
         for name, value in values.items():
             self._values.setdefault(name, deque(maxlen=_KEPT)).append((step, value))
 
+    def forget_after(self, step: int | None) -> None:
+        """Drop what came after a step to which the run goes back, None for its start."""
+        for name, values in self._values.items():
+            kept = (value for value in values if step is not None and value[0] <= step)
+            self._values[name] = deque(kept, maxlen=_KEPT)
+
     def moved(self, first_bad_step: int) -> tuple[Moved, ...]:
         """The signals that left their usual range about the first bad loss, in the order in which they did."""
         found = [self._first_move(name, list(values), first_bad_step) for name, values in self._values.items()]
-        return tuple(sorted((one for one in found if one is not None), key=lambda one: (one.step, one.signal)))
+        moved = sorted((one for one in found if one is not None), key=lambda one: (one.step, one.signal))
+        rates = {(one.step, one.times) for one in moved if one.signal == "lr"}  # groups mostly share a schedule
+        return tuple(one for one in moved if not (one.signal.startswith("lr_") and (one.step, one.times) in rates))
 
     def _first_move(self, name: str, values: Sequence[tuple[int, float]], first_bad_step: int) -> Moved | None:
         for i, (step, value) in enumerate(values):
@@ -41,6 +49,8 @@ class Signals:
             before = [value for _, value in values[max(0, i - _USUAL) : i]]
             scatters = not name.startswith(_SET)
             times = _times(value, before, scatters)
+            if name.startswith("lr") and times is not None and times < 1.0 and before[-1] - value < max(before) / 3.0:
+                continue  # a decay, as schedules have it
             stays = i + 1 == len(values) or _times(values[i + 1][1], before, scatters) is not None
             if times is not None and stays:
                 return Moved(name, step, times, first_bad_step - step)

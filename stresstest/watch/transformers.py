@@ -32,6 +32,8 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
     def attach(self, trainer: Trainer) -> Self:
         """Listen to a trainer, before the callbacks that report."""
+        if self._attached:
+            raise ConfigError("watch: this WatchCallback is attached already; make another for another trainer")
         self._attached = True
         trainer.add_callback(self)
         callbacks = trainer.callback_handler.callbacks
@@ -67,13 +69,17 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
                 "watch: WatchCallback(...) must be attached: callback.attach(trainer), not callbacks=[...]"
             )
         wrapped = kwargs["optimizer"]
-        self._losses = []
+        self._losses, self._grad_norm = [], None
+        again = self.watch is not None
+        if self.watch is not None:
+            self.watch.close()  # a train() before this one may have ended with an error
         self.watch = Watch(
             kwargs["model"],
             getattr(wrapped, "optimizer", wrapped),
             scaler=getattr(wrapped, "scaler", None),
             **self._settings,
         )
+        self.watch.goes_on = again
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take the loss of the step; stop the trainer where the watch says so."""

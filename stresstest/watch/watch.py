@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from stresstest.errors import ConfigError
 from stresstest.watch.alarm import Alarm, Event
 from stresstest.watch.copies import Copies, Keep, Stateful
+from stresstest.watch.given import as_list, check_choice, check_parts, check_steps, parts_of, single, whole
 from stresstest.watch.journal import Journal
 from stresstest.watch.probes import Level, Probes
 from stresstest.watch.ranks import is_first, mean_over_ranks
@@ -40,6 +40,9 @@ class Watch:
     taken every `save_every` steps and kept in "memory" or on "disk" (`keep`). log: the JSON lines that `stresstest
     diagnose` reads, a row every `log_every` steps; None for none. probes: "economy", "full" (every step) or "off".
     baseline: the loss of the best constant predictor, where it is known.
+
+    `goes_on` says that the run began before this watch, as one whose first step is above 1 did: what it learned before
+    is not seen, so "never learned" is not said.
     """
 
     def __init__(
@@ -58,15 +61,15 @@ class Watch:
         also: Mapping[str, Stateful] | None = None,
         baseline: float | None = None,
     ) -> None:
-        _check("on_break", on_break, get_args(OnBreak))
-        _check("keep", keep, get_args(Keep))
-        _check("probes", probes, get_args(Level))
-        _check_number("save_every", save_every)
-        _check_number("log_every", log_every)
-        optimizers = _as_list(optimizer)
-        _check_parts(model, optimizers, checkpoint)
+        check_choice("on_break", on_break, get_args(OnBreak))
+        check_choice("keep", keep, get_args(Keep))
+        check_choice("probes", probes, get_args(Level))
+        check_steps("save_every", save_every)
+        check_steps("log_every", log_every)
+        optimizers = as_list(optimizer)
+        check_parts(model, optimizers, scaler, checkpoint)
         self.on_break = on_break
-        self.should_stop = False
+        self.should_stop = self.goes_on = False
         self._log_every = log_every
         self._device = next((parameter.device for parameter in model.parameters()), None) if model else None
         self._alarm = Alarm(baseline, skips_nonfinite=scaler is not None and scaler.is_enabled())
@@ -76,13 +79,14 @@ class Watch:
         self._judged: int | None = None  # the last step whose loss has arrived
         self._updates = self._alarms = 0
         self._latest: dict[str, float] = {}
+        self._unwritten: tuple[int, dict[str, float]] | None = None  # the last row that was left out
         self._verdict = Verdict("")
-        self._closed = False
+        self._closed = self._copy_failed = False
         self._copies: Copies | None = None
         if checkpoint is not None and is_first():
-            parts = _parts(model, optimizers, scaler, also or {})
+            parts = parts_of(model, optimizers, scaler, also or {})
             self._copies = Copies(parts, Path(checkpoint), save_every, keep)
-            self._copies.take(None, self._alarm.state_dict())
+            self._take(None)
         settings = {"on_break": on_break, "probes": probes, "log_every": log_every, "baseline": baseline}
         self._journal = Journal(Path(log), settings) if log is not None and is_first() else None
 
@@ -92,12 +96,12 @@ class Watch:
         A loss on a GPU is judged at the next update, so that nothing waits for it. Raises a `ConfigError` on a loss
         that is no single number, or a step that does not go up.
         """
-        step = self._next_step(step)
-        found = self._probes.collect()
-        if grad_norm is not None:
-            found["grad_norm"] = grad_norm
+        loss, step = single(loss, "loss"), self._next_step(step)
+        given = {} if grad_norm is None else {"grad_norm": single(grad_norm, "gradient norm")}
+        self.goes_on |= self._given is None and step > 1
+        self._given = step
         device = self._device if self._device is not None else torch.device("cpu")
-        self._readings.put(step, {"loss": mean_over_ranks(_single(loss), device), **found})
+        self._readings.put(step, {"loss": mean_over_ranks(loss, device), **self._probes.collect(), **given})
         self._updates += 1
         self._judge(everything=False)
         self._probes.look(self.state == "alarm", self._updates)
@@ -130,8 +134,13 @@ class Watch:
         copy = None if self._copies is None else self._copies.before(self._first_bad_step())
         if self._copies is None or copy is None:
             raise ConfigError("watch: there is no copy to restore; give checkpoint= a folder")
-        self._alarm.load_state_dict(self._copies.restore(copy))
+        try:
+            state = self._copies.restore(copy)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(f"watch: the copy of step {copy.step} cannot be read: {_first_line(error)}") from None
+        self._alarm.load_state_dict(state)
         self._readings, self.should_stop = Readings(), False
+        self._signals.forget_after(copy.step)
         self._given = self._judged = copy.step
         self._verdict = Verdict("")
         if self._journal is not None:
@@ -140,12 +149,21 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """For the run's own checkpoints: what a resumed run needs to know of the losses so far."""
-        return {"step": self._judged, "alarm": self._alarm.state_dict()}
+        return {"step": self._judged, "goes_on": self.goes_on, "alarm": self._alarm.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._given = self._judged = state["step"]
-        self._alarm.load_state_dict(state["alarm"])
+        """Go on from a checkpoint, once model and optimizer have theirs.
+
+        Raises a `ConfigError` on what no `state_dict` of a watch gave.
+        """
+        try:
+            self._alarm.load_state_dict(state["alarm"])
+            self._given = self._judged = state["step"]
+            self.goes_on = state["goes_on"]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise ConfigError("watch: load_state_dict takes what watch.state_dict() gave; this is another") from None
+        if self._copies is not None:
+            self._take(self._judged)
         if self._journal is not None and self._judged is not None:
             self._journal.event("resumed", self._judged)
 
@@ -160,7 +178,10 @@ class Watch:
         self._closed = True
         self._probes.close()
         if not self._verdict.broken:
-            self._verdict = Verdict(self._alarm.outcome(), last_step=self._judged, alarms=self._alarms)
+            outcome = self._alarm.outcome()
+            if self.goes_on and outcome in ("flat", "failed-to-train"):
+                outcome = "stable"
+            self._verdict = Verdict(outcome, last_step=self._judged, alarms=self._alarms)
         if self._journal is not None:
             self._journal.event("closed", -1 if self._judged is None else self._judged, **_facts(self._verdict))
             self._journal.close()
@@ -180,29 +201,53 @@ class Watch:
     def _next_step(self, step: int) -> int:
         if self._closed:
             raise ConfigError("watch: update after close; make a new Watch")
-        if not isinstance(step, numbers.Integral):
-            raise ConfigError(f"watch: step must be a whole number, not {step!r}")
+        step = whole(step)
         if self._given is not None and step <= self._given:
             raise ConfigError(
                 f"watch: step {step} after step {self._given}: count every step once; "
                 "after going back to a checkpoint call load_state_dict or restore, or make a new Watch"
             )
-        self._given = int(step)
-        return self._given
+        return step
 
     def _judge(self, everything: bool) -> None:
         for step, values in self._readings.take(everything):
             self._latest, self._judged = values, step
-            if self._journal is not None and step % self._log_every == 0:
-                self._journal.row(step, values)
             self._signals.add(step, {name: value for name, value in values.items() if name != "loss"})
-            for event in self._alarm.update(values["loss"], step):
+            events = self._alarm.update(values["loss"], step)
+            self._write_row(step, values, bool(events))
+            for event in events:
                 self._tell(event)
+
+    def _write_row(self, step: int, values: dict[str, float], tells: bool) -> None:
+        """Every so many steps; during an alarm each, with the one before it."""
+        if self._journal is None:
+            return
+        if step % self._log_every and not tells and self.state != "alarm":
+            self._unwritten = step, values
+            return
+        if tells and self._unwritten is not None:
+            self._journal.row(*self._unwritten)
+        self._unwritten = None
+        if not math.isfinite(values["loss"]) and not self._alarm.over:  # the scaler skips this step
+            values = {name: value for name, value in values.items() if name != "loss"} | {"skipped": 1}
+        self._journal.row(step, values)
 
     def _copy(self, step: int) -> None:
         calm = self.state in ("waiting", "calm") and self._judged is not None
         if self._copies is not None and calm and self._copies.due(step):
+            self._take(step)
+
+    def _take(self, step: int | None) -> None:
+        """Copy what is there; a disk that fails is no reason to end the training."""
+        assert self._copies is not None
+        try:
             self._copies.take(step, self._alarm.state_dict())
+            self._copy_failed = False
+        except (OSError, RuntimeError) as error:
+            self._copies.skip(step)
+            if not self._copy_failed:
+                self._say(f"no copy at step {step}, nor while this lasts: {_first_line(error)}")
+            self._copy_failed = True
 
     # An event
 
@@ -239,7 +284,7 @@ class Watch:
         try:
             return self._copies.write(copy)
         except (OSError, RuntimeError) as error:
-            self._say(f"the copy from before could not be written: {error}")
+            self._say(f"the copy from before could not be written: {_first_line(error)}")
             return None
 
     def _first_bad_step(self) -> int:
@@ -266,65 +311,9 @@ def _facts(verdict: Verdict) -> dict[str, object]:
     }
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _finite(moved: Moved) -> float | None:
     return moved.times if math.isfinite(moved.times) else None
-
-
-def _single(loss: float | Tensor) -> float | Tensor:
-    """The loss as one number, wherever it lies."""
-    if isinstance(loss, Tensor):
-        if loss.numel() != 1:
-            raise ConfigError(
-                f"watch: the loss must be one number, not a tensor of shape {list(loss.shape)}: take its mean"
-            )
-        return loss.detach()
-    if isinstance(loss, bool) or not hasattr(loss, "__float__"):
-        raise ConfigError(f"watch: the loss must be a number or a tensor of one, not {type(loss).__name__}")
-    return float(loss)
-
-
-def _as_list(optimizer: Any) -> list[Any]:
-    if optimizer is None:
-        return []
-    return list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-
-
-def _parts(
-    model: nn.Module | None, optimizers: Sequence[Any], scaler: Any, also: Mapping[str, Stateful]
-) -> dict[str, Stateful]:
-    assert model is not None
-    parts: dict[str, Stateful] = {"model": model}
-    for i, optimizer in enumerate(optimizers):
-        parts["optimizer" if i == 0 else f"optimizer_{i}"] = optimizer
-    if scaler is not None:
-        parts["scaler"] = scaler
-    taken = sorted({*parts, "step", "watch"} & set(also))
-    if taken:
-        raise ConfigError(f"watch: also= has the name {taken[0]!r}, which is taken; give it another")
-    return {**parts, **also}
-
-
-def _check(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"watch: {name} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_number(name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(f"watch: {name} must be a whole number of steps, at least 1, not {value!r}")
-
-
-def _check_parts(model: nn.Module | None, optimizers: Sequence[Any], checkpoint: str | Path | None) -> None:
-    if model is not None and not isinstance(model, nn.Module):
-        raise ConfigError(f"watch: model must be a torch.nn.Module, not {type(model).__name__}")
-    if model is not None and next(model.parameters(), None) is None:
-        raise ConfigError("watch: the model has no parameters; call Watch after they are made, or leave model out")
-    for optimizer in optimizers:
-        if not hasattr(optimizer, "param_groups"):
-            raise ConfigError(f"watch: optimizer must be a torch optimizer, not {type(optimizer).__name__}")
-    if checkpoint is None:
-        return
-    if model is None:
-        raise ConfigError("watch: checkpoint needs model=, and optimizer= to go on from it")
-    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
-        raise ConfigError("watch: a sharded model (DTensor) is not copied; leave checkpoint out")

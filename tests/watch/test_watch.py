@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from stresstest.diagnosis.diagnose import diagnose_file
 from stresstest.errors import ConfigError
 from stresstest.logs.files import LogFile
 from stresstest.watch import TrainingBrokeError, Watch
+from stresstest.watch.signals import Signals
 
 BREAK = 80
 
@@ -233,6 +237,9 @@ def test_a_flat_run_is_called_so_at_its_end_alone(capsys: pytest.CaptureFixture[
         ({"save_every": 0}, "save_every must be a whole number of steps, at least 1, not 0"),
         ({"model": nn.ReLU()}, "the model has no parameters"),
         ({"model": "gpt2"}, "model must be a torch.nn.Module, not str"),
+        ({"model": nn.LazyLinear(1)}, "the model has lazy layers"),
+        ({"scaler": 3}, "scaler must be a GradScaler, not int"),
+        ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer, not SGD"),
         ({"optimizer": 0.1}, "optimizer must be a torch optimizer, not float"),
         ({"checkpoint": "kept"}, "checkpoint needs model="),
         ({"log": "/proc/none/watch.jsonl"}, "cannot write /proc/none/watch.jsonl"),
@@ -254,6 +261,8 @@ def test_a_wrong_setting_is_one_clear_line(given: dict[str, Any], words: str) ->
     ("loss", "step", "words"),
     [
         (torch.ones(3), 1, "the loss must be one number, not a tensor of shape [3]: take its mean"),
+        (torch.tensor(1j), 1, "the loss must be a dense real tensor with data, not complex64 strided on cpu"),
+        ({"loss": 1.0}, 1, "the loss must be a number or a tensor of one, not dict"),
         ("1.0", 1, "the loss must be a number or a tensor of one, not str"),
         (1.0, 0, "step 0 after step 0: count every step once"),
         (1.0, 0.5, "step must be a whole number, not 0.5"),
@@ -265,6 +274,12 @@ def test_a_wrong_update_is_one_clear_line(loss: Any, step: Any, words: str) -> N
     with pytest.raises(ConfigError) as caught:
         watch.update(loss, step)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("state", [{}, {"step": 1}, {"step": 1, "alarm": {}}, None])
+def test_a_state_of_something_else_is_one_clear_line(state: Any) -> None:
+    with pytest.raises(ConfigError, match=r"takes what watch\.state_dict\(\) gave"):
+        Watch(log=None).load_state_dict(state)
 
 
 def test_an_update_after_close_is_refused() -> None:
@@ -286,3 +301,125 @@ def test_a_full_disk_ends_the_log_and_not_the_training(capsys: pytest.CaptureFix
         loop.train(watch, 30)
     assert watch.verdict.last_step == 29
     assert capsys.readouterr().err.count("no more is written to full.jsonl: No space left on device") == 1
+
+
+def test_a_refused_loss_may_be_handed_over_again_for_the_same_step() -> None:
+    watch = Watch(log=None)
+    with pytest.raises(ConfigError):
+        watch.update(torch.ones(2), 0)
+    watch.update(torch.ones(2).mean(), 0)
+    assert watch.scalars()["watch/loss"] == 1.0
+
+
+def test_a_folder_that_fails_ends_no_training_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    loop = Loop(breaks=None)
+    with Watch(loop.model, loop.optimizer, checkpoint="kept", save_every=10, keep="disk") as watch:
+        loop.train(watch, 15)
+        shutil.rmtree("kept")
+        Path("kept").write_text("a file")
+        loop.train(watch, 80, 15)
+    assert watch.verdict.outcome == "stable"
+    assert capsys.readouterr().err.count("no copy at step") == 1
+
+
+def test_two_watches_do_not_write_one_log() -> None:
+    first = Watch()
+    with pytest.raises(ConfigError, match=r"another watch writes watch\.jsonl"):
+        Watch()
+    first.close()
+    Watch().close()
+
+
+def test_a_forked_process_writes_no_line_twice() -> None:
+    code = "\n".join(
+        (
+            "import os, sys",
+            "from stresstest.watch import Watch",
+            "watch = Watch()",
+            "watch.update(1.0, 0)",
+            "child = os.fork()",
+            "watch.update(2.0, 1)",
+            "sys.exit() if child == 0 else os.waitpid(child, 0)",
+            "watch.close()",
+        )
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert [row["step"] for row in rows() if "step" in row] == [0, 1]
+
+
+@pytest.mark.parametrize("log_every", [1, 10])
+def test_a_thinned_log_still_holds_the_break(log_every: int) -> None:
+    loop = Loop()
+    watch = Watch(loop.model, loop.optimizer, on_break="stop", log_every=log_every)
+    loop.train(watch)
+    verdict = watch.close()
+    (diagnosis,) = diagnose_file(LogFile(Path("watch.jsonl"), "watch.jsonl"))
+    assert diagnosis.outcome == verdict.outcome
+    steps = [row["step"] for row in rows() if "step" in row]
+    assert len(steps) == len(set(steps)) <= 8 + BREAK / log_every + 10
+
+
+def test_a_step_that_the_scaler_skips_is_no_break_in_the_log_either() -> None:
+    loop, scaler = Loop(breaks=None), torch.amp.GradScaler("cpu")
+    with Watch(loop.model, loop.optimizer, scaler=scaler) as watch:
+        for step in range(60):
+            loss = loop.step(step)
+            watch.update(loss * torch.inf if step in (30, 40) else loss, step)
+    (diagnosis,) = diagnose_file(LogFile(Path("watch.jsonl"), "watch.jsonl"))
+    assert watch.verdict.outcome == diagnosis.outcome == "stable"
+    assert [row["step"] for row in rows() if row.get("skipped")] == [30, 40]
+
+
+def test_a_run_that_goes_on_is_never_said_not_to_have_learned() -> None:
+    watch = Watch(log=None)
+    for step in range(500, 800):
+        watch.update(2.3 + 0.001 * (step * 7919 % 13), step)
+    assert watch.close().outcome == "stable"
+
+
+def test_the_norm_of_a_sparse_gradient_counts() -> None:
+    model = nn.Sequential(nn.Embedding(10, 3, sparse=True), nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Watch(model, optimizer, log=None, probes="full") as watch:
+        loss = model(torch.tensor([1, 1, 4])).square().sum()
+        loss.backward()
+        dense = torch.cat([p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None])
+        optimizer.step()
+        watch.update(loss, 0)
+        assert watch.scalars()["watch/grad_norm"] == pytest.approx(float(dense.norm()))
+
+
+def test_a_gradient_in_float16_has_a_norm_beyond_its_range() -> None:
+    model = nn.Linear(4, 1).half()
+    model.weight.grad = torch.full((1, 4), 60000.0, dtype=torch.float16)
+    with Watch(model, log=None, probes="full") as watch:
+        watch.update(1.0, 0)
+        assert watch.scalars()["watch/grad_norm"] == pytest.approx(120000.0, rel=1e-3)
+
+
+def test_after_going_back_the_signals_of_the_broken_steps_are_forgotten() -> None:
+    loop = Loop()
+    watch = Watch(loop.model, loop.optimizer, on_break="stop", checkpoint="kept", save_every=20)
+    loop.train(watch)
+    step = watch.restore()
+    assert step is not None
+    loop.breaks = 100
+    loop.train(watch, 140, step + 1)
+    moved = watch.close().moved
+    assert moved[0].signal == "lr"
+    assert moved[0].step == 100
+    assert moved[0].times == pytest.approx(1000.0)
+
+
+def test_a_learning_rate_that_decays_is_no_move() -> None:
+    signals = Signals()
+    for step in range(60):
+        signals.add(step, {"lr": 1.0 - step / 60, "lr_1": 1.0 - step / 60})
+    assert signals.moved(58) == ()
+
+
+def test_groups_of_one_schedule_are_named_once() -> None:
+    signals = Signals()
+    for step in range(60):
+        signals.add(step, {"lr": 1.0 if step < 50 else 10.0, "lr_1": 0.1 if step < 50 else 1.0})
+    assert [one.signal for one in signals.moved(51)] == ["lr"]
