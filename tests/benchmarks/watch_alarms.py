@@ -1,6 +1,8 @@
 """False alarms on stable runs and delays on planted blow-ups, of `stresstest.watch` and of other live rules.
 
-    python tests/benchmarks/watch_alarms.py [--steps 10000] [--seeds 3] [--markdown]
+    python tests/benchmarks/watch_alarms.py [--steps 10000] [--seeds 3] [--held-out] [--markdown]
+
+`--held-out` takes the models, data and seeds of watch_heldout.py, on which no constant of the alarm was tuned.
 
 A blow-up is planted at step 200 and followed for 60 steps. It counts where it lasts for ten steps; delays are from the
 step at which it is visible: the first of two losses in a row above all of the 100 steps before by a fourth of what was
@@ -17,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import watch_heldout
 from tables import show
 from watch_peers import Rule, installed
-from watch_plants import BASES, KINDS
-from watch_runs import STABLE, TAILS, synthetic
+from watch_plants import BASES, KINDS, Kind
+from watch_runs import STABLE, TAILS, Maker, synthetic
 
 from stresstest.watch.alarm import Alarm
 
@@ -60,12 +63,26 @@ def stable_curves(steps: int) -> dict[str, Curve]:
     return curves
 
 
-def blow_ups(seeds: int) -> dict[str, list[Curve]]:
+def held_out_curves(steps: int) -> dict[str, Curve]:
+    """Runs that the alarm was not tuned on."""
+    curves = {}
+    for name, make in watch_heldout.STABLE.items():
+        run = make(watch_heldout.FIRST_SEED)
+        losses = list(run.losses(steps))
+        curves[name] = Curve(losses, run.grad_norms)
+    for name, make in watch_heldout.IN_TENS.items():
+        run = make(watch_heldout.FIRST_SEED)
+        losses = list(watch_heldout.in_tens(run.losses(10 * steps)))
+        curves[name] = Curve(losses, run.grad_norms[9::10])
+    return curves
+
+
+def blow_ups(kinds: dict[str, Kind], bases: dict[str, Maker], seeds: range) -> dict[str, list[Curve]]:
     """Those that lasted, by kind."""
-    found: dict[str, list[Curve]] = {kind: [] for kind in KINDS}
-    for kind, planted in KINDS.items():
-        for base, seed in itertools.product(planted.bases, range(seeds)):
-            run = BASES[base](seed)
+    found: dict[str, list[Curve]] = {kind: [] for kind in kinds}
+    for kind, planted in kinds.items():
+        for base, seed in itertools.product(planted.bases, seeds):
+            run = bases[base](seed)
             planted.plant(run, AT)
             losses = list(run.losses(AT + AFTER))
             visible = _visible(losses)
@@ -112,19 +129,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rules = {"stresstest.watch": ours, **installed()}
 
-    curves = stable_curves(asked.steps)
+    curves = held_out_curves(asked.steps) if asked.held_out else stable_curves(asked.steps)
     rows = [[name, *(str(episodes(fires(make, curve))) for make in rules.values())] for name, curve in curves.items()]
     totals = [sum(int(row[i + 1]) for row in rows) for i in range(len(rules))]
     per = [f"{10000 * total / (asked.steps * len(curves)):.2f}" for total in totals]
     print(f"Alarms in {asked.steps} steps of stable runs:")
     show(["stable run", *rules], [*rows, ["per 10,000 steps", *per]], asked.markdown)
 
-    planted = blow_ups(asked.seeds)
+    if asked.held_out:
+        seeds = range(watch_heldout.FIRST_SEED, watch_heldout.FIRST_SEED + asked.seeds)
+        planted = blow_ups(watch_heldout.KINDS, watch_heldout.BASES, seeds)
+    else:
+        planted = blow_ups(KINDS, BASES, range(asked.seeds))
     rows = [
         [kind, *(delays(make, found, 2) for make in rules.values()), delays(confirmation, found, 10)]
         for kind, found in planted.items()

@@ -25,6 +25,7 @@ class Run:
     lr: Callable[[int], float]
     generator: torch.Generator
     clip: float | None = None
+    loss_of: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     on_batch: Callable[[int, Batch], Batch] = lambda step, batch: batch
     on_loss: Callable[[int, Tensor], Tensor] = lambda step, loss: loss
     on_gradient: Callable[[int], None] = lambda step: None
@@ -37,7 +38,8 @@ class Run:
             x, y = self.on_batch(step, self.batch(self.generator))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr(step) * self.lr_times(step)
-            loss = self.on_loss(step, F.cross_entropy(self.model(x).flatten(0, -2), y.flatten()))
+            output = self.model(x).flatten(0, -2)
+            loss = self.on_loss(step, self.loss_of(output, y if y.shape == output.shape else y.flatten()))
             self.optimizer.zero_grad()
             loss.backward()
             self.on_gradient(step)
