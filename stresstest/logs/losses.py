@@ -153,8 +153,17 @@ def _stand_in(keys: list[str], short: Mapping[str, str], curves: Mapping[str, Cu
 def _of_validation(losses: list[str], short: Mapping[str, str]) -> LossChoice:
     found = validation_of({key: short[key] for key in losses}, losses)
     if not found:
-        return LossChoice(())
+        return _validation_metric(short)
     return LossChoice(found, f"no train loss is there: the validation loss {_listed(found)} is judged")
+
+
+def _validation_metric(short: Mapping[str, str]) -> LossChoice:
+    """A metric that falls, of held-out rows: all that boosters print by default."""
+    found = [key for key, name in short.items() if is_validation(name) and set(words(name)) & _METRICS]
+    found = [key for key in found if not set(words(short[key])) & _NOT_A_LOSS]
+    if not found:
+        return LossChoice(())
+    return LossChoice((found[0],), f"no train loss is there: the validation metric {found[0]!r} is judged")
 
 
 def _validation_rank(name: str) -> tuple[bool, int, int]:

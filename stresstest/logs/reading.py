@@ -50,12 +50,12 @@ def row_kind(facts: FormatFacts, loss_key: str, unit: str, notes: Sequence[str])
     return "sample" if {"step", "batch"} & said else "unknown"
 
 
-def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch]) -> str:
-    """Rows, keys, and how many steps a row stands for."""
+def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch], row_note: str = "") -> str:
+    """Rows, keys, and how many steps a row stands for; `row_note`: what the format says that a row is."""
     rows = sum(len(segment.loss) for segment in segments)
     spacing = spacing_of(segments[0].loss.step) if segments else 1.0
     every = f"one every {spacing:.6g} {steps.unit}" if spacing != 1 else f"one for each of the {steps.unit}"
-    kind = _KINDS[segments[0].row_kind] if segments else ""
+    kind = f"each {row_note}" if row_note else _KINDS[segments[0].row_kind] if segments else ""
     stretches = f", {len(segments)} segments" if len(segments) > 1 else ""
     clause = f", {kind}" if kind and spacing != 1 else ""
     return f"{rows} rows of {loss_key!r} by {steps.key!r}, {every}{clause}{stretches}"

@@ -15,6 +15,7 @@ _ADVERSARIAL = frozenset(
 )
 _REWARDS = frozenset("reward rewards advantage advantages return returns rew".split())
 _POLICY = frozenset("policy actor pg surrogate ppo qf qf1 qf2 td q vf".split())
+_POLICY_GRADIENT = frozenset(("policy", "grad", "loss"))
 _PREFERENCE = frozenset("chosen rejected margins".split())
 _FEWEST, _CHANGES = 10, 0.2  # rows, and the share of them at which the sign changes
 # LLaMA-Factory writes `accuracy` beside these only where pairs are compared: it is TRL's rewards/accuracies.
@@ -28,7 +29,7 @@ def refusal(short: Mapping[str, str]) -> str:
     if pairs or set(short) >= _LLAMA_FACTORY_PAIRS:
         return _sentence("a preference loss", pairs or ["accuracy"], "it falls also where the model gets worse")
     rewards = [key for key, of in said.items() if of & _REWARDS or {"completion", "length"} <= of or "rollout" in of]
-    policies = [key for key, of in said.items() if is_loss(short[key]) and of & _POLICY]
+    policies = [key for key, of in said.items() if (is_loss(short[key]) and of & _POLICY) or of >= _POLICY_GRADIENT]
     if rewards or policies:
         return _sentence("reinforcement learning", [*rewards, *policies], "its loss has no level to hold")
     return _adversarial({key: name for key, name in short.items() if is_loss(name) or words(name)[:1] == ("err",)})

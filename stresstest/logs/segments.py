@@ -81,7 +81,7 @@ def assemble(
     made = [_segment(part, of_rank, steps, others.curves, chosen.key) for part in parts]
     segments = tuple(segment for segment, _ in made)
     notes = (
-        read_note(chosen.key, steps, segments),
+        read_note(chosen.key, steps, segments, raw.facts.row_note),
         *raw.notes,
         *chosen.notes,
         rank_note,

@@ -18,18 +18,27 @@ _SCORES = re.compile(r"auc|ndcg|map(@|$|-)|accuracy|f1|r2$|pre@|average_precisio
 _TRAIN_SETS = ("learn", "train", "training", "dtrain", "validation_0")
 
 
+def is_metric(name: str) -> bool:
+    """Whether a name is that of one of the boosters' metrics."""
+    return _METRICS.fullmatch(name) is not None
+
+
+def is_score(name: str) -> bool:
+    """Whether a metric rises as a model learns."""
+    return _SCORES.match(name) is not None
+
+
 def is_boosting(names: Collection[str]) -> bool:
     """Whether all names are a set and one of the boosters' metrics."""
     pairs = [name.rsplit("/", 1) for name in names if name != "index"]
     return bool(pairs) and all(
-        len(pair) == 2 and _SETS.fullmatch(pair[0]) is not None and _METRICS.fullmatch(pair[1]) is not None
-        for pair in pairs
+        len(pair) == 2 and _SETS.fullmatch(pair[0]) is not None and is_metric(pair[1]) for pair in pairs
     )
 
 
 def boosting_facts(curves: Mapping[str, Curve]) -> tuple[FormatFacts, tuple[str, ...]]:
     """The first metric of the train set that falls as a model learns is the loss; a sentence where that is a guess."""
-    losses = [name for name in curves if "/" in name and not _SCORES.match(name.rsplit("/", 1)[1])]
+    losses = [name for name in curves if "/" in name and not is_score(name.rsplit("/", 1)[1])]
     sets = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in losses))
     roles: dict[Role, str] = {"step": "index"}
     notes: tuple[str, ...] = ()

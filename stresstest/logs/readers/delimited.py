@@ -13,7 +13,7 @@ from stresstest.logs.files import LogFile, NoLossError
 from stresstest.logs.readers.assembly import Columns
 from stresstest.logs.readers.dialect import Dialect, is_row, sniff
 from stresstest.logs.readers.exports import chart_runs, is_chart, is_long, is_runs_table, long_runs, run_column
-from stresstest.logs.readers.known import CATBOOST, Known, recognised
+from stresstest.logs.readers.known import Known, of_catboost, recognised
 from stresstest.logs.readers.table_rows import TableRows
 from stresstest.logs.values import number
 
@@ -112,9 +112,8 @@ def _is_numeric(head: str, dialect: Dialect) -> bool:
 
 
 def _known(file: LogFile, dialect: Dialect) -> Known | None:
-    if dialect.delimiter == "\t" and dialect.header[0] == "iter" and "step" not in dialect.header:
-        return CATBOOST
-    return recognised(dialect.header, of_csv=True, file_name=file.path.name)
+    catboost = of_catboost(dialect.header, file.path.name) if dialect.delimiter == "\t" else None
+    return catboost or recognised(dialect.header, of_csv=True, file_name=file.path.name)
 
 
 def _notes(dialect: Dialect) -> tuple[str, ...]:

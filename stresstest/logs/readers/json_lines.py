@@ -29,7 +29,10 @@ class JsonLines:
 
     def fits(self, file: LogFile) -> bool:
         """At least half of the first lines hold an object with a number in it."""
-        lines = [line for line in file.head_text.split("\n")[:_TRIED] if _may_hold(line)]
+        first = file.head_text.split("\n")[:_TRIED]
+        if [line.strip()[:1] for line in first if line.strip()][:2] == ["{", '"'] and first[0].strip() == "{":
+            return False  # a document whose names begin on the second line
+        lines = [line for line in first if _may_hold(line)]
         found = [row for line in lines if (row := _row(line)) is not None and _has_number(row)]
         if len(lines) == 1:  # else it is a document in one line
             return len(found) == 1 and not any(isinstance(value, list | dict) for value in found[0].values())

@@ -6,7 +6,7 @@ import json
 import re
 
 from stresstest.errors import ConfigError
-from stresstest.logs.files import LogFile
+from stresstest.logs.files import LogFile, NoLossError
 
 MAX_BYTES = 200_000_000
 _DECODER = json.JSONDecoder()
@@ -31,7 +31,10 @@ def loaded(file: LogFile) -> tuple[object, tuple[str, ...]]:
     except json.JSONDecodeError as error:
         rows = _rows_before(text, error.pos)
         if len(rows) < 2:
-            raise ConfigError(f"{file.shown}: no whole JSON: {error.msg} in line {error.lineno}") from error
+            several = error.msg == "Extra data"  # objects without numbers: what a program says of itself
+            raise (NoLossError if several else ConfigError)(
+                f"{file.shown}: no whole JSON: {error.msg} in line {error.lineno}"
+            ) from error
         where = "is cut short" if error.pos >= len(text.rstrip()) - 1 else f"breaks in line {error.lineno}"
         return rows, (f"the JSON {where}; the {len(rows)} rows before that were read",)
     except RecursionError as error:

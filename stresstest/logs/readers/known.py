@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stresstest.logs.curve import Curve, FormatFacts, Role
+from stresstest.logs.readers.boosting import is_metric, is_score
 from stresstest.logs.readers.trainer_facts import trainer_facts
 from stresstest.logs.readers.yolo import is_yolo, yolo_facts, yolo_totals
 
@@ -118,7 +119,7 @@ def _wandb(curves: Curves) -> FormatFacts:
 
 
 def _catboost(curves: Curves) -> FormatFacts:
-    metric = next((name for name in curves if name != "iter"), None)
+    metric = next((name for name in curves if name != "iter" and not is_score(name)), None)
     roles: dict[Role, str] = {"step": "iter"} if metric is None else {"step": "iter", "loss": metric}
     return FormatFacts(roles, row_kind="sample", step_base=0)
 
@@ -150,4 +151,14 @@ _OF_JSON = (
     Known("W&B history", "_step", has("_step", "_timestamp"), _wandb),
     Known("Hugging Face log history", "step", _is_trainer, trainer_facts),
 )
-CATBOOST = Known("catboost errors", "iter", has("iter"), _catboost)
+_CATBOOST = (
+    Known("catboost errors", "iter", has("iter"), _catboost),
+    Known("catboost errors of the test set", "iter", has("iter"), _catboost),
+)
+
+
+def of_catboost(names: Sequence[str], file_name: str) -> Known | None:
+    """Its `learn_error.tsv` and `test_error.tsv`; not `time_left.tsv`, nor a table of one's own by `iter`."""
+    if names[0] != "iter" or len(names) < 2 or not all(map(is_metric, names[1:])):
+        return None
+    return _CATBOOST[file_name.startswith("test")]

@@ -229,6 +229,20 @@ def test_catboost_errors_are_rounds_of_the_loss_function(tmp_path: Path) -> None
     assert pairs(log, "RMSE") == [(0, 3.5), (1, 2.5)]
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "loss"),
+    [
+        ("iter\tlr\tloss\n0\t0.1\t3\n1\t0.2\t2\n", "own.tsv", None),
+        ("iter\tPassed\tRemaining\n0\t62\t3688\n1\t63\t1833\n", "time_left.tsv", None),
+        ("iter\tAUC\tLogloss\n0\t0.5\t0.7\n1\t0.6\t0.6\n", "test_error.tsv", "Logloss"),
+    ],
+)
+def test_a_table_by_iter_is_catboosts_only_if_it_holds_its_metrics(
+    text: str, name: str, loss: str | None, tmp_path: Path
+) -> None:
+    assert run(tmp_path, text, name).facts.roles.get("loss") == loss
+
+
 def test_prose_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("We trained it on Monday.\nThe loss fell, then rose.\nNobody knows why, so far.\n")

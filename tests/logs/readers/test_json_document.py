@@ -10,7 +10,7 @@ import pytest
 
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import RawLog
-from stresstest.logs.files import LogFile
+from stresstest.logs.files import LogFile, NoLossError
 from stresstest.logs.readers import json_text
 from stresstest.logs.readers.json_document import JsonDocument
 from stresstest.logs.readers.table import READERS
@@ -122,8 +122,17 @@ def test_catboosts_own_json_names_its_metrics_apart(tmp_path: Path) -> None:
             {"learn": [0.5], "test": [0.65], "iteration": 1, "passed_time": 0.2},
         ],
     }
-    log = run(tmp_path, document, "catboost_training.json")
-    assert pairs(log, log.facts.roles["loss"]) == [(0, 0.6), (1, 0.5)]
+    rounds = ",\n".join(json.dumps(each) for each in document["iterations"])
+    as_written = f'{{\n"meta":{json.dumps(document["meta"])},\n"iterations":[\n{rounds}\n]}}'
+    for text in (document, as_written):
+        log = run(tmp_path, text, "catboost_training.json")
+        assert pairs(log, log.facts.roles["loss"]) == [(0, 0.6), (1, 0.5)]
+
+
+def test_what_a_program_says_of_itself_in_objects_is_no_log(tmp_path: Path) -> None:
+    text = '{"level": "INFO", "msg": "started"}\n{"level": "INFO", "msg": "done"}\n'
+    with pytest.raises(NoLossError):
+        runs(tmp_path, text, "debug-internal.log")
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,32 @@ def test_bars_that_disagree_with_the_epochs_are_left_out(tmp_path: Path) -> None
     text = "".join(row + bar("", count, 100, "") + "\n" for row, count in zip(rows, (3, 50, 51, 99), strict=True))
     log = log_of(tmp_path, text)
     assert (log.step_unit, [step for step, _ in rows_of(log)]) == ("epochs", [0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_bar_may_stand_behind_its_count(tmp_path: Path) -> None:
+    text = "".join(
+        f"\rEpoch [{epoch}/2]: [{count}/3] {33 * count}%|▋   , loss={loss} [00:00<00:00]"
+        for epoch, losses in ((1, (6, 5, 4)), (2, (3, 2, 1)))
+        for count, own in enumerate(losses, 1)
+        for loss in (own + 1, own)
+    )
+    assert rows_of(log_of(tmp_path, text)) == [(1, 6), (2, 5), (3, 4), (4, 3), (5, 2), (6, 1)]
+
+
+def test_a_sum_over_the_steps_between_rows_has_none_at_step_0(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{step // 3:3d} {step:7d} {loss:13.2f} {90:11.2f}\n" for step, loss in ((0, 0.25), (10, 2), (20, 1))
+    )
+    text = f"E    #       LOSS TAGGER  TAG_ACC\n---  ------  -----------  -------\n{rows}"
+    assert rows_of(log_of(tmp_path, text)) == [(10, 2), (20, 1)]
+
+
+def test_a_policys_loss_in_print_is_declined(tmp_path: Path) -> None:
+    block = "| train/ | |\n| iterations | {0} |\n| policy_gradient_loss | -0.0{0} |\n| loss | {0}.5 |\n---\n"
+    assert "reinforcement learning" in log_of(tmp_path, "".join(block.format(at) for at in range(1, 9))).declined
+
+
+def test_a_metric_of_held_out_rows_alone_is_judged_and_said(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "".join(f"[{at}]\tvalid_0's l2: {4 / at}\n" for at in (1, 2, 4)))
+    assert rows_of(log) == [(1, 4), (2, 2), (4, 1)]
+    assert any("no train loss is there" in note for note in log.notes)

@@ -35,6 +35,10 @@ def run_of(scanned: Scan) -> RawLog:
     if loss is not None and tool.running:
         named, notes = _last_of_epochs(named, loss, notes)
         loss = named[loss_key.split("+")[0]]
+    if loss is not None and tool.sums and (loss.step == 0).any():
+        named = {name: column.chosen(column.step != 0) for name, column in named.items()}
+        loss = named[loss_key.split("+")[0]]
+        notes.append("the row at step 0 was left out: the others are sums over the steps between rows, it is one batch")
     curves, roles, planned = _indexed(named, loss, tool, loss_key)
     merged = max((template.rows.halvings for template in scanned.templates), default=0)
     if merged:

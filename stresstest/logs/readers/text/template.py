@@ -15,7 +15,7 @@ _ANY = r"(?:[-+]?(?:[\d,]+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:nan|inf(?:init
 _PIECE = re.compile(r"(?P<bar>%\|[^|]*\|)|(?P<line>[█▏▎▍▌▋▊▉━╸╺─═]+|\.{4,}|[=>.]{6,})|(?P<space>\s+)|(?P<digits>\d+)")
 _SHAPE_NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b", re.I)
 _SHAPE_BAR = re.compile(r"%\|[^|]*\||[█▏▎▍▌▋▊▉━╸╺─═]+|\.{4,}|[=>.]{6,}|\s+")
-_PROGRESS = re.compile(r"\d+%\|[^|]*\|\s*\d+/\d+")
+_PROGRESS = re.compile(r"\d+%\|")
 
 Match = Callable[[str], "re.Match[str] | None"]
 

@@ -18,8 +18,8 @@ class Tool:
     name: as it is shown. mark: found in one of the lines that were read, it tells the tool. lines: patterns of lines
     that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan,
     row_note, loss_unit: as in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only
-    an epoch's last row counts. batch: what the index within an epoch counts, where it is not batches. summary: found in
-    lines that sum an epoch up.
+    an epoch's last row counts. batch: what the index within an epoch counts, where it is not batches. sums: whether a
+    row is a sum, so that one at step 0, of a single batch, is no measure. summary: found in lines that sum an epoch up.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Tool:
     zero_for_nan: bool = False
     running: bool = False
     batch: str = "batch"
+    sums: bool = False
     summary: str = ""
     row_note: str = ""
     loss_unit: str = ""
@@ -188,6 +189,13 @@ TOOLS: tuple[Tool, ...] = (
     ),
     Tool("Lightning progress bar", r"Epoch \d+: +\d+%\|.*(?:v_num=|loss)", row_kind="unknown"),
     Tool("YOLO console", r"^\s*Epoch\s+(?:GPU_mem|gpu_mem)\s", row_kind="mean", running=True),
+    Tool(
+        "spaCy table",
+        r"^E\s+#\s+LOSS \w+",
+        row_kind="mean",
+        row_note="the sum over the steps since the row before",
+        sums=True,
+    ),
     Tool("fastai table", r"^\s*epoch\s+train_loss\s+valid_loss", roles={"loss": "train_loss"}, row_kind="mean"),
 )
 
