@@ -8,6 +8,7 @@ from stresstest.logs.readers.delimited import Delimited
 from stresstest.logs.readers.json_document import JsonDocument
 from stresstest.logs.readers.json_lines import JsonLines
 from stresstest.logs.readers.mlflow import MetricFiles
+from stresstest.logs.readers.notebook import Notebook
 from stresstest.logs.readers.stored_run import StoredRun
 from stresstest.logs.readers.text import Text
 from stresstest.logs.readers.tfevents import EventFiles
@@ -20,6 +21,7 @@ READERS: tuple[Reader, ...] = (
     Database(),
     StoredRun(),
     MetricFiles(),
+    Notebook(),
     TrainerState(),
     JsonLines(),
     JsonDocument(),

@@ -9,7 +9,7 @@ nothing but step, time and value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.errors import ConfigError
-from stresstest.logs.curve import FormatFacts, Ints, RawLog
+from stresstest.logs.curve import Curve, FormatFacts, Ints, RawLog
 from stresstest.logs.files import LogFile
 from stresstest.logs.readers.event import Event, Kind, Scalar, read_event
 from stresstest.logs.readers.event_folders import common_folder, name_in_run
@@ -65,8 +65,15 @@ def read_events(files: Sequence[LogFile]) -> RawLog | None:
     if not run.log.curves:
         return None
     notes += run.notes()
-    facts = FormatFacts(one_value_a_row=True)
-    return RawLog(EventFiles.name, run.log.unpacked(), facts, notes=tuple(notes), seams=tuple(seams))
+    curves = run.log.unpacked()
+    return RawLog(EventFiles.name, curves, _facts(curves), notes=tuple(notes), seams=tuple(seams))
+
+
+def _facts(curves: Mapping[str, Curve]) -> FormatFacts:
+    """transformers' Trainer writes its rows under names of its own: their losses are means, 0.0 where not finite."""
+    if {"train/loss", "train/epoch", "train/learning_rate"} <= set(curves):
+        return FormatFacts({"loss": "train/loss"}, row_kind="mean", zero_for_nan=True, one_value_a_row=True)
+    return FormatFacts(one_value_a_row=True)
 
 
 @dataclass

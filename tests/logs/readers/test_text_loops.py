@@ -117,6 +117,19 @@ def test_the_trainers_bar_tells_the_step_of_a_row(decimals: int, tmp_path: Path)
     assert segment.others["validation"].step.tolist() == [10]
 
 
+def test_a_resumed_trainer_in_one_text_has_bars_of_two_totals(tmp_path: Path) -> None:
+    first = trainer([f"{5 - row / 4}" for row in range(8)], 5, 60, 640)
+    again = trainer([f"{5 - row / 4}" for row in range(14)], 5, 90, 640)
+    rows = again.splitlines(keepends=True)
+    kept = [row for row in rows if "'loss'" not in row or float(row.split("'epoch': ")[1].rstrip("}\n")) > 0.045]
+    log = log_of(tmp_path, first + "".join(kept))
+    assert log.step_unit == "steps"
+    assert [segment.loss.step.tolist() for segment in log.segments] == [
+        [5, 10, 15, 20, 25],
+        [30, 35, 40, 45, 50, 55, 60, 65, 70],
+    ]
+
+
 def test_bars_that_disagree_with_the_epochs_are_left_out(tmp_path: Path) -> None:
     rows = [f"{{'loss': {loss}, 'epoch': {epoch}}}\n" for loss, epoch in ((4, 0.1), (3, 0.2), (2, 0.3), (1, 0.4))]
     text = "".join(row + bar("", count, 100, "") + "\n" for row, count in zip(rows, (3, 50, 51, 99), strict=True))

@@ -211,3 +211,10 @@ def test_event_files_are_known_by_their_first_record(tmp_path: Path):
     assert EventFiles().fits(LogFile(path, "anything"))
     (tmp_path / "text").write_text("step 1 loss 2.0")
     assert not EventFiles().fits(LogFile(tmp_path / "text", "text"))
+
+
+def test_events_of_transformers_trainer_are_means_and_0_where_not_finite(tmp_path: Path):
+    rows = [{"train/loss": loss, "train/epoch": 0.1, "train/learning_rate": 0.01} for loss in (4.0, 3.0, 0.0, 0.0)]
+    raw = _read(_write(tmp_path / "events.out.tfevents.1", *(_simple(5 * at, **row) for at, row in enumerate(rows, 1))))
+    assert (raw.facts.row_kind, raw.facts.zero_for_nan) == ("mean", True)
+    assert assemble(raw, "run").segments[0].zeros_for_nan == 2

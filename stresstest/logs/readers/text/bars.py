@@ -24,12 +24,25 @@ def with_steps_of_bar(scanned: Scan, named: Mapping[str, Column], loss_key: str)
     loss = named.get(loss_key)
     if loss is None or loss.level != "epoch" or len(loss) < 2 or not (loss.epoch % 1).any():
         return dict(named)
-    for places, counts in _bars(scanned):
-        steps, known = _next(places, counts, loss.place)
-        if _agree(steps[known], loss.epoch[known], len(loss)):
-            rate = float(np.median(steps[known] / loss.epoch[known]))
-            return {name: _by_step(column, places, counts, rate) for name, column in named.items()}
-    return dict(named)
+    agreed = [bar for bar in _bars(scanned) if _agrees_within(bar, loss)]
+    if not agreed:
+        return dict(named)
+    places, counts = (np.concatenate(part) for part in zip(*agreed, strict=True))  # a resumed run has another total
+    order = np.argsort(places, kind="stable")
+    places, counts = places[order], counts[order]
+    steps, known = _next(places, counts, loss.place)
+    if not _agree(steps[known], loss.epoch[known], len(loss)):
+        return dict(named)
+    rate = float(np.median(steps[known] / loss.epoch[known]))
+    return {name: _by_step(column, places, counts, rate) for name, column in named.items()}
+
+
+def _agrees_within(bar: tuple[Ints, Floats], loss: Column) -> bool:
+    """Whether a bar agrees with the rows that were printed while it was drawn."""
+    places, counts = bar
+    meanwhile = (loss.place >= places[0]) & (loss.place <= places[-1])
+    steps, _ = _next(places, counts, loss.place[meanwhile])
+    return _agree(steps, loss.epoch[meanwhile], int(meanwhile.sum()))
 
 
 def _bars(scanned: Scan) -> Iterator[tuple[Ints, Floats]]:
@@ -58,7 +71,9 @@ def _next(places: Ints, counts: Floats, rows: Ints) -> tuple[Floats, NDArray[np.
 
 
 def _agree(steps: Floats, epochs: Floats, rows: int) -> bool:
-    if len(steps) < max(2, (1 - _MOST_OFF) * rows) or not (epochs > 0).all() or not (np.diff(steps) > 0).all():
+    if len(steps) < max(2, (1 - _MOST_OFF) * rows) or not (epochs > 0).all():
+        return False
+    if np.mean(np.diff(steps) <= 0) > _MOST_OFF:
         return False
     rate = float(np.median(steps / epochs))
     return rate > 0 and bool(np.mean(np.abs(steps - rate * epochs) > _ROUNDED * rate + 1) <= _MOST_OFF)

@@ -196,6 +196,7 @@ TOOLS: tuple[Tool, ...] = (
         row_note="the sum over the steps since the row before",
         sums=True,
     ),
+    Tool("transformers Trainer table", r"^(?:Step|Epoch)\tTraining Loss", row_kind="mean", zero_for_nan=True),
     Tool("fastai table", r"^\s*epoch\s+train_loss\s+valid_loss", roles={"loss": "train_loss"}, row_kind="mean"),
 )
 
