@@ -100,7 +100,7 @@ def _whole(keys: list[str], short: Mapping[str, str], curves: Mapping[str, Curve
     most = max(rows.values())
     often = [key for key in keys if 2 * rows[key] >= most]
     best = min(often, key=lambda key: _whole_rank(short[key]))
-    others = [key for key in keys if key != best and (curves is None or rows[key] > 1)]  # one row sums up a run
+    others = [key for key in keys if key != best]
     note = f"other losses there: {_listed(others)} (--metric chooses)" if others else ""
     return LossChoice((best,), note)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 VALIDATION = frozenset(
-    "val valid validation eval evaluation test dev holdout heldout tel valid0 valid1 validset testset".split()
+    "val valid validation eval evaluation test dev holdout heldout tel va te valid0 valid1 validset testset".split()
 )
-TRAIN = frozenset("train training trn trainset learn trl".split())
+TRAIN = frozenset("train training trn tr trainset learn trl".split())
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[a-z])(?=[A-Z]$)|(?<=loss)(?=[A-Z_])")
 _BREAKS = re.compile(r"[^A-Za-z0-9]+")

@@ -55,6 +55,30 @@ def test_epoch_and_batch_may_be_a_pair(tmp_path: Path) -> None:
     assert rows_of(log_of(tmp_path, text)) == [(1000, 3.75), (2000, 3.5), (3000, 1.75), (4000, 1.5)]
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "unit"),
+    [
+        ("Loss at step {}: {}", "Loss", "steps"),
+        ("Cost after iteration {}: {}", "Cost", "steps"),
+        ("MSE loss on epoch {}: {}", "MSE loss", "epochs"),
+    ],
+)
+def test_a_loss_may_be_named_before_its_index(line: str, key: str, unit: str, tmp_path: Path) -> None:
+    log = log_of(tmp_path, "".join(line.format(at, 3 - at / 4) + "\n" for at in (1, 2, 4)))
+    assert (log.loss_key, log.step_unit, rows_of(log)) == (key, unit, [(1, 2.75), (2, 2.5), (4, 2)])
+
+
+def test_two_counts_with_totals_are_epoch_and_batch(tmp_path: Path) -> None:
+    text = "".join(f"[{at // 4}/2][{at % 4}/4] Loss: {4 - at / 4}\n" for at in range(8))
+    assert rows_of(log_of(tmp_path, text)) == [(at, 4 - at / 4) for at in range(8)]
+
+
+def test_short_words_part_validation_from_training(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "".join(f"ep={at} tr_loss={4 - at} va_loss={9 + at}\n" for at in range(3)))
+    assert (log.loss_key, rows_of(log)) == ("tr_loss", [(0, 4), (1, 3), (2, 2)])
+    assert log.segments[0].others["validation"].value.tolist() == [9, 10, 11]
+
+
 def test_samples_within_an_epoch_are_no_steps_of_the_optimizer(tmp_path: Path) -> None:
     text = "".join(f"loss: {3 - at / 128:>7f}  [{at % 128:>5d}/{128:>5d}]\n" for at in range(0, 128, 32))
     whole = f"Epoch 1\n-----\n{text}Epoch 2\n-----\n{text}"

@@ -36,6 +36,7 @@ _FILLER = re.compile(r"(?:\s(?:is|was|are|of|at|equals|now|value|so far))+$", re
 _WRAPPED = re.compile(r"(?:\b(?:np|numpy|torch|jnp)\.)?\b(?:tensor|float\d*|float_|array|Array|Tensor)\(\[?$")
 _LEADING = re.compile(r"^(?:[^\w(]+|(?:after|at|in|on|the|end of|finished|completed)\s+)+", re.I)
 _EPOCH_AND_BATCH = re.compile(r"\s*\[\s*\d+\s*,\s+\d+\s*\]\s*\w")
+_LOSS_AT_INDEX = re.compile(r"(?P<loss>.+?)\s+(?:at|after|on|for|in|of)\s+(?:the\s+)?(?P<index>\w+)$", re.I)
 _MAX_LINE = 4000
 
 
@@ -113,7 +114,11 @@ def _named(line: str) -> list[Token]:
             continue
         if phase is None:
             phase = "val" if says_validation(gap) else "train" if names_training(gap) else None
-        if _numbers_a_name(line, name, gap, start, end):
+        at_index = _loss_at_index(name)
+        if at_index is not None:
+            waiting, index = at_index
+            tokens.append(_token(line, tokens, index, gap, start, end, phase))
+        elif _numbers_a_name(line, name, gap, start, end):
             tokens.append(Token("", "noise", start, end))
             waiting = name
         else:
@@ -124,7 +129,9 @@ def _named(line: str) -> list[Token]:
 
 
 def _with_pair(line: str, tokens: list[Token]) -> list[Token]:
-    """`[2,  2000] loss: 1.9`: an epoch and a batch."""
+    """`[2,  2000] loss: 1.9` and `[2/5][20/90] loss: 1.9`: an epoch and a batch."""
+    if [token.kind for token in tokens[:4]] == ["batch", "total"] * 2 and not any(t.kind == "epoch" for t in tokens):
+        return [Token("epoch", "epoch", tokens[0].start, tokens[0].end), *tokens[1:]]
     if len(tokens) < 3 or tokens[0].name or tokens[1].name or not _EPOCH_AND_BATCH.match(line):
         return tokens
     epoch, batch = tokens[:2]
@@ -166,6 +173,14 @@ def _token(line: str, tokens: list[Token], name: str, gap: str, start: int, end:
     if kind in ("step", "batch", "rank") and not re.fullmatch(r"[-+]?[\d,]+(?:\.\d*)?", line[start:end]):
         kind = "noise"
     return Token(name, kind, start, end)
+
+
+def _loss_at_index(name: str) -> tuple[str, str] | None:
+    """`Loss at step` of "Loss at step 3: 0.5": the name of the loss that follows, and that of the index."""
+    found = _LOSS_AT_INDEX.fullmatch(name)
+    if found is None or kind_of(found["loss"]) != "loss" or kind_of(found["index"]) not in ("step", "batch", "epoch"):
+        return None
+    return found["loss"], found["index"]
 
 
 def _numbers_a_name(line: str, name: str, gap: str, start: int, end: int) -> bool:

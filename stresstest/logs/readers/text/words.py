@@ -34,14 +34,14 @@ _NO_LOSS = re.compile(
 )
 _VALIDATION = re.compile(
     r"(?:^|[^a-z])(?:val|valid|validation|validating|eval|evaluation|evaluating|evaluate|test|testing|dev|holdout"
-    r"|tel|hella|hellaswag)(?![a-z])"
+    r"|tel|va|te|hella|hellaswag)(?![a-z])"
 )
 _SAYS_VALIDATION = re.compile(
     r"(?:^|[\s\[(|>])(?:val|valid|validation|validating|eval|evaluation|evaluating|evaluate|test|testing|dev|holdout)"
     r"(?=[\s\]):,|]|$)",
     re.I,
 )
-_TRAIN = re.compile(r"(?:^|[^a-z])(?:train|training|trl)(?![a-z])")
+_TRAIN = re.compile(r"(?:^|[^a-z])(?:train|training|tr|trl)(?![a-z])")
 _NOISE = re.compile(
     r"time|(?:^|[^a-z])(?:ms|sec|secs|seconds|s|dt|eta|mem|memory|gb|gib|mb|mib|tok|toks|tokens|tps|tflops|flops"
     r"|gflops|mfu|hfu|ups|wps|wpb|bsz|gpu|cpu|seed|params|parameters|port|pid|ip|id|version|v_num|line|size|samples"
