@@ -26,6 +26,8 @@ FEW_ROWS = 20  # fewer may hide a break in the noise that is taken from them
 SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often is no distance from a best value
 FAR_ABOVE = 10.0  # times the start: an explosion even where the rows are few
 UNKNOWN_START = 1.0  # times the loss at a resume: what the run is taken to have learned before, if no one knows
+FAR_BELOW = 1e3  # times the largest of its first rows, below zero: a loss with no lower bound, or an unbounded model
+FIRST_ROWS = 20
 PROGRESS_SHARE = 0.05  # of the baseline: below it by less is not learning, as in the rules on every step
 
 
@@ -94,6 +96,8 @@ def _why_undecided(loss: Floats) -> str:
         return f"too few rows: {len(loss)}"
     if np.ptp(loss) == 0:
         return f"all {len(loss)} rows are equal"
+    if loss.min() < -FAR_BELOW * np.abs(loss[:FIRST_ROWS]).max():
+        return f"the loss falls without bound, to {loss.min():.3g}: it is measured from no best value"
     signs = np.sign(loss)
     changes = int((signs[1:] * signs[:-1] < 0).sum())
     if changes >= max(3, SIGN_CHANGES * len(loss)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from stresstest.errors import ConfigError
 
 _HEAD = 1 << 16
+_BINARY = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]|\A\s*\Z")  # what no text has, if it has zero bytes
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
@@ -39,10 +40,18 @@ class LogFile:
 
     @cached_property
     def head_text(self) -> str:
-        """The same as text; empty of a binary file."""
-        if b"\0" in self.head and not self.encoding.startswith("utf-16"):
-            return ""
-        return self.head.decode(self.encoding, "replace")
+        """The same as text, without the zero bytes of a hole in it; empty of a binary file."""
+        if self.encoding.startswith("utf-16"):
+            return self.head.decode(self.encoding, "replace")
+        text = self.head.replace(b"\0", b"")
+        return "" if len(text) < len(self.head) and _BINARY.search(text) else text.decode(self.encoding, "replace")
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is to be said of a hole in the text: of a file that was emptied, or a disk that failed, in writing."""
+        if b"\0" not in self.head or self.encoding.startswith("utf-16") or not self.head_text:
+            return ()
+        return (f"{self.head.count(0)} zero bytes were dropped: text was lost there while the log was written",)
 
     @cached_property
     def encoding(self) -> str:
@@ -63,4 +72,5 @@ class LogFile:
         """Its lines, also where a carriage return ends one, without colour codes."""
         with self.path.open(encoding=self.encoding, errors="replace", newline=None) as stream:
             for line in stream:
-                yield _ESCAPES.sub("", line.rstrip("\n")) if "\x1b" in line else line.rstrip("\n")
+                text = line.rstrip("\n").replace("\0", "")
+                yield _ESCAPES.sub("", text) if "\x1b" in text else text

@@ -48,7 +48,8 @@ def read_runs(file: LogFile, reader: Reader) -> Iterator[RawLog]:
     else:
         raws = _where_steps_go_on(file, reader)
     for raw in raws:
-        yield replace(raw, notes=(*raw.notes, *file.notes)) if file.notes else raw
+        notes = (*file.notes, *file.damage)
+        yield replace(raw, notes=(*raw.notes, *notes)) if notes else raw
 
 
 def joined(raws: Sequence[RawLog]) -> RawLog:

@@ -27,6 +27,7 @@ _PLAIN = frozenset(
 )
 _TOTAL = frozenset("total overall sum full combined all".split())
 _SMOOTHED = frozenset("running smoothed smooth ema window moving".split())
+_RESTORATION = frozenset("pix percep style total".split())
 _BITS = frozenset("bpc bpb bpd bits".split())
 _PERPLEXITY = frozenset("ppl perplexity".split())
 
@@ -58,8 +59,14 @@ def choose_loss(short: Mapping[str, str], curves: Mapping[str, Curve] | None = N
 def is_loss(key: str) -> bool:
     """Whether a name is that of a loss; `loss_scale`, `best_loss` and `time_loss` are none."""
     said = set(words(key))
-    named = bool(said & _LOSS) or {"cross", "entropy"} <= said
+    named = bool(said & _LOSS) or {"cross", "entropy"} <= said or _of_restoration(words(key))
     return named and not said & _NOT_A_LOSS
+
+
+def _of_restoration(said: tuple[str, ...]) -> bool:
+    """Whether a name is one of BasicSR's, and of the trainers made from it: `l_pix`, `l_percep`."""
+    own = tuple(word for word in said if word not in TRAIN | VALIDATION)
+    return len(own) == 2 and own[0] == "l" and own[1] in _RESTORATION
 
 
 def is_perplexity(key: str) -> bool:
@@ -99,10 +106,17 @@ def _whole(keys: list[str], short: Mapping[str, str], curves: Mapping[str, Curve
     rows = {key: len(curves[key]) if curves is not None else 0 for key in keys}
     most = max(rows.values())
     often = [key for key in keys if 2 * rows[key] >= most]
-    best = min(often, key=lambda key: _whole_rank(short[key]))
+    best = min(_said_to_be_of_training(often, short, rows), key=lambda key: _whole_rank(short[key]))
     others = [key for key in keys if key != best]
     note = f"other losses there: {_listed(others)} (--metric chooses)" if others else ""
     return LossChoice((best,), note)
+
+
+def _said_to_be_of_training(keys: list[str], short: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
+    """Without a bare `loss` where a `train loss` is there as often: the bare one may be that of validation."""
+    train = [key for key in keys if is_train(short[key])]
+    same = {tuple(word for word in words(short[key]) if word not in TRAIN): rows[key] for key in train}
+    return [key for key in keys if key in train or same.get(words(short[key]), -1) < rows[key]]
 
 
 def _whole_rank(name: str) -> tuple[bool, bool, bool, bool, int]:
@@ -136,7 +150,7 @@ def _of_one_kind(keys: list[str]) -> list[str]:
 def _stand_in(keys: list[str], short: Mapping[str, str], curves: Mapping[str, Curve] | None) -> LossChoice | None:
     """What can be judged where no loss is named: a metric that is one, bits, a perplexity; of training alone."""
     train = [key for key in keys if not is_validation(short[key])]
-    metrics = [key for key in train if set(words(short[key])) & _METRICS and not set(words(short[key])) & _NOT_A_LOSS]
+    metrics = [key for key in train if _is_metric(short[key])]
     bits = [key for key in train if set(words(short[key])) & _BITS]
     perplexities = [key for key in train if set(words(short[key])) & _PERPLEXITY]
     if metrics:
@@ -148,6 +162,13 @@ def _stand_in(keys: list[str], short: Mapping[str, str], curves: Mapping[str, Cu
         key = perplexities[0]
         return LossChoice((key,), f"no loss is named: the log of {key!r} is judged", "log of perplexity")
     return None
+
+
+def _is_metric(name: str) -> bool:
+    """Whether a name is that of a metric which may be the loss; the `l1` of something, or a `score`, is not."""
+    said = set(words(name))
+    of_what = said - _METRICS - _PLAIN - TRAIN - {"s", "squared", "absolute", "root"}
+    return bool(said & _METRICS) and not said & _NOT_A_LOSS and not of_what
 
 
 def _of_validation(losses: list[str], short: Mapping[str, str]) -> LossChoice:

@@ -202,6 +202,7 @@ def test_without_a_baseline_no_run_failed_to_train() -> None:
         ([1.0, 0.9, 0.8], "too few rows"),
         ([2.5] * 40, "all 40 rows are equal"),
         ([0.1, -0.2, 0.05, -0.1] * 20, "changes its sign"),
+        ([1.5 - 0.01 * 1.1**step for step in range(300)], "falls without bound"),
     ],
 )
 def test_what_cannot_be_judged_says_why(losses: list[float], why: str) -> None:

@@ -150,3 +150,23 @@ def test_rows_of_joined_logs_stay_in_order():
     assert both.curves["loss"].value.tolist() == [1, 2, 3, 4]
     assert both.curves["loss"].row.tolist() == [0, 5, 7, 8]
     assert both.seams == (6,)
+
+
+@pytest.mark.parametrize("hole", [0, 1])
+def test_a_hole_of_zero_bytes_in_a_printed_log_is_dropped_and_said(hole: int, tmp_path: Path):
+    lines = [f"step {step} | loss {4 - step / 100}\n".encode() for step in range(0, 100, 10)]
+    lines.insert(hole * 5, bytes(700))
+    path = tmp_path / "train.log"
+    path.write_bytes(b"".join(lines))
+    file = LogFile(path, "train.log")
+    (raw,) = read_runs(file, next(reader for reader in READERS if reader.fits(file)))
+    assert raw.curves["loss"].step.tolist() == list(range(0, 100, 10))
+    assert any(note.startswith("700 zero bytes were dropped") for note in raw.notes)
+
+
+def test_zero_bytes_among_other_control_bytes_are_binary(tmp_path: Path):
+    path = tmp_path / "train.log"
+    path.write_bytes(b"loss 2.5\n\0\0\x01\x02loss 2.25\n")
+    assert LogFile(path, "train.log").head_text == ""
+    path.write_bytes(bytes(500))
+    assert LogFile(path, "train.log").head_text == ""

@@ -78,6 +78,30 @@ def test_a_perplexity_is_the_last_resort_and_its_log_is_taken() -> None:
     assert choose_loss(without_prefix(["step", "train_bpc"])).unit == "bits"
 
 
+@pytest.mark.parametrize("key", ["train-rmse", "training's l2", "Train_MSE", "learn RMSE", "mean squared error"])
+def test_a_plain_metric_stands_in_for_the_loss(key: str) -> None:
+    assert choose_loss(without_prefix(["step", key])).keys == (key,)
+
+
+@pytest.mark.parametrize("key", ["train_z_mu_L1", "MSE score", "l2 of the weights", "error count"])
+def test_a_metric_of_something_else_is_no_loss(key: str) -> None:
+    assert choose_loss(without_prefix(["step", key])).keys == ()
+
+
+def test_the_losses_of_basicsr_are_named_with_an_l() -> None:
+    assert choose_loss(without_prefix(["iter", "lr", "l_pix", "l_percep"])).keys == ("l_pix", "l_percep")
+    assert choose_loss(without_prefix(["iter", "l_rate", "l_max"])).keys == ()
+
+
+def test_a_bare_loss_gives_way_to_a_train_loss_that_is_logged_as_often() -> None:
+    often, seldom = curve(3, 2, 1), curve(2)
+    short = without_prefix(["loss", "train loss"])
+    assert choose_loss(short, {"loss": often, "train loss": often}).keys == ("train loss",)
+    assert choose_loss(short, {"loss": often, "train loss": seldom}).keys == ("loss",)
+    with_others = without_prefix(["loss", "train_loss_ce"])
+    assert choose_loss(with_others, {"loss": often, "train_loss_ce": often}).keys == ("loss",)
+
+
 def test_the_validation_loss_has_the_parts_of_the_train_loss() -> None:
     short = without_prefix([*YOLO, "val/dfl_loss"])
     assert validation_of(short, ("train/box_loss", "train/cls_loss")) == ("val/box_loss", "val/cls_loss")
