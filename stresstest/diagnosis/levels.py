@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -56,6 +57,12 @@ class Levels:
         """How far the loss fell, in its unit; not more than `ORDERS` times where it ended."""
         fell = max(0.0, self.start - self.lowest)
         return min(fell, (ORDERS - 1) * abs(self.lowest)) if self.lowest > 0 else fell
+
+    @cached_property
+    def learned_before(self) -> Floats:
+        """[n] how far the loss had fallen before each row, capped by the lowest level until then as in `learned`."""
+        fell = np.maximum(0.0, self.start - self.best)
+        return np.where(self.best > 0, np.minimum(fell, (ORDERS - 1) * np.abs(self.best)), fell)
 
 
 def levels_of(loss: Floats, steps_per_row: float, row_kind: RowKind, start: float | None = None) -> Levels:

@@ -45,14 +45,16 @@ def spikes_of(levels: Levels) -> tuple[SpikeRows, ...]:
 
 def counts(spike: SpikeRows, levels: Levels, steps_per_row: float) -> bool:
     """Whether a spike changes the verdict: it lasted, or it fell between rows and undid all that was learned."""
-    undoes_all = max(LARGE_SHARE * levels.learned, LONE_NOISE * levels.single[spike.first])
+    learned = max(levels.learned, float(levels.learned_before[spike.first]))
+    undoes_all = max(LARGE_SHARE * learned, LONE_NOISE * levels.single[spike.first])
     return spike.lasting or (steps_per_row > 1 and spike.height > undoes_all)
 
 
 def _lasting(levels: Levels) -> Iterator[SpikeRows]:
     """Rises of the level above the lowest before, until they are mostly undone."""
     rise = levels.level - levels.best
-    limit = np.maximum(levels.several, SPIKE_SHARE * np.maximum(levels.learned, levels.best - levels.lowest))
+    learned = np.maximum(levels.learned, levels.learned_before)
+    limit = np.maximum(levels.several, SPIKE_SHARE * np.maximum(learned, levels.best - levels.lowest))
     back = np.flatnonzero(rise <= LEFT_OPEN * limit)
     end = -1
     for first in np.flatnonzero((rise > limit) & (rise > 0)):

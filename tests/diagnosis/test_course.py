@@ -266,3 +266,11 @@ def test_few_rows_that_may_hide_a_break_are_not_called_stable() -> None:
     assert judged(collapsed, 10, "mean").outcome is None
     assert "6 do not tell a rise from noise" in judged(collapsed, 10, "mean").why_undecided
     assert judged(fall(6), 10, "mean").outcome == "stable"
+
+
+def test_a_small_rise_early_in_a_fall_by_seven_orders_is_no_spike() -> None:
+    losses = 3e5 * 10 ** np.maximum(-np.arange(400) / 8, -7.5)
+    losses[40:46] = 10 * losses[39]
+    assert judged(list(losses)).outcome == "stable"
+    losses[40:46] = 3e5
+    assert judged(list(losses)).outcome == "spiked"
