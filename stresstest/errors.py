@@ -43,6 +43,12 @@ class StoppedError(StresstestError):
     """Work that was asked to stop and can be taken up again."""
 
 
+class InterruptedReadingError(StresstestError):
+    """The user stopped a command that only reads."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class InterruptedRunError(StresstestError):
     """The user or the system stopped the run; what had finished is saved."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
+from stresstest.errors import InterruptedReadingError
+
 
 @click.command("diagnose")
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True)
@@ -58,4 +60,7 @@ def diagnose_command(
         from stresstest.commands.follow import follow_log
 
         return follow_log(logs, choices, shown)
-    return diagnose_logs(logs, choices, shown)
+    try:
+        return diagnose_logs(logs, choices, shown)
+    except KeyboardInterrupt:
+        raise InterruptedReadingError("interrupted; no verdict") from None

@@ -11,8 +11,8 @@ from stresstest.diagnosis.call import read_logs
 from stresstest.diagnosis.diagnose import Choices
 from stresstest.diagnosis.document import common_folder, document_of, in_order, many_page, page_of, run_table
 from stresstest.diagnosis.junit import render_junit
-from stresstest.diagnosis.records import Diagnoses
-from stresstest.diagnosis.words import run_line, run_name
+from stresstest.diagnosis.records import Diagnoses, Diagnosis
+from stresstest.diagnosis.words import is_still_up, run_line, run_name
 from stresstest.reports.document import Document
 from stresstest.reports.output import JSON, Output, console, parse_output, render, write_output
 from stresstest.reports.terminal import print_document
@@ -111,7 +111,7 @@ def _last_lines(found: Diagnoses) -> Iterator[str]:
     if len(found.runs) == 1 and not found.unread:
         (run,) = found.runs
         reasons = {
-            "stable": "the run is stable",
+            "stable": "the run is stable" if run.outcome == "stable" else f"the run did not break ({_outcome(run)})",
             "broken": f"the run is broken ({run.outcome})",
             "undecided": "the run cannot be judged",
         }
@@ -137,7 +137,13 @@ def _reason(found: Diagnoses) -> str:
         parts.append(f"{_count(len(broken), 'run')} broke" + (f" ({run_name(broken[0])})" if len(broken) == 1 else ""))
     if undecided and not broken:
         parts.append(f"{_count(len(undecided), 'run')} cannot be judged")
-    return ", ".join(parts) or "every run is stable"
+    calm = all(run.outcome == "stable" for run in found.runs)
+    return ", ".join(parts) or ("every run is stable" if calm else "no run broke")
+
+
+def _outcome(run: Diagnosis) -> str:
+    up = any(map(is_still_up, run.segments))
+    return f"{run.outcome}, not back at the end" if up else str(run.outcome)
 
 
 def _count(number: int, noun: str) -> str:

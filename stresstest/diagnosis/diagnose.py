@@ -121,14 +121,26 @@ def _courses(log: Log, choices: Choices) -> tuple[Course, ...]:
     judged = courses_of(log.segments, _constant_loss(log, choices))
     if why := log.declined.removeprefix("not judged: "):
         return tuple(course if course.outcome == "nonfinite" else Course(None, why) for course in judged)
-    return tuple(map(_unless_no_step, log.segments, judged))
+    return tuple(map(_unless_otherwise_known, log.segments, judged))
 
 
-def _unless_no_step(segment: Segment, course: Course) -> Course:
-    """What became of a stretch; one in which no step was taken failed to train, whatever its loss did."""
-    if course.outcome in BROKEN or not took_no_step(segment, course):
+def _unless_otherwise_known(segment: Segment, course: Course) -> Course:
+    """What became of a stretch: failed to train where no step was taken, unknown where the loss went missing."""
+    if course.outcome in BROKEN:
         return course
-    return replace(course, outcome="failed-to-train", why_undecided="")
+    if took_no_step(segment, course):
+        return replace(course, outcome="failed-to-train", why_undecided="")
+    if segment.missing_from is not None:
+        return replace(course, outcome=None, why_undecided=_why_missing(segment))
+    return course
+
+
+def _why_missing(segment: Segment) -> str:
+    assert segment.missing_from is not None
+    return (
+        f"the last loss is of step {segment.loss.step[-1]:,.10g}, and the rows of {segment.missing_rows:,} later steps "
+        "hold none: it may have become NaN"
+    )
 
 
 def _runs(file: LogFile) -> Iterator[RawLog]:
@@ -214,7 +226,7 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
         why_undecided=course.why_undecided,
         broke_between=None if onset is None else (float(steps[max(0, onset - 1)]), float(steps[onset])),
         first_loss=float(losses[0]),
-        best_loss=_best(course, losses),
+        best_loss=_lowest(losses),
         last_loss=float(losses[-1]),
         spikes=tuple(map(partial(_spike, segment), spikes, before_spikes(segment, spikes, course, known))),
         findings=findings_of_segment(segment, course, known),
@@ -229,10 +241,8 @@ def _before_the_break(course: Course) -> Iterator[SpikeRows]:
             yield spike
 
 
-def _best(course: Course, losses: Floats) -> float | None:
-    """The rules' own where they give one; otherwise the lowest finite row."""
-    if math.isfinite(course.best_loss):
-        return course.best_loss
+def _lowest(losses: Floats) -> float | None:
+    """Of the finite rows, as the first and the last loss are rows."""
     finite = losses[np.isfinite(losses)]
     return float(finite.min()) if len(finite) else None
 

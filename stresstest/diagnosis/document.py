@@ -48,6 +48,7 @@ _SHORT_NAME, _BESIDE_NAME = 18, 52  # characters of a run's name, at least, and 
 _DETAILED = 20  # runs that a page of many shows whole
 _POSITIVE = 0.9  # share of the losses that such an axis needs
 _HEIGHT = 5  # lines of the chart in a terminal
+_TELLS_THE_LR = frozenset(("before-lr", "lr-still-rising", "warmup-never-ends"))
 _SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
 
 
@@ -122,7 +123,13 @@ def _loss_chart(segments: Sequence[SegmentDiagnosis], formats: tuple[str, ...]) 
     ]
     log = _wants_log([y for each in series for _, y in each.points if math.isfinite(y)])
     title = "Loss" if formats == PAGE else ""
-    return Chart(title, Axis("step", log=False), Axis("loss", log=log), tuple(series), height=_HEIGHT, formats=formats)
+    return Chart(title, _step_axis(series), Axis("loss", log=log), tuple(series), height=_HEIGHT, formats=formats)
+
+
+def _step_axis(series: Sequence[Series]) -> Axis:
+    """Over all rows, those that are NaN too, so that the mark of a break lies where it is."""
+    steps = [x for each in series for x, _ in each.points]
+    return Axis("step", log=False, low=min(steps, default=None), high=max(steps, default=None))
 
 
 def _wants_log(values: Sequence[float]) -> bool:
@@ -140,7 +147,7 @@ def _other_charts(segments: Sequence[SegmentDiagnosis]) -> Iterator[Chart]:
         ]
         if series:
             name = ROLES[role]
-            yield Chart(name.capitalize(), Axis("step", log=False), Axis(name, log=log), tuple(series), formats=PAGE)
+            yield Chart(name.capitalize(), _step_axis(series), Axis(name, log=log), tuple(series), formats=PAGE)
 
 
 def _series_name(role: str, segment: SegmentDiagnosis, count: int) -> str:
@@ -176,7 +183,7 @@ def _spikes(spikes: Sequence[Spike], verbose: bool) -> Iterator[Items]:
 
 
 def _spike(spike: Spike) -> Item:
-    return Item(spike_line(spike), "mixed", f"before it: {'; '.join(spike.before)}" if spike.before else "")
+    return Item(spike_line(spike), "mixed", f"before it: {' '.join(spike.before)}" if spike.before else "")
 
 
 def _highest(spikes: Sequence[Spike]) -> list[Spike]:
@@ -191,21 +198,40 @@ def _highest(spikes: Sequence[Spike]) -> list[Spike]:
 def _findings(run: Diagnosis, verbose: bool) -> Iterator[str]:
     """The gravest first."""
     found: list[tuple[Severity, str]] = []
-    for segment in run.segments:
-        which = f"Segment {segment.index}: " if len(run.segments) > 1 else ""
-        found += [(finding.severity, which + finding.text) for finding in segment.findings]
+    for (severity, text), segments in _segments_by_text(run).items():
+        found.append((severity, f"{_named(segments)}: {text}" if len(run.segments) > 1 else text))
     found += [(finding.severity, finding.text) for finding in run.findings]
     found = sorted(dict.fromkeys(found), key=lambda each: _SEVERITY.index(each[0]))
-    shown = found if verbose else _first_few(found, len(run.segments))
+    shown = found if verbose else _first_few(found, run)
     yield from (text for _, text in shown)
     if left := len(found) - len(shown):
         yield "1 more finding (-v prints it)" if left == 1 else f"{left} more findings (-v prints them)"
 
 
-def _first_few(found: list[tuple[Severity, str]], segments: int) -> list[tuple[Severity, str]]:
-    """Of several segments only what deserves a look."""
-    wanted = [each for each in found if segments == 1 or each[0] != "info"]
-    return wanted[:_FEW_FINDINGS]
+def _segments_by_text(run: Diagnosis) -> dict[tuple[Severity, str], list[int]]:
+    """What is said of segments, and of which."""
+    said: dict[tuple[Severity, str], list[int]] = {}
+    for segment in run.segments:
+        for finding in segment.findings:
+            said.setdefault((finding.severity, finding.text), []).append(segment.index)
+    return said
+
+
+def _named(segments: Sequence[int]) -> str:
+    if len(segments) == 1:
+        return f"Segment {segments[0]}"
+    if len(segments) == segments[-1] - segments[0] + 1:
+        return f"Segments {segments[0]} to {segments[-1]}"
+    return f"Segments {', '.join(map(str, segments[:-1]))} and {segments[-1]}"
+
+
+def _first_few(found: list[tuple[Severity, str]], run: Diagnosis) -> list[tuple[Severity, str]]:
+    """Of several segments only what deserves a look; of one no LR that another line tells."""
+    if len(run.segments) > 1:
+        return [each for each in found if each[0] != "info"][:_FEW_FINDINGS]
+    kinds = {finding.kind: finding.text for segment in run.segments for finding in segment.findings}
+    told = kinds.get("lr-schedule") if _TELLS_THE_LR & kinds.keys() else None
+    return [each for each in found if each[1] != told][:_FEW_FINDINGS]
 
 
 def many_page(runs: Sequence[Diagnosis], unread: Sequence[UnreadLog], title: str) -> Document:

@@ -80,7 +80,7 @@ class SegmentDiagnosis(_Record):
         None, description="Steps of the last good row and of the first bad one."
     )
     first_loss: Finite = Field(None, description="Loss of the first row.")
-    best_loss: Finite = Field(None, description="Lowest loss.")
+    best_loss: Finite = Field(None, description="Loss of the lowest row.")
     last_loss: Finite = Field(None, description="Loss of the last row.")
     spikes: tuple[Spike, ...] = Field((), description="Loss spikes, one by one.")
     findings: tuple[Finding, ...] = Field((), description="What moved before, and what else is to be known of it.")

@@ -85,10 +85,22 @@ def outcome_words(segment: SegmentDiagnosis) -> tuple[str, str]:
     if segment.outcome is None:
         return "cannot be judged", segment.why_undecided
     where = f" {where_words(segment)}" if segment.broke_between else ""
-    meaning = OUTCOMES[segment.outcome]
-    if segment.outcome == "spiked" and not all(spike.recovered for spike in segment.spikes):
-        meaning = "has loss spikes, and has not come back from the last"
-    return f"{segment.outcome.upper()}{where}", f"{meaning}; {loss_words(segment)}"
+    still = ", not back at the end" if is_still_up(segment) else ""
+    return f"{segment.outcome.upper()}{where}{still}", f"{_meaning(segment)}; {loss_words(segment)}"
+
+
+def is_still_up(segment: SegmentDiagnosis) -> bool:
+    """Whether a run that spiked had not come back from the last spike."""
+    return segment.outcome == "spiked" and not all(spike.recovered for spike in segment.spikes)
+
+
+def _meaning(segment: SegmentDiagnosis) -> str:
+    assert segment.outcome is not None
+    if is_still_up(segment):
+        return "has loss spikes, and had come back from the last only in part when the log ended"
+    if any(finding.kind == "no-step-taken" for finding in segment.findings):
+        return "no step was taken: every one was skipped"
+    return OUTCOMES[segment.outcome]
 
 
 def where_words(segment: SegmentDiagnosis) -> str:
@@ -113,7 +125,7 @@ def loss(value: float | None) -> str:
 
 def step(value: float) -> str:
     """A step in whole numbers, where it is one."""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def read_words(run: Diagnosis) -> str:
@@ -126,7 +138,7 @@ def read_words(run: Diagnosis) -> str:
     parts += run.notes or [f"{run.rows:,} rows of '{run.loss_key}'"]
     beside = [ROLES[role] for role in ROLES if role != "loss" and role in _roles(run.segments)]
     parts += [f"beside it {', '.join(beside)}"] if beside else []
-    return "; ".join(parts)
+    return "; ".join(part.rstrip(".") for part in parts)
 
 
 def _roles(segments: Sequence[SegmentDiagnosis]) -> set[str]:

@@ -79,6 +79,8 @@ def without_loss(raw: RawLog, loss: Curve, step_key: str) -> str:
         return ""  # each number has a row of its own
     there[loss.row] = False
     count = int(there.sum())
+    if count == 1:
+        return "1 other row has no loss"
     return f"{count} other rows have no loss" if count else ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from stresstest.logs.beside import at_steps, beside, in_steps
 from stresstest.logs.choosing import check_step, choose, of_one_rank
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, Role, RowKind
+from stresstest.logs.missing import missing_after
 from stresstest.logs.parts import Part, parts_of
 from stresstest.logs.reading import READ, gaps, read_note, row_kind, without_loss
 from stresstest.logs.seams import Start
@@ -25,7 +26,8 @@ class Segment:
     loss_scale, skipped). start: what began it; after a resume the first row is the mean of fewer steps, and is marked
     by `first_row_is_partial`. steps_per_row: how many steps a row stands for, 1 if each was logged. epoch_rows: its
     steps count epochs, so that a row stands for many. Losses of 0.0 that stand for NaN are NaN here, and counted in
-    `zeros_for_nan`. dropped: rows that a resume did again.
+    `zeros_for_nan`. dropped: rows that a resume did again. missing_from: the step from which on rows go on without a
+    loss, `missing_rows` of them; where the gradient norm was lost there, they are NaN in `loss`.
     """
 
     loss: Curve
@@ -37,6 +39,8 @@ class Segment:
     first_row_is_partial: bool = False
     zeros_for_nan: int = 0
     dropped: int = 0
+    missing_from: float | None = None
+    missing_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,10 @@ def _segment(
         loss.value, norm.value, norm.there & np.isnan(norm.value), raw.facts.zero_for_nan, raw.facts.loss_decimals
     )
     spacing = 1.0 if steps.unit in READ else max(1.0, spacing_of(loss.step))
+    clean = replace(loss, value=zeros.loss)
+    missing = missing_after(clean, beside_it)
     segment = Segment(
-        loss=replace(loss, value=zeros.loss),
+        loss=missing.as_nan(clean) if missing and missing.norm_is_lost else clean,
         others=beside_it,
         start=part.start,
         steps_per_row=spacing,
@@ -119,5 +125,7 @@ def _segment(
         first_row_is_partial=part.start == "resume" and kind != "sample" and (spacing > 1 or steps.unit == "epochs"),
         zeros_for_nan=zeros.count,
         dropped=part.dropped,
+        missing_from=float(missing.step[0]) if missing else None,
+        missing_rows=len(missing.step) if missing else 0,
     )
     return segment, zeros.note

@@ -97,7 +97,9 @@ def _without_neighbours(order: Floats, loss: Floats) -> Repeats:
     apart = np.abs(np.diff(loss))[~kept[:-1]]
     finite = apart[np.isfinite(apart)]
     largest = f" (largest difference {finite.max():.2g})" if len(finite) else ""
-    return Repeats(kept, f"{int((~kept).sum())} rows dropped whose step is logged again in the next{largest}")
+    count = int((~kept).sum())
+    rows = "1 row" if count == 1 else f"{count} rows"
+    return Repeats(kept, f"{rows} dropped whose step is logged again in the next{largest}")
 
 
 def without_summary(step: Floats, loss: Floats, counted: bool) -> Bools:

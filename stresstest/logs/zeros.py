@@ -45,7 +45,8 @@ def zeros_told_apart(
     before = _untrusted_before(stands, norm_is_nan)
     note = f"{int(stands.sum())} losses of 0.0 stand for NaN"
     if before.any():
-        note += f"; {int(before.sum())} before them have a gradient norm of NaN, and are no losses either"
+        rows = "the row before them has" if before.sum() == 1 else f"{int(before.sum())} rows before them have"
+        note += f"; {rows} a gradient norm of NaN, and no loss that can be trusted"
     return Zeros(np.where(stands | before, np.nan, loss), int(stands.sum()), note)
 
 

@@ -41,7 +41,7 @@ def test_a_plain_log_is_one_segment_and_its_rows_are_counted() -> None:
     assert spans(log) == [("start", 10, 100)]
     assert log.segments[0].steps_per_row == 10
     assert "10 rows of 'loss' by 'step', one every 10 steps" in log.notes[0]
-    assert "1 other rows have no loss" in log.notes
+    assert "1 other row has no loss" in log.notes
 
 
 def test_steps_from_the_beginning_with_the_loss_of_the_beginning_are_a_run_begun_anew() -> None:

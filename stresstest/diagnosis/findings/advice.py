@@ -20,7 +20,10 @@ from stresstest.diagnosis.records import BROKEN
 
 MOST = 3
 _OTHER_LOSS = re.compile(r"^(?!.*(val|eval|test|epoch)).*loss")
-_MODEL = "--model FILE.py:FACTORY"
+_OWN_MODEL, _HUB_MODEL = "FILE.py:FACTORY", "hf:FOLDER"
+_OF_TRANSFORMERS = ("Hugging Face", "transformers", "LLaMA-Factory")
+_BEYOND = 10.0  # times the LR at a break: the edge lies at or below it
+_MOST_LR = 10.0  # of a sweep above an LR that did not break
 
 
 def steps_to_try(run: Run) -> Iterator[str]:
@@ -33,34 +36,39 @@ def _all(run: Run) -> Iterator[str]:
     if any(True for stretch in run.stretches for _ in no_step_taken(stretch)):
         yield "Train in bfloat16 or float32, or start from a lower loss scale: in float16 no step was taken."
     elif broken is not None:
-        yield from _after_break(broken)
+        yield from _after_break(broken, _model(run))
     else:
         yield from _after_spikes(run)
     if all(stretch.course.outcome is None for stretch in run.stretches):
         yield from _other_losses(run)
 
 
-def _after_break(stretch: Stretch) -> Iterator[str]:
+def _model(run: Run) -> str:
+    """How the command names the user's model: Trainer's own is a folder that `save_pretrained` wrote."""
+    return f"--model {_HUB_MODEL if run.log.format.startswith(_OF_TRANSFORMERS) else _OWN_MODEL}"
+
+
+def _after_break(stretch: Stretch, model: str) -> Iterator[str]:
     row = stretch.course.onset_row
     if stretch.course.outcome == "failed-to-train" or row is None:
-        yield f"Find LRs at which the model learns: stresstest lr-range {_MODEL} --lr-window"
+        yield f"Find LRs at which the model learns: stresstest lr-range {model} --lr-window"
         return
     row = first_exploded_row(stretch, first_suspect_row(stretch, row))
     bad = float(stretch.steps[row])
     lr = value_at(stretch.lr, bad)
     if lr is None or not lr > 0:
         yield from _resume_before(stretch, row, "with a lower peak LR")
-        yield f"Measure how high the LR may be: stresstest lr-range {_MODEL}"
+        yield f"Measure how high the LR may be: stresstest lr-range {model}"
         return
     yield from _resume_before(stretch, row, f"with an LR of at most {lr / 2:.2g} (half of that at the break)")
     yield (
         "Measure how high the LR may be: stresstest lr-range "
-        f"{_MODEL} --start-lr {lr / 1000:.2g} --end-lr {lr * 100:.2g}"
+        f"{model} --start-lr {lr / 1000:.2g} --end-lr {_plain(lr * _BEYOND)}"
     )
     if _near_warmup(stretch, row):
         yield (
             "The break lies in or just after warm-up; map its length against the peak: stresstest warmup "
-            f"{_MODEL} --start-lr {lr / 8:.2g} --end-lr {lr * 4:.2g}"
+            f"{model} --start-lr {lr / 8:.2g} --end-lr {_plain(lr * 4)}"
         )
 
 
@@ -103,8 +111,13 @@ def _after_spikes(run: Run) -> Iterator[str]:
     if lr is not None and lr > 0:
         yield (
             "Measure how far the LR is from the edge: stresstest lr-range "
-            f"{_MODEL} --start-lr {lr / 1000:.2g} --end-lr {lr * 100:.2g}"
+            f"{_model(run)} --start-lr {lr / 1000:.2g} --end-lr {_plain(max(lr * _BEYOND, min(lr * 100, _MOST_LR)))}"
         )
+
+
+def _plain(lr: float) -> str:
+    """Two digits, without an exponent where it is large."""
+    return f"{lr:.2g}" if lr < 100 else f"{lr:.0f}"
 
 
 def _steps(first: float, last: float) -> str:

@@ -26,7 +26,9 @@ def where_it_became_nonfinite(stretch: Stretch) -> Iterator[Said]:
         yield Said(text, float(stretch.steps[0]), float(stretch.steps[lost]), {"last_finite_step": None})
         return
     good, first = float(stretch.steps[seen - 1]), float(stretch.steps[seen])
-    text += f". It became so {_between(good, first)}"
+    next_step = first - good <= 1 and good.is_integer() and first.is_integer()
+    if seen < lost or not next_step:
+        text += f". It became so {_between(good, first)}"
     if seen < lost:
         text += (
             f": the gradient norm is {_name(value_at(stretch.grad_norm, first))} there first, and the loss of "
@@ -63,6 +65,22 @@ def zeros_for_nan(stretch: Stretch) -> Iterator[Said]:
         f"{count:,} {rows} logged as 0.0, as {tool} a loss that is not finite: these are no losses, and a mean over "
         "the run (train_loss) is meaningless.",
         evidence={"rows": float(count)},
+    )
+
+
+def missing_losses(stretch: Stretch) -> Iterator[Said]:
+    """Rows at the end that hold no loss, though what stood beside it goes on."""
+    segment = stretch.segment
+    if segment.missing_from is None:
+        return
+    there = {"LR": stretch.curve("lr"), "gradient norm": stretch.curve("grad_norm")}
+    beside = [name for name, curve in there.items() if curve is not None]
+    yield Said(
+        f"The loss is missing from step {at_step(segment.missing_from)} on ({segment.missing_rows:,} rows), while the "
+        f"{' and the '.join(beside)} {'goes' if len(beside) == 1 else 'go'} on: pandas and JavaScript write NaN as an "
+        "empty value.",
+        segment.missing_from,
+        evidence={"rows": float(segment.missing_rows)},
     )
 
 

@@ -24,6 +24,14 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
     ),
     Kind("zeros-for-nan", "warning", "Losses of 0.0 stand for NaN.", _HF, nonfinite.zeros_for_nan),
     Kind(
+        "loss-missing",
+        "warning",
+        "A loss that stood in 90 % of the rows is missing in the last 3 or more, in which the LR or the gradient norm "
+        "goes on. The outcome is nonfinite where that norm is inf or NaN, else undecided.",
+        "pandas' `to_csv` and JavaScript's `JSON.stringify`: an empty value for NaN",
+        nonfinite.missing_losses,
+    ),
+    Kind(
         "nonfinite-rows",
         "warning",
         "Rows are NaN or infinite and the loss went on after.",

@@ -10,7 +10,7 @@ from stresstest.logs.columns import Collector
 from stresstest.logs.curve import Curve, Floats, FormatFacts, RawLog
 from stresstest.logs.names import VALIDATION
 from stresstest.logs.readers.known import Known, with_totals
-from stresstest.logs.roles import find, step_key
+from stresstest.logs.roles import step_key
 from stresstest.logs.values import Bools, numbers
 
 _COUNTERS = ("epoch", "epochs", "round", "index", "iter", "iteration", "batch")
@@ -48,8 +48,6 @@ class Columns:
         notes = (*notes, *self._collector.notes)
         curves = with_totals(self.curves())
         facts = FormatFacts() if known is None else known.facts(curves)
-        loss = facts.roles.get("loss") or find("loss", curves, curves)
-        notes = (*notes, *_ends_early(loss, curves))
         return RawLog(otherwise if known is None else known.name, curves, facts, name, notes)
 
     def curves(self) -> dict[str, Curve]:
@@ -94,17 +92,3 @@ def _counter(curves: Mapping[str, Curve]) -> str | None:
         if key.lower() in _COUNTERS and np.count_nonzero(np.diff(curve.value) == 0) * 10 <= len(curve):
             return key
     return None
-
-
-def _ends_early(loss: str | None, curves: Mapping[str, Curve]) -> tuple[str, ...]:
-    """A sentence where the loss stood in nearly every row and then in none: NaN that was written as nothing."""
-    if loss is None or loss not in curves or not len(curves[loss]):
-        return ()
-    rows = curves[loss].row
-    beside = [curve.row for key, curve in curves.items() if find("lr", [key]) or find("grad_norm", [key])]
-    last = max((int(other[-1]) for other in beside), default=0)
-    missing = max((int(np.count_nonzero(other > rows[-1])) for other in beside), default=0)
-    dense = len(rows) >= max(3, 0.9 * (rows[-1] - rows[0] + 1))
-    if missing < 3 or not dense or last <= rows[-1]:
-        return ()
-    return (f"`{loss}` is empty in the last {missing} rows, which go on: pandas and JavaScript write NaN as nothing",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,10 +37,18 @@ def test_without_a_gradient_norm_the_break_lies_in_the_first_row_that_is_not_fin
     assert "between steps 16 and 20" in said(part, course("nonfinite", 3))["became-nonfinite"].text
 
 
+def test_rows_that_go_on_without_a_loss_are_told_with_what_stands_in_them() -> None:
+    part = replace(segment([3, 2, 1], lr=[0.1] * 9), missing_from=4.0, missing_rows=6)
+    finding = said(part, course(None))["loss-missing"]
+    assert finding.text.startswith("The loss is missing from step 4 on (6 rows), while the LR goes on")
+    assert finding.first_step == 4
+    assert "loss-missing" not in said(segment([3, 2, 1], lr=[0.1] * 9), course())
+
+
 def test_an_isolated_infinite_norm_long_before_is_not_where_it_began() -> None:
     part = segment([3, 2.9, 2.8, 2.7, NAN], grad_norm=[math.inf, 1, 1, 1, NAN])
     finding = said(part, course("nonfinite", 4))["became-nonfinite"]
-    assert "at step 5" in finding.text
+    assert "from the row of step 5 on. Last finite row: step 4" in finding.text
     assert finding.evidence["last_finite_step"] == 4
 
 

@@ -275,14 +275,3 @@ def test_the_print_of_a_pandas_frame_is_a_table(tmp_path: Path) -> None:
     log = run(tmp_path, "   step  loss\n0     1   3.0\n1     2   NaN\n2     3   1.0\n", "frame.txt")
     assert log.curves["loss"].step.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(log.curves["loss"].value, [3, np.nan, 1])
-
-
-def test_a_loss_that_ends_before_its_rows_do_is_said(tmp_path: Path) -> None:
-    head = "step,loss,lr\n" + "".join(f"{step},1.5,0.1\n" for step in range(10))
-    assert run(tmp_path, head).notes == ()
-    (note,) = run(tmp_path, head + "".join(f"{step},,0.1\n" for step in range(10, 15))).notes
-    assert note.startswith("`loss` is empty in the last 5 rows, which go on")
-
-
-def test_rows_of_an_epochs_end_are_no_loss_that_ended(tmp_path: Path) -> None:
-    assert run(tmp_path, LIGHTNING + "0,0.01,10,,,\n1,0.01,11,,,\n2,0.01,12,,,\n", "metrics.csv").notes == ()
