@@ -55,7 +55,7 @@ def _curve(index: int, points: str) -> str:
 
 def _legend(index: int, name: str, c: dict[str, Any]) -> str:
     color = _LINES[index % len(_LINES)]
-    return f'<text x="{c["right"]}" y="{c["top"] + 24 + 13 * index}" text-anchor="end" style="fill:{color}">{escape(name)}</text>'
+    return _text(c["right"], c["top"] + 24 + 13 * index, name, "end").replace("<text", f'<text style="fill:{color}"')
 
 
 def _mark(mark: dict[str, Any], c: dict[str, Any]) -> tuple[str, str]:
