@@ -28,7 +28,7 @@ from _settings import shown
 
 _SCALES = {"log2": "octaves", "linear": "", "grid": "of the grid"}
 _EXIT_CODES = {
-    "OK": "Ran. A divergence is data, never an error; a check passed. `diagnose`: every run is stable.",
+    "OK": "Ran. A divergence is data, never an error; a check passed. `diagnose`: no run broke.",
     "INTERNAL": "Internal error, or the disk or storage failed during a run: completed cells are saved.",
     "USAGE": "Usage or configuration error, found before the first training step. `diagnose`: a log could not be "
     "read, or no loss was found in it; the others were read.",

@@ -48,7 +48,7 @@ def diagnose_command(
 ) -> int:
     """Read the log of a run that is already there: what happened, where, and what moved before.
 
-    LOG is a file, a folder, a pattern in quotes, or - for a pipe. Exit code 0: stable, 99: broken, 3: cannot be
+    LOG is a file, a folder, a pattern in quotes, or - for a pipe. Exit code 0: not broken, 99: broken, 3: cannot be
     judged, 2: a log that could not be read.
     """
     from stresstest.commands.diagnose import Shown, diagnose_logs, outputs_of

@@ -124,7 +124,7 @@ class Diagnoses(_Record):
 
     schema_: Literal["stresstest.diagnosis/1"] = Field(DIAGNOSIS_SCHEMA, description="Name and version of this format.")
     exit_code: int = Field(
-        description="0: all stable, 99: one is broken, 3: one cannot be judged, 2: one was not read."
+        description="0: none broke, 99: one is broken, 3: one cannot be judged, 2: one was not read."
     )
     runs: tuple[Diagnosis, ...] = Field(description="The runs, in the order of the logs.")
     unread: tuple[UnreadLog, ...] = Field((), description="What could not be read.")
