@@ -76,7 +76,8 @@ def page_of(run: Diagnosis) -> Document:
 def _blocks(run: Diagnosis, verbose: bool) -> Iterator[Block]:
     """The outcome of each segment, the curve, the spikes."""
     text, detail = run_words(run)
-    yield Items((Item(text, tone_of(None if run.verdict == "undecided" else run.outcome), detail),))
+    tone = tone_of(None if run.verdict == "undecided" else run.outcome)
+    yield Items((Item(text, tone, detail),), formats=TERMINAL)  # a page has it among its findings
     if len(run.segments) > 1:
         yield from _segment_tables(run, verbose)
     worst = worst_segment(run)

@@ -97,7 +97,7 @@ def is_still_up(segment: SegmentDiagnosis) -> bool:
 def _meaning(segment: SegmentDiagnosis) -> str:
     assert segment.outcome is not None
     if is_still_up(segment):
-        return "has loss spikes, and had come back from the last only in part when the log ended"
+        return "has loss spikes; the last was not over when the log ended"
     if any(finding.kind == "no-step-taken" for finding in segment.findings):
         return "no step was taken: every one was skipped"
     return OUTCOMES[segment.outcome]

@@ -220,7 +220,10 @@ def _highest(before: float, now: float) -> float:
 
 
 def _beside(value: float, middle: float) -> str:
-    return f"{shown(value)}, {value / middle:.2g} times its median" if np.isfinite(value) else shown(value)
+    if not np.isfinite(value):
+        return shown(value)
+    times = f"{value / middle:.2g}"
+    return f"{shown(value)}, about its median" if times == "1" else f"{shown(value)}, {times} times its median"
 
 
 def _window(curve: Curve, moment: Moment) -> Floats:
