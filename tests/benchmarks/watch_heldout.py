@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -187,10 +188,7 @@ def half_cosine(peak: float, warmup: int, steps: int) -> Callable[[int], float]:
 
 def in_tens(losses: Iterator[float]) -> Iterator[float]:
     """Means of ten, as a loop that logs every ten steps has them."""
-    while True:
-        ten = [loss for loss, _ in zip(losses, range(10), strict=False)]
-        if len(ten) < 10:
-            return
+    while len(ten := list(itertools.islice(losses, 10))) == 10:
         yield sum(ten) / 10
 
 
