@@ -40,7 +40,7 @@ def zeros_told_apart(
     if not stands.any() and not _are_honest(loss, grad_norm, zero, zero_for_nan, decimals):
         stands = _tail(zero)
     if not stands.any():
-        return Zeros(loss, 0, f"{int(zero.sum())} losses are 0.0: taken as logged (rounded)")
+        return Zeros(loss, 0, _as_logged(loss, zero, decimals))
     stands |= _tail(zero) & stands.any()
     before = _untrusted_before(stands, norm_is_nan)
     note = f"{int(stands.sum())} losses of 0.0 stand for NaN"
@@ -48,6 +48,15 @@ def zeros_told_apart(
         rows = "the row before them has" if before.sum() == 1 else f"{int(before.sum())} rows before them have"
         note += f"; {rows} a gradient norm of NaN, and no loss that can be trusted"
     return Zeros(np.where(stands | before, np.nan, loss), int(stands.sum()), note)
+
+
+def _as_logged(loss: Floats, zero: Bools, decimals: int | None) -> str:
+    """What is said of zeros that are kept; those that cannot be rounding may stand for NaN all the same."""
+    many = f"{int(zero.sum())} losses are" if zero.sum() > 1 else "1 loss is"
+    last = zero & _tail(zero)
+    if last.any() and not zero.all() and loss[~last][-1] > _honest_below(loss[~zero], decimals):
+        return f"{many} 0.0 at the end, far below those before: taken as logged, but it may stand for NaN"
+    return f"{many} 0.0: taken as logged (rounded)"
 
 
 def _tail(zero: Bools) -> Bools:
@@ -72,11 +81,16 @@ def _are_honest(
     if np.isfinite(at_zero).any() and (at_zero[np.isfinite(at_zero)] > 0).any():
         return True
     last = loss[~tail][-1]
-    if not np.isfinite(last) or last > _RISE * float(np.median(loss[~tail][-6:])):
+    if not np.isfinite(last) or last > _RISE * _level(loss[~tail][-6:]):
         return False
     if tail.sum() < (1 if zero_for_nan else _FEWEST):
         return True
     return bool(last <= _honest_below(loss[~zero], decimals))
+
+
+def _level(losses: Floats) -> float:
+    """The median of losses without those that are 0.0: a loss of the size of its rounding is 0.0 now and then."""
+    return float(np.median(losses[losses != 0.0]))
 
 
 def _honest_below(loss: Floats, decimals: int | None) -> float:
