@@ -124,7 +124,12 @@ def _of_pattern(pattern: str) -> Iterator[Found | Unread]:
     if not paths:
         yield Unread(printable(pattern), "no file fits this pattern")
     for path in files or paths:
-        yield from [_of_file(path)] if path.is_file() else _of_folder(path)
+        if path.is_dir():
+            yield from _of_folder(path)
+        elif path in files:
+            yield _of_file(path)
+        else:
+            yield Unread(printable(str(path)), "a pipe, device or socket; name a pipe without a pattern")
 
 
 def _of_file(path: Path, named: bool = True) -> Found | Unread:

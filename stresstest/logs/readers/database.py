@@ -41,7 +41,8 @@ class Database:
 
 def _runs(database: sqlite3.Connection, file: LogFile) -> Iterator[RawLog]:
     tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = {column for _, column, *_ in database.execute("PRAGMA table_info(metrics)")}
+    described = database.execute("PRAGMA table_info(metrics)") if "metrics" in tables else ()
+    columns = {column for _, column, *_ in described}  # of a table alone: a view may compute for ever
     if columns >= mlflow.COLUMNS:
         yield from mlflow.runs_in(database, "runs" in tables)
     elif columns >= trackio.COLUMNS:
