@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,19 +48,25 @@ def courses_of(segments: Sequence[Segment], baseline: float | None = None) -> tu
     """Judge the segments of a run, in order: after a resume the start is that of the run that goes on."""
     courses: list[Course] = []
     start: float | None = None
+    best = math.inf
     for segment in segments:
-        if segment.start != "resume":
+        resumed = segment.start == "resume"
+        if not resumed:
             finite = segment.loss.value[np.isfinite(segment.loss.value)]
-            start = float(finite[0]) if len(finite) else None
-        courses.append(course_of(segment, baseline, start if segment.start == "resume" else None))
+            start, best = (float(finite[0]) if len(finite) else None), math.inf
+        course = course_of(segment, baseline, start if resumed else None, best)
+        courses.append(course)
+        best = float(np.fmin(best, course.best_loss))
     return tuple(courses)
 
 
-def course_of(segment: Segment, baseline: float | None = None, start_loss: float | None = None) -> Course:
+def course_of(
+    segment: Segment, baseline: float | None = None, start_loss: float | None = None, best_loss: float = math.inf
+) -> Course:
     """Judge one segment.
 
     baseline: the loss of the best constant predictor, where it is known. start_loss: the loss at the beginning of the
-    run, where the segment goes on with a run that began before it.
+    run, where the segment goes on with a run that began before it; best_loss: its lowest level before the segment.
     """
     loss = segment.loss.value
     bad = np.flatnonzero(~np.isfinite(loss))
@@ -70,7 +76,8 @@ def course_of(segment: Segment, baseline: float | None = None, start_loss: float
         return Course(None, why, best_loss=float(loss.min()) if len(loss) else float("nan"))
     if len(loss) < LEAST_ROWS:
         return _of_few(loss)
-    return _judged(_levels(segment, loss, start_loss), segment, baseline)
+    levels = _levels(segment, loss, start_loss)
+    return _judged(levels, replace(levels, best=np.minimum(levels.best, best_loss)), segment, baseline)
 
 
 def _levels(segment: Segment, loss: Floats, start_loss: float | None) -> Levels:
@@ -113,11 +120,12 @@ def _of_few(loss: Floats) -> Course:
     return Course(None, f"too few rows: {len(loss)}, of at least {LEAST_ROWS}", best_loss=best, last_level=last)
 
 
-def _judged(levels: Levels, segment: Segment, baseline: float | None) -> Course:
+def _judged(levels: Levels, of_run: Levels, segment: Segment, baseline: float | None) -> Course:
+    """of_run: the same with the best level of the whole run, as what is lost at a resume and does not come back."""
     spikes = spikes_of(levels)
     if (row := tail.above_start(levels)) is not None:
         return _course("exploded", levels, row, spikes)
-    if (row := tail.gave_back(levels)) is not None:
+    if (row := tail.gave_back(of_run)) is not None:
         return _course("relapsed", levels, row, spikes)
     if (rise := tail.rising(levels)) is not None:
         return _course("relapsed" if rise.share > tail.RELAPSE_SHARE else "rising", levels, rise.first, spikes)

@@ -12,7 +12,7 @@ from stresstest.diagnosis.findings.stretch import Stretch
 from stresstest.logs.curve import Curve, Floats
 
 _MIN_ROWS = 5
-_JUMP = 10.0
+_JUMP = 8.0  # a tenfold step of a schedule that decays meanwhile is less
 _RESTART_FROM = 0.5  # of the peak, at most, before a restart
 _RESTART_TO = 0.8  # of the peak, at least, after it
 _DEAD_PART = 0.2  # of the rows
@@ -67,7 +67,7 @@ def zero_at_first(stretch: Stretch) -> Iterator[Said]:
 
 
 def jump(stretch: Stretch) -> Iterator[Said]:
-    """A rise of ten times or more from one row to the next."""
+    """A rise of eight times or more from one row to the next."""
     lr = stretch.lr
     if lr is None:
         return

@@ -148,7 +148,7 @@ SEGMENT_KINDS: tuple[Kind[Stretch], ...] = (
     Kind(
         "lr-jump",
         "warning",
-        "The LR rises tenfold or more from one row to the next, outside a warm-up.",
+        "The LR rises eightfold or more from one row to the next, outside a warm-up.",
         _LOG,
         lr.jump,
     ),
