@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import rich_click as click
 
@@ -15,6 +17,8 @@ from stresstest.errors import ExitCode, StresstestError
 
 def main() -> None:
     """The console script. Of several processes of torchrun the first does what is asked for, and the others follow."""
+    if sys.stdout is None:  # it was closed: what is printed goes nowhere, and the exit code still says the verdict
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for the whole process)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         sys.exit(run(sys.argv[1:]))
     from stresstest.runs import ranks
@@ -29,7 +33,9 @@ def main() -> None:
 def run(args: list[str]) -> int:
     """Run one command line; returns its exit code. Errors are translated here and nowhere else."""
     try:
-        return int(_group(args).main(args, prog_name="stresstest", standalone_mode=False) or ExitCode.OK)
+        code = int(_group(args).main(args, prog_name="stresstest", standalone_mode=False) or ExitCode.OK)
+        sys.stdout.flush()  # what cannot be written is said here, and not after the exit code
+        return code
     except click.ClickException as error:
         return _complain(" ".join(error.format_message().split()), ExitCode.USAGE)
     except StresstestError as error:
@@ -42,9 +48,18 @@ def run(args: list[str]) -> int:
         # The reader of a pipe has gone; click then exits with 1.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _internal()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+        return _complain(f"the output cannot be written ({error.strerror})", ExitCode.USAGE)
     except Exception:
-        traceback.print_exc()
-        return _complain("internal error, see above; please report it", ExitCode.INTERNAL)
+        return _internal()
+
+
+def _internal() -> int:
+    traceback.print_exc()
+    return _complain("internal error, see above; please report it", ExitCode.INTERNAL)
 
 
 def _complain(message: str, code: int) -> int:

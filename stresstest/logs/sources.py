@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import shutil
@@ -84,7 +85,11 @@ def _joined(found: Iterable[Found | Unread]) -> Iterator[Found | Unread]:
 
 def _found(name: str, spooled: ExitStack) -> Iterator[Found | Unread]:
     if name == _PIPE:
-        yield _spooled(sys.stdin.buffer, "stdin", spooled)
+        piped = sys.stdin is not None  # it may be closed
+        yield _spooled(sys.stdin.buffer, "stdin", spooled) if piped else Unread("stdin", "closed: nothing can be read")
+        return
+    if not name:
+        yield Unread("''", "an empty name; give a file, a folder, or - for a pipe")
         return
     path = Path(name)
     try:
@@ -118,7 +123,11 @@ def _missing(path: Path) -> str:
 
 
 def _of_pattern(pattern: str) -> Iterator[Found | Unread]:
-    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (that of Path refuses absolute patterns)
+    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (that of Path refuses absolute patterns)
+    names = list(itertools.islice(found, _MOST_LOGS + 1))  # links that lead up would never end
+    if len(names) > _MOST_LOGS:
+        yield Unread(printable(pattern), f"more than {_MOST_LOGS} files fit this pattern; name a part of them")
+        return
     paths = [Path(name) for name in sorted(names)]
     files = [path for path in paths if path.is_file()]
     if not paths:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -322,3 +323,46 @@ def test_a_table_is_a_line_a_run_at_every_width(capsys: Capture, monkeypatch: py
     rows = [line for line in out.splitlines() if ".csv " in line]
     assert len(rows) == 6
     assert max(map(len, out.splitlines())) <= width
+
+
+def test_a_line_without_an_end_is_answered_at_once(capsys: Capture) -> None:
+    Path("long.txt").write_text("loss 1.0 " * 2_000_000)
+    began = time.process_time()
+    code, _, err = said(capsys, "long.txt")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert time.process_time() - began < 4
+
+
+def test_links_that_lead_up_do_not_hold_a_pattern(capsys: Capture) -> None:
+    write("runs/good.csv", decay())
+    for name in ("up", "again"):
+        Path("runs", name).symlink_to("..")
+    code, _, err = said(capsys, "**")
+    assert code == 2
+    assert "more than 20000 files fit this pattern" in err
+
+
+def test_an_empty_name_is_not_this_folder(capsys: Capture) -> None:
+    write("good.csv", decay())
+    assert said(capsys, "")[:2] == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "told"),
+    [
+        ("good.csv > /dev/full", 2, "the output cannot be written"),
+        ("good.csv --json > /dev/full", 2, "the output cannot be written"),
+        ("bad.csv >&-", 99, ""),
+        ("- <&-", 2, "stdin: closed"),
+    ],
+)
+def test_streams_that_are_full_or_closed_are_a_line(ending: str, code: int, told: str) -> None:
+    write("good.csv", decay())
+    write("bad.csv", broken())
+    done = subprocess.run(
+        f"{sys.executable} -m stresstest diagnose {ending}", shell=True, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == bool(told)

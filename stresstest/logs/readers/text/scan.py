@@ -13,6 +13,7 @@ from stresstest.logs.readers.text.tools import KNOWN_LINES
 
 _SHAPES = 20_000
 _RECENT = 4
+_LONGEST = 1 << 14  # characters of a line that are looked at: patterns search the whole of it
 _ALIKE = 6
 _NOTHING = float("nan")
 _WORTH = re.compile(r"\d|nan|inf(?![a-z])", re.I)
@@ -81,6 +82,8 @@ class _Pass:
         prefix = self.prefix
         recent = self.recent
         for place, line in enumerate(lines):
+            if len(line) > _LONGEST:
+                line = line[:_LONGEST]
             remember(line)
             if prefix is not None:
                 line = self._without_rank(line)
