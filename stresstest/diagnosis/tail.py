@@ -85,7 +85,8 @@ def rising(levels: Levels) -> Rise | None:
     still_up = rise[-1] >= STILL_UP * rise[lowest:].max()
     if rise[-1] <= limit or rise[-2] <= limit / 2 or not still_up:
         return None
-    below = np.flatnonzero(levels.level <= medians[lowest] + rise[-1] / 4)
+    unseen = np.minimum(rise[-1] / 4, levels.several)  # what noise hides of the rise at its beginning
+    below = np.flatnonzero(levels.level <= medians[lowest] + unseen)
     if not len(below) or below[-1] + 1 == len(levels.loss):
         return None
     return Rise(int(below[-1]) + 1, float(rise[-1]) / levels.learned)

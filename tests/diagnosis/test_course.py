@@ -274,3 +274,12 @@ def test_a_small_rise_early_in_a_fall_by_seven_orders_is_no_spike() -> None:
     assert judged(list(losses)).outcome == "stable"
     losses[40:46] = 3e5
     assert judged(list(losses)).outcome == "spiked"
+
+
+def test_a_rise_begins_where_noise_no_longer_hides_it() -> None:
+    curve = fall(1000, noise=0.02)
+    curve[600:] += np.linspace(0, 1.5, 400)
+    course = judged(curve)
+    assert course.outcome == "rising"
+    assert course.onset_row is not None
+    assert 600 <= course.onset_row <= 650
