@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -157,7 +158,7 @@ def _runs(file: LogFile) -> Iterator[RawLog]:
         raise ConfigError(f"{file.shown}: cannot be read ({error.strerror or error})") from None
     except (RecursionError, MemoryError):
         raise ConfigError(f"{file.shown}: nested too deeply, or too large, to be read as a log") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as error:
         said = printable(" ".join(str(error).split()))[:_SHOWN_LINE]
         raise ConfigError(f"{file.shown}: damaged, or in another form than its start ({said})") from None
 

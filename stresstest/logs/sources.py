@@ -26,7 +26,7 @@ _MOST_ENTRIES, _MOST_LOGS = 200_000, 20_000  # of one folder that is walked
 _NOT_ENTERED = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "env"})
 _SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .log .txt .out .err .wandb .db .sqlite .sqlite3 .ipynb".split())
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # also what turns text around
 _PIPE = "-"
 
 

@@ -120,6 +120,7 @@ def test_one_bad_file_hides_no_other_and_is_exit_2(capsys: Capture) -> None:
         ("accuracy.csv", b"step,accuracy\n1,0.5\n2,0.6\n", "accuracy"),
         ("bomb.json", b'{"log_history": ' + b"[" * 200_000, ""),
         ("header.csv", b"step,loss\n", "no row below"),
+        ("loss", b"1700000000000 2.5 0\n" + b"9" * 40 + b" 2.5 1\n", "damaged"),
     ],
 )
 def test_what_is_no_log_is_one_line_and_exit_2(capsys: Capture, name: str, content: bytes, told: str) -> None:

@@ -110,6 +110,7 @@ def test_a_name_with_control_characters_is_shown_escaped() -> None:
     write("a\x1b[31m.csv")
     assert files("a\x1b[31m.csv") == ["a\\x1b[31m.csv"]
     assert printable("\u2028x\r") == "\\u2028x\\r"
+    assert printable("txt.\u202evsc") == "txt.\\u202evsc"
     assert problems("a\0b")["a\\x00b"].startswith("cannot be read")
 
 
