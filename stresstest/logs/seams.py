@@ -58,8 +58,8 @@ def _append(found: list[Stretch], rows: Indices, order: Floats, loss: Floats, sp
 
 def _run_of(found: list[Stretch]) -> list[Stretch]:
     """The stretches since training last began from nothing."""
-    last = max(i for i, stretch in enumerate(found) if stretch.start in ("start", "restart"))
-    return found[last:]
+    last = next(i for i, stretch in enumerate(reversed(found), 1) if stretch.start in ("start", "restart"))
+    return found[-last:]
 
 
 def _last_step(stretch: Stretch, order: Floats) -> float:
