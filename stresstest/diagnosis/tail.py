@@ -40,7 +40,7 @@ def above_start(levels: Levels) -> int | None:
 
 def _first_above(levels: Levels, margin: float, since: int) -> int:
     """The first row of the explosion: an earlier one, too, where nothing was learned between the two."""
-    if levels.best[since] < levels.start - margin:
+    if not since or levels.best[since] < levels.start - margin:
         return since
     above = levels.level[:since] > levels.start + margin
     lasting = np.convolve(above, np.ones(levels.rows_needed)) >= levels.rows_needed

@@ -283,3 +283,8 @@ def test_a_rise_begins_where_noise_no_longer_hides_it() -> None:
     assert course.outcome == "rising"
     assert course.onset_row is not None
     assert 600 <= course.onset_row <= 650
+
+
+def test_a_resumed_stretch_that_begins_far_above_the_start_has_exploded_from_its_first_row() -> None:
+    course = course_of(segment(9.0 + fall(100, noise=0.01)), start_loss=6.0)
+    assert (course.outcome, course.onset_row) == ("exploded", 0)
