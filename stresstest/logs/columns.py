@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stresstest.logs.curve import Curve, Floats, Ints
 from stresstest.logs.roles import has_a_role
-from stresstest.logs.thinning import Shared
+from stresstest.logs.thinning import Shared, merged_note
 from stresstest.logs.values import number
 
 _CELLS = 5 << 19  # numbers that are held before neighbours are merged: 1.3 million rows of a step and a loss
@@ -168,7 +168,7 @@ class Collector:
         halvings = max((column.halvings for column in self._columns.values()), default=0)
         said = []
         if halvings:
-            said.append(f"the log is large: {1 << halvings} rows each were merged into one, rises within them kept")
+            said.append(merged_note(1 << halvings))
         if self._dropped:
             said.append(f"the log is large: {len(self._dropped)} columns that play no known role were left out")
         return tuple(said)

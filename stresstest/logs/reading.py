@@ -10,6 +10,7 @@ import numpy as np
 from stresstest.logs.curve import Curve, FormatFacts, RawLog, RowKind
 from stresstest.logs.names import words
 from stresstest.logs.steps import Stepped, spacing_of
+from stresstest.logs.thinning import rows_merged
 
 READ = frozenset(("seconds", "tokens", "samples", "examples", "images", "sequences", "instances"))  # what is no step
 
@@ -40,7 +41,7 @@ def row_kind(facts: FormatFacts, loss_key: str, unit: str, notes: Sequence[str])
     fixed = facts.roles.get("loss")
     if facts.row_kind != "unknown" and fixed in (None, loss_key):
         return facts.row_kind
-    if any("merged into one" in note for note in notes):
+    if rows_merged(notes) > 1:
         return "mean"
     said = set(words(loss_key))
     if said & _WINDOWS:
@@ -50,20 +51,30 @@ def row_kind(facts: FormatFacts, loss_key: str, unit: str, notes: Sequence[str])
     return "sample" if {"step", "batch"} & said else "unknown"
 
 
-def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch], row_note: str = "") -> str:
-    """Rows, keys, and how many steps a row stands for; `row_note`: what the format says that a row is."""
+def read_note(
+    loss_key: str, steps: Stepped, segments: Sequence[Stretch], row_note: str = "", merged: int = 1
+) -> str:
+    """Rows, keys, and how many steps a row of the log stands for.
+
+    row_note: what the format says that a row is. merged: how many rows of the log are one of these.
+    """
     rows = sum(len(segment.loss) for segment in segments)
     spacing = spacing_of(segments[0].loss.step) if segments else 1.0
+    stretches = f", {len(segments)} segments" if len(segments) > 1 else ""
+    if merged > 1:
+        logged = max(1.0, spacing / merged)
+        had = f"a row every {logged:.6g} {steps.unit}" if logged != 1 else f"a row for each of the {steps.unit}"
+        clause = f", each {row_note}" if row_note and logged != 1 else ""
+        return f"{loss_key!r} by {steps.key!r}, {had}{clause}; judged on {rows} rows{stretches}"
     every = f"one every {spacing:.6g} {steps.unit}" if spacing != 1 else f"one for each of the {steps.unit}"
     kind = f"each {row_note}" if row_note else _KINDS[segments[0].row_kind] if segments else ""
-    stretches = f", {len(segments)} segments" if len(segments) > 1 else ""
     clause = f", {kind}" if kind and spacing != 1 else ""
     return f"{rows} rows of {loss_key!r} by {steps.key!r}, {every}{clause}{stretches}"
 
 
 def without_loss(raw: RawLog, loss: Curve, step_key: str) -> str:
     """How many rows of the log have no loss."""
-    if raw.facts.one_value_a_row:
+    if raw.facts.one_value_a_row or rows_merged(raw.notes) > 1:
         return ""
     curves = [curve for key, curve in raw.curves.items() if len(curve) and key != step_key]
     end = max(int(curve.row.max()) for curve in curves) + 1

@@ -15,6 +15,7 @@ from stresstest.logs.parts import Part, parts_of
 from stresstest.logs.reading import READ, gaps, read_note, row_kind, without_loss
 from stresstest.logs.seams import Start
 from stresstest.logs.steps import Stepped, rows_of, spacing_of, stepped
+from stresstest.logs.thinning import rows_merged
 from stresstest.logs.zeros import zeros_told_apart
 
 
@@ -85,7 +86,7 @@ def assemble(
     made = [_segment(part, of_rank, steps, others.curves, chosen.key) for part in parts]
     segments = tuple(segment for segment, _ in made)
     notes = (
-        read_note(chosen.key, steps, segments, raw.facts.row_note),
+        read_note(chosen.key, steps, segments, raw.facts.row_note, rows_merged(raw.notes)),
         *raw.notes,
         *chosen.notes,
         rank_note,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ Array = TypeVar("Array")
 Other = TypeVar("Other")
 
 _RISE = 8.0  # in units of what neighbours usually differ by
+_MERGED = re.compile(r"(\d+) rows each were merged")
 
 
 class Shared:
@@ -46,6 +48,10 @@ class Shared:
         if len(curve) < 2:
             return curve
         pairs = self._once(("pairs", [curve.step], [curve.row]), lambda: _pairs(curve.step))
+        lost = ~np.isfinite(curve.value[pairs[0]])
+        if lost.any():  # what is no longer finite keeps its own step
+            at = np.where(lost, *pairs)
+            return Curve(curve.step[at], _merged(curve.value, *pairs), curve.row[at])
         key = ("halved", [curve.step], [curve.row])
         step, row = self._once(key, lambda: (curve.step[pairs[1]], curve.row[pairs[1]]))
         return Curve(step, _merged(curve.value, *pairs), row)
@@ -69,11 +75,23 @@ class Shared:
         return cast(tuple[Array, Other], self._made[name][1])
 
 
+def merged_note(rows: int, at_most: bool = False) -> str:
+    """What is said of a log of which so many rows each were merged."""
+    most = "up to " if at_most else ""
+    return f"the log is large: {most}{rows} rows each were merged into one to be judged, rises within them kept"
+
+
+def rows_merged(notes: Iterable[str]) -> int:
+    """How many rows each were merged, by what is said of a log; 1: none."""
+    return max((int(found[1]) for note in notes if (found := _MERGED.search(note))), default=1)
+
+
 def halved(curve: Curve) -> Curve:
     """Neighbours merged in pairs, never across a step that goes back.
 
     A pair is its mean, at the place of its second row. It is the higher of the two where they differ far more than
-    neighbours do, so that a rise of one row is still seen; and it is what is not finite where one of them is not.
+    neighbours do, so that a rise of one row is still seen; and it is what is not finite where one of them is not, at
+    the place of that one.
     """
     return Shared().halved(curve)
 

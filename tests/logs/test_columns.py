@@ -3,8 +3,10 @@ import tracemalloc
 
 import numpy as np
 
+from stresstest.diagnosis.diagnose import diagnose
 from stresstest.logs.columns import Collector, curves_of
-from stresstest.logs.curve import Curve
+from stresstest.logs.curve import Curve, RawLog
+from stresstest.logs.segments import assemble
 from stresstest.logs.thinning import halved
 
 
@@ -86,3 +88,39 @@ def test_memory_stays_bounded_for_a_long_log() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20  # all of it would be 48 MiB and more
+
+
+def test_a_nan_keeps_its_own_step_when_rows_are_merged() -> None:
+    steps = np.arange(1.0, 9.0)
+    values = np.array([1.0, 1.0, math.nan, 1.0, 1.0, math.inf, 1.0, 1.0])
+    merged = halved(Curve(steps, values, np.arange(8)))
+    assert merged.step.tolist() == [2, 3, 6, 8]
+    assert merged.row.tolist() == [1, 2, 5, 7]
+    assert [math.isfinite(value) for value in merged.value] == [True, False, False, True]
+    again = halved(merged)
+    assert again.step.tolist() == [3, 6]
+
+
+def test_a_merged_log_is_said_to_be_merged_with_its_spikes_and_the_step_of_its_nan() -> None:
+    rng = np.random.default_rng(0)
+    steps = np.arange(1.0, 8001.0)
+    loss = 2.0 + 8.0 * np.exp(-steps / 500) + 0.02 * rng.standard_normal(8000)
+    loss[5000] = 9.0
+    loss[7002:] = math.nan
+    collector = Collector("step", cells=9000)
+    for start in range(0, 8000, 500):
+        part = slice(start, start + 500)
+        collector.add_columns({"step": steps[part], "loss": loss[part], "lr": np.full(500, 1e-3)})
+    notes = collector.notes
+    log = assemble(RawLog("table", collector.curves(), notes=notes), "log.csv")
+    diagnosis = diagnose(log)
+    assert "'loss' by 'step', a row for each of the steps" in diagnosis.notes[0]
+    assert "rows each were merged into one to be judged" in " ".join(diagnosis.notes)
+    assert "mean of the steps" not in " ".join(diagnosis.notes)
+    assert not any("no loss" in note for note in diagnosis.notes)
+    assert diagnosis.outcome == "nonfinite"
+    assert diagnosis.segments[0].broke_between is not None
+    assert diagnosis.segments[0].broke_between[1] == 7003
+    (spike,) = diagnosis.segments[0].spikes
+    assert spike.peak_loss == 9.0
+    assert abs(spike.first_step - 5001) <= diagnosis.segments[0].steps_per_row

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresstest.logs.curve import Curve, Ints
-from stresstest.logs.thinning import halved
+from stresstest.logs.thinning import halved, merged_note
 
 _BLOCK = 1 << 16  # rows that are merged at once; even
 _AT_ONCE = 1 << 20  # values of all curves that are held as arrays
@@ -122,7 +122,7 @@ class PackedLog:
         notes = []
         merged = 1 << max((curve.halvings for curve in self.curves.values()), default=0)
         if merged > 1:
-            notes.append(f"the log is large: up to {merged} rows were merged into one, rises within them kept")
+            notes.append(merged_note(merged, at_most=True))
         if not self.any_step and max(map(len, self.curves.values()), default=0) > 1:
             notes.append("every step is 0, so none was given to the writer: rows are counted instead")
         return notes

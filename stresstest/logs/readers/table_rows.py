@@ -12,7 +12,7 @@ from stresstest.logs.files import LogFile
 from stresstest.logs.readers.damage import ConflictFilter, Damage
 from stresstest.logs.readers.dialect import Dialect, is_header, is_row
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 13  # lines that are taken apart at once
 _DIGITS = frozenset("0123456789")
 _ODD = frozenset('#%/<=>|:-+ \t"')
 

@@ -197,7 +197,7 @@ def test_a_long_curve_is_merged_in_pairs_and_its_nan_survives(tmp_path: Path, mo
     assert np.isnan(curve.value).sum() == 1
     assert (np.diff(curve.step) > 0).all()
     assert curve.step[-1] == 999
-    assert "rows were merged into one" in raw.notes[0]
+    assert "rows each were merged into one" in raw.notes[0]
 
 
 def test_values_beside_the_loss_are_no_rows_without_one(tmp_path: Path):

@@ -17,6 +17,7 @@ from stresstest.logs.readers.text.crashes import ending
 from stresstest.logs.readers.text.scan import Scan
 from stresstest.logs.readers.text.tools import TOOLS, Tool
 from stresstest.logs.roles import has_a_role
+from stresstest.logs.thinning import merged_note
 
 _FEW_EPOCHS = 3
 _UNKNOWN = Tool("printed text", "")
@@ -42,7 +43,7 @@ def run_of(scanned: Scan) -> RawLog:
     curves, roles, planned = _indexed(named, loss, tool, loss_key)
     merged = max((template.rows.halvings for template in scanned.templates), default=0)
     if merged:
-        notes.append(f"the log is large: {1 << merged} rows each were merged into one, rises within them kept")
+        notes.append(merged_note(1 << merged))
     if scanned.overflows:
         lines = "a line says" if scanned.overflows == 1 else f"{scanned.overflows} lines say"
         notes.append(f"{lines} that a step was skipped because fp16 numbers overflowed")

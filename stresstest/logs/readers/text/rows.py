@@ -73,8 +73,9 @@ class Rows:
     def _halved(self, block: Floats, places: Ints) -> tuple[Floats, Ints]:
         order = np.arange(len(block), dtype=np.int64)
         steps = order.astype(float) if self._step_at is None else block[:, self._step_at]
-        kept = halved(Curve(steps, steps, order)).row
+        curves = {column: halved(Curve(steps, block[:, column], order)) for column in self._measured}
+        kept = np.minimum.reduce([halved(Curve(steps, order, order)).row, *(curve.row for curve in curves.values())])
         merged = block[kept]
-        for column in self._measured:
-            merged[:, column] = halved(Curve(steps, block[:, column], order)).value
+        for column, curve in curves.items():
+            merged[:, column] = curve.value
         return merged, places[kept]
