@@ -9,6 +9,7 @@ from operator import itemgetter
 from stresstest.logs.readers.assembly import Block
 
 _KEYS = ("key", "metric", "metric_name", "tag")
+_NESTED: frozenset[type] = frozenset({dict, list})
 
 Row = Mapping[str, object]
 
@@ -22,7 +23,11 @@ def block_of(rows: Sequence[Row]) -> Block:
 
 def flat(rows: Sequence[Row]) -> list[Row]:
     """Rows whose objects are opened: {"train": {"loss": 2}} is {"train/loss": 2}; a metric that is named is its key."""
-    return [_named(dict(_leaves(row, ""))) for row in rows]
+    return [row if _is_flat(row) else _named(dict(_leaves(row, ""))) for row in rows]
+
+
+def _is_flat(row: Row) -> bool:
+    return "value" not in row and _NESTED.isdisjoint(map(type, row.values()))
 
 
 def _leaves(row: Row, path: str, depth: int = 0) -> Iterator[tuple[str, object]]:
