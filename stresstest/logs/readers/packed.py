@@ -13,7 +13,7 @@ from stresstest.logs.thinning import halved, merged_note
 
 _BLOCK = 1 << 16  # rows that are merged at once; even
 _AT_ONCE = 1 << 20  # values of all curves that are held as arrays
-_LONGEST = 1 << 20  # rows of a curve before neighbours are merged
+_LONGEST = 1 << 19  # rows of a curve before neighbours are merged
 _HELD = 4 << 20  # values of all curves before the longest are merged
 
 Integers = range | NDArray[np.int32] | Ints
