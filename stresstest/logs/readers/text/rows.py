@@ -74,7 +74,9 @@ class Rows:
         order = np.arange(len(block), dtype=np.int64)
         steps = order.astype(float) if self._step_at is None else block[:, self._step_at]
         curves = {column: halved(Curve(steps, block[:, column], order)) for column in self._measured}
-        kept = np.minimum.reduce([halved(Curve(steps, order, order)).row, *(curve.row for curve in curves.values())])
+        kept = np.minimum.reduce(
+            [halved(Curve(steps, order.astype(float), order)).row, *(curve.row for curve in curves.values())]
+        )
         merged = block[kept]
         for column, curve in curves.items():
             merged[:, column] = curve.value
