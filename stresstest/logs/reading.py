@@ -51,9 +51,7 @@ def row_kind(facts: FormatFacts, loss_key: str, unit: str, notes: Sequence[str])
     return "sample" if {"step", "batch"} & said else "unknown"
 
 
-def read_note(
-    loss_key: str, steps: Stepped, segments: Sequence[Stretch], row_note: str = "", merged: int = 1
-) -> str:
+def read_note(loss_key: str, steps: Stepped, segments: Sequence[Stretch], row_note: str = "", merged: int = 1) -> str:
     """Rows, keys, and how many steps a row of the log stands for.
 
     row_note: what the format says that a row is. merged: how many rows of the log are one of these.
