@@ -125,19 +125,21 @@ def _judged(levels: Levels, of_run: Levels, segment: Segment, baseline: float | 
     spikes = spikes_of(levels)
     if (row := tail.above_start(levels)) is not None:
         return _course("exploded", levels, row, spikes)
-    if (row := tail.gave_back(of_run)) is not None:
+    goes_on = segment.start == "resume"  # what was learned before it is not in it
+    flat = not goes_on and tail.flat(levels)
+    nothing_to_lose = flat and tail.within_noise(levels)
+    if not nothing_to_lose and (row := tail.gave_back(of_run)) is not None:
         return _course("relapsed", levels, row, spikes)
-    if (rise := tail.rising(levels)) is not None:
+    if not nothing_to_lose and (rise := tail.rising(levels)) is not None:
         return _course("relapsed" if rise.share > tail.RELAPSE_SHARE else "rising", levels, rise.first, spikes)
     if baseline is not None and levels.lowest > baseline - PROGRESS_SHARE * abs(baseline):
         return _course("failed-to-train", levels, None, spikes)
-    if any(counts(spike, levels, _steps_per_row(segment)) for spike in spikes):
+    if not nothing_to_lose and any(counts(spike, levels, _steps_per_row(segment)) for spike in spikes):
         return _course("spiked", levels, None, spikes)
     if len(levels.loss) < FEW_ROWS and tail.may_have_risen(levels):
         why = f"too few rows: {len(levels.loss)} do not tell a rise from noise"
         return _course(None, levels, None, spikes, why)
-    goes_on = segment.start == "resume"  # what was learned before it is not in it
-    return _course("flat" if not goes_on and tail.flat(levels) else "stable", levels, None, spikes)
+    return _course("flat" if flat else "stable", levels, None, spikes)
 
 
 def _course(

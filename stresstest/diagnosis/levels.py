@@ -25,6 +25,7 @@ BEFORE = 11  # rows whose median is the level before a rise: twice the persisten
 ORDERS = 1e3  # a fall by more than three orders of magnitude counts as one of three
 
 _MEDIAN_NORMAL = 0.6745  # median of |x| for x from N(0, 1)
+_FROM_FOUR = 0.878  # makes x - (the median of four others) as wide as x, for N(0, 1)
 _SECOND_DIFFERENCE = np.sqrt(2 / 3)  # makes x - (its neighbours' mean) as wide as x
 
 
@@ -133,7 +134,7 @@ def _thresholds(loss: Floats, most_drift: float) -> tuple[Floats, Floats, float]
     n = len(loss)
     if n < 3:
         return np.full(n, np.inf), np.full(n, np.nan), 1.0
-    scatter = _scatter(loss, 1)
+    scatter = _apart(loss)
     blocks = np.array_split(scatter, max(1, min(MOST_BLOCKS, len(scatter) // LEAST_BLOCK)))
     middle = np.array([np.median(block) for block in blocks])
     if len(blocks) < 3:
@@ -143,8 +144,18 @@ def _thresholds(loss: Floats, most_drift: float) -> tuple[Floats, Floats, float]
     reach = (np.log(n / (2 * FALSE_ALARMS)) / np.log(5)) ** _stretch(scatter, np.repeat(middle, [*map(len, blocks)]))
     of_block = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     of_row = np.concatenate([of_block[:1], of_block, of_block[-1:]])
-    drift = min(most_drift, _drift(loss, float(np.median(scatter))))
+    drift = min(most_drift, _drift(loss, float(np.median(_scatter(loss, 1)))))
     return drift * _typical(middle + above * reach)[of_row], _typical(middle / _MEDIAN_NORMAL)[of_row], drift
+
+
+def _apart(loss: Floats) -> Floats:
+    """[n - 2] how far each row lies from the middle of the two before and the two after it, as wide as its own noise.
+
+    The middle of four, so that a row that stands out widens itself alone.
+    """
+    padded = np.concatenate([loss[1:2], loss, loss[-2:-1]])
+    four = np.sort(np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]]), axis=0)
+    return np.asarray(np.abs(loss[1:-1] - (four[1] + four[2]) / 2) * _FROM_FOUR)
 
 
 def _scatter(loss: Floats, lag: int) -> Floats:

@@ -11,8 +11,7 @@ from stresstest.diagnosis.levels import BEFORE, Levels, centred_median
 
 SPIKE_SHARE = 0.2  # of what the run learned, or of what it had yet to learn: a rise by less changes no verdict
 LISTED_SHARE = 0.1  # of what the run learned: a rise by less is left out
-LARGE_SHARE = 1.0  # of what the run learned: a rise within few rows that undoes it all counts as lasting
-LONE_NOISE = 3.0  # times what noise explains: one hard batch among the rows that were sampled is no spike yet
+LARGE_SHARE = 0.5  # of what the run learned: a rise between two rows that gives back so much counts as lasting
 LEFT_OPEN = 0.5  # of the rise that begins a spike: it ends where the level is back below
 
 
@@ -44,10 +43,9 @@ def spikes_of(levels: Levels) -> tuple[SpikeRows, ...]:
 
 
 def counts(spike: SpikeRows, levels: Levels, steps_per_row: float) -> bool:
-    """Whether a spike changes the verdict: it lasted, or it fell between rows and undid all that was learned."""
+    """Whether a spike changes the verdict: it lasted, or lies between rows and gave back half of what was learned."""
     learned = max(levels.learned, float(levels.learned_before[spike.first]))
-    undoes_all = max(LARGE_SHARE * learned, LONE_NOISE * levels.single[spike.first])
-    return spike.lasting or (steps_per_row > 1 and spike.height > undoes_all)
+    return spike.lasting or (steps_per_row > 1 and spike.height > LARGE_SHARE * learned)
 
 
 def _lasting(levels: Levels) -> Iterator[SpikeRows]:

@@ -21,6 +21,7 @@ FLAT_ROWS = 50  # fewer cannot tell a slow start from none
 FLAT_SHARE = 0.05  # of the loss: progress of more than that must be excluded before a run is called flat
 STILL_ROWS = 20  # of a curve without noise
 LEAST_SHARE = 0.015  # of the loss: less is no progress, however surely it is there
+LUCK_SIGMAS = 4.0  # of a row's noise: a first row that is high by chance, above the luckiest of many levels
 FLAT_SIGMAS = 4.0  # standard errors by which an early part must lie above the later ones
 
 
@@ -107,6 +108,11 @@ def flat(levels: Levels) -> bool:
     learns = any(fell > max(FLAT_SIGMAS * error, least) for fell, error in changes)
     fell, error = changes[0]
     return not learns and bool(fell + 2 * error < FLAT_SHARE * abs(np.median(loss)))
+
+
+def within_noise(levels: Levels) -> bool:
+    """Whether the first row lies no further above the lowest level than one row's luck and many levels' together."""
+    return levels.learned <= LUCK_SIGMAS * float(np.median(levels.noise))
 
 
 def _parts(loss: Floats) -> list[Floats]:

@@ -44,7 +44,6 @@ GRID: tuple[tuple[ModuleType, str, tuple[float, ...]], ...] = (
     (spikes, "SPIKE_SHARE", (0.1, 0.2, 0.3, 0.5)),
     (spikes, "LEFT_OPEN", (0.25, 0.5, 0.75)),
     (spikes, "LARGE_SHARE", (0.5, 1.0, 2.0)),
-    (spikes, "LONE_NOISE", (1.0, 3.0, 10.0)),
     (tail, "EXPLOSION_SHARE", (0.05, 0.1, 0.3)),
     (tail, "RELAPSE_SHARE", (0.3, 0.5, 0.7)),
     (tail, "RISING_SHARE", (0.05, 0.1, 0.15, 0.3)),

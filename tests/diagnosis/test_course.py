@@ -159,10 +159,29 @@ def test_a_spike_that_lasts_is_found_and_one_step_is_only_listed() -> None:
 
 def test_a_mean_of_many_steps_counts_as_many() -> None:
     curve = fall(100)
-    curve[60] += 2.0
+    curve[60] += 1.5
     assert judged(curve, 50, "mean").outcome == "spiked"
     assert judged(curve, 50, "sample").outcome == "stable"
     assert judged(curve, 1, "mean").outcome == "stable"
+
+
+def test_one_sampled_step_that_gives_back_half_of_what_was_learned_is_a_spike() -> None:
+    """Where each 50th step is logged, nobody knows how long it lasted; some such steps hide each other in no noise."""
+    curve = fall(126)
+    curve[[40, 41 + 16, 69, 93]] += 2.5
+    course = judged(curve, 50, "sample")
+    assert course.outcome == "spiked"
+    assert [spike.first for spike in course.spikes] == [40, 57, 69, 93]
+
+
+def test_noise_about_one_level_has_learned_nothing_that_it_could_lose() -> None:
+    rng = np.random.default_rng(0)
+    outcomes = []
+    for _ in range(300):
+        noise = rng.standard_t(4, int(rng.integers(60, 600)))
+        outcomes.append(judged(np.log(50) + 0.03 * noise, float(rng.choice([1, 10])), "mean").outcome)
+    assert set(outcomes) <= {"flat", "stable", "spiked"}
+    assert outcomes.count("spiked") <= 9
 
 
 def test_the_first_rise_of_a_warm_up_is_no_explosion() -> None:
