@@ -11,6 +11,7 @@ from pathlib import PurePath
 from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike, UnreadLog
 from stresstest.diagnosis.words import (
     ROLES,
+    broke_in,
     headline,
     loss,
     read_words,
@@ -19,7 +20,6 @@ from stresstest.diagnosis.words import (
     spike_line,
     step,
     tone_of,
-    where_words,
     worst_segment,
 )
 from stresstest.reports.document import (
@@ -99,7 +99,7 @@ def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Block]:
             Value(f"{step(segment.first_step)} to {step(segment.last_step)}"),
             Value(f"{segment.rows:,}"),
             Value(segment.outcome or "undecided", tone=tone_of(segment.outcome)),
-            *(Value(where_words(segment).removeprefix("between steps ")) for _ in where),
+            *(Value("-".join(broke_in(segment))) for _ in where),
             *(Value(loss(value)) for value in (segment.first_loss, segment.best_loss, segment.last_loss)),
         )
         for segment in run.segments
@@ -304,7 +304,7 @@ def _where(segment: SegmentDiagnosis | None) -> str:
     if segment is None:
         return ""
     if segment.broke_between is not None:
-        return "-".join(dict.fromkeys(f"{at:.4g}" if at < 1 else step(at) for at in segment.broke_between))
+        return "-".join(broke_in(segment))
     return step(segment.spikes[0].first_step) if segment.spikes else ""
 
 

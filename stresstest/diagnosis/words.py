@@ -103,12 +103,25 @@ def _meaning(segment: SegmentDiagnosis) -> str:
     return OUTCOMES[segment.outcome]
 
 
-def where_words(segment: SegmentDiagnosis) -> str:
-    """Between which steps it broke; nothing if it did not."""
+def broke_in(segment: SegmentDiagnosis) -> tuple[str, ...]:
+    """The steps in which it broke: that of the first bad row alone, or from the one after the last good row to it."""
     if segment.broke_between is None:
-        return ""
+        return ()
     good, bad = segment.broke_between
-    return f"at step {step(bad)}" if good == bad else f"between steps {step(good)} and {step(bad)}"
+    if not (good.is_integer() and bad.is_integer()):  # parts of an epoch
+        return f"{good:.4g}", f"{bad:.4g}"
+    return (step(bad),) if bad - good <= 1 else (step(good + 1), step(bad))
+
+
+def where_words(segment: SegmentDiagnosis) -> str:
+    """In which steps it broke; nothing if it did not."""
+    match broke_in(segment):
+        case (at,):
+            return f"at step {at}"
+        case (first, last):
+            return f"between steps {first} and {last}"
+        case _:
+            return ""
 
 
 def loss_words(segment: SegmentDiagnosis) -> str:

@@ -66,7 +66,7 @@ def test_a_stable_log_is_exit_0_and_says_what_was_read(capsys: Capture) -> None:
 def test_a_broken_log_is_exit_99_and_names_the_steps(capsys: Capture) -> None:
     code, out, _ = said(capsys, write("bad.csv", broken()))
     assert code == 99
-    assert "NONFINITE between steps 119 and 120" in out
+    assert "NONFINITE at step 120" in out
     assert out.splitlines()[-1] == "exit 99: the run is broken (nonfinite)"
 
 
@@ -225,7 +225,7 @@ def test_each_stretch_is_judged_and_one_can_be_asked_for(capsys: Capture) -> Non
     Path("three.csv").write_text(restarted())
     code, out, _ = said(capsys, "three.csv")
     assert code == 99
-    assert "segment 1 of 3: NONFINITE between steps 99 and 100" in out
+    assert "segment 1 of 3: NONFINITE at step 100" in out
     assert said(capsys, "three.csv", "--segment", "0")[0] == 0
     code, _, err = said(capsys, "three.csv", "--segment", "3")
     assert code == 2
@@ -259,7 +259,7 @@ def test_every_format_is_written(capsys: Capture) -> None:
     assert said(capsys, "bad.csv", "good.csv", "absent.csv", *outputs)[0] == 2
     page = Path("page.html").read_text()
     assert "<polyline" in page
-    assert "NONFINITE between steps 119 and 120" in page
+    assert "NONFINITE at step 120" in page
     assert "absent.csv" in page
     assert "| bad.csv | nonfinite |" in Path("note.md").read_text()
     assert json.loads(Path("all.json").read_text())["exit_code"] == 2
@@ -273,7 +273,7 @@ def test_the_page_of_one_run_begins_with_its_verdict_and_what_to_try(capsys: Cap
     page = Path("one.html").read_text()
     assert "<h1>bad.csv: nonfinite</h1>" in page
     first, second = page.split("<li>")[1:3]
-    assert first.startswith("NONFINITE between steps 119 and 120")
+    assert first.startswith("NONFINITE at step 120")
     assert second.startswith("try: ")
     assert Path("one.md").read_text().startswith("### bad.csv: nonfinite")
 
@@ -289,7 +289,7 @@ def test_what_a_log_says_is_text_on_a_page_and_in_a_terminal(capsys: Capture) ->
 def test_quiet_prints_the_verdict_alone(capsys: Capture) -> None:
     _, out, _ = said(capsys, "-q", write("bad.csv", broken()))
     assert len(out.splitlines()) == 2
-    assert "bad.csv: NONFINITE between steps 119 and 120" in out
+    assert "bad.csv: NONFINITE at step 120" in out
 
 
 def test_a_pipe_is_read_and_no_torch_is_imported() -> None:

@@ -29,7 +29,7 @@ def test_a_path_or_several_give_a_diagnosis_for_each_run(tmp_path: Path) -> None
 
 def test_a_printed_diagnosis_is_a_line(tmp_path: Path) -> None:
     (run,) = stresstest.diagnose(write(tmp_path / "bad.csv", [*FALLING, math.nan]))
-    assert str(run).startswith(f"{tmp_path}/bad.csv: NONFINITE between steps 149 and 150")
+    assert str(run).startswith(f"{tmp_path}/bad.csv: NONFINITE at step 150")
     assert "\n" not in str(run)
 
 
