@@ -20,7 +20,7 @@ from stresstest.engine.outcomes import Outcome, Reference, Rules
 _SETTINGS = frozenset({"reference", "rules", "patience", "_fresh"})  # of a detector
 _KEPT = frozenset(
     {
-        *("_first", "_recent", "_steps", "_taken", "_pair_record", "_single_record", "_open", "_open_for"),
+        *("_first", "_recent", "_steps", "_taken", "_settling", "_pair_record", "_single_record", "_open", "_open_for"),
         *(
             "_broken_for",
             "_sound_for",
@@ -46,6 +46,7 @@ class AlarmRules:
         of them the unit.
     pair, single: how many scatters two losses in a row, or one alone, must at least rise above the level.
     pair_record, single_record: and how many times the largest such rise that this run outlived.
+    settle: losses after which a rise counts as outlived: a climb would otherwise raise its own bar with each step.
     share, single_share: and of what was learned so far, the share that the rise gives back.
     few: losses after which the largest rise is half known: earlier ones must be larger by few / losses.
     outlived: after an alarm was taken back, a rise must be so many times as large as that one.
@@ -61,6 +62,7 @@ class AlarmRules:
     single: float = 20.0
     pair_record: float = 2.5
     single_record: float = 5.0
+    settle: int = 10
     share: float = 0.15
     single_share: float = 0.5
     few: float = 60.0
@@ -104,6 +106,7 @@ class Alarm:
         self._steps: deque[int] = deque(maxlen=400)  # of the detector's last losses
         self._taken = 0  # losses that the detector has
         self._detector: Detector | None = None
+        self._settling: deque[tuple[float, float]] = deque()  # the last losses' rises, alone and in a pair
         self._pair_record = 0.0
         self._single_record = 0.0
         self._open: Event | None = None
@@ -207,20 +210,28 @@ class Alarm:
         learned = max(self._start - self._lowest_level, 0.1 * abs(self._start))
         rules = self.rules
         unsure = 1.0 + rules.few / self._taken  # the largest rise so far is of so few losses
+        self._settle()
         least_pair = max(rules.pair, rules.pair_record * self._pair_record) * unsure * scatter
         least_single = max(rules.single, rules.single_record * self._single_record) * unsure * scatter
         by_pair = pair > max(least_pair, rules.share * learned)
         by_single = single > max(least_single, rules.single_share * learned)
         if not (by_pair or by_single):
-            self._pair_record = max(self._pair_record, pair / scatter)
-            self._single_record = max(self._single_record, single / scatter)
+            self._settling.append((single / scatter, pair / scatter))
             return ()
+        self._settling.clear()
         first_bad = self._steps[-1] if by_pair else step
         self._open = Event("alarm", step, loss, first_bad, level)
         self._open_for = 0
         self._rise, self._unit = (single / scatter, pair / scatter), scatter
         self._limit = level + 0.5 * (pair if by_pair else single)
         return (self._open,)
+
+    def _settle(self) -> None:
+        """Rises that the run has outlived are what is usual."""
+        while len(self._settling) > self.rules.settle:
+            single, pair = self._settling.popleft()
+            self._single_record = max(self._single_record, single)
+            self._pair_record = max(self._pair_record, pair)
 
     @property
     def _start(self) -> float:
