@@ -14,7 +14,7 @@ from stresstest.logs.roles import has_a_role
 from stresstest.logs.thinning import Shared, merged_note
 from stresstest.logs.values import number
 
-_CELLS = 5 << 19  # numbers that are held before neighbours are merged: 1.3 million rows of a step and a loss
+_CELLS = 1 << 20  # numbers that are held before neighbours are merged: half a million rows of a step and a loss
 _PENDING = 1 << 16  # rows held as lists before they become arrays
 
 Bools = NDArray[np.bool_]

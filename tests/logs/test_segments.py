@@ -319,7 +319,7 @@ def test_a_million_rows_are_told_apart_within_3_seconds() -> None:
         part = slice(start, start + (1 << 16))
         collector.add_columns({"step": steps[part], "loss": loss[part]})
     log = assemble(RawLog("CSV", collector.curves()), "x.csv")
-    assert len(log.segments[0].loss) == n
+    assert len(log.segments[0].loss) == n // 4
     assert time.process_time() - started < 3
 
 

@@ -12,9 +12,9 @@ from stresstest.logs.curve import Curve, Ints
 from stresstest.logs.thinning import halved, merged_note
 
 _BLOCK = 1 << 16  # rows that are merged at once; even
-_AT_ONCE = 1 << 20  # values of all curves that are held as arrays
-_LONGEST = 1 << 19  # rows of a curve before neighbours are merged
-_HELD = 4 << 20  # values of all curves before the longest are merged
+_AT_ONCE = 1 << 19  # values of all curves that are held as arrays
+_LONGEST = 1 << 18  # rows of a curve before neighbours are merged
+_HELD = 1 << 20  # values of all curves before the longest are merged
 
 Integers = range | NDArray[np.int32] | Ints
 

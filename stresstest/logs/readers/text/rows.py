@@ -10,7 +10,7 @@ from stresstest.logs.curve import Curve, Floats, Ints
 from stresstest.logs.thinning import halved
 
 _CHUNK = 8192  # rows held as lists before they become an array
-_CELLS = 3 << 20  # numbers held before neighbouring rows are merged
+_CELLS = 5 << 18  # numbers held before neighbouring rows are merged
 
 
 class Rows:
