@@ -23,7 +23,7 @@ from stresstest.logs.segments import Segment
 
 LEAST_ROWS = 5  # fewer have no level before a break, one after it, and noise
 FEW_ROWS = 20  # fewer may hide a break in the noise that is taken from them
-SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often is no distance from a best value
+SIGN_CHANGES = 0.05  # of the rows: a loss that crosses zero that often has no best value to fall to
 FAR_ABOVE = 10.0  # times the start: an explosion even where the rows are few
 UNKNOWN_START = 1.0  # times the loss at a resume: what the run is taken to have learned before, if no one knows
 FAR_BELOW = 1e3  # times the largest of its first rows, below zero: a loss with no lower bound, or an unbounded model

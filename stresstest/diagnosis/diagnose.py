@@ -236,7 +236,7 @@ def _segment(index: int, segment: Segment, course: Course, known: Known) -> Segm
 
 
 def _before_the_break(course: Course) -> Iterator[SpikeRows]:
-    """A rise that is part of the break is no spike beside it."""
+    """The spikes that were over before the break: later ones are part of it."""
     for spike in course.spikes:
         if course.outcome not in BROKEN or course.onset_row is None or spike.last < course.onset_row:
             yield spike

@@ -20,7 +20,7 @@ LEAST_PART = 3  # rows, so that one outlier does not make a level
 FLAT_ROWS = 50  # fewer cannot tell a slow start from none
 FLAT_SHARE = 0.05  # of the loss: progress of more than that must be excluded before a run is called flat
 STILL_ROWS = 20  # of a curve without noise
-LEAST_SHARE = 0.015  # of the loss: less is no progress, however surely it is there
+LEAST_SHARE = 0.015  # of the loss: less does not count as progress, however sure it is
 LUCK_SIGMAS = 4.0  # of a row's noise: a first row that is high by chance, above the luckiest of many levels
 FLAT_SIGMAS = 4.0  # standard errors by which an early part must lie above the later ones
 

@@ -17,7 +17,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class NoLossError(ConfigError):
-    """A file that can be read and holds no train loss: where it was only met in a folder, it is no log."""
+    """A file that can be read and holds no train loss: one that was only met in a folder is passed over."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from stresstest.logs.names import words
 from stresstest.logs.steps import Stepped, spacing_of
 from stresstest.logs.thinning import rows_merged
 
-READ = frozenset(("seconds", "tokens", "samples", "examples", "images", "sequences", "instances"))  # what is no step
+READ = frozenset(("seconds", "tokens", "samples", "examples", "images", "sequences", "instances"))  # not steps
 
 _GAP = 10.0  # times the usual spacing
 _FEWEST = 10

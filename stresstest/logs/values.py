@@ -73,7 +73,7 @@ def _with_holes(tokens: Sequence[object]) -> tuple[Floats, Bools]:
 
 
 def _floats(tokens: Sequence[object]) -> Floats:
-    return _clipped(np.fromiter(map(float, tokens), float, len(tokens)))  # type: ignore[arg-type]
+    return _clipped(np.fromiter(map(float, tokens), float, len(tokens)))  # type: ignore[arg-type]  # others raise
 
 
 def _clipped(values: Floats) -> Floats:

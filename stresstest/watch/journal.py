@@ -21,7 +21,7 @@ _open_ones: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
 class Journal:
-    """Appends to a file. Lines of events have no key `step` or `loss`: they are no rows of the log.
+    """Appends to a file. Lines of events have no key `step` or `loss`: `diagnose` does not read them as rows.
 
     NaN and infinity are strings, as strict JSON wants it. A disk that fails later ends the journal, not the training.
     """

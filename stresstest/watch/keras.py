@@ -10,7 +10,7 @@ import torch
 
 from stresstest.errors import ConfigError
 from stresstest.watch.verdict import Verdict
-from stresstest.watch.watch import Watch
+from stresstest.watch.watch import Watch, watch_after
 
 
 class WatchCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
@@ -38,11 +38,7 @@ class WatchCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         if keras.backend.backend() != "torch":
             raise ConfigError(f"watch: Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=torch")
         self._step = 0
-        again = self.watch is not None
-        if self.watch is not None:
-            self.watch.close()  # a fit before this one may have ended with an error
-        self.watch = Watch(self.model, _Optimizer(self.model.optimizer), **self._settings)
-        self.watch.goes_on = again
+        self.watch = watch_after(self.watch, self.model, _Optimizer(self.model.optimizer), **self._settings)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """The mean begins anew."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stresstest.errors import ConfigError
 from stresstest.watch.verdict import Verdict
-from stresstest.watch.watch import Watch
+from stresstest.watch.watch import Watch, watch_after
 
 if TYPE_CHECKING or "lightning.pytorch" not in sys.modules:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -49,11 +49,7 @@ class WatchCallback(Callback):
         """Begin to watch."""
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self._losses, self._step = [], trainer.global_step
-        again = self.watch is not None
-        if self.watch is not None:
-            self.watch.close()
-        self.watch = Watch(pl_module, trainer.optimizers, scaler=scaler, **self._settings)
-        self.watch.goes_on = again
+        self.watch = watch_after(self.watch, pl_module, trainer.optimizers, scaler=scaler, **self._settings)
         if self._resumed:
             self.watch.load_state_dict(self._resumed)
 

@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from stresstest.errors import ConfigError
 from stresstest.watch.verdict import Verdict
-from stresstest.watch.watch import Watch
+from stresstest.watch.watch import Watch, watch_after
 
 
 class WatchCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
@@ -70,16 +70,13 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
             )
         wrapped = kwargs["optimizer"]
         self._losses, self._grad_norm = [], None
-        again = self.watch is not None
-        if self.watch is not None:
-            self.watch.close()  # a train() before this one may have ended with an error
-        self.watch = Watch(
+        self.watch = watch_after(
+            self.watch,
             kwargs["model"],
             getattr(wrapped, "optimizer", wrapped),
             scaler=getattr(wrapped, "scaler", None),
             **self._settings,
         )
-        self.watch.goes_on = again
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take the loss of the step; stop the trainer where the watch says so."""

@@ -94,7 +94,7 @@ class Watch:
         """Take the loss of a step, after the optimizer's; `grad_norm` is what a clipping function returned.
 
         A loss on a GPU is judged at the next update, so that nothing waits for it. Raises a `ConfigError` on a loss
-        that is no single number, or a step that does not go up.
+        of more than one number, or a step that does not go up.
         """
         loss, step = single(loss, "loss"), self._next_step(step)
         given = {} if grad_norm is None else {"grad_norm": single(grad_norm, "gradient norm")}
@@ -238,7 +238,7 @@ class Watch:
             self._take(step)
 
     def _take(self, step: int | None) -> None:
-        """Copy what is there; a disk that fails is no reason to end the training."""
+        """Copy what is there; training goes on where the disk fails."""
         assert self._copies is not None
         try:
             self._copies.take(step, self._alarm.state_dict())
@@ -317,3 +317,12 @@ def _first_line(error: Exception) -> str:
 
 def _finite(moved: Moved) -> float | None:
     return moved.times if math.isfinite(moved.times) else None
+
+
+def watch_after(before: Watch | None, model: Any, optimizer: Any, **settings: Any) -> Watch:
+    """The watch of a fit that may go on from another, whose log an error may have left open."""
+    if before is not None:
+        before.close()
+    watch = Watch(model, optimizer, **settings)
+    watch.goes_on = before is not None
+    return watch

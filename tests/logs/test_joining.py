@@ -97,7 +97,7 @@ def test_a_version_that_takes_up_the_steps_of_the_one_before_is_part_of_it(tmp_p
 def test_versions_that_begin_anew_are_runs_of_their_own(tmp_path: Path):
     _lightning(tmp_path / "version_0/metrics.csv", range(9, 1000, 10))
     _lightning(tmp_path / "version_10/metrics.csv", range(4, 500, 5))
-    _lightning(tmp_path / "version_2/metrics.csv", range(49, 1000, 50))  # a longer interval is no resume
+    _lightning(tmp_path / "version_2/metrics.csv", range(49, 1000, 50))  # a longer interval, not a resume
     raws = _runs(tmp_path)
     assert [Path(raw.source).parent.name for raw in raws] == ["version_0", "version_2", "version_10"]
 

@@ -26,8 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rows() -> list[dict[str, Any]]:
-    return [row for line in Path("watch.jsonl").read_text().splitlines() if "step" in (row := json.loads(line))]
+def rows(name: str = "watch.jsonl") -> list[dict[str, Any]]:
+    return [row for line in Path(name).read_text().splitlines() if "step" in (row := json.loads(line))]
 
 
 def test_none_of_the_libraries_is_imported_before_its_module_is() -> None:
@@ -133,6 +133,26 @@ def test_trainer_hands_the_scalars_to_its_loggers() -> None:
     assert logger.seen[0]["watch/lr"] > 0.0
 
 
+def test_a_trainer_that_is_started_again_after_an_error_is_watched_on() -> None:
+    from stresstest.watch.transformers import WatchCallback
+
+    class Faulty(Net):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            if len(self.calls) == 8:
+                self.calls.append(math.nan)
+                raise ValueError("a bad batch")
+            return super().forward(x, labels)
+
+    trainer = trainer_of(Faulty(), max_steps=12)
+    callback = WatchCallback().attach(trainer)
+    with pytest.raises(ValueError, match="a bad batch"):
+        trainer.train()
+    trainer.train()
+    assert [row["step"] for row in rows()] == [*range(1, 9), *range(1, 13)]
+    assert callback.watch is not None
+    assert callback.watch.goes_on
+
+
 def test_a_trainer_that_was_not_attached_is_refused() -> None:
     from stresstest.watch.transformers import WatchCallback
 
@@ -142,7 +162,9 @@ def test_a_trainer_that_was_not_attached_is_refused() -> None:
         trainer.train()
 
 
-def fit_lightning(callback: Any, accumulate: int = 1, breaks: int = BREAK, **given: Any) -> Any:
+def fit_lightning(
+    *callbacks: Any, accumulate: int = 1, breaks: int = BREAK, skips: frozenset[int] = frozenset(), **given: Any
+) -> Any:
     import pytorch_lightning as pl
 
     class Regression(pl.LightningModule):
@@ -151,10 +173,14 @@ def fit_lightning(callback: Any, accumulate: int = 1, breaks: int = BREAK, **giv
             self.network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
             self.calls: list[float] = []
 
-        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor | None:
+            if self.trainer.global_step in skips and batch_idx == self.trainer.global_step:
+                return None
             x, y = batch
             loss = (self.network(x) - y).square().mean()
             self.calls.append(float(loss.detach()))
+            self.log("plain", loss)
+            self.log("doubled", 2 * loss)
             return loss
 
         def configure_optimizers(self) -> Any:
@@ -166,13 +192,12 @@ def fit_lightning(callback: Any, accumulate: int = 1, breaks: int = BREAK, **giv
     x = torch.randn(1920, 4)
     loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=32)
     trainer = pl.Trainer(
-        callbacks=[callback],
+        callbacks=list(callbacks),
         accumulate_grad_batches=accumulate,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator="cpu",
-        **({"max_steps": 100, "logger": False} | given),
+        **({"max_steps": 100, "logger": False, "enable_checkpointing": False} | given),
     )
     module = Regression()
     trainer.fit(module, loader)
@@ -224,6 +249,33 @@ def test_a_lightning_step_without_a_loss_is_refused() -> None:
         fit_lightning(WatchCallback(metric="gan_loss"))
 
 
+@quiet
+def test_a_batch_that_lightning_skips_is_left_out() -> None:
+    from stresstest.watch.lightning import WatchCallback
+
+    _, module = fit_lightning(WatchCallback(), skips=frozenset({3}), max_steps=8)
+    assert len(rows()) == len(module.calls)
+    assert [row["loss"] for row in rows()] == pytest.approx(module.calls)
+
+
+@quiet
+def test_two_callbacks_of_a_lightning_fit_keep_their_own_metric_and_state() -> None:
+    from stresstest.watch.lightning import WatchCallback
+
+    one, other = WatchCallback(metric="plain", log="one.jsonl"), WatchCallback(metric="doubled", log="other.jsonl")
+    trainer, _ = fit_lightning(one, other, max_steps=8)
+    trainer.save_checkpoint("kept.ckpt")
+    kept = torch.load("kept.ckpt", weights_only=True)["callbacks"]
+    assert {one.state_key, other.state_key} <= set(kept)
+    losses = [
+        [json.loads(line).get("loss") for line in Path(name).read_text().splitlines()]
+        for name in ("one.jsonl", "other.jsonl")
+    ]
+    plain, doubled = ([loss for loss in each if loss is not None] for each in losses)
+    assert len(plain) == 8
+    assert doubled == pytest.approx([2 * loss for loss in plain])
+
+
 KERAS = """
 import os, sys, json
 os.environ["KERAS_BACKEND"] = "torch"
@@ -243,9 +295,18 @@ class Alone(keras.callbacks.Callback):
 callback = WatchCallback(on_break="stop", checkpoint="kept", save_every=20)
 model.fit(x, y, batch_size=32, epochs=10, shuffle=False, verbose=0, callbacks=[Alone(), callback])
 verdict = callback.verdict
+class Fails(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise ValueError("a bad batch")
+try:
+    model.fit(x, y, verbose=0, callbacks=[callback, Fails()])
+except ValueError:
+    model.fit(x, y, batch_size=32, epochs=1, verbose=0, callbacks=[callback])
+again = callback.watch.goes_on
 kept = torch.load(verdict.checkpoint, weights_only=True)
 print(json.dumps({"outcome": verdict.outcome, "first": verdict.first_bad_step, "steps": len(alone), "alone": alone,
-                  "signal": verdict.moved[0].signal, "times": verdict.moved[0].times, "kept": kept["step"]}))
+                  "signal": verdict.moved[0].signal, "times": verdict.moved[0].times, "kept": kept["step"],
+                  "again": again}))
 """
 
 
@@ -258,4 +319,5 @@ def test_keras_is_stopped_at_a_bad_learning_rate_and_its_means_are_undone() -> N
     assert found["steps"] <= BREAK + 12
     assert (found["signal"], found["times"]) == ("lr", pytest.approx(1000.0))
     assert found["kept"] < BREAK
+    assert found["again"]
     assert [row["loss"] for row in rows()][:BREAK] == pytest.approx(found["alone"][:BREAK], rel=1e-3, abs=1e-5)

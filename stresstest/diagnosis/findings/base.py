@@ -89,7 +89,7 @@ def at_step(step: float) -> str:
 
 
 def in_unit(text: str, unit: str) -> str:
-    """A sentence about steps, about what a log counts instead: the number of an epoch is no step."""
+    """A sentence about steps, in the unit that the log counts, epochs for example."""
     if unit not in ("epochs", "rows", "rounds"):
         return text
     return _STEP_NUMBER.sub(lambda found: unit if found[1] else unit.removesuffix("s"), text)

@@ -62,8 +62,8 @@ def zeros_for_nan(stretch: Stretch) -> Iterator[Said]:
     rows = "row is" if count == 1 else "rows are"
     tool = "Trainer's logging_nan_inf_filter writes" if stretch.known.facts.zero_for_nan else "some trainers write"
     yield Said(
-        f"{count:,} {rows} logged as 0.0, as {tool} a loss that is not finite: these are no losses, and a mean over "
-        "the run (train_loss) is meaningless.",
+        f"{count:,} {rows} logged as 0.0, as {tool} a loss that is not finite: these rows hold no loss, and a mean "
+        "over the run (train_loss) is meaningless.",
         evidence={"rows": float(count)},
     )
 

@@ -18,7 +18,7 @@ _STEADY_ROWS = 5
 class Schedule:
     """What the learning rates of a stretch show. Steps are those of its rows; None: not seen.
 
-    first_row: the first whose LR counts; one that is 0 is no LR that was trained with (Trainer logs such a row).
+    first_row: the first whose LR counts; a first row of 0, as Trainer logs it, trained nothing.
     warmup_end: the row where a rise from the start of the log ended, None where there was none or where it did not end.
     """
 
@@ -77,7 +77,7 @@ def jumps_of(lr: Curve, times: float) -> list[int]:
 
 
 def _rose_slowly(values: Floats, times: float) -> bool:
-    """Whether the last rows rose one by one, each by less: what follows is no step of the same warm-up."""
+    """Whether the last rows rose one by one, each by less than `times`: a larger rise after them is a jump."""
     last = values[-_STEADY_ROWS:]
     if len(last) < _STEADY_ROWS or not (last > 0).all():
         return False

@@ -20,5 +20,5 @@ class Reader(Protocol):
         ...
 
     def read(self, file: LogFile) -> Iterable[RawLog]:
-        """The runs in it; none where there is no number in it. One that is damaged is a `ConfigError`."""
+        """The runs in it; none without a number in it. A damaged file is a `ConfigError`."""
         ...

@@ -20,7 +20,7 @@ _PANDAS_INDEX = re.compile(r"|Unnamed: 0|index", re.I)
 
 @dataclass(frozen=True)
 class Dialect:
-    """A way to write a table. Rows and their header begin at `header_line`; None where there is no header."""
+    """A way to write a table. The header stands at `header_line`; None: without a header."""
 
     delimiter: str | None
     header: tuple[str, ...]
@@ -62,7 +62,7 @@ def is_header(fields: Sequence[str]) -> bool:
 
 
 def sniff(lines: Sequence[str]) -> Dialect | None:
-    """The dialect of a table's first lines; None if they are no table of two columns or more."""
+    """The dialect of a table's first lines; None where they have no two columns."""
     places = [place for place, line in enumerate(lines) if is_row(line)]
     rows = [lines[place] for place in places]
     if not rows:

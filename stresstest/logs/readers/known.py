@@ -63,9 +63,8 @@ def _lightning(curves: Curves) -> FormatFacts:
 
 def _keras(curves: Curves) -> FormatFacts:
     roles: dict[Role, str] = {"step": "epoch", "epoch": "epoch", "loss": "loss"}
-    for role, name in (("validation", "val_loss"), ("lr", "learning_rate"), ("lr", "lr")):
-        if name in curves:
-            roles[role] = name  # type: ignore[index]
+    beside: tuple[tuple[Role, str], ...] = (("validation", "val_loss"), ("lr", "learning_rate"), ("lr", "lr"))
+    roles |= {role: name for role, name in beside if name in curves}
     return FormatFacts(roles, row_kind="mean", step_base=0, row_note="the mean of an epoch")
 
 

@@ -1,7 +1,7 @@
 """TensorBoard's event files, read by a reader of our own.
 
 The two small packages for it do less: tbparse 0.0.9 (August 2024) needs pandas and all of tensorboard, with grpcio,
-and tbreader 1.0.1 (September 2020) is no longer kept. Neither stops at a bad checksum with a place, and both take a
+and tbreader 1.0.1 (September 2020) is not maintained. Neither stops at a bad checksum with a place, and both take a
 Python object for each event. This reader needs numpy alone. Records of one shape (one tag, one length) are taken apart
 together: the first one is read field by field, and the same bytes are then cut out of all that differ from it in
 nothing but step, time and value.

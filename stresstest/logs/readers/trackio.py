@@ -29,6 +29,6 @@ def runs_in(database: sqlite3.Connection, has_ids: bool) -> Iterator[RawLog]:
                 continue
             if isinstance(row, dict):
                 rows.add({**row, _STEP: step})
-        notes = (*rows.notes, *([f"{bad} rows that are no JSON were left out"] if bad else []))
+        notes = (*rows.notes, *([f"{bad} rows that are not JSON were left out"] if bad else []))
         facts = FormatFacts(roles={"step": _STEP})
         yield RawLog("Trackio", rows.curves(), facts, name=str(name or key or ""), notes=notes)

@@ -14,7 +14,7 @@ from stresstest.logs.readers.trainer_facts import trainer_facts
 
 
 class TrainerState:
-    """The `log_history` of a checkpoint: train rows, evaluations, and a summary that is no row of the loss."""
+    """The `log_history` of a checkpoint: train rows, evaluations, and a summary, which is left out."""
 
     name = "Hugging Face trainer_state.json"
     reads = "trainer_state.json of transformers' Trainer"

@@ -55,7 +55,7 @@ def _columns(found: Found, num_rows: int) -> Mapping[bytes, Sequence[bytes | Non
 
 def _numbers(tokens: Sequence[bytes | None]) -> Sequence[object]:
     try:
-        return list(map(float, tokens))  # type: ignore[arg-type]  # None is no number, as a word is none
+        return list(map(float, tokens))  # type: ignore[arg-type]  # None raises, as a word does
     except (ValueError, TypeError):
         return [None if token is None else _value(token) for token in tokens]
 

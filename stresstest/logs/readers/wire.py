@@ -26,7 +26,7 @@ def fields(buffer: bytes, start: int = 0, stop: int | None = None) -> Iterator[t
     """Each field of the message in a span: its number, wire type, and the start and stop of its content.
 
     Raises:
-        ValueError: The bytes are no message.
+        ValueError: The bytes are not a message.
     """
     end = len(buffer) if stop is None else stop
     while start < end:

@@ -17,9 +17,8 @@ def is_yolo(names: Collection[str]) -> bool:
 def yolo_facts(curves: Mapping[str, Curve]) -> FormatFacts:
     """The sums of the parts are the losses; the LR is that of the group which warms up from below."""
     roles: dict[Role, str] = {"step": "epoch", "epoch": "epoch"}
-    for role, split in (("loss", "train"), ("validation", "val")):
-        if parts := _parts(curves, split):
-            roles[role] = "+".join(parts)  # type: ignore[index]
+    splits: tuple[tuple[Role, str], ...] = (("loss", "train"), ("validation", "val"))
+    roles |= {role: "+".join(parts) for role, split in splits if (parts := _parts(curves, split))}
     rates = [name for name in curves if name.startswith(("lr/pg", "x/lr")) and len(curves[name])]
     if rates:
         roles["lr"] = min(rates, key=lambda name: float(curves[name].value[0]))

@@ -119,7 +119,7 @@ def test_rows_that_are_no_json_are_left_out_and_counted(tmp_path: Path):
     rows = [_trackio_row(1, "tiny", 0, {"loss": 2.0}), (2, "id-tiny", "2026-01-01", "tiny", 1, b"\xff{")]
     (raw,) = _read(_database(tmp_path / "project.db", _TRACKIO, "metrics", rows))
     assert raw.curves["loss"].value.tolist() == [2]
-    assert raw.notes == ("1 rows that are no JSON were left out",)
+    assert raw.notes == ("1 rows that are not JSON were left out",)
 
 
 def test_a_database_is_left_as_it_was(tmp_path: Path):

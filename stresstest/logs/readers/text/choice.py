@@ -173,7 +173,7 @@ def _by_epoch(column: Column) -> Curve:
 
 
 def _true_level(loss: Column) -> Level:
-    """What indexes the loss: a step that starts anew in each epoch is a batch, an epoch with many rows is no index."""
+    """What indexes the loss: a step that starts anew in each epoch is a batch, an epoch of many rows does not."""
     loss = _printed_once(loss)
     if loss.level in ("step", "batch", "above"):
         if not np.isfinite(loss.epoch).all():

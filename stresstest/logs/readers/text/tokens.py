@@ -1,4 +1,4 @@
-"""A printed line taken apart: its numbers, the name before each, and what is no measurement at all."""
+"""A printed line taken apart: its numbers, the name before each, and what measures nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stresstest.logs.roles import has_a_role
 NUMBER = r"[-+]?(?:\d+(?:,\d{3}(?!\d))*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 NON_FINITE = r"[-+]?(?:nan|inf(?:inity)?)(?=(?:ms|s)?(?![A-Za-z_]))"
 
-# Digits that are no measurement: dates, clocks, places in source files, versions, addresses, percentages, hashes.
+# Digits that measure nothing: dates, clocks, places in source files, versions, addresses, percentages, hashes.
 _NO_MEASUREMENT = (
     r"\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
     r"|\d{1,3}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?![\d.])"

@@ -19,7 +19,7 @@ class Tool:
     that no words explain; their named groups are the columns. roles: names that are fixed. row_kind, zero_for_nan,
     row_note, loss_unit: as in `FormatFacts`. running: whether the loss is a mean over the epoch so far, of which only
     an epoch's last row counts. batch: what the index within an epoch counts, where it is not batches. sums: whether a
-    row is a sum, so that one at step 0, of a single batch, is no measure. summary: found in lines that sum an epoch up.
+    row is a sum, so that one at step 0, of a single batch, is left out. summary: found in lines that sum an epoch up.
     """
 
     name: str

@@ -21,6 +21,12 @@ _NO_INDEX = frozenset(
     "best last remaining decay accumulation for".split()
 )
 _RANKS = frozenset("rank localrank globalrank worker".split())
+_INDICES: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("step", _STEPS),
+    ("batch", _BATCHES),
+    ("epoch", _EPOCHS),
+    ("rank", _RANKS),
+)
 
 _LOSS = re.compile(r"loss|(?:^|[^a-z])(?:nll|xent|bce|mse|mae|rmse|bpc|bpb|elbo|ppl|cost)(?![a-z])")
 _BOOSTED = re.compile(
@@ -101,7 +107,7 @@ def _index(lower: str) -> Kind | None:
     if not words or "/" in whole or _NO_INDEX & set(words[:-1]):
         return None
     for candidate in ("".join(words).replace("_", ""), words[-1].replace("_", "")):
-        for kind, known in (("step", _STEPS), ("batch", _BATCHES), ("epoch", _EPOCHS), ("rank", _RANKS)):
+        for kind, known in _INDICES:
             if candidate in known:
-                return kind  # type: ignore[return-value]
+                return kind
     return None
