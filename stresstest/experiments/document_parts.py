@@ -6,20 +6,26 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from stresstest.experiments.answers import Answer, warnings_of
 from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
 from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result
 from stresstest.specs.base import is_user_model, kind_of
 
 
-def report_of(result: Result, title: str, subtitle: str, blocks: list[Block]) -> Document:
+def report_of(result: Result, title: str, subtitle: str, blocks: list[Block], answer: Answer | None = None) -> Document:
     """A whole report, which on a page ends with what it takes to see the same again."""
+    answer = answer or Answer()
     return Document(
         name=f"stresstest {result.command}",
         title=title,
         subtitle=subtitle,
         blocks=(*blocks, *_environment(result)),
+        verdicts=answer.verdicts,
+        sure=answer.sure,
+        warnings=warnings_of(result),
         findings=tuple(finding.text for finding in result.findings),
+        next=answer.next,
         footer=(Fact("again", result.reproduce),),
     )
 

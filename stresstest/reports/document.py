@@ -1,7 +1,7 @@
 """A report as data: headings, paragraphs, tables, charts and heat maps, which each format renders in its own way.
 
 A block says what is shown and never how: no colour, no width, no markup. `formats` of a block names the formats that
-show it; without it all do.
+show it; without it all do. A terminal leaves out what is `verbose`, unless it is asked for all there is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Block:
     """Anything that stands in a document."""
 
     formats: Formats = field(default=(), kw_only=True)
+    verbose: bool = field(default=False, kw_only=True)
 
     def shown_in(self, kind: str) -> bool:
         """Whether a format shows it."""
@@ -191,16 +192,36 @@ class Details(Block):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The answer about one thing that was compared, in a line: what to do, then the sign behind it."""
+
+    subject: str  # as the tables name it; empty where the answer names it itself
+    answer: str
+    tone: Tone = ""
+
+    @property
+    def text(self) -> str:
+        """The line without its mark."""
+        return f"{self.subject}: {self.answer}" if self.subject else self.answer
+
+
+@dataclass(frozen=True)
 class Fact:
-    """A name and what is to be copied: a path, a command."""
+    """A name and what is to be copied: a path, a command; `why` one would. What is a `file` can be opened."""
 
     name: str
     text: str
+    why: str = ""
+    file: bool = False
 
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report. Its findings are the last thing in a terminal, above the prompt, and the first on a page."""
+    """A whole report. Its answer is the last thing in a terminal, above the prompt, and the first on a page.
+
+    The answer is its verdicts, how sure they are, and what to try next; the findings are the whole story, which a
+    terminal tells where it is asked for, or where there are no verdicts. It always tells the warnings.
+    """
 
     name: str  # of a page, in the browser
     title: str
@@ -208,6 +229,10 @@ class Document:
     blocks: tuple[Block, ...] = ()
     findings: tuple[str, ...] = ()
     footer: tuple[Fact, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    sure: str = ""
+    warnings: tuple[str, ...] = ()  # findings that spoil a verdict: a cell that has no result
+    next: tuple[Fact, ...] = ()
 
     def shown_in(self, kind: str) -> list[Block]:
         """The blocks of one format."""

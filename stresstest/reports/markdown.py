@@ -17,18 +17,27 @@ from stresstest.reports.document import (
     Paragraph,
     Table,
     Value,
+    Verdict,
 )
 
 KIND = "md"
 
 
 def render(document: Document) -> str:
-    """Title, blocks, findings, and how to run it again."""
+    """Title, the answer, blocks, findings, and how to run it again."""
     parts = [f"### {_text(document.title)}", _text(document.subtitle)]
+    parts.append("\n".join(map(_verdict, document.verdicts)))
+    parts.append(_text(document.sure and f"How sure: {document.sure}."))
+    parts += [f"{_text(fact.name)}: {_text(fact.why)}: `{fact.text}`" for fact in document.next]
     parts += ["\n".join(_lines(block)) for block in document.shown_in(KIND)]
     parts.append("\n".join(f"- {_text(finding)}" for finding in document.findings))
     parts += [f"{_text(fact.name)}: `{fact.text}`" for fact in document.footer]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _verdict(verdict: Verdict) -> str:
+    subject = f"**{_text(verdict.subject)}**: " if verdict.subject else ""
+    return f"- {subject}{_text(verdict.answer)}"
 
 
 @singledispatch

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from itertools import zip_longest
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -16,6 +17,7 @@ from stresstest.reports.document import (
     Chart,
     Code,
     Document,
+    Fact,
     Heading,
     HeatCell,
     Heatmap,
@@ -27,6 +29,7 @@ from stresstest.reports.document import (
 )
 from stresstest.reports.numbers import number
 from stresstest.reports.terminal_table import AIRY, TONES, grids, name_lines
+from stresstest.reports.verdict_lines import MARKS, verdict_lines
 
 KIND = "terminal"
 _TEXT = 110  # columns of running text and charts, at most
@@ -42,7 +45,6 @@ _HEAT: dict[Tone, str] = {
     "dull": "white on grey35",
     "bad": "white on dark_red",
 }
-_MARKS: dict[Tone, str] = {"": "-", "good": "+", "mixed": "?", "dull": "-", "bad": "x"}
 
 
 def print_document(document: Document, console: Console) -> None:
@@ -62,10 +64,37 @@ def print_document(document: Document, console: Console) -> None:
         console.print()
     for finding in document.findings:
         _paragraph(console, finding, bullet="- ")
-    if document.footer:
+    _answer(document, console)
+    if document.footer and not document.next:
         console.print()
-    for fact in document.footer:
-        console.print(Text(f"{fact.name + ':':<{_FACT}} {fact.text}", style="dim"), soft_wrap=True)
+    for fact in (*document.next, *document.footer):
+        _fact(fact, console)
+
+
+def _answer(document: Document, console: Console) -> None:
+    """The verdicts, what spoils them, how sure they are."""
+    if not document.verdicts:
+        return
+    console.print()
+    for verdict, line in verdict_lines(document.verdicts, min(console.width, _TEXT)):
+        console.print(Text(line, style=TONES[verdict.tone]), soft_wrap=True)
+    for warning in document.warnings:
+        _paragraph(console, warning, bullet=f"{MARKS['bad']} ", style=TONES["bad"])
+    _paragraph(console, document.sure and f"How sure: {document.sure}.", style="dim")
+    if document.next:
+        console.print()
+
+
+def _fact(fact: Fact, console: Console) -> None:
+    """In one line, however long, so that it can be copied whole; a file can be opened with a click."""
+    named = f"{fact.name + ':':<{_FACT}} "
+    if fact.why:
+        _paragraph(console, f"{fact.name}: {fact.why}", style="")
+        named = " " * 2
+    shown = Text(fact.text, style="dim")
+    if fact.file and console.is_terminal:
+        shown.stylize(f"link {Path(fact.text).absolute().as_uri()}")
+    console.print(Text.assemble((named, "dim"), shown), soft_wrap=True)
 
 
 def _belongs_to(block: Block, previous: Block | None, airy: bool) -> bool:
@@ -105,7 +134,7 @@ def _(block: Code, console: Console) -> None:
 @_print.register
 def _(block: Items, console: Console) -> None:
     for item in block.items:
-        console.print(Text(f"  {_MARKS[item.tone]} {item.text}", style=TONES[item.tone]), soft_wrap=True)
+        console.print(Text(f"  {MARKS[item.tone]} {item.text}", style=TONES[item.tone]), soft_wrap=True)
         _paragraph(console, item.detail, bullet="      ")
 
 

@@ -15,6 +15,7 @@ from stresstest.experiments.document_parts import (
     report_of,
     seeds_words,
 )
+from stresstest.experiments.lr_range.verdicts import answer
 from stresstest.reports.document import (
     PAGE,
     WRITTEN,
@@ -55,7 +56,7 @@ _MARKS: Sequence[tuple[str, str, Tone]] = (
 def document(result: Result) -> Document:
     """The whole report."""
     blocks = [*_tables(result), *_chart(result), *_held(result)] if result.summary else []
-    return report_of(result, _title(result), _setting(result), blocks)
+    return report_of(result, _title(result), _setting(result), blocks, answer(result))
 
 
 def _title(result: Result) -> str:

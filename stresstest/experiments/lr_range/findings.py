@@ -52,20 +52,23 @@ def _boundary(row: SummaryRow, cells: Sequence[Cell]) -> str:
     metric = _stable(row)
     if metric.median.high is None:
         return f"at least {lr(metric.median.low)}, the top of the range"
-    mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
-    harmless = 2 * sum(map(_flat_at_boundary, mine)) > len(mine)
-    below, above = ("does no harm", "breaks it") if harmless else ("trains", "does not")
+    below, above = ("does no harm", "breaks it") if flat_at_boundary(row, cells) else ("trains", "does not")
     return f"{lr(metric.median.low)} {below}, {lr(metric.median.high)} {above} ({seeds(metric.n)})"
 
 
-def _flat_at_boundary(cell: Cell) -> bool:
-    """Whether the largest LR that did not break brought nothing."""
+def flat_at_boundary(row: SummaryRow, cells: Sequence[Cell]) -> bool:
+    """Whether the largest LR that did not break brought nothing, in most seeds."""
+    mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
+    return 2 * sum(map(_ends_flat, mine)) > len(mine)
+
+
+def _ends_flat(cell: Cell) -> bool:
     last = cell.metrics["max_stable_lr"].low
     return any(trial["outcome"] == "flat" for trial in cell.hold if trial["lr"] == last)
 
 
 def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
-    outcome = _first_break(row, cells)
+    outcome = first_break(row, cells)
     how = f"{HOW_IT_BROKE[outcome]} ({outcome})" if outcome in HOW_IT_BROKE else "breaks"
     text = f"{row.variant}: {_boundary(row, cells)}; above that, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
@@ -76,7 +79,7 @@ def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cel
 
 
 def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
-    stuck = [row.variant for row in broken if _first_break(row, cells) == "failed-to-train"]
+    stuck = [row.variant for row in broken if first_break(row, cells) == "failed-to-train"]
     if stuck:
         text = (
             f"{', '.join(stuck)}: just above the boundary the loss stays at the constant predictor's for all "
@@ -85,8 +88,8 @@ def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping
         yield Finding(kind="plateau", subject=",".join(stuck), text=text)
 
 
-def _first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
-    """The commonest outcome of the first held LR that did not train."""
+def first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
+    """The commonest outcome of the first held LR that did not train; empty where all did."""
     outcomes = []
     for cell in _done(row, cells):
         first = cell.metrics["max_stable_lr"].high

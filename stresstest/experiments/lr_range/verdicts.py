@@ -1,0 +1,99 @@
+"""The answer of an LR range test: up to which constant LR each variant trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from stresstest.experiments.answers import Answer, first_few, more_seeds, seeds_sure, try_again
+from stresstest.experiments.lr_range.findings import first_break, flat_at_boundary
+from stresstest.reports.document import Fact, Verdict
+from stresstest.reports.numbers import interval, lr, number
+from stresstest.results.records import Cell, MetricSummary, Result, SummaryRow
+
+_BROKE: Mapping[str, str] = {
+    "relapsed": "loses what it had learned",
+    "failed-to-train": "never learns",
+    "exploded": "explodes",
+    "nonfinite": "becomes NaN or infinite",
+}  # after an LR: shorter than in the findings, which name the outcome
+_WIDER = 16.0  # times: how far a range goes beyond one whose end was reached
+_WEAK = 2.0  # times: a variant that takes so much less than the best may need a warm-up
+_UNLIKE = 4.0  # times between the ends of an interval: the seeds say different things
+_SETTINGS_OF_RAMP_AND_HOLD = (
+    *("ramp", "start_lr", "end_lr", "num_steps", "hold_steps", "hold_resolution", "theory", "probes", "lr_window"),
+    *("parallel", "variant"),
+)
+
+
+def answer(result: Result) -> Answer:
+    """A verdict a variant, the strongest first."""
+    verdicts = tuple(_verdict(row, result) for row in result.summary)
+    return Answer(verdicts, _sure(result), first_few(_next(result)) if result.summary else ())
+
+
+def _verdict(row: SummaryRow, result: Result) -> Verdict:
+    metric = row.metrics["max_stable_lr"]
+    low, high = metric.median.low, metric.median.high
+    cells = result.cells
+    if low is None:
+        return Verdict(row.variant, f"no LR that was held trains it: it {_how(row, cells)}", "bad")
+    if flat_at_boundary(row, cells):
+        above = "the top of the range" if high is None else f"{lr(high)} breaks it"
+        harmless = f"{lr(low)}{_brackets(metric)} does no harm, but there is too little to learn"
+        return Verdict(row.variant, f"{harmless}; {above}", "dull")
+    if high is None:
+        return Verdict(row.variant, f"use LR up to {lr(low)} or more, the top of the range", "good")
+    use = f"use LR up to {lr(low)}{_brackets(metric)}"
+    return Verdict(row.variant, f"{use}; at {lr(high)} it {_how(row, cells)}", "mixed" if _unlike(metric) else "good")
+
+
+def _how(row: SummaryRow, cells: list[Cell]) -> str:
+    return _BROKE.get(first_break(row, cells), "breaks")
+
+
+def _brackets(metric: MetricSummary) -> str:
+    return "" if metric.n == 1 else f" ({interval(metric)})"
+
+
+def _unlike(metric: MetricSummary) -> bool:
+    """Whether the seeds are far apart."""
+    return metric.low is None or (metric.high is not None and metric.high > _UNLIKE * metric.low)
+
+
+def _sure(result: Result) -> str:
+    """How many seeds, and how finely LRs were tried."""
+    metric = max((row.metrics["max_stable_lr"] for row in result.summary), key=lambda each: each.n, default=None)
+    step = {"octave": "2x", "half-octave": "1.41x", "quarter-octave": "1.19x"}[result.spec["hold_resolution"]]
+    return f"{seeds_sure(result, metric)}; the next LR that was held is {step} higher" if metric else ""
+
+
+def _next(result: Result) -> Iterator[Fact | None]:
+    spec, rows = result.spec, result.summary
+    stable = {row.variant: row.metrics["max_stable_lr"].median for row in rows}
+    if any(bracket.low is not None and bracket.high is None for bracket in stable.values()):
+        top = _WIDER * spec["end_lr"]
+        yield try_again(result, "a wider range: a variant holds the highest LR of this one", end_lr=_rounded(top))
+    if len(spec["seeds"]) == 1:
+        yield more_seeds(result, 3)
+    stuck = [row.variant for row in rows if first_break(row, result.cells) == "failed-to-train"]
+    if stuck or any(bracket.low is None for bracket in stable.values()):
+        why = "longer holds: they tell a slow plateau from a collapse"
+        yield try_again(result, why, hold_steps=2 * spec["hold_steps"])
+    yield _warmup(result)
+    yield more_seeds(result)
+
+
+def _warmup(result: Result) -> Fact | None:
+    """A map of warm-ups around the boundary of the weakest variant."""
+    known = [(row.metrics["max_stable_lr"].median.low, row.variant) for row in result.summary]
+    lrs = [(low, variant) for low, variant in known if low is not None]
+    if not lrs or (len(lrs) > 1 and max(lrs)[0] < _WEAK * min(lrs)[0]):
+        return None
+    low, variant = min(lrs)
+    around = {"start_lr": _rounded(low / 2), "end_lr": _rounded(16 * low)}
+    why = f"a warm-up map of {variant}: how far a warm-up raises its LR"
+    return try_again(result, why, "warmup", _SETTINGS_OF_RAMP_AND_HOLD, variant=variant, **around)
+
+
+def _rounded(value: float) -> float:
+    return float(number(value))

@@ -1,0 +1,30 @@
+"""The answer in lines of text, the same in a terminal and in Python: a mark, the name, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from stresstest.reports.document import Tone, Verdict
+
+MARKS: Mapping[Tone, str] = {"": "-", "good": "+", "mixed": "?", "dull": "-", "bad": "x"}  # tells the tone uncoloured
+_LONGEST_NAME = 24  # characters; a longer name stands above the others' column
+
+
+def verdict_lines(verdicts: Sequence[Verdict], width: int) -> list[tuple[Verdict, str]]:
+    """Each line with the verdict that it belongs to, answers under each other, wrapped at a width in characters."""
+    names = [len(verdict.subject) for verdict in verdicts if len(verdict.subject) <= _LONGEST_NAME]
+    column = max(names, default=0)
+    return [(verdict, line) for verdict in verdicts for line in _lines(verdict, column, width)]
+
+
+def _lines(verdict: Verdict, column: int, width: int) -> Iterator[str]:
+    name = f"{verdict.subject:<{column}}  " if verdict.subject else ""
+    yield from textwrap.wrap(
+        verdict.answer,
+        width,
+        initial_indent=f"{MARKS[verdict.tone]} {name}",
+        subsequent_indent=" " * (4 + column if name else 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
