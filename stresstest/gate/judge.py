@@ -11,8 +11,7 @@ from typing import Any
 from stresstest.gate import statistics
 from stresstest.gate.records import GatedRow, GateLine, LimitLine
 from stresstest.gate.thresholds import matches, result_rows
-from stresstest.reports.numbers import loss_unit
-from stresstest.results.metrics import METRICS
+from stresstest.results.metrics import METRICS, unit_of
 from stresstest.results.records import Bracket, MetricSummary, Result
 from stresstest.scenario.thresholds import OPERATORS, Threshold, octaves
 
@@ -133,8 +132,7 @@ def _unit(threshold: Threshold, head: Result | None) -> str:
     """Of differences: per cent, the metric's, or of a loss that of the head's losses."""
     if threshold.unit == "%":
         return "%"
-    unit = METRICS[threshold.metric].unit
-    return loss_unit(head.data) if unit == "nats" and head is not None else unit
+    return unit_of(threshold.metric, {} if head is None else head.data)
 
 
 def _bounds(line: GateLine) -> list[tuple[float, float]]:

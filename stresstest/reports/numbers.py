@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from stresstest.results.metrics import loss_unit as loss_unit  # beside the other words for losses
 from stresstest.results.records import TRAINED, Bracket, Cell, Finding, MetricSummary
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
@@ -21,11 +22,6 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
 )  # what each stored outcome means, after "it"
 HOW_IT_BROKE = {outcome: words for outcome, words in OUTCOMES.items() if outcome not in TRAINED}
 NO_DATA: Mapping[str, Any] = MappingProxyType({})  # nothing is known of it: losses are in nats
-
-
-def loss_unit(data: Mapping[str, Any]) -> str:
-    """The unit of a result's losses: "nats" of a likelihood, or nothing where the loss has a unit of its own."""
-    return str(data.get("loss_unit", "nats"))
 
 
 def loss(value: float, unit: str = "nats") -> str:

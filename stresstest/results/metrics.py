@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stresstest.registry import Registry
 
@@ -237,3 +238,14 @@ METRICS: Registry[Metric] = Registry(
         Metric("jacobian_condition", "", "log2", "lower", "Largest over smallest singular value of the same Jacobian."),
     ],
 )
+
+
+def loss_unit(data: Mapping[str, Any]) -> str:
+    """The unit of a result's losses: "nats" of a likelihood, or nothing where the loss has a unit of its own."""
+    return str(data.get("loss_unit", "nats"))
+
+
+def unit_of(metric: str, data: Mapping[str, Any]) -> str:
+    """The unit of a metric in a result that was trained on these data; a metric that is not known has none."""
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    return loss_unit(data) if unit == "nats" else unit

@@ -1,0 +1,72 @@
+"""The runs of training in a cell's curves, step by step: what `curves/KEY.npz` of a run directory holds."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stresstest.errors import ConfigError
+from stresstest.results.cell import Cell
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_CURVES = ("lr", "judged", "grad_norm")  # what may stand beside a loss
+
+
+@dataclass(frozen=True)
+class Course:
+    """One run of training: its losses, and by name what was read beside them, a number a step, from step 0.
+
+    phase: ramp, hold, or recipe of a run through a schedule. lr: of a hold, the learning rate that was held.
+    """
+
+    phase: str
+    loss: Sequence[float]
+    beside: Mapping[str, Sequence[float]]
+    lr: float | None = None
+
+
+def read_courses(folder: Path, cell: Cell) -> list[Course]:
+    """The runs of a cell whose curves lie in this run directory; none where they do not.
+
+    Curves that are damaged are a `ConfigError`.
+    """
+    path = folder / "curves" / f"{cell.key}.npz"
+    if not path.is_file():
+        return []
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return list(courses(cell, {name: stored[name] for name in stored.files}))
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ConfigError(f"the curves in {path} are damaged ({error}); delete that file, or run it again") from None
+
+
+def courses(cell: Cell, arrays: Mapping[str, NDArray[Any]]) -> Iterator[Course]:
+    """Every run of a cell that has a loss, from its curves by name: [T], or [H, T] of the held LRs."""
+    for name, losses in arrays.items():
+        prefix = name.removesuffix("loss")
+        if prefix == name:
+            continue
+        phase = prefix.strip("_") or "recipe"
+        if losses.ndim == 2:
+            yield from _held(cell, phase, losses, arrays.get(f"{prefix}lr"))
+        elif losses.ndim == 1:
+            beside = {curve: arrays[f"{prefix}{curve}"] for curve in _CURVES if f"{prefix}{curve}" in arrays}
+            whole = {curve: values.tolist() for curve, values in beside.items() if values.shape == losses.shape}
+            yield Course(phase, losses.tolist(), whole)
+
+
+def _held(cell: Cell, phase: str, losses: NDArray[Any], lrs: NDArray[Any] | None) -> Iterator[Course]:
+    """Each held LR, without the NaN that pads it to the longest."""
+    records: Sequence[Mapping[str, Any]] = cell.hold if phase == "hold" else ()
+    for i, row in enumerate(losses):
+        steps = records[i].get("steps", len(row)) if i < len(records) else len(row)
+        lr = None if lrs is None else float(lrs[i])
+        kept = row[:steps].tolist()
+        yield Course(phase, kept, {} if lr is None else {"lr": [lr] * len(kept)}, lr)
