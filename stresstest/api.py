@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from stresstest.diagnosis.call import diagnose, diagnose_losses
 from stresstest.diagnosis.records import Diagnosis as Diagnosis  # to be found by its name
-from stresstest.errors import ConfigError, StresstestError
+from stresstest.errors import ConfigError, InterruptedRunError, StresstestError, path_given
+from stresstest.experiments.call_line import call_line
 from stresstest.experiments.call_signature import docstring_of, keywords, signature_of
 from stresstest.experiments.settings_types import (
     BatchSweepSettings,
@@ -117,8 +118,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Result]] = {
 
 def experiment(command: str) -> Callable[..., Result]:
     """The function of an experiment by its command, those that were registered later among them."""
-    if command not in EXPERIMENTS:
-        raise ConfigError(f"unknown experiment '{command}'{did_you_mean(command, EXPERIMENTS)}")
+    if not isinstance(command, str) or command not in EXPERIMENTS:
+        raise ConfigError(f"unknown experiment '{command}'{did_you_mean(str(command), EXPERIMENTS)}")
     if command in _FUNCTIONS:
         return _FUNCTIONS[command]
 
@@ -197,7 +198,9 @@ def run(
     Returns the results by the experiments' names. Raises `ConfigError` before any training where something is wrong,
     `StresstestError` where a cell ends without a result.
     """
-    name, given = str(scenario), dict[str, Any](settings)
+    name, given = _scenario_name(scenario), dict[str, Any](settings)
+    if jobs is not None and not isinstance(jobs, int):
+        raise ConfigError(f"jobs is {type(jobs).__name__}; give a number of processes, or None for one a core")
     _check_known(given, sorted({setting for spec in EXPERIMENTS.specs.values() for setting in spec.model_fields}))
     loaded = open_scenario(name, profile)
     line = given if profile is None else {"profile": profile, **given}
@@ -240,6 +243,7 @@ def check(
     from stresstest.commands.check import check_verdict
     from stresstest.commands.check_request import CheckRequest
 
+    name = _scenario_name(scenario)
     if base is not None and baseline is not None:
         raise ConfigError("base and baseline are two ways to compare; give one")
     many = None if seeds is None else seeds if isinstance(seeds, int | str) else plain(tuple(seeds))
@@ -247,7 +251,7 @@ def check(
     line = {name: value for name, value in line.items() if value is not None}
     options: dict[str, Any] = {"base": base, "baseline": _text(baseline), "lenient": lenient, "fresh": fresh}
     options |= {"jobs": jobs, "per_gpu": per_gpu, "cell_timeout": cell_timeout, "quiet": quiet}
-    return check_verdict(CheckRequest.of(str(scenario), SettingSources(line=line, by="Python"), options | line))
+    return check_verdict(CheckRequest.of(name, SettingSources(line=line, by="Python"), options | line))
 
 
 def papers(
@@ -266,6 +270,8 @@ def papers(
     """
     from stresstest.commands.papers import choose_papers, plan_papers, train_paper
 
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ConfigError(f"a paper's name is {type(wrong[0]).__name__}; give names, such as papers('rezero-mlp')")
     given = SettingSources(line={"device": device}, by="Python")
     chosen = choose_papers(names, profile, given, {"jobs": jobs, "quiet": quiet})
     plans = plan_papers(chosen, _listener(quiet))
@@ -287,8 +293,10 @@ def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdic
     from stresstest.commands.compare import compare_runs, stored_runs
 
     one, other = (
-        {side.command: (side, Path(os.devnull))} if isinstance(side, Result) else stored_runs(Path(side))
-        for side in (base, head)
+        {side.command: (side, Path(os.devnull))}
+        if isinstance(side, Result)
+        else stored_runs(path_given(side, name, "a result, a run directory or a result.json"))
+        for name, side in (("base", base), ("head", head))
     )
     a, b = (side.command if isinstance(side, Result) else str(side) for side in (base, head))
     return compare_runs(one, other, a, b)
@@ -298,25 +306,18 @@ def _experiment(command: str, model: str | Build, settings: Mapping[str, object]
     given = dict[str, Any](settings)
     _check_known(given, keywords(command))
     run_dir, quiet = given.pop("run_dir", None), given.pop("quiet", False)
-    listener = _listener(quiet)
+    reproduce, listener = call_line(command, model, given), _listener(quiet)
+    resume = call_line(command, model, {**given, "run_dir": run_dir}) if run_dir else ""
     with _named(model, given) as name, _folder(run_dir) as folder:
         sourced = {key: (value, "Python") for key, value in {"model": name, **given}.items()}
         options = {"jobs": 1, "run_dir": _text(run_dir), "fresh": not isinstance(model, str), "quiet": quiet}
-        reproduce = _call(command, name, given)
-        request = Request.of(command, sourced, options, reproduce=reproduce)
+        request = Request.of(command, sourced, options, reproduce, resume, is_call=True)
         path = folder if run_dir else folder / "run"
         return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result)
 
 
-def _call(command: str, model: str, settings: Mapping[str, object]) -> str:
-    """The call that gives a result again; what is an object stands there by its name."""
-    words = [repr(model), *(f"{key}={_shown(value)}" for key, value in settings.items())]
-    return f"stresstest.{command.replace('-', '_')}({', '.join(words)})"
-
-
-def _shown(value: object) -> str:
-    named = getattr(value, "__name__", None)
-    return str(named) if callable(value) and named else repr(value)
+def _scenario_name(scenario: object) -> str:
+    return str(path_given(scenario, "scenario", "a file, or the name of one that comes with stresstest"))
 
 
 def _text(value: object) -> str | None:
@@ -333,10 +334,14 @@ def _listener(quiet: bool) -> RunListener:
 def _folder(run_dir: str | Path | None) -> Iterator[Path]:
     """Where runs are kept, or a folder that goes when they have ended."""
     if run_dir:
-        yield Path(run_dir)
+        yield path_given(run_dir, "run_dir", "a folder")
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except InterruptedRunError as error:
+            again = "interrupted; no cell is kept: give run_dir=FOLDER, with which the same call goes on"
+            raise InterruptedRunError(again, error.exit_code) from None
 
 
 def _whole(result: Result | None) -> Result:
@@ -358,6 +363,8 @@ def _check_known(settings: Mapping[str, Any], known: Sequence[str]) -> None:
 def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
     """The model as settings name it; while this lasts, a name may stand for an object."""
     args, beside = settings.pop("args", None) or {}, _companions(settings)
+    if not isinstance(args, Mapping):
+        raise ConfigError(f"args is {type(args).__name__}; give the factory's arguments by name: {{'n_layer': 4}}")
     if isinstance(model, str):
         if beside:
             raise ConfigError(f"{min(beside)} goes with a factory that is an object, and model '{model}' is a name")
@@ -367,6 +374,10 @@ def _named(model: str | Build, settings: dict[str, Any]) -> Iterator[str]:
         return
     from stresstest.user_model.brought import as_model
 
+    if isinstance(model, os.PathLike):
+        raise ConfigError(
+            f"model is the path {os.fspath(model)}; write it as text with what it has: 'FILE.py:FUNCTION'"
+        )
     if as_model(model) is None and not callable(model):
         raise ConfigError(f"model is {type(model).__name__}; give build(**kwargs) -> nn.Module, or a value of --model")
     for name, instead in _OF_A_NAME.items():

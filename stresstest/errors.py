@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -55,3 +57,10 @@ class InterruptedRunError(StresstestError):
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def path_given(value: object, name: str, instead: str) -> Path:
+    """What was given as a path; what is none is a `ConfigError` that says what to give `instead`."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise ConfigError(f"{name} is {type(value).__name__}; give {instead}")
+    return Path(value)

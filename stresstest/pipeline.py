@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -163,7 +162,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
         "identity": plan.identity,
         "command": request.command,
         "reproduce": request.reproduce,
-        "again": f"{request.line} --run-dir {shlex.quote(str(folder or path))}",
+        "again": request.going_on(folder or path),
         "shard": list(request.settings.shard),
         "spec": plan.spec.model_dump(mode="json"),
         "sources": dict(request.sources),

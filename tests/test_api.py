@@ -13,11 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import stresstest
 from stresstest import ConfigError, Result, StresstestError, api
 from stresstest.cli.main import run as command_line
+from stresstest.errors import ExitCode, InterruptedRunError
 from stresstest.experiments.race.experiment import Race
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.scenario import library
@@ -361,3 +363,58 @@ def test_a_result_says_the_call_that_gives_it_again() -> None:
     result = stresstest.lr_range("decoder", seeds=1, **TINY)
     again = eval(result.reproduce, {"stresstest": stresstest})  # our own line
     assert comparable(again) == comparable(result)
+
+
+def sgd(params: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=lr, momentum=0.9)
+
+
+def test_a_result_of_a_function_says_every_setting_of_its_call() -> None:
+    tiny = {"variant": "as-built", "seq_len": 8, "batch_size": 4, "num_steps": 50, "hold_steps": 20, "device": "cpu"}
+    result = stresstest.lr_range(build, args={"width": 4}, optimizer=sgd, seeds=1, quiet=True, run_dir="kept", **tiny)
+    head, _, call = result.reproduce.partition("; ")
+    assert head.startswith("import ")
+    assert "args={'width': 4}, optimizer=" in call
+    assert "run_dir" not in call
+    found: dict[str, Any] = {}
+    exec(f"{head}; again = {call}", found)  # our own line
+    assert comparable(found["again"]) == comparable(result)
+    manifest = json.loads(Path("kept/manifest.json").read_text())
+    assert manifest["again"] == result.reproduce.removesuffix(")") + ", run_dir='kept')"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: stresstest.papers(3), r"a paper's name is int; give names, such as papers\('rezero-mlp'\)"),
+        (lambda: stresstest.load_result(None), "path is NoneType; give a run directory or a result.json"),
+        (lambda: stresstest.load_results(3), "path is int; give a run directory"),
+        (lambda: stresstest.compare(3, "x"), "base is int; give a result, a run directory or a result.json"),
+        (
+            lambda: stresstest.lr_range(Path("m.py")),
+            r"model is the path m\.py; write it as text .* 'FILE\.py:FUNCTION'",
+        ),
+        (lambda: stresstest.lr_range("decoder", run_dir=3), "run_dir is int; give a folder"),
+        (lambda: stresstest.lr_range(build, args=3), "args is int; give the factory's arguments by name"),
+        (lambda: stresstest.run(None), "scenario is NoneType; give a file, or the name of one"),
+        (lambda: stresstest.run("smoke", jobs="x"), "jobs is str; give a number of processes"),
+        (lambda: stresstest.check(3), "scenario is int; give a file, or the name of one"),
+        (lambda: stresstest.experiment(3), "unknown experiment '3'; choose from lr-range"),
+        (lambda: stresstest.diagnose(3), "a log is int; give a file, a folder or a pattern, or a list of them"),
+    ],
+)
+def test_what_is_of_another_type_is_one_line_that_says_what_to_give(call: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_a_call_that_is_interrupted_says_how_to_keep_its_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise InterruptedRunError("interrupted; 1 of 2 cells are saved", ExitCode.INTERRUPTED)
+
+    monkeypatch.setattr(api, "train_experiment", interrupted)
+    with pytest.raises(InterruptedRunError, match="no cell is kept: give run_dir=FOLDER"):
+        stresstest.lr_range("decoder", quiet=True, **TINY)
+    with pytest.raises(InterruptedRunError, match="1 of 2 cells are saved"):
+        stresstest.lr_range("decoder", quiet=True, run_dir="kept", **TINY)

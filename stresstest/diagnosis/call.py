@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stresstest.diagnosis.diagnose import Choices, diagnose_file
 from stresstest.diagnosis.diagnose import diagnose as diagnose_log
 from stresstest.diagnosis.records import Diagnoses, Diagnosis, UnreadLog
-from stresstest.errors import ConfigError, ExitCode
+from stresstest.errors import ConfigError, ExitCode, path_given
 from stresstest.logs.curve import Curve, Floats, FormatFacts, RawLog, Role
 from stresstest.logs.files import NoLossError
 from stresstest.logs.segments import assemble
@@ -40,8 +41,7 @@ def diagnose(
     best constant predictor, or vocab: the number of classes for one of ln(vocab). segment, rank: only this one. A log
     that cannot be read, or holds no loss, is a `ConfigError`.
     """
-    names = [logs] if isinstance(logs, str | os.PathLike) else list(logs)
-    found = read_logs([os.fspath(name) for name in names], Choices(metric, step, baseline, segment, rank, vocab))
+    found = read_logs(_names(logs), Choices(metric, step, baseline, segment, rank, vocab))
     if found.unread:
         shown = [f"{each.path}: {each.why}" for each in found.unread[:_SHOWN_PROBLEMS]]
         more = len(found.unread) - len(shown)
@@ -80,6 +80,13 @@ def diagnose_losses(
             roles[role] = role
     raw = RawLog(_IN_PYTHON, curves, FormatFacts(roles=roles))
     return diagnose_log(assemble(raw, name, metric="loss"), Choices(baseline=baseline, vocab=vocab))
+
+
+def _names(logs: Any) -> list[str]:
+    one = isinstance(logs, str | os.PathLike) or not isinstance(logs, Iterable)
+    names = (logs,) if one else logs
+    instead = "a file, a folder or a pattern, or a list of them"
+    return [os.fspath(name) for name in names if path_given(name, "a log", instead)]
 
 
 def read_logs(names: Sequence[str], choices: Choices) -> Diagnoses:

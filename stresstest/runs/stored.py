@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, path_given
 from stresstest.results.records import Result
 from stresstest.results.records import read_result as read_file
 from stresstest.runs.store import read_manifest, runs_in
+
+_INSTEAD = "a run directory or a result.json"
 
 
 def result_file(path: Path) -> Path:
@@ -34,12 +36,12 @@ def load_result(path: str | Path) -> Result:
     What is not a whole result, or is of another version, is a `ConfigError`; so is the folder of a scenario, whose
     results `load_results` has.
     """
-    return read_file(result_file(Path(path)))
+    return read_file(result_file(path_given(path, "path", _INSTEAD)))
 
 
 def load_results(path: str | Path) -> dict[str, Result]:
     """The results of a scenario's folder by the experiments' names; a single run is one of its folder's name."""
-    folder = Path(path)
+    folder = path_given(path, "path", _INSTEAD)
     if not folder.is_dir():
         return {folder.absolute().parent.name: load_result(folder)}
     return {run.absolute().name: load_result(run) for run in runs_in(folder)}

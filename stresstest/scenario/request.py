@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_origin
 
 from stresstest.errors import ConfigError
@@ -31,6 +32,7 @@ class Request:
     sources: Mapping[str, str]
     reproduce: str  # the line that gives this result again
     resume: str = ""  # the line that goes on with the run, where that is another one
+    is_call: bool = False  # these lines are Python, and the one that goes on names the run directory
     settings: RunSettings = RunSettings()
     run_dir: str | None = None
     fresh: bool = False
@@ -42,7 +44,13 @@ class Request:
 
     @classmethod
     def of(
-        cls, command: str, given: Sourced, options: Mapping[str, Any], reproduce: str = "", resume: str = ""
+        cls,
+        command: str,
+        given: Sourced,
+        options: Mapping[str, Any],
+        reproduce: str = "",
+        resume: str = "",
+        is_call: bool = False,
     ) -> Request:
         """A request from plain data; what is wrong with it is a `ConfigError`.
 
@@ -61,6 +69,7 @@ class Request:
             sources=_sources(spec, profile, given),
             reproduce=reproduce or _line(command, given),
             resume=resume,
+            is_call=is_call,
             settings=settings,
             outputs=options.get("output", ()),
             **_named(options, ("run_dir", "fresh", "as_json", "quiet", "verbose", "dry_run")),
@@ -69,7 +78,11 @@ class Request:
     @property
     def again(self) -> str:
         """The command that goes on with this run."""
-        return self.line + (f" --run-dir {shlex.quote(self.run_dir)}" if self.run_dir else "")
+        return self.going_on(self.run_dir) if self.run_dir else self.line
+
+    def going_on(self, run_dir: str | Path) -> str:
+        """The command that goes on with this run in a run directory."""
+        return self.line if self.is_call else f"{self.line} --run-dir {shlex.quote(str(run_dir))}"
 
     @property
     def line(self) -> str:
