@@ -158,11 +158,12 @@ def show(name: str) -> int:
 @click.argument("run_path", metavar="[RUN]", required=False)
 @click.option("-o", "--output", multiple=True, help="Write FORMAT:PATH (html, json, md) as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-def report(run_path: str | None, output: tuple[str, ...], as_json: bool) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Print the whole report: charts, theory, every finding.")
+def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose: bool) -> int:
     """Render a stored result again: a run directory or result.json, by default the newest run."""
     from stresstest.commands.inspect import print_report
 
-    return print_report(run_path, output, as_json)
+    return print_report(run_path, output, as_json, verbose)
 
 
 @cli.command()

@@ -200,7 +200,12 @@ _SHARED: list[Decorator] = [
 _SHOWN: list[Decorator] = [
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
-    click.option("-v", "--verbose", is_flag=True, help="Print a line for each finished cell, on a terminal too."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Print the whole report, and a line for each finished cell, on a terminal too.",
+    ),
     click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing."),
 ]
 

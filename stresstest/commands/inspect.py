@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from stresstest.runs.status import RunStatus
 
 
-def print_report(run_path: str | None, output: Sequence[str], as_json: bool) -> int:
+def print_report(run_path: str | None, output: Sequence[str], as_json: bool, verbose: bool = False) -> int:
     """Render a stored result; never trains."""
     from stresstest.runs.stored import result_file
 
     outputs = [parse_output(text) for text in output]
     file = result_file(Path(run_path) if run_path else _newest("result.json"))
     result = read_result(file)
-    show_result(result, str(file.parent), outputs, as_json)
+    show_result(result, str(file.parent), outputs, as_json, verbose)
     return ExitCode.OK
 
 

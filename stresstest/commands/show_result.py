@@ -15,14 +15,16 @@ from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
 
 
-def show_result(result: Result, where: str, outputs: Sequence[Output], as_json: bool) -> None:
+def show_result(
+    result: Result, where: str, outputs: Sequence[Output], as_json: bool = False, verbose: bool = False
+) -> None:
     """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
     for kind, path in outputs:
         write_output(path, result_text(result, kind))
     if as_json:
         sys.stdout.write(result.to_json())
     else:
-        print_result(result, console(), where)
+        print_result(result, console(), where, verbose)
 
 
 def result_text(result: Result, kind: str) -> str:
@@ -35,9 +37,10 @@ def document_of(result: Result) -> Document:
     return EXPERIMENTS[result.command].document(result)
 
 
-def print_result(result: Result, console: Console, where: str) -> None:
-    """Print the report of a result; `where` is the run directory."""
-    facts = [Fact("run", where)]
+def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:
+    """Print the answer of a result, or its whole report; `where` is the run directory."""
+    page = Path(where) / "report.html"
+    facts = [Fact("report", str(page), file=True) if page.exists() else Fact("run", where)]
     if (journal := Path(where) / "study.journal").exists():
         facts.append(Fact("board", f"optuna-dashboard {journal}"))
-    print_document(document_of(result).with_facts(facts), console)
+    print_document(document_of(result).with_facts(facts), console, verbose)

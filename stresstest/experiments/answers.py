@@ -12,7 +12,8 @@ from stresstest.reports.document import Fact, Verdict
 from stresstest.results.records import MetricSummary, Result, interval_rank
 from stresstest.specs.parsing import exact_text
 
-ENOUGH_SEEDS = 5  # from so many on, the range over seeds covers the median more than nine times in ten
+FEWEST_SEEDS = 3  # for a first idea of the scatter
+ENOUGH_SEEDS = 5  # the range over them covers the median more than nine times in ten
 _MOST_NEXT = 2  # commands to try: more are not read
 _FAILED = ("oom", "crashed", "timeout")  # findings of cells without a result
 
@@ -62,7 +63,7 @@ def more_seeds(result: Result, number: int = ENOUGH_SEEDS) -> Fact | None:
     asked: Any = number
     if seeds != list(range(len(seeds))):
         asked = (*seeds, *range(max(seeds) + 1, max(seeds) + 1 + number - len(seeds)))
-    why = f"{number} seeds instead of {len(seeds)}: intervals that hold the median {_coverage(number)} of the time"
+    why = f"{number} seeds: intervals that hold the median {_coverage(number)} of the time"
     return try_again(result, why, seeds=asked)
 
 
@@ -70,10 +71,8 @@ def seeds_sure(result: Result, metric: MetricSummary | None = None) -> str:
     """How sure the intervals are, or what would tell."""
     count = len(result.spec["seeds"]) if metric is None else metric.n
     if count == 1:
-        return "one seed, so the scatter between seeds is not known"
-    rank, _ = interval_rank(count)
-    what = "in brackets the range over seeds" if rank == 1 else "in brackets an interval over seeds"
-    return f"{count} seeds; {what}, which holds the median {_coverage(count)} of the time"
+        return "one seed, which does not show the scatter"
+    return f"{count} seeds; the brackets hold the median {_coverage(count)} of the time"
 
 
 def _coverage(count: int) -> str:

@@ -1,7 +1,7 @@
 """A report as data: headings, paragraphs, tables, charts and heat maps, which each format renders in its own way.
 
 A block says what is shown and never how: no colour, no width, no markup. `formats` of a block names the formats that
-show it; without it all do. A terminal leaves out what is `verbose`, unless it is asked for all there is.
+show it; without it all do. A terminal that is asked for all there is (-v) is a format of its own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ Style = Literal["plain", "dim", "strong", "bullet"]
 Point = tuple[float, float]
 Formats = tuple[str, ...]
 
-TERMINAL: Formats = ("terminal",)
+BRIEF: Formats = ("terminal",)
+VERBOSE: Formats = ("terminal -v",)
+TERMINAL: Formats = (*BRIEF, *VERBOSE)
 PAGE: Formats = ("html",)
 WRITTEN: Formats = ("html", "md")  # what is read at leisure, with all that there is
+AT_LENGTH: Formats = (*VERBOSE, *WRITTEN)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,6 @@ class Block:
     """Anything that stands in a document."""
 
     formats: Formats = field(default=(), kw_only=True)
-    verbose: bool = field(default=False, kw_only=True)
 
     def shown_in(self, kind: str) -> bool:
         """Whether a format shows it."""
@@ -96,7 +98,7 @@ class Column:
     @property
     def one_line(self) -> str:
         """The header where there is room."""
-        return self.header.replace("-\n", "").replace("\n", " ")
+        return self.header.replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ class Table(Block):
     rows: tuple[tuple[Value, ...], ...]
     stacked: bool = False
     grouped: bool = False
+
+    def medians(self) -> Table:
+        """The same without intervals, for a terminal that is not asked for all there is."""
+        rows = tuple(tuple(replace(cell, interval="") for cell in row) for row in self.rows)
+        return replace(self, rows=rows, formats=BRIEF)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from rich.text import Text
 
 from stresstest.reports.charts import Scale, column_of, drawn, scales, text_chart
 from stresstest.reports.document import (
+    BRIEF,
+    VERBOSE,
     Block,
     Chart,
     Code,
@@ -31,7 +33,6 @@ from stresstest.reports.numbers import number
 from stresstest.reports.terminal_table import AIRY, TONES, grids, name_lines
 from stresstest.reports.verdict_lines import MARKS, verdict_lines
 
-KIND = "terminal"
 _TEXT = 110  # columns of running text and charts, at most
 _LOW_CHART = 3  # lines: one without the ends of its y axis
 _CHART_WIDTH = 8  # at least
@@ -47,54 +48,53 @@ _HEAT: dict[Tone, str] = {
 }
 
 
-def print_document(document: Document, console: Console) -> None:
-    """Title, blocks, findings, and below them what is to be copied."""
+def print_document(document: Document, console: Console, verbose: bool = False) -> None:
+    """Title, blocks, the answer, and below it what is to be copied; with `verbose` all that there is."""
+    whole = verbose or not document.verdicts
     console.print()
     _paragraph(console, document.title, style="bold")
-    _paragraph(console, document.subtitle, style="dim")
+    _paragraph(console, document.subtitle * whole, style="dim")
     previous: Block | None = None
-    for block in document.shown_in(KIND):
+    for block in document.shown_in(*(VERBOSE if verbose else BRIEF)):
         if isinstance(block, Chart) and not drawn(block):
             continue
         if not _belongs_to(block, previous, console.width >= AIRY):
             console.print()
-        _print(block, console)
+        if isinstance(block, Table):
+            _table(block, console, verbose)
+        else:
+            _print(block, console)
         previous = block
-    if document.findings:
+    if whole and document.findings:
         console.print()
-    for finding in document.findings:
-        _paragraph(console, finding, bullet="- ")
-    _answer(document, console)
-    if document.footer and not document.next:
+        for finding in document.findings:
+            _paragraph(console, finding, bullet="- ")
+    _answer(document, console, () if whole else document.warnings)
+    if document.next or document.footer:
         console.print()
     for fact in (*document.next, *document.footer):
         _fact(fact, console)
 
 
-def _answer(document: Document, console: Console) -> None:
+def _answer(document: Document, console: Console, warnings: Sequence[str]) -> None:
     """The verdicts, what spoils them, how sure they are."""
-    if not document.verdicts:
-        return
-    console.print()
+    if document.verdicts:
+        console.print()
     for verdict, line in verdict_lines(document.verdicts, min(console.width, _TEXT)):
         console.print(Text(line, style=TONES[verdict.tone]), soft_wrap=True)
-    for warning in document.warnings:
+    for warning in warnings:
         _paragraph(console, warning, bullet=f"{MARKS['bad']} ", style=TONES["bad"])
     _paragraph(console, document.sure and f"How sure: {document.sure}.", style="dim")
-    if document.next:
-        console.print()
 
 
 def _fact(fact: Fact, console: Console) -> None:
     """In one line, however long, so that it can be copied whole; a file can be opened with a click."""
     named = f"{fact.name + ':':<{_FACT}} "
     if fact.why:
-        _paragraph(console, f"{fact.name}: {fact.why}", style="")
-        named = " " * 2
-    shown = Text(fact.text, style="dim")
-    if fact.file and console.is_terminal:
-        shown.stylize(f"link {Path(fact.text).absolute().as_uri()}")
-    console.print(Text.assemble((named, "dim"), shown), soft_wrap=True)
+        _paragraph(console, f"{fact.name}: {fact.why}")
+        named = "  "
+    link = f" link {Path(fact.text).absolute().as_uri()}" if fact.file else ""
+    console.print(Text.assemble((named, "dim"), (fact.text, f"dim{link}")), soft_wrap=True)
 
 
 def _belongs_to(block: Block, previous: Block | None, airy: bool) -> bool:
@@ -152,10 +152,13 @@ def _paragraph(console: Console, text: str, bullet: str = "", style: str = "") -
         console.print(Text(line, style=style), soft_wrap=True)
 
 
-@_print.register
-def _(block: Table, console: Console) -> None:
-    for grid in grids(block, console):
+def _table(block: Table, console: Console, whole: bool) -> None:
+    shown, left_out = grids(block, console, whole)
+    for grid in shown:
         console.print(grid)
+    if left_out:
+        more = f"{left_out} more column{'s' * (left_out > 1)}: widen the terminal or see the report"
+        _paragraph(console, more, style="dim")
 
 
 @_print.register
@@ -186,11 +189,12 @@ def _(block: Chart, console: Console) -> None:
 
 
 def _between_ends(names: Sequence[str], height: int, y: Scale, width: int) -> list[str]:
-    """The name of a line in the middle, its axis's high end above and its low end below."""
+    """The name of a line in the middle, its axis's high end above and its low end below, where they differ."""
     free = height - 2
     above = (free - len(names[:free])) // 2
-    beside = [number(y.high).rjust(width), *[""] * above, *names[:free]]
-    return [*beside, *[""] * (height - 1 - len(beside)), number(y.low).rjust(width)]
+    low, high = number(y.low), number(y.high)
+    beside = [("" if high == low else high).rjust(width), *[""] * above, *names[:free]]
+    return [*beside, *[""] * (height - 1 - len(beside)), low.rjust(width)]
 
 
 def _marked(series: Series, width: int, column: Callable[[float], int]) -> str:

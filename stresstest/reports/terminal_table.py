@@ -1,4 +1,4 @@
-"""A table in the terminal: as much of it as there is room for, and the rest in pieces; no word is broken."""
+"""A table in the terminal: as much of it as there is room for; no word is broken."""
 
 from __future__ import annotations
 
@@ -17,26 +17,47 @@ from stresstest.reports.document import Column, Table, Tone, Value
 
 AIRY = 100  # columns from which a table has air between its own
 TONES: dict[Tone, str] = {"": "", "good": "green", "mixed": "yellow", "dull": "dim", "bad": "red"}
+_DROPS = 60  # columns from which a column that does not fit is left out
 _SHARED = 110  # columns of tables that stand under each other, at most
 _SHARE = 6  # and of one of theirs, at least
 _NARROW_NAME = 16  # columns of a row's name where space is short
 _COARSE_BARS = str.maketrans("▁▂▃▄▅▆▇█\u2800", ".:-=+*%# ")
 
 
-def grids(table: Table, console: Console) -> list[Grid]:
-    """The roomiest layout that fits: headers in one line, wide columns, intervals beside their values; or pieces."""
+def grids(table: Table, console: Console, whole: bool = False) -> tuple[list[Grid], int]:
+    """The roomiest layout that fits, and how many columns it leaves out: those that are wide first, then the last.
+
+    Of the `whole` table, and in the narrowest terminals, only those that are wide: the others follow in pieces.
+    """
     if any(column.share for column in table.columns):
-        return [_grid(table, range(len(table.columns)), console, stacked=False, widths=_shares(table, console.width))]
-    wide = [i for i, column in enumerate(table.columns) if column.wide]
-    fewer = [[i for i in range(len(table.columns)) if i not in wide[k:]] for k in range(len(wide), -1, -1)]
-    brief = replace(table, rows=tuple(tuple(map(_short, row)) for row in table.rows))
-    layouts = [(table, fewer[0], table.stacked, narrow) for narrow in (False, True)]
-    layouts += [(brief, shown, table.stacked, True) for shown in fewer]
-    for given, shown, stacked, narrow in [*layouts, (brief, fewer[-1], True, True)]:
+        widths = _shares(table, console.width)
+        return [_grid(table, range(len(table.columns)), console, stacked=False, widths=widths)], 0
+    for given, shown, stacked, narrow in _layouts(table, drops=not whole and console.width >= _DROPS):
         grid = _grid(given, shown, console, stacked, narrow)
         if Measurement.get(console, console.options.update(max_width=1000), grid).maximum <= console.width:
-            return [grid]
-    return list(_wrapped(brief, fewer[-1], console))
+            return [grid], len(table.columns) - len(shown)
+    shown = [i for i, column in enumerate(table.columns) if not column.wide]
+    return list(_wrapped(_brief(table), shown, console)), len(table.columns) - len(shown)
+
+
+def _layouts(table: Table, drops: bool) -> Iterator[tuple[Table, list[int], bool, bool]]:
+    """(table, columns, whether intervals stand under their values, whether headers are narrow), the roomiest first."""
+    brief, wide = _brief(table), [i for i, column in enumerate(table.columns) if column.wide]
+    fewer = [[i for i in range(len(table.columns)) if i not in wide[k:]] for k in range(len(wide), -1, -1)]
+    for given, shown in [(table, fewer[0]), *((brief, shown) for shown in fewer)]:
+        yield from ((given, shown, table.stacked, narrow) for narrow in (False, True))
+    folded = replace(brief, rows=tuple((_folded(row[0]), *row[1:]) for row in brief.rows))
+    yield from ((given, fewer[-1], True, True) for given in (brief, folded))
+    if drops:
+        yield from ((folded, fewer[-1][:number], True, True) for number in range(len(fewer[-1]) - 1, 1, -1))
+
+
+def _brief(table: Table) -> Table:
+    return replace(table, rows=tuple(tuple(map(_short, row)) for row in table.rows))
+
+
+def _folded(name: Value) -> Value:
+    return replace(name, text="\n".join(name_lines(name.text, _NARROW_NAME)))
 
 
 def name_lines(name: str, width: int) -> list[str]:
@@ -84,8 +105,7 @@ def _header(table: Table, i: int, narrow: bool) -> str:
     header = table.columns[i].header
     if not narrow or not i or "\n" in header:
         return header
-    head, gap, tail = header.replace("_", "_ ").rpartition(" ")
-    return f"{head.replace('_ ', '_')}\n{tail}" if gap else header
+    return "\n".join(header.rsplit(" ", 1))
 
 
 def _short(cell: Value) -> Value:
@@ -103,8 +123,7 @@ def _words(cell: Value, stacked: bool, is_name: bool, ascii_only: bool) -> Text:
 
 def _wrapped(table: Table, shown: Sequence[int], console: Console) -> Iterator[Grid]:
     """Words under each other, in pieces of as many columns as fit; each begins with the name of the row."""
-    named = [(replace(row[0], text="\n".join(name_lines(row[0].text, _NARROW_NAME))), *row[1:]) for row in table.rows]
-    table = replace(table, rows=tuple(named))
+    table = replace(table, rows=tuple((_folded(row[0]), *row[1:]) for row in table.rows))
     sizes = {i: _size(table, i, console) for i in shown}
     name, *others = shown
     piece = [name]

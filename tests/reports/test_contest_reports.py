@@ -81,7 +81,7 @@ EVERY = {"race": race_result, "batch-sweep": sweep_result}
 
 def terminal(result: Result, width: int = 120, encoding: str = "utf-8") -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_result(result, Console(file=file, width=width, highlight=False, color_system=None), "runs/one")
+    print_result(result, Console(file=file, width=width, highlight=False, color_system=None), "runs/one", verbose=True)
     file.seek(0)
     return file.read()
 

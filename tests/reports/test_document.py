@@ -98,10 +98,12 @@ EVERY: tuple[Block, ...] = (
 DOCUMENT = Document("a name", "A title", "a subtitle", EVERY, ("what was found",), (Fact("again", "stresstest x"),))
 
 
-def terminal(document: Document, width: int = 120, encoding: str = "utf-8", color: bool = False) -> str:
+def terminal(
+    document: Document, width: int = 120, encoding: str = "utf-8", color: bool = False, verbose: bool = False
+) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     system: Any = "truecolor" if color else None
-    print_document(document, Console(file=file, width=width, color_system=system, force_terminal=color))
+    print_document(document, Console(file=file, width=width, color_system=system, force_terminal=color), verbose)
     file.seek(0)
     return file.read()
 
@@ -238,12 +240,30 @@ def test_a_value_is_short_where_there_is_little_room() -> None:
     assert "▅" not in terminal(table, 40)
 
 
-def test_a_table_that_no_layout_has_room_for_is_printed_in_pieces_with_the_names_of_its_rows() -> None:
-    columns = tuple(Column(f"column-{i:02}") for i in range(12))
-    rows = tuple((Value(name), *(Value(f"{name}-{i:05}") for i in range(1, 12))) for name in ("one", "two"))
-    out = terminal(of(Table(columns, rows)), 60)
-    assert {cell.text for row in rows for cell in row} <= set(out.split())
-    assert out.count("column-00") == len(re.findall(r"^one ", out, re.MULTILINE)) > 1
+MANY_COLUMNS = Table(
+    tuple(Column(f"column_{i:02}") for i in range(12)),
+    tuple((Value(name), *(Value(f"{name}-{i:05}") for i in range(1, 12))) for name in ("one", "two")),
+)
+
+
+@pytest.mark.parametrize(("width", "verbose"), [(59, False), (60, True), (80, True)])
+def test_a_table_that_is_asked_for_in_full_is_printed_in_pieces_with_the_names_of_its_rows(
+    width: int, verbose: bool
+) -> None:
+    out = terminal(of(MANY_COLUMNS), width, verbose=verbose)
+    assert {cell.text for row in MANY_COLUMNS.rows for cell in row} <= set(out.split())
+    assert out.count("column_00") == len(re.findall(r"^one ", out, re.MULTILINE)) > 1
+
+
+@pytest.mark.parametrize("width", range(60, 130))
+def test_a_column_that_does_not_fit_is_left_out_whole_and_said_to_be(width: int) -> None:
+    out = terminal(of(MANY_COLUMNS), width)
+    shown = [column.header for column in MANY_COLUMNS.columns if column.header in out.split()]
+    assert shown == [column.header for column in MANY_COLUMNS.columns[: len(shown)]]
+    assert out.count("column_") == len(shown), "no part of a header stands alone"
+    left = len(MANY_COLUMNS.columns) - len(shown)
+    assert (f"{left} more column{'s' * (left > 1)}: widen the terminal or see the report" in out) == (left > 0)
+    assert max(map(cell_len, out.splitlines())) <= width
 
 
 def test_a_name_that_is_repeated_is_left_out_in_the_terminal_alone() -> None:

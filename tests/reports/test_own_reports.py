@@ -80,7 +80,7 @@ def result_of(command: str, spec: Any, data: Mapping[str, Any], cells: list[Cell
 
 def terminal(result: Result) -> str:
     file = io.StringIO()
-    print_result(result, Console(file=file, width=120, highlight=False, color_system=None), "runs/one")
+    print_result(result, Console(file=file, width=120, highlight=False, color_system=None), "runs/one", verbose=True)
     return file.getvalue()
 
 

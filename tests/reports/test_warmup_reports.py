@@ -87,7 +87,7 @@ def terminal(result: Result, width: int = 120, encoding: str = "utf-8", color: b
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     system: Any = "truecolor" if color else None
     console = Console(file=file, width=width, highlight=False, color_system=system, force_terminal=color)
-    print_result(result, console, "runs/one")
+    print_result(result, console, "runs/one", verbose=True)
     file.seek(0)
     return file.read()
 

@@ -59,7 +59,7 @@ def signal_columns() -> list[RowColumn]:
         _median("grad_last", "gradient\nlast"),
         _median("stream_growth", "stream\ngrowth"),
         _median("branch_share", "branch\nshare", wide=True),
-        RowColumn(Column("simi-\nlarity"), _cosine),
+        RowColumn(Column("similarity"), _cosine),
         _median("jacobian_mean_square", "Jacobian\nmean sq"),
         _median("jacobian_condition", "Jacobian\ncondition", wide=True),
     ]

@@ -17,7 +17,9 @@ from stresstest.experiments.document_parts import (
 )
 from stresstest.experiments.lr_range.verdicts import answer
 from stresstest.reports.document import (
+    AT_LENGTH,
     PAGE,
+    VERBOSE,
     WRITTEN,
     Axis,
     Block,
@@ -76,19 +78,21 @@ def _setting(result: Result) -> str:
 
 def _tables(result: Result) -> Iterator[Block]:
     yield Heading("Variants", formats=PAGE)
-    yield _variants(result)
-    yield Paragraph(_legend(result) + probes_words(result), "dim")
+    variants = _variants(result)
+    yield variants.medians()
+    yield variants
+    yield Paragraph(_legend(result) + probes_words(result), "dim", formats=AT_LENGTH)
     yield Paragraph("A value beyond the range is written with > or <.", "dim", formats=WRITTEN)
     if any(cell.theory for cell in result.cells):
         yield _beside_theory(result)
-        yield Paragraph(_theory_legend(result), "dim")
+        yield Paragraph(_theory_legend(result), "dim", formats=AT_LENGTH)
 
 
 def _variants(result: Result) -> Table:
     names = ["max_stable_lr", "onset_lr", "explosion_lr", "steps_survived"]
     if result.spec["lr_window"]:
         names.insert(1, "lr_window")
-    columns = [*map(Column, ("variant", names[0], "vs weakest", *names[1:]))]
+    columns = [*map(Column, ("variant", names[0], "vs weakest", *names[1:-1])), Column(names[-1], wide=True)]
     if any("validation_loss" in row.metrics for row in result.summary):
         names.append("validation_loss")
         columns.append(Column("validation_loss", wide=True))
@@ -96,7 +100,7 @@ def _variants(result: Result) -> Table:
     for row in result.summary:
         best, *others = (_cell(row, row.metrics.get(name)) for name in names)
         rows.append((Value(row.variant), best, _cell(row, row.times_weakest), *others))
-    return Table(tuple(columns), tuple(rows), stacked=True)
+    return Table(tuple(columns), tuple(rows), stacked=True, formats=AT_LENGTH)
 
 
 def _cell(row: SummaryRow, metric: MetricSummary | None) -> Value:
@@ -130,6 +134,7 @@ def _beside_theory(result: Result) -> Table:
         (Column("vs theory"), *map(Column, _THEORY)),
         tuple((Value(row.variant), *(_cell(row, row.metrics.get(name)) for name in _THEORY)) for row in result.summary),
         stacked=True,
+        formats=AT_LENGTH,
     )
 
 
@@ -164,6 +169,7 @@ def _chart(result: Result) -> Iterator[Chart]:
         tuple(Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary),
         reference=("constant predictor", data["baseline_loss"]) if has_constant(data) else None,
         apart=True,
+        formats=(*VERBOSE, *PAGE),
     )
 
 

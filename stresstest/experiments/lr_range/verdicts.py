@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from stresstest.experiments.answers import Answer, first_few, more_seeds, seeds_sure, try_again
+from stresstest.experiments.answers import FEWEST_SEEDS, Answer, first_few, more_seeds, seeds_sure, try_again
 from stresstest.experiments.lr_range.findings import first_break, flat_at_boundary
 from stresstest.reports.document import Fact, Verdict
-from stresstest.reports.numbers import interval, lr, number
-from stresstest.results.records import Cell, MetricSummary, Result, SummaryRow
+from stresstest.reports.numbers import lr, number
+from stresstest.results.records import Cell, MetricSummary, Result, SummaryRow, interval_rank
 
 _BROKE: Mapping[str, str] = {
     "relapsed": "loses what it had learned",
@@ -18,7 +18,7 @@ _BROKE: Mapping[str, str] = {
 }  # after an LR: shorter than in the findings, which name the outcome
 _WIDER = 16.0  # times: how far a range goes beyond one whose end was reached
 _WEAK = 2.0  # times: a variant that takes so much less than the best may need a warm-up
-_UNLIKE = 4.0  # times between the ends of an interval: the seeds say different things
+_UNLIKE = 4.0  # times between the ends of an interval: more, and the seeds say different things
 _SETTINGS_OF_RAMP_AND_HOLD = (
     *("ramp", "start_lr", "end_lr", "num_steps", "hold_steps", "hold_resolution", "theory", "probes", "lr_window"),
     *("parallel", "variant"),
@@ -34,37 +34,41 @@ def answer(result: Result) -> Answer:
 def _verdict(row: SummaryRow, result: Result) -> Verdict:
     metric = row.metrics["max_stable_lr"]
     low, high = metric.median.low, metric.median.high
-    cells = result.cells
     if low is None:
-        return Verdict(row.variant, f"no LR that was held trains it: it {_how(row, cells)}", "bad")
-    if flat_at_boundary(row, cells):
+        return Verdict(row.variant, f"trains at no LR that was held: it {_at_the_smallest(row, result.cells)}", "bad")
+    trained, unlike = _trained(metric)
+    if flat_at_boundary(row, result.cells):
         above = "the top of the range" if high is None else f"{lr(high)} breaks it"
-        harmless = f"{lr(low)}{_brackets(metric)} does no harm, but there is too little to learn"
+        harmless = f"{lr(low)}{trained} does no harm, but there is too little to learn"
         return Verdict(row.variant, f"{harmless}; {above}", "dull")
+    use = f"use LR up to {lr(low)}{trained}"
     if high is None:
-        return Verdict(row.variant, f"use LR up to {lr(low)} or more, the top of the range", "good")
-    use = f"use LR up to {lr(low)}{_brackets(metric)}"
-    return Verdict(row.variant, f"{use}; at {lr(high)} it {_how(row, cells)}", "mixed" if _unlike(metric) else "good")
+        return Verdict(row.variant, f"{use} or more, the top of the range", "good")
+    how = _BROKE.get(first_break(row, result.cells), "breaks")
+    return Verdict(row.variant, f"{use}; at {lr(high)} it {how}", "mixed" if unlike else "good")
 
 
-def _how(row: SummaryRow, cells: list[Cell]) -> str:
-    return _BROKE.get(first_break(row, cells), "breaks")
+def _at_the_smallest(row: SummaryRow, cells: Sequence[Cell]) -> str:
+    """What becomes of most seeds at the smallest LR that they were held at."""
+    mine = [cell for cell in cells if cell.variant == row.variant and cell.hold]
+    outcomes = [min(cell.hold, key=lambda trial: float(trial["lr"]))["outcome"] for cell in mine]
+    return _BROKE.get(max(outcomes, key=outcomes.count), "breaks") if outcomes else "breaks"
 
 
-def _brackets(metric: MetricSummary) -> str:
-    return "" if metric.n == 1 else f" ({interval(metric)})"
-
-
-def _unlike(metric: MetricSummary) -> bool:
-    """Whether the seeds are far apart."""
-    return metric.low is None or (metric.high is not None and metric.high > _UNLIKE * metric.low)
+def _trained(metric: MetricSummary) -> tuple[str, bool]:
+    """(the interval of the last LRs that trained, in brackets; whether the seeds are far apart)."""
+    lows = sorted(bracket.low or 0.0 for bracket in metric.per_seed.values())
+    rank, _ = interval_rank(len(lows))
+    low, high = lows[rank - 1], lows[-rank]
+    alike = f" (all {len(lows)} seeds)" if len(lows) > 1 else ""
+    return alike if low == high else f" ({lr(low or None)}..{lr(high)})", high > _UNLIKE * low
 
 
 def _sure(result: Result) -> str:
     """How many seeds, and how finely LRs were tried."""
     metric = max((row.metrics["max_stable_lr"] for row in result.summary), key=lambda each: each.n, default=None)
-    step = {"octave": "2x", "half-octave": "1.41x", "quarter-octave": "1.19x"}[result.spec["hold_resolution"]]
-    return f"{seeds_sure(result, metric)}; the next LR that was held is {step} higher" if metric else ""
+    step = {"octave": "2x", "half-octave": "1.4x", "quarter-octave": "1.2x"}[result.spec["hold_resolution"]]
+    return f"{seeds_sure(result, metric)}; LRs {step} apart" if metric else ""
 
 
 def _next(result: Result) -> Iterator[Fact | None]:
@@ -72,12 +76,11 @@ def _next(result: Result) -> Iterator[Fact | None]:
     stable = {row.variant: row.metrics["max_stable_lr"].median for row in rows}
     if any(bracket.low is not None and bracket.high is None for bracket in stable.values()):
         top = _WIDER * spec["end_lr"]
-        yield try_again(result, "a wider range: a variant holds the highest LR of this one", end_lr=_rounded(top))
-    if len(spec["seeds"]) == 1:
-        yield more_seeds(result, 3)
+        yield try_again(result, "a wider range: the highest LR of this one still trains", end_lr=_rounded(top))
+    yield more_seeds(result, FEWEST_SEEDS)
     stuck = [row.variant for row in rows if first_break(row, result.cells) == "failed-to-train"]
     if stuck or any(bracket.low is None for bracket in stable.values()):
-        why = "longer holds: they tell a slow plateau from a collapse"
+        why = "longer holds tell a slow plateau from a collapse"
         yield try_again(result, why, hold_steps=2 * spec["hold_steps"])
     yield _warmup(result)
     yield more_seeds(result)
