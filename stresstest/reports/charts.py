@@ -1,21 +1,19 @@
-"""Line charts: dots in text, eight to a character in braille and one in ASCII, and coordinates of an SVG."""
+"""Axes with their ticks, and line charts in text: eight dots to a character in braille and one in ASCII."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from stresstest.reports.document import Axis, Chart, Point, Series
-from stresstest.reports.numbers import number
+from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Point, Series
 
 # Bit of each dot in a braille cell, by column and row from the top (Unicode 2800 block).
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
-_COLORS = 8  # of the page's style
-_DASHES = ("none", "6 3", "2 3")  # told apart without colour too
+Value = TypeVar("Value")
+
 _MANY_TICKS = 8
 _FEW_TICKS = 3
 _FLAT = 0.05  # of a unit or decade: a line that spans less belongs in the middle
@@ -32,7 +30,7 @@ class Scale:
     def share(self, value: float) -> float:
         """0 at the low end, 1 at the high one; values beyond are at the end."""
         low, high = self._place(self.low), self._place(self.high)
-        value = min(self.high, max(self.low, value))
+        value = min(max(self.low, self.high), max(min(self.low, self.high), value))
         return (self._place(value) - low) / (high - low)
 
     def ticks(self) -> list[float]:
@@ -76,23 +74,93 @@ def scale_of(axis: Axis, values: Sequence[float]) -> Scale:
 
 
 def drawn(chart: Chart) -> list[Series]:
-    """The lines of a chart that have more than one point that its axes can show."""
+    """The series of a chart with the points that its axes can show; a line needs two of them."""
     found = []
     for series in chart.series:
-        points = tuple(
-            (x, y)
-            for x, y in series.points
-            if math.isfinite(x) and math.isfinite(y) and (x > 0 or not chart.x.log) and (y > 0 or not chart.y.log)
-        )
-        if len(points) > 1:
-            found.append(Series(series.name, points, series.marks))
+        shown = [i for i, point in enumerate(series.points) if _on_axes(point, chart)]
+        if len(shown) > (series.kind != "dots"):
+            found.append(_with_points(series, shown))
     return found
 
 
-def scales(chart: Chart) -> tuple[Scale, Scale]:
-    """The x and y axis of what is drawn."""
-    points = [point for series in drawn(chart) for point in series.points]
-    return scale_of(chart.x, [x for x, _ in points]), scale_of(chart.y, [y for _, y in points])
+def _with_points(series: Series, places: Sequence[int]) -> Series:
+    """A series with some of its points, and what belongs to them."""
+    return replace(
+        series,
+        points=_some(series.points, places),
+        spans=_some(series.spans, places),
+        tones=_some(series.tones, places),
+        notes=_some(series.notes, places),
+    )
+
+
+def _some(values: tuple[Value, ...], places: Sequence[int]) -> tuple[Value, ...]:
+    return tuple(values[i] for i in places) if values else ()
+
+
+def thinned(chart: Chart, every: int) -> Chart:
+    """A chart whose lines have about one of so many points: the lowest and the highest of each stretch."""
+    if every == 1:
+        return chart
+    series = []
+    for each in chart.series:
+        kept = _lowest_and_highest([y for _, y in each.points], 2 * every)
+        series.append(each if each.kind == "dots" else _with_points(each, kept))
+    below = thinned(chart.below, every) if chart.below else None
+    return replace(chart, series=tuple(series), below=below)
+
+
+def _lowest_and_highest(values: Sequence[float], stretch: int) -> list[int]:
+    """The places of both in each stretch; one that is not finite counts as the highest."""
+    kept: set[int] = set()
+    for start in range(0, len(values), stretch):
+        places = range(start, min(start + stretch, len(values)))
+        kept |= {min(places, key=lambda i: values[i]), max(places, key=lambda i: _height(values[i]))}
+    return sorted(kept)
+
+
+def _height(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def is_empty(picture: Picture) -> bool:
+    """Whether there is nothing to draw."""
+    if isinstance(picture, Heatmap):
+        return not picture.rows or not picture.columns
+    return not drawn(picture)
+
+
+def _on_axes(point: Point, chart: Chart) -> bool:
+    places = ((point[0], chart.x), (point[1], chart.y))
+    return all(math.isfinite(at) and (at > 0 or not axis.log or bool(axis.names)) for at, axis in places)
+
+
+def lines_of(chart: Chart) -> list[Series]:
+    """What a terminal draws of a chart: its lines, without those of single seeds."""
+    return [series for series in drawn(chart) if series.kind in ("line", "steps") or _is_scattered(series)]
+
+
+def _is_scattered(series: Series) -> bool:
+    return series.kind == "dots" and len(series.points) > 1
+
+
+def scales(chart: Chart, shown: Sequence[Series] | None = None) -> tuple[Scale, Scale]:
+    """The x and y axis of what is drawn, whatever stands below it included."""
+    series = drawn(chart) if shown is None else shown
+    points = [point for each in series for point in each.points]
+    across = [x for x, _ in points]
+    if shown is None and chart.below is not None and chart.x.low is None:
+        across += [x for each in drawn(chart.below) for x, _ in each.points]
+    spans = [(low, high) for each in series for low, high in each.spans if math.isfinite(low) and math.isfinite(high)]
+    up = [y for _, y in points]
+    along = across if chart.y.names else up
+    along += [end for span in spans for end in span if end > 0 or not (chart.x if chart.y.names else chart.y).log]
+    last = len(chart.y.names) - 0.5  # the first name is at the top
+    return _axis_scale(chart.x, across), Scale(False, last, -0.5) if chart.y.names else _axis_scale(chart.y, up)
+
+
+def _axis_scale(axis: Axis, values: Sequence[float]) -> Scale:
+    return Scale(False, -0.5, len(axis.names) - 0.5) if axis.names else scale_of(axis, values)
 
 
 def text_chart(points: Sequence[Point], width: int, height: int, x: Scale, y: Scale, ascii_only: bool) -> list[str]:
@@ -123,55 +191,3 @@ def _joined(places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield from ((here, between) for between in range(min(last, wanted), max(last, wanted) + 1))
             last = wanted
         column, row = next_column, next_row
-
-
-def svg_charts(chart: Chart) -> list[dict[str, Any]]:
-    """Coordinates of an SVG of fixed size, or of one for each line where they are drawn apart; none without lines."""
-    lines = drawn(chart)
-    if not lines:
-        return []
-    x, y = scales(chart)
-    if chart.apart:
-        return [_svg(chart, series.name, [series], x, y) for series in lines]
-    return [_svg(chart, "", lines, x, y)]
-
-
-def _svg(chart: Chart, name: str, lines: Sequence[Series], x: Scale, y: Scale) -> dict[str, Any]:
-    def across(value: float) -> float:
-        return round(_LEFT + x.share(value) * (_WIDTH - _RIGHT - _LEFT), 1)
-
-    def up(value: float) -> float:
-        return round(_HEIGHT - _BOTTOM - y.share(value) * (_HEIGHT - _BOTTOM - _TOP), 1)
-
-    level = chart.reference if chart.reference and y.low <= chart.reference[1] <= y.high else None
-    return {
-        "name": name,
-        "label": f"{chart.title}, {name}" if name else chart.title,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "left": _LEFT,
-        "right": _WIDTH - _RIGHT,
-        "top": _TOP,
-        "bottom": _HEIGHT - _BOTTOM,
-        "x_ticks": [{"at": across(value), "label": number(value)} for value in x.ticks()],
-        "y_ticks": [{"at": up(value), "label": number(value)} for value in y.ticks()],
-        "x_label": chart.x.label,
-        "y_label": chart.y.label,
-        "reference": level and {"name": level[0], "at": up(level[1])},
-        "curves": [
-            {
-                "name": series.name,
-                "color": i % _COLORS,
-                "dashes": _DASHES[i // _COLORS % len(_DASHES)],
-                "points": " ".join(f"{across(a)},{up(b)}" for a, b in series.points),
-                "dots": [{"x": across(a), "y": up(b), "label": f"{number(a)}, {number(b)}"} for a, b in series.points]
-                * chart.dots,
-            }
-            for i, series in enumerate(lines)
-        ],
-        "marks": [
-            {"x": across(mark.x), "label": f"{mark.name} {number(mark.x)}", "tone": mark.tone}
-            for series in lines
-            for mark in series.marks
-        ],
-    }

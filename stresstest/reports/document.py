@@ -6,12 +6,14 @@ show it; without it all do. A terminal that is asked for all there is (-v) is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Tone = Literal["", "good", "mixed", "dull", "bad"]  # what became of it; dull is neither good nor bad
 Style = Literal["plain", "dim", "strong", "bullet"]
+SeriesKind = Literal["line", "seed", "guide", "steps", "dots"]
 Point = tuple[float, float]
 Formats = tuple[str, ...]
 
@@ -21,6 +23,7 @@ TERMINAL: Formats = (*BRIEF, *VERBOSE)
 PAGE: Formats = ("html",)
 WRITTEN: Formats = ("html", "md")  # what is read at leisure, with all that there is
 AT_LENGTH: Formats = (*VERBOSE, *WRITTEN)
+_NAME = 60  # characters of the name of a picture's files, at most
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,21 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a chart, as far as its points go or between `low` and `high`, where points beyond are drawn."""
+    """One direction of a chart, as far as its points go or between `low` and `high`, where points beyond are drawn.
+
+    names: of the places 0, 1, ... of an axis that stands for no number, the first at the top or on the left.
+    """
 
     label: str
     log: bool = True
     low: float | None = None
     high: float | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the x axis, with the letter that stands for its name where space is short."""
+    """A place on the x axis, with the letter that stands for its name where space is short; of terminals alone."""
 
     name: str
     letter: str
@@ -142,18 +149,29 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A named line through points, and what is marked along it."""
+    """A named line through points, and what is marked along it; lines of one name share a colour.
+
+    kind: a "line" (of a median, or alone), one "seed" of it (thin, not in a terminal), a "guide" (dashed, e.g. a
+    slope), "steps" (of a histogram, each from its x to the next), or "dots".
+    spans: what is between these is as likely as the points; along y, or along x where y has names.
+    tones, notes: what became of each point, and what is said of it beside its values.
+    """
 
     name: str
     points: tuple[Point, ...]
     marks: tuple[Mark, ...] = ()
+    kind: SeriesKind = "line"
+    spans: tuple[Point, ...] = ()
+    tones: tuple[Tone, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chart(Block):
-    """Lines on common axes; `apart` draws each by itself. The reference is a named level of y.
+    """Series on common axes. The reference is a named level of y; `below` is drawn under it on the same x axis.
 
-    height: lines of each in a terminal, where a high one has the ends of its y axis beside it.
+    name: of its files. dots: each point of a line is drawn too. height: lines of each in a terminal, where a high one
+    has the ends of its y axis beside it.
     """
 
     title: str
@@ -161,25 +179,31 @@ class Chart(Block):
     y: Axis
     series: tuple[Series, ...]
     reference: tuple[str, float] | None = None
-    apart: bool = False
     dots: bool = False
     height: int = 3
+    below: Chart | None = None
+    caption: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One place of a map: what is written there, with a mark that tells its tone without colour."""
+    """One place of a map: what is written there, with a mark that tells its tone without colour.
+
+    value: the number behind it, which gives the colour where the map has an axis of values.
+    """
 
     text: str
     mark: str = ""
     tone: Tone = ""
     tooltip: str = ""
     best: bool = False
+    value: float | None = None
 
 
 @dataclass(frozen=True)
 class Heatmap(Block):
-    """Rows by columns of places; `last` is a row of words under them."""
+    """Rows by columns of places; `last` is a row of words under them, `values` the axis of their numbers."""
 
     title: str
     across: str
@@ -187,6 +211,12 @@ class Heatmap(Block):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
     last: tuple[str, tuple[str, ...]] | None = None
+    values: Axis | None = None
+    caption: str = ""
+    name: str = ""
+
+
+Picture = Chart | Heatmap
 
 
 @dataclass(frozen=True)
@@ -245,6 +275,22 @@ class Document:
         """The blocks of one format."""
         return [block for block in self.blocks if block.shown_in(kind)]
 
+    def pictures(self, kind: str) -> list[tuple[str, Picture]]:
+        """(name of its files, picture) of each chart with something to draw and of each map, those in details too."""
+        found = [block for block in _flat(self.shown_in(kind)) if isinstance(block, Chart | Heatmap)]
+        names: list[str] = []
+        for block in found:
+            name = block.name or re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-")[:_NAME] or "picture"
+            names.append(name if name not in names else f"{name}-{len(names) + 1}")
+        return list(zip(names, found, strict=True))
+
     def with_facts(self, facts: Sequence[Fact]) -> Document:
         """The same with more facts above those of the footer."""
         return replace(self, footer=(*facts, *self.footer))
+
+
+def _flat(blocks: Iterable[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        if isinstance(block, Details):
+            yield from _flat(block.blocks)

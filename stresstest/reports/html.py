@@ -1,17 +1,48 @@
-"""A document as one self-contained HTML page: no network, readable without JavaScript, light and dark."""
+"""A document as one self-contained HTML page: no network, readable without JavaScript, light and dark.
+
+Charts are drawn by Vega-Lite, which the page holds; where scripts are blocked a static picture stands in their place.
+"""
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import groupby
+from typing import Any
 
-from stresstest.reports.charts import svg_charts
-from stresstest.reports.document import Document
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from stresstest.reports.charts import is_empty, thinned
+from stresstest.reports.document import Block, Chart, Document
+from stresstest.reports.palette import PALETTES
+from stresstest.reports.svg import color_places, parts, static_charts
+from stresstest.reports.vega import CONFIG, Columns, Plot, plot_of
 
 KIND = "html"
+_MOST = 2_000_000  # bytes of a page, 0.8 MB of which are the scripts that draw
+_COARSEST = 4096  # what is then still too long are not the lines
 
 
 def render(document: Document) -> str:
-    """The page's text; what comes from a user is text on it, never markup."""
+    """The page's text; what comes from a user is text on it, never markup.
+
+    Lines of a page above 2 MB are drawn by fewer points, the lowest and the highest of each stretch, as it then says.
+    """
+    every = 1
+    page = _page(document, every)
+    while len(page.encode()) > _MOST and every < _COARSEST:
+        every *= 2
+        page = _page(document, every)
+    return page
+
+
+def _page(document: Document, every: int) -> str:
+    blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
+    pictures = [thinned(block, every) if isinstance(block, Chart) else block for _, block in blocks]
+    places = {id(block): place for place, (_, block) in enumerate(blocks)}
     environment = Environment(
         loader=PackageLoader("stresstest", "reports"),
         autoescape=True,
@@ -19,10 +50,63 @@ def render(document: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.j2")
-    return page.render(
+    page = environment.get_template("page.html.j2").render(
         document=document,
         blocks=document.shown_in(KIND),
         kind_of=lambda block: type(block).__name__,
-        charts=svg_charts,
-    ).lstrip()
+        static=[static_charts(picture) if isinstance(picture, Chart) else [] for picture in pictures],
+        place_of=lambda block: places.get(id(block)),
+        name_of=lambda place: blocks[place][0],
+        names=_names,
+        palettes=PALETTES,
+        data=_data([plot_of(picture) for picture in pictures]),
+        every=every,
+        script=_script,
+    )
+    return page.lstrip()
+
+
+def _names(block: Block) -> list[str]:
+    return [*color_places([s.name for part in parts(block) for s in part.series])] if isinstance(block, Chart) else []
+
+
+def _data(plots: Sequence[Plot]) -> Markup | str:
+    """What the page's script draws; nothing where there is no picture."""
+    if not plots:
+        return ""
+    palettes = {name: dict(palette) for name, palette in PALETTES.items()}
+    return _in_script({"charts": [_sent(plot) for plot in plots], "config": CONFIG, "palettes": palettes})
+
+
+def _sent(plot: Plot) -> dict[str, Any]:
+    return {
+        "spec": plot.spec,
+        "data": _packed(plot.data),
+        "names": plot.names,
+        "zoom": "zoom_" in json.dumps(plot.spec),
+    }
+
+
+def _packed(data: Mapping[str, Columns]) -> dict[str, dict[str, Any]]:
+    """Columns; one that repeats its values as {"runs": [[value, times], ...]}."""
+    return {name: {key: _runs(column) for key, column in columns.items()} for name, columns in data.items()}
+
+
+def _runs(column: list[Any]) -> Any:
+    runs = [[value, len(list(same))] for value, same in groupby(column)]
+    return {"runs": runs} if 2 * len(runs) < len(column) else column
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _in_script(value: Any) -> Markup:
+    """JSON that ends no script element."""
+    return Markup(_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+@cache
+def _script(name: str) -> Markup:
+    """A script of this folder, as it is."""
+    return Markup(resources.files("stresstest.reports").joinpath(name).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from stresstest.reports.charts import Scale, column_of, drawn, scales, text_chart
+from stresstest.reports.charts import Scale, column_of, lines_of, scales, text_chart
 from stresstest.reports.document import (
     BRIEF,
     VERBOSE,
@@ -56,7 +56,7 @@ def print_document(document: Document, console: Console, verbose: bool = False) 
     _paragraph(console, document.subtitle * whole, style="dim")
     previous: Block | None = None
     for block in document.shown_in(*(VERBOSE if verbose else BRIEF)):
-        if isinstance(block, Chart) and not drawn(block):
+        if isinstance(block, Chart) and not lines_of(block):
             continue
         if not _belongs_to(block, previous, console.width >= AIRY):
             console.print()
@@ -164,8 +164,8 @@ def _table(block: Table, console: Console, whole: bool) -> None:
 @_print.register
 def _(block: Chart, console: Console) -> None:
     """Each line by itself, on common axes."""
-    lines = drawn(block)
-    x, y = scales(block)
+    lines = lines_of(block)
+    x, y = scales(block, lines)
     room = min(console.width, _TEXT)
     label = min(max(2, room // 3), max(_LABEL, *(len(series.name) + 1 for series in lines)))
     width = max(_CHART_WIDTH, room - label - 1)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresstest.reports.charts import Scale, drawn, scale_of, svg_charts, text_chart
+from stresstest.reports.charts import Scale, drawn, scale_of, text_chart
 from stresstest.reports.document import Axis, Chart, Series
+from stresstest.reports.svg import static_charts
 
 SIZES = st.floats(1e-12, 1e12)
 
@@ -57,8 +58,8 @@ def test_what_an_axis_cannot_show_is_left_out() -> None:
     points = ((0.0, 1.0), (1.0, -2.0), (2.0, math.nan), (3.0, math.inf), (4.0, 5.0), (8.0, 6.0))
     chart = Chart("t", Axis("x"), Axis("y"), (Series("a", points), Series("b", points[:4])))
     assert [(series.name, series.points) for series in drawn(chart)] == [("a", points[4:])]
-    [svg] = svg_charts(chart)
-    assert len(svg["curves"]) == 1
+    [svg] = static_charts(chart)
+    assert len(svg["series"]) == 1
 
 
 @pytest.mark.parametrize("width", [10, 41, 66])
@@ -87,8 +88,25 @@ def test_points_far_apart_are_joined_by_a_slope() -> None:
 
 def test_coordinates_lie_inside_the_picture() -> None:
     chart = Chart("t", Axis("x"), Axis("y", low=1.0, high=2.0), (Series("a", ((1.0, 0.5), (2.0, 1.5), (30.0, 9.0))),))
-    [svg] = svg_charts(chart)
-    points = [tuple(map(float, point.split(","))) for point in svg["curves"][0]["points"].split()]
+    [svg] = static_charts(chart)
+    points = [tuple(map(float, point.split(","))) for point in svg["series"][0]["points"].split()]
     assert all(svg["left"] <= x <= svg["right"] and svg["top"] <= y <= svg["bottom"] for x, y in points)
     assert points[0] == (svg["left"], svg["bottom"])
     assert points[-1] == (svg["right"], svg["top"])
+
+
+def test_what_stands_below_a_chart_has_its_x_axis() -> None:
+    below = Chart(
+        "b", Axis("x"), Axis("", names=("one", "two")), (Series("a", ((10.0, 0.0), (99.0, 1.0)), kind="dots"),)
+    )
+    chart = Chart("t", Axis("x"), Axis("y"), (Series("a", ((1.0, 0.5), (100.0, 1.5))),), below=below)
+    above, under = static_charts(chart)
+    assert [tick["label"] for tick in under["x_ticks"]] == [tick["label"] for tick in above["x_ticks"]]
+    first, second = (dot["y"] for dot in under["series"][0]["dots"])
+    assert under["top"] < first < second < under["bottom"], "the first name is at the top"
+    assert [tick["label"] for tick in under["y_ticks"]] == ["one", "two"]
+
+
+def test_a_lone_dot_is_drawn_and_a_lone_point_of_a_line_is_not() -> None:
+    line, dot = Series("a", ((1.0, 2.0),)), Series("b", ((1.0, 2.0),), kind="dots")
+    assert [each.name for each in drawn(Chart("t", Axis("x"), Axis("y"), (line, dot)))] == ["b"]

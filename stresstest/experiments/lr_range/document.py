@@ -48,6 +48,7 @@ from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRo
 from stresstest.specs.base import is_user_model
 
 _THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
+_SEED_ROOM = 0.7  # of a row, for the seeds of a variant
 _MARKS: Sequence[tuple[str, str, Tone]] = (
     ("max_stable_lr", "s", "good"),
     ("onset_lr", "o", "mixed"),
@@ -157,20 +158,62 @@ def _theory_legend(result: Result) -> str:
 
 
 def _chart(result: Result) -> Iterator[Chart]:
+    """What the ramp does, seed by seed and as their median, and below it what became of each held LR."""
     spec, data = result.spec, result.data
     if not any(row.curve for row in result.summary):
         return
     start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
     low, high = _loss_range(result)
+    medians = [Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary]
+    seeds = [
+        Series(cell.variant, tuple(cell.ramp["curve"]), kind="seed", notes=(f"seed {cell.seed}",) * len(curve))
+        for cell in result.cells
+        if len(spec["seeds"]) > 1 and (curve := cell.ramp.get("curve"))
+    ]
+    lr_axis = Axis("LR", low=start, high=spec["end_lr"])
     yield Chart(
         f"Loss ({' to '.join(_loss_ends(result))}) against the ramp's LR, median over seeds",
-        Axis("LR", low=start, high=spec["end_lr"]),
+        lr_axis,
         Axis("loss", log=False, low=low, high=high),
-        tuple(Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary),
+        (*medians, *seeds),
         reference=("constant predictor", data["baseline_loss"]) if has_constant(data) else None,
-        apart=True,
+        below=_holds(result, lr_axis),
+        caption=(
+            "Above, the loss while the LR rises: thick the median over seeds, thin each seed. Below, each LR that was "
+            "held from a fresh start, a place a seed: a circle trained, a square did no harm, a cross broke."
+        ),
+        name="loss-over-lr",
         formats=(*VERBOSE, *PAGE),
     )
+
+
+def _holds(result: Result, lr_axis: Axis) -> Chart:
+    """Each held LR as a dot in the row of its variant."""
+    variants = [row.variant for row in result.summary]
+    dots = tuple(_held_dots(result, variant, float(place)) for place, variant in enumerate(variants))
+    return Chart("Held learning rates", lr_axis, Axis("", names=tuple(variants)), dots)
+
+
+def _held_dots(result: Result, variant: str, place: float) -> Series:
+    """The seeds of a variant stand a little above and below each other."""
+    seeds = result.spec["seeds"]
+    held = [
+        (trial, cell.seed, place + _SEED_ROOM * (seeds.index(cell.seed) - (len(seeds) - 1) / 2) / len(seeds))
+        for cell in result.cells
+        if cell.variant == variant
+        for trial in cell.hold
+    ]
+    return Series(
+        variant,
+        tuple((trial["lr"], at) for trial, _, at in held),
+        kind="dots",
+        tones=tuple(_tone(trial["outcome"]) for trial, _, _ in held),
+        notes=tuple(f"seed {seed}, {trial['outcome']}" for trial, seed, _ in held),
+    )
+
+
+def _tone(outcome: str) -> Tone:
+    return "good" if outcome in TRAINED else "dull" if outcome == "flat" else "bad"
 
 
 def _marks(row: SummaryRow) -> Iterator[Mark]:
@@ -221,6 +264,5 @@ def _held(result: Result) -> Iterator[Details]:
 
 
 def _trial(trial: Mapping[str, Any], loss: Callable[[float], str]) -> Value:
-    tone: Tone = "good" if trial["outcome"] in TRAINED else "dull" if trial["outcome"] == "flat" else "bad"
     end = trial["validation_loss"]
-    return Value(f"{trial['outcome']}{'' if end is None else f' {loss(end)}'}", tone=tone)
+    return Value(f"{trial['outcome']}{'' if end is None else f' {loss(end)}'}", tone=_tone(trial["outcome"]))

@@ -1,0 +1,60 @@
+"""The colours of pages and pictures, light and dark: text at a contrast of 4.5 or more, lines and marks at 3 (WCAG)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+Palette = Mapping[str, str]
+
+LIGHT: Palette = MappingProxyType(
+    {
+        "ink": "#1b1f24",
+        "dim": "#5c6670",
+        "line": "#d5dae0",
+        "paper": "#ffffff",
+        "good": "#1a7f4b",
+        "mixed": "#8a5a00",
+        "bad": "#b3261e",
+        "dull": "#5c6670",
+        "good-fill": "#cde4d8",
+        "mixed-fill": "#f1dbb3",
+        "bad-fill": "#eecfcd",
+        "dull-fill": "#dbdee0",
+        "c0": "#2456b3",
+        "c1": "#b3261e",
+        "c2": "#1a7f4b",
+        "c3": "#8a5a00",
+        "c4": "#7a3fa0",
+        "c5": "#00798c",
+        "c6": "#c2477f",
+        "c7": "#5c6670",
+    }
+)
+DARK: Palette = MappingProxyType(
+    {
+        "ink": "#e6e9ec",
+        "dim": "#98a2ad",
+        "line": "#39414a",
+        "paper": "#14181c",
+        "good": "#5ec58d",
+        "mixed": "#e0b354",
+        "bad": "#ff8a80",
+        "dull": "#98a2ad",
+        "good-fill": "#243e35",
+        "mixed-fill": "#4c3914",
+        "bad-fill": "#483132",
+        "dull-fill": "#31363c",
+        "c0": "#82aaff",
+        "c1": "#ff8a80",
+        "c2": "#5ec58d",
+        "c3": "#e0b354",
+        "c4": "#c79bec",
+        "c5": "#4fc3d4",
+        "c6": "#f08fbb",
+        "c7": "#98a2ad",
+    }
+)
+PALETTES: Mapping[str, Palette] = MappingProxyType({"light": LIGHT, "dark": DARK})
+COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")  # of series, in this order
+DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of series beside their colour

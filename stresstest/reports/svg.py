@@ -1,0 +1,106 @@
+"""A chart as coordinates of an SVG of fixed size, which stands in a page where scripts are blocked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from stresstest.reports.charts import Scale, drawn, scales
+from stresstest.reports.document import Axis, Chart, Series
+from stresstest.reports.numbers import number
+from stresstest.reports.palette import COLORS, DASHES
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
+_ROW, _NAMES_LEFT = 26, 150  # height of a named place of y, and room for its name
+
+
+def static_charts(chart: Chart) -> list[dict[str, Any]]:
+    """The coordinates of a chart and of what stands below it; none where there is nothing to draw."""
+    if not drawn(chart):
+        return []
+    x, _ = scales(chart)
+    colors = color_places([series.name for part in parts(chart) for series in part.series])
+    return [_static(part, x, colors) for part in parts(chart) if drawn(part)]
+
+
+def parts(chart: Chart) -> list[Chart]:
+    """A chart, and what stands below it."""
+    return [chart, *(parts(chart.below) if chart.below else [])]
+
+
+def color_places(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name in the order in which they come first, which gives its colour and dash."""
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+def _static(chart: Chart, x: Scale, colors: dict[str, int]) -> dict[str, Any]:
+    series, (_, y) = drawn(chart), scales(chart)
+    left = _NAMES_LEFT if chart.y.names else _LEFT
+    height = _TOP + _BOTTOM + _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
+
+    def across(value: float) -> float:
+        return round(left + x.share(value) * (_WIDTH - _RIGHT - left), 1)
+
+    def up(value: float) -> float:
+        return round(height - _BOTTOM - y.share(value) * (height - _BOTTOM - _TOP), 1)
+
+    def shapes(each: Series) -> dict[str, Any]:
+        place = colors[each.name]
+        return {
+            "name": each.name,
+            "kind": each.kind,
+            "color": COLORS[place % len(COLORS)],
+            "dashes": " ".join(map(str, DASHES[place // len(COLORS) % len(DASHES)])) or "none",
+            "points": " ".join(f"{across(a)},{up(b)}" for a, b in _corners(each)) * (each.kind != "dots"),
+            "dots": _dots(each) * (each.kind == "dots" or (chart.dots and each.kind == "line")),
+            "band": "" if chart.y.names else _band(each),
+        }
+
+    def _dots(each: Series) -> list[dict[str, Any]]:
+        found = []
+        for i, (a, b) in enumerate(each.points):
+            note = f"{each.notes[i]}, " if each.notes else ""
+            up_words = "" if chart.y.names else f", {number(b)}"
+            span = [across(end) for end in each.spans[i]] if chart.y.names and each.spans else []
+            tone = each.tones[i] if each.tones else ""
+            found.append(
+                {"x": across(a), "y": up(b), "label": f"{note}{number(a)}{up_words}", "tone": tone, "span": span}
+            )
+        return found
+
+    def _band(each: Series) -> str:
+        low = [f"{across(a)},{up(span[0])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
+        high = [f"{across(a)},{up(span[1])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
+        return " ".join([*low, *reversed(high)])
+
+    level = chart.reference if chart.reference and y.low <= chart.reference[1] <= y.high else None
+    return {
+        "label": chart.title,
+        "width": _WIDTH,
+        "height": height,
+        "left": left,
+        "right": _WIDTH - _RIGHT,
+        "top": _TOP,
+        "bottom": height - _BOTTOM,
+        "x_ticks": [{"at": across(at), "label": label} for at, label in _ticks(chart.x, x)],
+        "y_ticks": [{"at": up(at), "label": label} for at, label in _ticks(chart.y, y)],
+        "x_label": chart.x.label,
+        "y_label": chart.y.label,
+        "reference": level and {"name": level[0], "at": up(level[1])},
+        "series": [shapes(each) for each in sorted(series, key=lambda each: each.kind != "seed")],
+    }
+
+
+def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
+    if axis.names:
+        return [(float(place), name) for place, name in enumerate(axis.names)]
+    return [(value, number(value)) for value in scale.ticks()]
+
+
+def _corners(series: Series) -> Sequence[tuple[float, float]]:
+    """The points of a line; of steps, both ends of each."""
+    if series.kind != "steps":
+        return series.points
+    rights = [x for x, _ in series.points[1:]] + [math.nan]
+    return [end for (x, y), right in zip(series.points[:-1], rights, strict=False) for end in ((x, y), (right, y))]

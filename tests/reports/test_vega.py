@@ -1,0 +1,102 @@
+"""Specifications that Vega-Lite's own compiler takes, with the numbers of the charts in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import vl_convert
+
+from stresstest.errors import ConfigError
+from stresstest.reports.document import Axis, Block, Chart, Document, HeatCell, Heatmap, Series
+from stresstest.reports.html import render
+from stresstest.reports.palette import DARK, LIGHT
+from stresstest.reports.pictures import write_pictures
+from stresstest.reports.vega import plot_of
+
+CURVE = tuple((10.0 ** (-4 + i / 10), 3.0 - i / 20) for i in range(40))
+HELD = Chart(
+    "Held",
+    Axis("LR"),
+    Axis("", names=("a", "it's")),
+    (Series("a", ((1e-3, 0.0), (1e-2, 0.0)), kind="dots", tones=("good", "bad"), notes=("seed 0", "seed 1")),),
+)
+CHART = Chart(
+    "Loss over LR",
+    Axis("LR"),
+    Axis("loss", log=False),
+    (
+        Series("a", CURVE, spans=tuple((y - 0.1, y + 0.1) for _, y in CURVE)),
+        Series("a", CURVE, kind="seed", notes=("seed 0",) * 40),
+        Series("slope", CURVE, kind="guide"),
+        Series("b", CURVE, kind="steps"),
+        Series("lone", ((1.0, 2.0),), kind="dots"),
+    ),
+    reference=("target", 2.0),
+    below=HELD,
+)
+MAP = Heatmap("A map", "LR", "steps", ("1", "2"), (("8", (HeatCell("a", tone="good"), HeatCell("b", "x", "bad"))),))
+VALUES = Heatmap("Norms", "block", "step", ("1",), (("0", (HeatCell("1", value=0.5),)),), values=Axis("norm"))
+EVERY = [CHART, HELD, MAP, VALUES]
+
+
+def document(*blocks: Block) -> Document:
+    return Document("d", "d", blocks=blocks)
+
+
+def numbers(svg: bytes) -> set[str]:
+    return {
+        "".join(element.itertext()) for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")
+    }
+
+
+@pytest.mark.parametrize("picture", EVERY, ids=lambda picture: picture.title)
+def test_the_compiler_of_vega_lite_takes_every_specification_without_a_warning(
+    picture: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for palette in (LIGHT, DARK):
+        compiled = vl_convert.vegalite_to_vega(plot_of(picture).whole(palette), vl_version="6.4")
+        assert compiled["marks"]
+    assert "WARN" not in "".join(capfd.readouterr())
+
+
+def test_the_data_of_a_plot_are_the_points_to_five_digits() -> None:
+    spec = plot_of(CHART).whole(LIGHT)
+    lines = [row for row in spec["datasets"]["p0"] if row["kind"] == "line"]
+    assert [(row["x"], row["y"]) for row in lines] == [pytest.approx(point, rel=1e-4) for point in CURVE]
+    assert [row["low"] for row in lines] == pytest.approx([y - 0.1 for _, y in CURVE], rel=1e-4)
+    assert [row["tone"] for row in spec["datasets"]["p1"]] == ["good", "bad"]
+
+
+def test_a_picture_has_a_title_axes_and_ticks_and_names_in_words(tmp_path: Path) -> None:
+    write_pictures(document(CHART), "svg", tmp_path / "new")
+    found = numbers((tmp_path / "new" / "loss-over-lr.svg").read_bytes())
+    assert {"Loss over LR", "LR", "loss", "0.001", "2", "it's", "target 2", "slope"} <= found
+
+
+def test_pictures_are_written_light_and_dark_under_names_of_their_own(tmp_path: Path) -> None:
+    paths = write_pictures(document(MAP, MAP), "pdf", tmp_path)
+    assert [path.name for path in paths] == ["a-map.pdf", "a-map-dark.pdf", "a-map-2.pdf", "a-map-2-dark.pdf"]
+    assert all(path.read_bytes().startswith(b"%PDF-") for path in paths)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file cannot be written"):
+        write_pictures(document(MAP), "svg", tmp_path / "file")
+
+
+def test_a_page_above_the_limit_keeps_the_peaks_of_its_lines_and_says_so() -> None:
+    many = tuple((1.0 + i, 50.0 if i == 70_001 else math.sin(i / 7)) for i in range(120_000))
+    page = render(document(Chart("t", Axis("x"), Axis("y", log=False), (Series("a", many),))))
+    assert len(page.encode()) <= 2_000_000
+    assert "The lines show 1 of 4 points" in page
+    stored = json.loads(re.search(r'id="charts">(.*?)</script>', page).group(1))  # type: ignore[union-attr]
+    data = stored["charts"][0]["data"]["p0"]
+    assert max(data["y"]) == 50.0
+    assert 25_000 < len(data["y"]) < 35_000
