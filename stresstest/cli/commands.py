@@ -20,6 +20,7 @@ from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_o
 from stresstest.cli.sources import line_settings, project_defaults, settings_beside
 from stresstest.commands.run import run_scenario
 from stresstest.errors import ExitCode
+from stresstest.reports.output import JSON, formats_help
 from stresstest.scenario.library import find_scenario
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.request import open_scenario, scenario_requests
@@ -103,7 +104,7 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 )
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, md), e.g. papers.md.")
+@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help()}, e.g. papers.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
@@ -156,7 +157,7 @@ def show(name: str) -> int:
 
 @cli.command()
 @click.argument("run_path", metavar="[RUN]", required=False)
-@click.option("-o", "--output", multiple=True, help="Write FORMAT:PATH (html, json, md) as well.")
+@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON)}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the whole report: charts, theory, every finding.")
 def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose: bool) -> int:

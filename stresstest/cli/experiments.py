@@ -13,8 +13,9 @@ from stresstest.commands.run import run_experiment
 from stresstest.experiments.base import Experiment
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
+from stresstest.reports.output import JSON, formats_help
 
-OUTPUT = click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, md).")
+OUTPUT = click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON)}.")
 _LISTED = f"{__name__}.listed"
 _FIND = [*EXPERIMENTS, "run", "papers"]
 click.rich_click.COMMAND_GROUPS["stresstest"] = [

@@ -10,6 +10,7 @@ import rich_click as click
 
 from stresstest.cli.options import jobs_text
 from stresstest.cli.sources import settings_beside
+from stresstest.reports.output import JSON, formats_help
 from stresstest.specs.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _check_request(context: click.Context, scenario: str, options: Mapping[str, 
 @click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
 @click.option("--lenient", is_flag=True, help="Without a verdict, warn and exit with 0 instead of 3.")
 @_check_options
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, junit, md).")
+@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
 @click.pass_context
 def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
@@ -79,7 +80,7 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 @click.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("-o", "--output", multiple=True, help="Also write FORMAT:PATH (html, json, junit, md).")
+@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else, on stdout.")
 def compare_(a: str, b: str, output: Sequence[str], as_json: bool) -> int:
     """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""

@@ -12,9 +12,10 @@ from stresstest.diagnosis.diagnose import Choices
 from stresstest.diagnosis.document import common_folder, document_of, in_order, many_page, page_of, run_table
 from stresstest.diagnosis.junit import render_junit
 from stresstest.diagnosis.records import Diagnoses, Diagnosis
+from stresstest.diagnosis.tables import diagnosis_tables
 from stresstest.diagnosis.words import is_still_up, run_line, run_name
 from stresstest.reports.document import Document
-from stresstest.reports.output import JSON, Output, console, parse_output, render, write_output
+from stresstest.reports.output import JSON, Made, Output, console, parse_output, write_outputs
 from stresstest.reports.terminal import print_document
 
 _IN_FULL = 2  # so many runs are printed whole, more as a table
@@ -42,19 +43,13 @@ def diagnose_logs(names: Sequence[str], choices: Choices, shown: Shown = Shown()
     found = read_logs(names, choices)
     for unread in found.unread:
         print(f"stresstest: {unread.path}: {unread.why}", file=sys.stderr)
-    for kind, path in shown.outputs:
-        write_output(path, _text(found, kind))
+    texts = {"json": found.to_json, "junit": lambda: render_junit(found)}
+    write_outputs(shown.outputs, Made(lambda: _document(found), lambda: diagnosis_tables(found), texts))
     if shown.as_json:
         sys.stdout.write(found.to_json())
     else:
         _print(found, shown)
     return found.exit_code
-
-
-def _text(found: Diagnoses, kind: str) -> str:
-    if kind == "json":
-        return found.to_json()
-    return render_junit(found) if kind == "junit" else render(_document(found), kind)
 
 
 def _document(found: Diagnoses) -> Document:

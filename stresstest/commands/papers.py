@@ -13,8 +13,9 @@ from stresstest.commands.run import OnStderr, print_plan
 from stresstest.commands.validate import check_claims
 from stresstest.errors import ExitCode
 from stresstest.gate.claims_report import Chapter, claims_document
+from stresstest.gate.tables import claims_tables
 from stresstest.pipeline import SILENT, RunListener, chapter_of, exit_code, plan_scenario, train_scenario
-from stresstest.reports.output import console, parse_output, render, write_output
+from stresstest.reports.output import Made, console, parse_output, write_outputs
 from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
@@ -66,8 +67,7 @@ def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as
         sys.stdout.write(json.dumps({"schema": "stresstest.claims/1", "claims": stored(chapters)}, indent=1) + "\n")
     else:
         print_document(claims_document(chapters), console())
-    for kind, path in written:
-        write_output(path, render(claims_document(chapters, line), kind))
+    write_outputs(written, Made(lambda: claims_document(chapters, line), lambda: claims_tables(chapters), {}))
     return code
 
 

@@ -10,26 +10,43 @@ from rich.console import Console
 
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Document, Fact
-from stresstest.reports.output import Output, console, render, write_output
+from stresstest.reports.output import Made, Output, Tables, console, text_of, write_outputs
 from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
+from stresstest.results.tables import result_tables, without_curves
 
 
 def show_result(
     result: Result, where: str, outputs: Sequence[Output], as_json: bool = False, verbose: bool = False
 ) -> None:
     """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
-    for kind, path in outputs:
-        write_output(path, result_text(result, kind))
+    write_outputs(outputs, made_of(result, Path(where)))
     if as_json:
         sys.stdout.write(result.to_json())
     else:
         print_result(result, console(), where, verbose)
 
 
+def made_of(result: Result, folder: Path) -> Made:
+    """What the outputs of a result are made of; `folder` is its run directory, which has the curves."""
+    return Made(lambda: document_of(result), lambda: _tables(result, folder), {"json": result.to_json})
+
+
+def _tables(result: Result, folder: Path) -> Tables:
+    """The tables of a result; what is missing of its curves is said on stderr."""
+    if lacking := without_curves(result, folder):
+        done = sum(cell.status == "done" for cell in result.cells)
+        text = (
+            f"{folder} has no curves of {lacking} of {done} cells: of these the table has the ramps' thinned points, "
+            "as result.json holds them"
+        )
+        console(stderr=True).print(text, markup=False, soft_wrap=True)
+    return result_tables(result, folder)
+
+
 def result_text(result: Result, kind: str) -> str:
     """A result in one format."""
-    return result.to_json() if kind == "json" else render(document_of(result), kind)
+    return text_of(made_of(result, Path()), kind)
 
 
 def document_of(result: Result) -> Document:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stresstest.errors import ConfigError
 from stresstest.gate.github import SUMMARY_BYTES, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
 from stresstest.gate.records import PASSES, CheckVerdict, GateLine, LimitLine
+from stresstest.gate.tables import verdict_tables
 from stresstest.gate.verdict_words import (
     alone,
     conclusion,
@@ -38,14 +39,8 @@ from stresstest.reports.document import (
     Tone,
     Value,
 )
-from stresstest.reports.output import JSON, Output, console, parse_output, render
+from stresstest.reports.output import JSON, Made, Output, console, parse_output, text_of, write_outputs
 from stresstest.reports.terminal import print_document
-
-_WRITERS: Mapping[str, Callable[[CheckVerdict], str]] = {
-    "json": CheckVerdict.to_json,
-    "junit": render_junit,
-    "md": render_markdown,
-}
 
 
 def parse_verdict_output(text: str) -> Output:
@@ -57,10 +52,10 @@ def show_verdict(verdict: CheckVerdict, folder: Path, outputs: Sequence[Output],
     """Store the verdict, write the outputs and what GitHub reads, and print it: as text, or as JSON alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for kind, path in [("json", folder / f"{verdict.scenario}.verdict.json"), *outputs]:
-            path.write_text(verdict_text(verdict, kind))
+        (folder / f"{verdict.scenario}.verdict.json").write_text(verdict.to_json())
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written ({error.strerror}); give another path") from None
+    write_outputs(outputs, made_of(verdict))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a") as file:
             file.write(render_markdown(verdict, SUMMARY_BYTES))
@@ -75,9 +70,19 @@ def show_verdict(verdict: CheckVerdict, folder: Path, outputs: Sequence[Output],
         sys.stderr.write("".join(f"{line}\n" for line in github_annotations(verdict)))
 
 
+def made_of(verdict: CheckVerdict) -> Made:
+    """What the outputs of a verdict are made of; its Markdown is the one that GitHub shows."""
+    texts = {
+        "json": verdict.to_json,
+        "junit": lambda: render_junit(verdict),
+        "md": lambda: render_markdown(verdict),
+    }
+    return Made(lambda: verdict_document(verdict), lambda: verdict_tables(verdict), texts)
+
+
 def verdict_text(verdict: CheckVerdict, kind: str) -> str:
     """A verdict in one format: one of its own, or one of every document's."""
-    return _WRITERS[kind](verdict) if kind in _WRITERS else render(verdict_document(verdict), kind)
+    return text_of(made_of(verdict), kind)
 
 
 def verdict_document(verdict: CheckVerdict) -> Document:

@@ -1,19 +1,24 @@
-"""Where a report goes: the terminal, and FORMAT:PATH, or the format of a path's suffix."""
+"""Where a report goes: the terminal, and FORMAT:PATH, or the format of a path's suffix; PATH is a file or a folder."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 
 from stresstest.errors import ConfigError
+from stresstest.installation import install_hint
 from stresstest.registry import did_you_mean
 from stresstest.reports.document import Document
+
+Tables = Mapping[str, Mapping[str, Sequence[Any]]]  # by name, columns of one length by name
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,25 @@ class Format:
     module: str
 
 
+@dataclass(frozen=True)
+class FolderFormat(Format):
+    """A format of several files: its module has `write(what, folder)`, and `of` says what it takes.
+
+    needs, extra: the package without which nothing can be written, and the extra that brings it.
+    """
+
+    of: Literal["document", "tables"] = "tables"
+    needs: str = ""
+    extra: str = ""
+
+
 FORMATS: Mapping[str, Format] = {
     "html": Format((".html", ".htm"), "stresstest.reports.html"),
     "md": Format((".md", ".markdown"), "stresstest.reports.markdown"),
+}
+FOLDERS: Mapping[str, FolderFormat] = {
+    "csv": FolderFormat((".csv",), "stresstest.reports.csv_tables"),
+    "parquet": FolderFormat((".parquet",), "stresstest.reports.parquet_tables", needs="pyarrow", extra="parquet"),
 }
 JSON: Mapping[str, tuple[str, ...]] = {"json": (".json",)}  # of a result, beside those of its document
 
@@ -40,18 +61,88 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What outputs are made of, each once it is asked for; `texts` are formats that a command has of its own."""
+
+    document: Callable[[], Document]
+    tables: Callable[[], Tables]
+    texts: Mapping[str, Callable[[], str]]
+
+
 def parse_output(text: str, others: Mapping[str, tuple[str, ...]] = JSON) -> Output:
-    """(format, path) of an `--output`: a document's, or one of `others`; an unknown one is a `ConfigError`."""
-    known = dict(sorted({**{name: each.suffixes for name, each in FORMATS.items()}, **others}.items()))
+    """(format, path) of an `--output`: one of ours, or one of `others`.
+
+    One that is unknown or cannot be written is a `ConfigError`.
+    """
+    formats = {name: each.suffixes for name, each in {**FORMATS, **FOLDERS}.items()}
+    known = dict(sorted({**formats, **others}.items()))
     kind, colon, rest = text.partition(":")
     if colon and kind in known and rest:
-        return kind, _in_a_folder(Path(rest))
+        return kind, _checked(kind, Path(rest))
+    if colon and kind in known:
+        raise ConfigError(f"output '{text}' has no path; write {kind}:PATH")
     suffix = Path(text).suffix.lower()
     for name, suffixes in known.items():
         if suffix in suffixes:
-            return name, _in_a_folder(Path(text))
+            return name, _checked(name, Path(text))
     asked = kind if colon else suffix.removeprefix(".")
     raise ConfigError(f"unknown format of output '{text}'{did_you_mean(asked, known)}")
+
+
+def formats_help(*others: str) -> str:
+    """What an `--output` may be, for its help."""
+    files = ", ".join(sorted({*FORMATS, *others}))
+    return f"FORMAT:PATH ({files}) or FORMAT:FOLDER ({', '.join(sorted(FOLDERS))})"
+
+
+def write_outputs(outputs: Sequence[Output], made: Made) -> None:
+    """Write all that was asked for; a path that cannot be written is a `ConfigError`."""
+    for kind, path in outputs:
+        if kind in FOLDERS:
+            _write_folder(path, FOLDERS[kind], made)
+        else:
+            _write_output(path, text_of(made, kind))
+
+
+def text_of(made: Made, kind: str) -> str:
+    """The text of one format that is a file."""
+    return made.texts[kind]() if kind in made.texts else render(made.document(), kind)
+
+
+def _checked(kind: str, path: Path) -> Path:
+    return _folder(kind, FOLDERS[kind], path) if kind in FOLDERS else _in_a_folder(path)
+
+
+def _folder(kind: str, each: FolderFormat, path: Path) -> Path:
+    if path.suffix.lower() in each.suffixes and not path.is_dir():
+        raise ConfigError(f"{kind} writes a folder of files; name one: {kind}:{path.with_suffix('')}")
+    last = path if path.exists() else path.parent
+    if not last.is_dir():
+        raise ConfigError(f"output {kind}:{path} cannot be written: {last} is not a folder; give another")
+    try:
+        if path.is_dir():
+            tempfile.TemporaryFile(dir=path).close()
+        else:
+            path.mkdir()
+            path.rmdir()
+    except OSError as error:
+        raise ConfigError(f"output {kind}:{path} cannot be written ({error.strerror}); give another folder") from None
+    if each.needs:
+        try:
+            importlib.import_module(each.needs)
+        except ImportError:
+            raise ConfigError(f"output {kind}: needs {each.needs}; {install_hint(each.extra)}") from None
+    return path
+
+
+def _write_folder(path: Path, each: FolderFormat, made: Made) -> None:
+    write: Callable[[Document | Tables, Path], None] = importlib.import_module(each.module).write
+    try:
+        path.mkdir(exist_ok=True)
+        write(made.document() if each.of == "document" else made.tables(), path)
+    except OSError as error:
+        raise ConfigError(f"output {path} cannot be written ({error.strerror}); give another folder") from None
 
 
 def _in_a_folder(path: Path) -> Path:
@@ -66,7 +157,7 @@ def render(document: Document, kind: str) -> str:
     return written(document)
 
 
-def write_output(path: Path, text: str) -> None:
+def _write_output(path: Path, text: str) -> None:
     """Write one; a path that cannot be written is a `ConfigError`."""
     try:
         path.write_text(text)

@@ -12,25 +12,24 @@ from typing import Any
 
 from stresstest.results.bracket import Bracket
 from stresstest.results.cell import Cell
+from stresstest.results.columns import (
+    CELL_COLUMNS,
+    CURVE_COLUMNS,
+    METRIC_COLUMNS,
+    ROW_COLUMNS,
+    RUN_COLUMNS,
+    SEED_COLUMNS,
+    SUMMARY_COLUMNS,
+)
 from stresstest.results.courses import Course, read_courses
 from stresstest.results.metrics import unit_of
 from stresstest.results.records import MetricSummary, Result
-from stresstest.results.typed import HoldRecord, RampRecord, RecipeRecord
 
 Table = dict[str, list[Any]]  # columns of one length
 _Row = dict[str, Any]
 
-_LISTS = ("curve", "progress")  # of a run's record: not numbers of the run as a whole
-_OF_RUNS = [name for kind in (RampRecord, HoldRecord, RecipeRecord) for name in kind.__annotations__]
-RUN_COLUMNS = tuple(dict.fromkeys(["phase", "lr", *(name for name in _OF_RUNS if name not in _LISTS)]))
-CURVE_COLUMNS = ("phase", "run", "step", "lr", "loss", "judged_loss", "grad_norm")
-_CELL = ("cell", "variant", "depth", "optimizer", "seed")
-_ROW = ("table", "variant", "depth", "optimizer")
-_METRIC = ("status", "metric", "low", "high", "unit")
-_SUMMARY = ("metric", "median_low", "median_high", "low", "high", "coverage", "n", "censored", "unit")
-_SEEDS = ("seed", "metric", "low", "high", "unit")
-_OF_CELLS = frozenset((*_CELL, *_METRIC, *RUN_COLUMNS, *CURVE_COLUMNS))
-_OF_ROWS = frozenset((*_ROW, *_SUMMARY, *_SEEDS))
+_OF_CELLS = frozenset((*CELL_COLUMNS, *METRIC_COLUMNS, *RUN_COLUMNS, *CURVE_COLUMNS))
+_OF_ROWS = frozenset((*ROW_COLUMNS, *SUMMARY_COLUMNS, *SEED_COLUMNS))
 
 
 def metrics_table(result: Result) -> Table:
@@ -44,7 +43,7 @@ def metrics_table(result: Result) -> Table:
             if cell.status != "done":
                 yield who
 
-    return _table(rows(), (*_CELL, *_varied(result), *_METRIC))
+    return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *METRIC_COLUMNS))
 
 
 def runs_table(result: Result) -> Table:
@@ -56,7 +55,7 @@ def runs_table(result: Result) -> Table:
             for phase, records in (("ramp", [cell.ramp]), ("hold", cell.hold), ("recipe", [cell.recipe])):
                 yield from (who | {"phase": phase} | record for record in records if record)
 
-    return _table(rows(), (*_CELL, *_varied(result), *RUN_COLUMNS))
+    return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *RUN_COLUMNS))
 
 
 def holds_table(result: Result) -> Table:
@@ -74,7 +73,7 @@ def summary_table(result: Result) -> Table:
             told = value.model_dump(include={"low", "high", "coverage", "n", "censored"})
             yield who | told | {"median_low": value.median.low, "median_high": value.median.high}
 
-    return _table(rows(), (*_ROW, *_varied_by_rows(result), *_SUMMARY))
+    return table_of(rows(), (*ROW_COLUMNS, *_varied_by_rows(result), *SUMMARY_COLUMNS))
 
 
 def seeds_table(result: Result) -> Table:
@@ -84,7 +83,7 @@ def seeds_table(result: Result) -> Table:
         for who, value in _over_seeds(result):
             yield from (who | {"seed": int(seed)} | each.model_dump() for seed, each in value.per_seed.items())
 
-    return _table(rows(), (*_ROW, *_varied_by_rows(result), *_SEEDS))
+    return table_of(rows(), (*ROW_COLUMNS, *_varied_by_rows(result), *SEED_COLUMNS))
 
 
 def curves_table(result: Result, folder: Path | None = None) -> Table:
@@ -103,13 +102,22 @@ def curves_table(result: Result, folder: Path | None = None) -> Table:
                 for lr, loss in cell.ramp.get("curve", []):
                     yield who | {"phase": "ramp", "run": 0, "lr": lr, "loss": loss}
 
-    return _table(rows(), (*_CELL, *_varied(result), *CURVE_COLUMNS))
+    return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *CURVE_COLUMNS))
 
 
 def without_curves(result: Result, folder: Path | None) -> int:
     """How many of the finished cells have no curves in this run directory."""
     there = set() if folder is None else {path.stem for path in (folder / "curves").glob("*.npz")}
     return sum(cell.status == "done" and cell.key not in there for cell in result.cells)
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    """Rows as columns of these names; what a row does not say is `None`."""
+    table: Table = {name: [] for name in columns}
+    for row in rows:
+        for name, values in table.items():
+            values.append(row.get(name))
+    return table
 
 
 TABLES: Mapping[str, Callable[[Result], Table]] = {
@@ -202,11 +210,3 @@ def _settings(point: Mapping[str, Any], taken: frozenset[str]) -> _Row:
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
-
-
-def _table(rows: Iterable[_Row], columns: Sequence[str]) -> Table:
-    table: Table = {name: [] for name in columns}
-    for row in rows:
-        for name, values in table.items():
-            values.append(row.get(name))
-    return table

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import junitparser
+import pandas as pd
 import pytest
 
 from stresstest.cli.main import run
@@ -338,6 +339,20 @@ def test_links_that_lead_up_do_not_hold_a_pattern(capsys: Capture) -> None:
     code, _, err = said(capsys, "**")
     assert code == 2
     assert "more than 20000 files fit this pattern" in err
+
+
+def test_runs_segments_spikes_and_findings_are_tables(capsys: Capture) -> None:
+    spiked = [*decay()[:100], *[9.0] * 8, *decay()[108:]]
+    write("good.csv", spiked)
+    write("bad.csv", broken())
+    said(capsys, "*.csv", "-o", "csv:tables", "-o", "parquet:tables")
+    told = document(capsys, "*.csv")["runs"]
+    found = {name: pd.read_csv(f"tables/{name}.csv") for name in ("runs", "segments", "spikes", "findings")}
+    assert list(found["runs"].outcome) == [run["outcome"] for run in told] == ["nonfinite", "spiked"]
+    assert list(found["segments"].first_bad_step.dropna()) == [120]
+    assert list(found["spikes"].peak_loss) == [9.0]
+    assert len(found["findings"]) == sum(len(s["findings"]) for run in told for s in (run, *run["segments"])) > 0
+    assert list(pd.read_parquet("tables/runs.parquet").verdict) == ["broken", "stable"]
 
 
 def test_an_empty_name_is_not_this_folder(capsys: Capture) -> None:
