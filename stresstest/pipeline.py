@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
+from stresstest.experiments.answers import answered
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.claims import judge_claim
 from stresstest.gate.claims_report import Chapter
@@ -217,7 +218,7 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
         **{name: manifest[name] for name in ("command", "reproduce", "spec", "rules", "environment", "data")},
     )
     store.write_result(result.to_json())
-    store.write_report(render(experiment.document(result), "html"))
+    store.write_report(render(answered(experiment.document(result), result), "html"))
     return result
 
 

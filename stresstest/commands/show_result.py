@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from stresstest.experiments.answers import answered
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Document, Fact
 from stresstest.reports.output import Made, Output, Tables, console, text_of, write_outputs
@@ -50,8 +51,8 @@ def result_text(result: Result, kind: str) -> str:
 
 
 def document_of(result: Result) -> Document:
-    """The report of a result, by the experiment that it is of."""
-    return EXPERIMENTS[result.command].document(result)
+    """The report of a result, by the experiment that it is of; every one has an answer."""
+    return answered(EXPERIMENTS[result.command].document(result), result)
 
 
 def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:

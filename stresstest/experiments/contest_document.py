@@ -11,10 +11,11 @@ from stresstest.experiments.document_parts import (
     seeds_words,
 )
 from stresstest.experiments.race.findings import entrant
-from stresstest.reports.document import PAGE, Block, Column, Heading, Table, Value
+from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Heading, Table, Value
 from stresstest.reports.numbers import middle, number
 from stresstest.results.records import Result, SummaryRow, TrendRow
 
+_WIDE = ("tokens", "seconds")
 _AS_THE_STEPS = ("tokens_to_target", "seconds_to_target")
 
 
@@ -40,11 +41,14 @@ def results_table(result: Result, columns: Mapping[str, str]) -> Iterator[Block]
     sized = "steps" in result.summary[0].point
     headers = ("", *(("batch", "steps") if sized else ()), "best peak LR", *measured, "trained")
     yield Heading("Results", formats=PAGE)
-    yield Table(
-        tuple(map(Column, headers)),
+    table = Table(
+        tuple(Column(header, wide=header in _WIDE) for header in headers),
         tuple(_row(row, measured.values(), result) for row in result.summary),
         grouped=True,
+        formats=AT_LENGTH,
     )
+    yield table.medians()
+    yield table
 
 
 def _row(row: SummaryRow, names: Iterable[str], result: Result) -> tuple[Value, ...]:

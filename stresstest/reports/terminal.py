@@ -80,8 +80,10 @@ def _answer(document: Document, console: Console, warnings: Sequence[str]) -> No
     """The verdicts, what spoils them, how sure they are."""
     if document.verdicts:
         console.print()
-    for verdict, line in verdict_lines(document.verdicts, min(console.width, _TEXT)):
-        console.print(Text(line, style=TONES[verdict.tone]), soft_wrap=True)
+    for verdict, lines in verdict_lines(document.verdicts, min(console.width, _TEXT)):
+        shown = Text("\n".join(lines))
+        shown.stylize(f"bold {TONES[verdict.tone]}", 0, 2 + len(verdict.subject) if verdict.subject else len(shown))
+        console.print(shown, soft_wrap=True)
     for warning in warnings:
         _paragraph(console, warning, bullet=f"{MARKS['bad']} ", style=TONES["bad"])
     _paragraph(console, document.sure and f"How sure: {document.sure}.", style="dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from stresstest.reports.document import Tone, Verdict
 
@@ -11,16 +11,16 @@ MARKS: Mapping[Tone, str] = {"": "-", "good": "+", "mixed": "?", "dull": "-", "b
 _LONGEST_NAME = 24  # characters; a longer name stands above the others' column
 
 
-def verdict_lines(verdicts: Sequence[Verdict], width: int) -> list[tuple[Verdict, str]]:
-    """Each line with the verdict that it belongs to, answers under each other, wrapped at a width in characters."""
+def verdict_lines(verdicts: Sequence[Verdict], width: int) -> list[tuple[Verdict, list[str]]]:
+    """Each verdict with its lines, answers under each other, wrapped at a width in characters."""
     names = [len(verdict.subject) for verdict in verdicts if len(verdict.subject) <= _LONGEST_NAME]
     column = max(names, default=0)
-    return [(verdict, line) for verdict in verdicts for line in _lines(verdict, column, width)]
+    return [(verdict, _lines(verdict, column, width)) for verdict in verdicts]
 
 
-def _lines(verdict: Verdict, column: int, width: int) -> Iterator[str]:
+def _lines(verdict: Verdict, column: int, width: int) -> list[str]:
     name = f"{verdict.subject:<{column}}  " if verdict.subject else ""
-    yield from textwrap.wrap(
+    return textwrap.wrap(
         verdict.answer,
         width,
         initial_indent=f"{MARKS[verdict.tone]} {name}",

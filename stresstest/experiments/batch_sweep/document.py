@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stresstest.experiments.batch_sweep.verdicts import answer
 from stresstest.experiments.contest_document import contest_title, how_sure, lrs_and, results_table, row_name
 from stresstest.experiments.document_parts import data_words, metric_cell, report_of
-from stresstest.reports.document import Block, Column, Document, Paragraph, Table, Value
+from stresstest.reports.document import AT_LENGTH, Block, Column, Document, Paragraph, Table, Value
 from stresstest.reports.numbers import number
 from stresstest.results.records import Result
 
@@ -21,8 +22,9 @@ def document(result: Result) -> Document:
     schedule += f"then {spec['decay']}"
     sizes = f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"
     subtitle = f"{data_words({**spec, 'batch_size': sizes}, result.data)}; {lrs_and(schedule, result)}"
-    blocks = [*results_table(result, _COLUMNS), *_over_sizes(result), Paragraph(_legend(result), "dim")]
-    return report_of(result, contest_title("Batch sweep", result), subtitle, blocks)
+    legend = Paragraph(_legend(result), "dim", formats=AT_LENGTH)
+    blocks = [*results_table(result, _COLUMNS), *_over_sizes(result), legend]
+    return report_of(result, contest_title("Batch sweep", result), subtitle, blocks, answer(result))
 
 
 def _over_sizes(result: Result) -> Iterator[Block]:
@@ -32,7 +34,7 @@ def _over_sizes(result: Result) -> Iterator[Block]:
             (Value(row_name(row, result)), *(metric_cell(row.metrics.get(name)) for name in _OVER.values()))
             for row in result.trends
         )
-        yield Table((Column("over batch sizes"), *map(Column, _OVER)), tuple(rows))
+        yield Table((Column("over batch sizes"), *map(Column, _OVER)), tuple(rows), formats=AT_LENGTH)
 
 
 def _legend(result: Result) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from stresstest.experiments.depth_sweep.findings import growth_words, why_failed
 from stresstest.experiments.document_parts import metric_cell
-from stresstest.reports.document import Column, Value
+from stresstest.reports.document import BRIEF, Column, Table, Tone, Value
 from stresstest.reports.numbers import bracket, number
 from stresstest.results.records import TRAINED, Bracket, MetricSummary, Result, SummaryRow, TrendRow
+
+_FEW_DEPTHS = 6  # columns
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,38 @@ class RowColumn:
 
     head: Column
     cell: Callable[[SummaryRow], Value]
+
+
+def over_depths(result: Result) -> Iterator[Table]:
+    """A row a variant and a column a depth of what was asked for, for a terminal that is not asked for all there is."""
+    metrics = {name for row in result.summary for name in row.metrics}
+    if result.spec["init_only"]:
+        yield _pivot(result, "gradient 1st/last at depth", partial(median_cell, "grad_ratio"))
+        return
+    if any(cell.recipe for cell in result.cells):
+        yield _pivot(result, "seeds that train at depth", partial(_trained, result))
+    if "max_stable_lr" in metrics:
+        yield _pivot(result, "max_stable_lr at depth", partial(median_cell, "max_stable_lr"))
+
+
+def _pivot(result: Result, header: str, cell: Callable[[SummaryRow], Value]) -> Table:
+    """The depths between the first and the last are the first to go, every other one before the rest."""
+    depths = sorted({row.depth for row in result.summary})
+    step = max(1, math.ceil((len(depths) - 1) / (_FEW_DEPTHS - 1)))
+    kept = {*depths[::step], depths[-1]}
+    at = {(row.variant, row.depth): cell(row) for row in result.summary}
+    variants = dict.fromkeys(row.variant for row in result.summary)
+    rows = tuple((Value(name), *(at.get((name, depth), Value("-")) for depth in depths)) for name in variants)
+    columns = (Column(header), *(Column(str(depth), wide=depth not in kept) for depth in depths))
+    return Table(columns, rows, formats=BRIEF)
+
+
+def _trained(result: Result, row: SummaryRow) -> Value:
+    """How many seeds trained."""
+    mine = [c for c in result.cells if (c.variant, c.depth, c.status) == (row.variant, row.depth, "done")]
+    good = sum(cell.recipe["outcome"] in TRAINED for cell in mine)
+    tone: Tone = "good" if good == len(mine) else "mixed" if good else "bad"
+    return Value(f"{good}/{len(mine)}", tone=tone)
 
 
 def main_columns(result: Result) -> list[RowColumn]:

@@ -9,9 +9,11 @@ from stresstest.experiments.depth_sweep.columns import (
     RowColumn,
     main_columns,
     median_cell,
+    over_depths,
     signal_columns,
     trend_columns,
 )
+from stresstest.experiments.depth_sweep.verdicts import answer
 from stresstest.experiments.document_parts import (
     data_words,
     loss_format,
@@ -21,8 +23,9 @@ from stresstest.experiments.document_parts import (
     seeds_words,
 )
 from stresstest.reports.document import (
+    AT_LENGTH,
     PAGE,
-    TERMINAL,
+    VERBOSE,
     Axis,
     Block,
     Chart,
@@ -40,7 +43,7 @@ from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interv
 
 _BARS = "▁▂▃▄▅▆▇█"
 _NO_BAR = "\u2800"  # a blank at which no line is broken
-_FEW_BARS, _MANY_BARS = 20, {PAGE: 400, TERMINAL: 60}  # more do not fit
+_FEW_BARS, _MANY_BARS = 20, {PAGE: 400, VERBOSE: 60}  # more do not fit
 _CHARTED_DEPTHS = 4
 
 
@@ -49,7 +52,7 @@ def document(result: Result) -> Document:
     what = "Signal propagation at initialisation" if result.spec["init_only"] else "Depth sweep"
     title = f"{what}: {model_words(result.spec, result.data)}, {seeds_words(result)}"
     blocks = [*_tables(result), *_charts(result), *_jacobians(result)] if result.summary else []
-    return report_of(result, title, _setting(result), blocks)
+    return report_of(result, title, _setting(result), blocks, answer(result))
 
 
 def _setting(result: Result) -> str:
@@ -69,19 +72,21 @@ def _setting(result: Result) -> str:
 
 
 def _tables(result: Result) -> Iterator[Block]:
+    yield from over_depths(result)
     yield Heading("Variants and depths", formats=PAGE)
-    yield _over_rows(result, main_columns(result))
-    yield Paragraph(_legend(result) + probes_words(result), "dim")
+    yield _over_rows(result, main_columns(result), formats=AT_LENGTH)
+    yield Paragraph(_legend(result) + probes_words(result), "dim", formats=AT_LENGTH)
     if not result.spec["init_only"]:
         yield Heading("Signal propagation at initialisation", formats=PAGE)
         yield _over_rows(result, signal_columns(), formats=PAGE)
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         columns = trend_columns(result)
         rows = [(Value(row.variant), *(cell(row) for _, cell in columns)) for row in result.trends]
-        yield Table((Column("over depth"), *(Column(header) for header, _ in columns)), tuple(rows))
-        yield Paragraph(_trend_legend(result), "dim")
+        headers = (Column("over depth"), *(Column(header) for header, _ in columns))
+        yield Table(headers, tuple(rows), formats=AT_LENGTH)
+        yield Paragraph(_trend_legend(result), "dim", formats=AT_LENGTH)
     if taken := _training_rows(result):
-        yield Heading("Signal propagation before steps of the fixed recipe")
+        yield Heading("Signal propagation before steps of the fixed recipe", formats=AT_LENGTH)
         signal = signal_columns()
         keys = [
             (Value(row.variant), Value(str(row.depth)), Value(str(step) if step else "init")) for step, row in taken
@@ -90,6 +95,7 @@ def _tables(result: Result) -> Iterator[Block]:
             (*map(Column, ("variant", "depth", "step")), *(column.head for column in signal)),
             tuple((*key, *(c.cell(row) for c in signal)) for key, (_, row) in zip(keys, taken, strict=True)),
             grouped=True,
+            formats=AT_LENGTH,
         )
 
 
@@ -202,7 +208,8 @@ def _charts(result: Result) -> Iterator[Chart]:
     variants = list(dict.fromkeys(row.variant for row in result.summary))
     stable = [Series(variant, tuple(_stable_lr_points(result.summary, variant))) for variant in variants]
     title = f"max_stable_lr against depth, both logarithmic, medians{_ends(stable)}"
-    yield Chart(title, Axis("depth"), Axis("max_stable_lr"), tuple(stable), dots=True)
+    shown = (*VERBOSE, *PAGE)
+    yield Chart(title, Axis("depth"), Axis("max_stable_lr"), tuple(stable), dots=True, formats=shown)
     seed = result.spec["seeds"][0]
     depths = sorted({row.depth for row in result.summary})
     for depth in depths[:: -max(1, len(depths) // _CHARTED_DEPTHS)]:
@@ -210,7 +217,7 @@ def _charts(result: Result) -> Iterator[Chart]:
         title = f"Gradient norm (logarithmic) over the blocks at depth {depth}, at initialisation, seed {seed}"
         curves = {cell.variant: cell.signal for cell in cells}
         in_terminal = result.spec["init_only"] and depth == depths[-1]
-        yield _gradients(title, curves, formats=() if in_terminal else PAGE)
+        yield _gradients(title, curves, formats=(*VERBOSE, *PAGE) if in_terminal else PAGE)
     for cell in _first_seed_cells(result, depths[-1]):
         if cell.signals:
             curves = {"at initialisation": cell.signal}
@@ -265,8 +272,8 @@ def _jacobians(result: Result) -> Iterator[Block]:
     if result.spec["init_only"]:
         deepest = max(depths)
         title = f"Stream over the blocks and log10 singular values of the Jacobian, at depth {deepest}"
-        yield Heading(title, formats=TERMINAL)
-        yield _jacobian_table(result, [deepest], TERMINAL)
+        yield Heading(title, formats=VERBOSE)
+        yield _jacobian_table(result, [deepest], VERBOSE)
 
 
 def _jacobian_table(result: Result, depths: Sequence[int], formats: Formats) -> Table:

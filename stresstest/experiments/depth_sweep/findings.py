@@ -116,14 +116,14 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
     for depth in failing:
         at = [cell for cell in done if cell.depth == depth]
         broken = [cell for cell in at if not _trained(cell)]
-        word, evidence = _cause(broken, spec)
+        word, evidence = cause(broken, spec)
         parts.append(f"at depth {depth} ({_of(len(broken), len(at))}; {word}): {evidence}")
     to = f"trains {recipe} to depth {min(trained):.0f}; it" if len(trained) == metric.n else recipe
     text = f"{trend.variant} {to} fails {'; '.join(parts)}."
     yield Finding(kind="trainable-depth", subject=trend.variant, text=text)
 
 
-def _cause(broken: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[str, str]:
+def cause(broken: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[str, str]:
     """How most of these cells failed, with one seed's evidence."""
     causes = [why_failed(cell, spec) for cell in broken]
     words = [word for word, _ in causes]
@@ -192,10 +192,21 @@ def _not_monotone(trend: TrendRow, done: Sequence[Cell]) -> Iterator[Finding]:
 
 def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """Signal propagation at the largest depth, in words."""
-    if _median(row, "branch_share") == 0.0:
+    if is_identity(row):
         text = f"{row.variant} is the identity at initialisation, at every depth."
         yield Finding(kind="signal", subject=row.variant, text=text)
         return
+    text = f"{row.variant} at depth {row.depth}: {signal_words(trend, row, spec)}."
+    yield Finding(kind="signal", subject=row.variant, text=text)
+
+
+def is_identity(row: SummaryRow) -> bool:
+    """Whether the blocks add nothing at initialisation."""
+    return _median(row, "branch_share") == 0.0
+
+
+def signal_words(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> str:
+    """How gradient and stream come through the blocks at one depth."""
     words = [_gradient_words(_median(row, "grad_ratio"))]
     last = growth_words(trend.metrics, "grad")
     if last != "-":
@@ -210,7 +221,7 @@ def _signal(trend: TrendRow, row: SummaryRow, spec: Mapping[str, Any]) -> Iterat
     alike = _median(row, "similarity")
     if alike is not None and alike > _ALIKE:
         words.append(f"all {'images' if spec['task'] == 'images' else 'tokens'} look alike (cosine {alike:.4f})")
-    yield Finding(kind="signal", subject=row.variant, text=f"{row.variant} at depth {row.depth}: {'; '.join(words)}.")
+    return "; ".join(words)
 
 
 def _gradient_words(back: float | None) -> str:

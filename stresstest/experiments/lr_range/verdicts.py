@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from stresstest.experiments.answers import FEWEST_SEEDS, Answer, first_few, more_seeds, seeds_sure, try_again
+from stresstest.experiments.answers import (
+    Answer,
+    first_few,
+    last_good,
+    lrs_apart,
+    rounded,
+    seeds_sure,
+    seeds_to_be_sure,
+    seeds_to_start,
+    try_again,
+)
 from stresstest.experiments.lr_range.findings import first_break, flat_at_boundary
 from stresstest.reports.document import Fact, Verdict
-from stresstest.reports.numbers import lr, number
-from stresstest.results.records import Cell, MetricSummary, Result, SummaryRow, interval_rank
+from stresstest.reports.numbers import lr
+from stresstest.results.records import Cell, Result, SummaryRow
 
 _BROKE: Mapping[str, str] = {
-    "relapsed": "loses what it had learned",
+    "relapsed": "loses what it learned",
     "failed-to-train": "never learns",
     "exploded": "explodes",
     "nonfinite": "becomes NaN or infinite",
@@ -36,16 +46,17 @@ def _verdict(row: SummaryRow, result: Result) -> Verdict:
     low, high = metric.median.low, metric.median.high
     if low is None:
         return Verdict(row.variant, f"trains at no LR that was held: it {_at_the_smallest(row, result.cells)}", "bad")
-    trained, unlike = _trained(metric)
+    trained, apart = last_good(metric, lr)
     if flat_at_boundary(row, result.cells):
         above = "the top of the range" if high is None else f"{lr(high)} breaks it"
         harmless = f"{lr(low)}{trained} does no harm, but there is too little to learn"
         return Verdict(row.variant, f"{harmless}; {above}", "dull")
-    use = f"use LR up to {lr(low)}{trained}"
     if high is None:
-        return Verdict(row.variant, f"{use} or more, the top of the range", "good")
+        return Verdict(row.variant, f"use LR up to {lr(low)} or more{trained}, the top of the range", "good")
     how = _BROKE.get(first_break(row, result.cells), "breaks")
-    return Verdict(row.variant, f"{use}; at {lr(high)} it {how}", "mixed" if unlike else "good")
+    return Verdict(
+        row.variant, f"use LR up to {lr(low)}{trained}; at {lr(high)} it {how}", "mixed" if apart > _UNLIKE else "good"
+    )
 
 
 def _at_the_smallest(row: SummaryRow, cells: Sequence[Cell]) -> str:
@@ -55,20 +66,10 @@ def _at_the_smallest(row: SummaryRow, cells: Sequence[Cell]) -> str:
     return _BROKE.get(max(outcomes, key=outcomes.count), "breaks") if outcomes else "breaks"
 
 
-def _trained(metric: MetricSummary) -> tuple[str, bool]:
-    """(the interval of the last LRs that trained, in brackets; whether the seeds are far apart)."""
-    lows = sorted(bracket.low or 0.0 for bracket in metric.per_seed.values())
-    rank, _ = interval_rank(len(lows))
-    low, high = lows[rank - 1], lows[-rank]
-    alike = f" (all {len(lows)} seeds)" if len(lows) > 1 else ""
-    return alike if low == high else f" ({lr(low or None)}..{lr(high)})", high > _UNLIKE * low
-
-
 def _sure(result: Result) -> str:
     """How many seeds, and how finely LRs were tried."""
     metric = max((row.metrics["max_stable_lr"] for row in result.summary), key=lambda each: each.n, default=None)
-    step = {"octave": "2x", "half-octave": "1.4x", "quarter-octave": "1.2x"}[result.spec["hold_resolution"]]
-    return f"{seeds_sure(result, metric)}; LRs {step} apart" if metric else ""
+    return f"{seeds_sure(result, metric)}; {lrs_apart(result)}" if metric else ""
 
 
 def _next(result: Result) -> Iterator[Fact | None]:
@@ -76,14 +77,14 @@ def _next(result: Result) -> Iterator[Fact | None]:
     stable = {row.variant: row.metrics["max_stable_lr"].median for row in rows}
     if any(bracket.low is not None and bracket.high is None for bracket in stable.values()):
         top = _WIDER * spec["end_lr"]
-        yield try_again(result, "a wider range: the highest LR of this one still trains", end_lr=_rounded(top))
-    yield more_seeds(result, FEWEST_SEEDS)
+        yield try_again(result, "a wider range: the highest LR of this one still trains", {"end_lr": rounded(top)})
+    yield seeds_to_start(result)
     stuck = [row.variant for row in rows if first_break(row, result.cells) == "failed-to-train"]
     if stuck or any(bracket.low is None for bracket in stable.values()):
         why = "longer holds tell a slow plateau from a collapse"
-        yield try_again(result, why, hold_steps=2 * spec["hold_steps"])
+        yield try_again(result, why, {"hold_steps": 2 * spec["hold_steps"]})
     yield _warmup(result)
-    yield more_seeds(result)
+    yield seeds_to_be_sure(result)
 
 
 def _warmup(result: Result) -> Fact | None:
@@ -93,10 +94,6 @@ def _warmup(result: Result) -> Fact | None:
     if not lrs or (len(lrs) > 1 and max(lrs)[0] < _WEAK * min(lrs)[0]):
         return None
     low, variant = min(lrs)
-    around = {"start_lr": _rounded(low / 2), "end_lr": _rounded(16 * low)}
+    around = {"variant": variant, "start_lr": rounded(low / 2), "end_lr": rounded(16 * low)}
     why = f"a warm-up map of {variant}: how far a warm-up raises its LR"
-    return try_again(result, why, "warmup", _SETTINGS_OF_RAMP_AND_HOLD, variant=variant, **around)
-
-
-def _rounded(value: float) -> float:
-    return float(number(value))
+    return try_again(result, why, around, "warmup", _SETTINGS_OF_RAMP_AND_HOLD)

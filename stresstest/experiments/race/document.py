@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stresstest.experiments.contest_document import contest_title, how_sure, lrs_and, results_table
 from stresstest.experiments.document_parts import data_words, report_of
-from stresstest.reports.document import Document, Paragraph
+from stresstest.experiments.race.verdicts import answer
+from stresstest.reports.document import AT_LENGTH, Document, Paragraph
 from stresstest.reports.numbers import loss_unit, number, with_unit
 from stresstest.results.records import Result
 
@@ -22,8 +23,8 @@ def document(result: Result) -> Document:
     spec = result.spec
     schedule = f"{spec['warmup_steps']} steps of warm-up, then {spec['decay']}, {spec['train_steps']} steps"
     subtitle = f"{data_words(spec, result.data)}; {lrs_and(schedule, result)}"
-    blocks = [*results_table(result, _COLUMNS), Paragraph(race_legend(result), "dim")]
-    return report_of(result, contest_title("Race", result), subtitle, blocks)
+    blocks = [*results_table(result, _COLUMNS), Paragraph(race_legend(result), "dim", formats=AT_LENGTH)]
+    return report_of(result, contest_title("Race", result), subtitle, blocks, answer(result))
 
 
 def race_legend(result: Result) -> str:

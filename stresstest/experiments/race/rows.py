@@ -37,14 +37,19 @@ def reduce(spec: RaceSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_D
     arms = _arms(spec, cells)
     if not arms:
         return Reduced([], [], [])
-    reference = arms[0]
-    own = Entrant(reference, _lowest_loss(reference))
-    targets = {
-        seed: spec.target_loss if spec.target_loss is not None else _end(own.cell(seed)) for seed in reference.seeds
-    }
+    targets = targets_of(spec, cells)
     entrants = [Entrant(arm, _soonest(spec, arm, targets)) for arm in arms]
     rows = [_row(spec, entrant, entrants[0], targets) for entrant in entrants]
     return Reduced(rows, [], race_findings(rows, spec.model_dump(mode="json")))
+
+
+def targets_of(spec: RaceSpec, cells: Sequence[Cell]) -> dict[int, float]:
+    """The loss that each seed races to: NaN where the reference learned nothing."""
+    arms = _arms(spec, cells)
+    if not arms:
+        return {}
+    own = Entrant(arms[0], _lowest_loss(arms[0]))
+    return {seed: _end(own.cell(seed)) if spec.target_loss is None else spec.target_loss for seed in own.arm.seeds}
 
 
 def steps_to(cell: Cell, target: float, most: int) -> Bracket:

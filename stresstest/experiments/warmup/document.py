@@ -15,7 +15,10 @@ from stresstest.experiments.document_parts import (
     seeds_words,
 )
 from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
+from stresstest.experiments.warmup.verdicts import answer
 from stresstest.reports.document import (
+    AT_LENGTH,
+    BRIEF,
     PAGE,
     Axis,
     Block,
@@ -32,7 +35,7 @@ from stresstest.reports.document import (
     Tone,
     Value,
 )
-from stresstest.reports.numbers import OUTCOMES, bracket, loss_unit, number
+from stresstest.reports.numbers import OUTCOMES, bracket, loss_unit, middle, number
 from stresstest.results.records import MapPlace, Result, SearchRow, TrendRow
 
 LossFormat = Callable[[float], str]
@@ -56,7 +59,8 @@ def document(result: Result) -> Document:
     """The whole report."""
     optimizers = ",".join(result.spec["optimizer"])
     title = f"Warm-up x peak LR: {model_words(result.spec, result.data)}, {optimizers}, {seeds_words(result)}"
-    return report_of(result, title, _setting(result), [*_maps(result), *_sensitivities(result), *_searches(result)])
+    blocks = [*_boundaries(result), *_maps(result), *_sensitivities(result), *_searches(result)]
+    return report_of(result, title, _setting(result), blocks, answer(result))
 
 
 def _setting(result: Result) -> str:
@@ -65,12 +69,32 @@ def _setting(result: Result) -> str:
     return f"{data_words(spec, result.data)}; {schedule}; {env['device_name']}, {spec['dtype']}"
 
 
+def _boundaries(result: Result) -> Iterator[Table]:
+    """max_stable_lr of each arm by its warm-up."""
+    steps = result.spec["warmup_steps"]
+    at = {
+        (arm_name(row, result.spec), row.point["warmup_steps"]): row.metrics.get("max_stable_lr")
+        for row in result.summary
+    }
+    rows = []
+    for trend in result.trends:
+        name = arm_name(trend, result.spec)
+        found = [at.get((name, each)) for each in steps]
+        rows.append((Value(name), *(Value("-" if metric is None else middle(metric)) for metric in found)))
+    if rows:
+        yield Table(
+            (Column("max_stable_lr after a warm-up of"), *(Column(str(each)) for each in steps)),
+            tuple(rows),
+            formats=BRIEF,
+        )
+
+
 def _maps(result: Result) -> Iterator[Block]:
     for trend in result.trends:
         yield _map(trend, loss_format(result))
         yield _chart(trend)
     if result.trends:
-        yield Paragraph(_legend(result), "dim")
+        yield Paragraph(_legend(result), "dim", formats=AT_LENGTH)
 
 
 def _map(trend: TrendRow, loss: LossFormat) -> Heatmap:
@@ -86,6 +110,7 @@ def _map(trend: TrendRow, loss: LossFormat) -> Heatmap:
             for steps, places in _grid(trend).items()
         ),
         last=("needs", tuple("-" if value is None else bracket(value) for value in found)),
+        formats=AT_LENGTH,
     )
 
 
@@ -162,11 +187,13 @@ def _sensitivities(result: Result) -> Iterator[Block]:
             for row in result.summary
         ),
         grouped=True,
+        formats=AT_LENGTH,
     )
     if len(result.spec["warmup_steps"]) > 1:
         headers = ("over warm-ups", "warmup_sensitivity", "octaves per doubling", "variance: warm-up / LR / both")
-        yield Table(tuple(map(Column, headers)), tuple(_over_warmups(row, result) for row in result.trends))
-    yield Paragraph(_SENSITIVITIES, "dim")
+        rows = tuple(_over_warmups(row, result) for row in result.trends)
+        yield Table(tuple(map(Column, headers)), rows, formats=AT_LENGTH)
+    yield Paragraph(_SENSITIVITIES, "dim", formats=AT_LENGTH)
 
 
 def _over_warmups(row: TrendRow, result: Result) -> tuple[Value, ...]:
@@ -186,7 +213,8 @@ def _searches(result: Result) -> Iterator[Block]:
         return
     headers = ("variant", "best setting", "loss", "settings", "from the search", "that train")
     yield Heading("Best settings", formats=PAGE)
-    yield Table(tuple(map(Column, headers)), tuple(_best(row, result) for row in result.searches))
+    rows = tuple(_best(row, result) for row in result.searches)
+    yield Table(tuple(map(Column, headers)), rows, formats=() if not result.trends else AT_LENGTH)
     for search in result.searches:
         if search.places:
             yield _trials(search, result)

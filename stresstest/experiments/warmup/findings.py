@@ -35,7 +35,7 @@ def warmup_findings(
 ) -> list[Finding]:
     """All findings, the most important first; `data` says in which unit its losses are."""
     unit = loss_unit(data)
-    findings = [*_nothing_trains(trends, searches, cells, spec), *_compared_needs(trends, spec)]
+    findings = [*_nothingtrains(trends, searches, cells, spec), *_compared_needs(trends, spec)]
     for trend in trends:
         findings += [*_needs(trend, spec), *_gains(trend, rows, spec)]
     findings += _compared_sensitivities(trends, spec, unit)
@@ -67,6 +67,11 @@ def need(trend: TrendRow, peak_lr: float) -> Bracket | None:
     return None if summary is None else summary.median
 
 
+def needs_of(trend: TrendRow) -> dict[float, Bracket | None]:
+    """The same by peak LR."""
+    return {peak_lr: need(trend, peak_lr) for peak_lr in peak_lrs(trend)}
+
+
 def peak_lrs(trend: TrendRow) -> list[float]:
     """The peak learning rates of the map, ascending."""
     return sorted({place.peak_lr for place in trend.map})
@@ -76,7 +81,7 @@ def _longest(trend: TrendRow) -> int:
     return max(place.warmup_steps for place in trend.map)
 
 
-def _nothing_trains(
+def _nothingtrains(
     trends: Sequence[TrendRow], searches: Sequence[SearchRow], cells: Sequence[Cell], spec: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """Where every run of a variant fails: on which side of the boundary the range lies, and where to look."""
@@ -85,21 +90,32 @@ def _nothing_trains(
         if not done or any(cell.recipe["outcome"] in TRAINED for cell in done):
             continue
         low, high = spec["start_lr"], spec["end_lr"]
-        lowest, highest = (_loss_near(done, edge) for edge in (low, high))
-        if any(cell.recipe["outcome"] in HARMLESS for cell in done):
+        beyond = where_to_look(variant, cells, spec)
+        if beyond is None:
             yield _too_little_to_learn(variant, done, spec)
             continue
-        broke = any(cell.recipe["outcome"] != "failed-to-train" for cell in done)
-        if broke or lowest <= highest:
-            where, look = "above the boundary", f"--start-lr {number(low / _FAR)} --end-lr {number(low)}"
-        else:
-            where, look = "below the LRs that make progress in so few steps", f"--start-lr {number(high)} --end-lr "
-            look += f"{number(high * _FAR)}, or more --train-steps"
+        look = f"--start-lr {number(beyond[0])} --end-lr {number(beyond[1])}"
+        where = "above the boundary"
+        if beyond[0] >= high:
+            where, look = "below the LRs that make progress in so few steps", f"{look}, or more --train-steps"
         text = (
             f"{variant}: try {look}. Every run fails, at every warm-up and peak LR from {lr(low)} to {lr(high)}: "
             f"the range lies {where}."
         )
         yield Finding(kind="nothing-trains", subject=variant, text=text)
+
+
+def where_to_look(variant: str, cells: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The range of LRs to look at where every run of a variant fails; `None` where some train or do no harm."""
+    done = [cell for cell in cells if cell.variant == variant and cell.status == "done"]
+    outcomes = {cell.recipe["outcome"] for cell in done}
+    if not done or outcomes & (TRAINED | HARMLESS):
+        return None
+    low, high = spec["start_lr"], spec["end_lr"]
+    lowest, highest = (_loss_near(done, edge) for edge in (low, high))
+    if outcomes != {"failed-to-train"} or lowest <= highest:
+        return low / _FAR, low
+    return high, high * _FAR
 
 
 def _too_little_to_learn(variant: str, done: Sequence[Cell], spec: Mapping[str, Any]) -> Finding:
@@ -141,7 +157,7 @@ def _steps(value: Bracket | None) -> float | None:
 
 def _needs(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """How much warm-up an arm needs, by peak LR."""
-    needs = {peak_lr: need(trend, peak_lr) for peak_lr in peak_lrs(trend)}
+    needs = needs_of(trend)
     known = {peak_lr: steps for peak_lr, value in needs.items() if (steps := _steps(value)) is not None}
     never = [peak_lr for peak_lr, value in needs.items() if value is not None and value.high is None]
     if not known:
@@ -218,7 +234,7 @@ def _compared_sensitivities(trends: Sequence[TrendRow], spec: Mapping[str, Any],
 
 def _window(trend: TrendRow) -> list[float]:
     """The peak LRs that some warm-up trains, in most seeds."""
-    return sorted({place.peak_lr for place in trend.map if _trains(place)})
+    return sorted({place.peak_lr for place in trend.map if trains(place)})
 
 
 def _shares(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
@@ -233,13 +249,13 @@ def _shares(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
 def _not_monotone(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]:
     """Where a longer warm-up breaks what a shorter one trains, in most seeds; one that is merely slow does not."""
     odd = []
-    slowest = {p.warmup_steps: p.peak_lr for p in sorted(trend.map, key=lambda p: -p.peak_lr) if _trains(p)}
+    slowest = {p.warmup_steps: p.peak_lr for p in sorted(trend.map, key=lambda p: -p.peak_lr) if trains(p)}
     for peak_lr in peak_lrs(trend):
         column = sorted((p for p in trend.map if p.peak_lr == peak_lr), key=lambda place: place.warmup_steps)
         odd += [
             f"{longer.warmup_steps} steps at {lr(peak_lr)}"
             for shorter, longer in pairwise(column)
-            if _trains(shorter) and not _trains(longer) and peak_lr > slowest.get(longer.warmup_steps, math.inf)
+            if trains(shorter) and not trains(longer) and peak_lr > slowest.get(longer.warmup_steps, math.inf)
         ]
     if odd:
         text = (
@@ -249,7 +265,8 @@ def _not_monotone(trend: TrendRow, spec: Mapping[str, Any]) -> Iterator[Finding]
         yield Finding(kind="not-monotone", subject=trend.variant, text=text)
 
 
-def _trains(place: MapPlace) -> bool:
+def trains(place: MapPlace) -> bool:
+    """Whether most seeds train there."""
     return 2 * place.num_trained > len(place.outcomes)
 
 
