@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
 from stresstest.experiments.answers import answered
+from stresstest.experiments.reduction import result_of
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_document
 from stresstest.gate.claims import judge_claim
 from stresstest.gate.claims_report import Chapter
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import render
-from stresstest.results.records import RESULT_SCHEMA, Cell, Result
+from stresstest.results.records import Cell, Result
 from stresstest.runs.ranks import check_ranks
 from stresstest.scenario.request import Request
 from stresstest.user_code import loaded_sources
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from stresstest.measurements.base import CellPlan
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Scenario, ScenarioExperiment
+
+_REFRESH_SECONDS = 20.0  # between two pages of a run that trains, at least
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
     if not (request.quiet or request.fresh) and (old := _of_other_code(path, plan)):
         listener.note(f"{old} saved cells in {path} are of another version of the training code; training them again")
     manifest = {
-        "schema": "stresstest.manifest/1",
+        "schema": MANIFEST_SCHEMA,
         "identity": plan.identity,
         "command": request.command,
         "reproduce": request.reproduce,
@@ -206,19 +211,9 @@ def _stored(path: Path) -> list[str]:
 
 def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
     """Reduce the cells of a run and write its result and report."""
-    experiment = EXPERIMENTS[manifest["command"]]
-    reduced = experiment.reduce(experiment.spec.model_validate(manifest["spec"]), cells, manifest["data"])
-    result = Result(
-        schema_=RESULT_SCHEMA,
-        cells=cells,
-        summary=reduced.summary,
-        trends=reduced.trends,
-        searches=reduced.searches,
-        findings=reduced.findings,
-        **{name: manifest[name] for name in ("command", "reproduce", "spec", "rules", "environment", "data")},
-    )
+    result = result_of(manifest, cells)
     store.write_result(result.to_json())
-    store.write_report(render(answered(experiment.document(result), result), "html"))
+    store.write_report(render(answered(EXPERIMENTS[result.command].document(result), result), "html"))
     return result
 
 
@@ -229,6 +224,7 @@ class _Course:
         from stresstest.reports.progress import Clock
 
         self.clock = Clock()
+        self.page = _Page(store)
         self.trained: list[str] = []
         self._store, self._listener = store, listener
         self._running: dict[str, str] = {}
@@ -252,6 +248,28 @@ class _Course:
 
     def _write(self) -> None:
         self._store.write_progress(list(self._running.values()), self.clock.seconds_left)
+        self.page.refresh()
+
+
+class _Page:
+    """The report of a run that trains, written again as it goes on: seldom, and in a fiftieth of the time at most."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._due = time.monotonic() + _REFRESH_SECONDS
+
+    def refresh(self) -> None:
+        """Write it where it is due."""
+        if time.monotonic() >= self._due:
+            started = time.monotonic()
+            self.write(running=True)
+            ended = time.monotonic()
+            self._due = ended + max(_REFRESH_SECONDS, 50 * (ended - started))
+
+    def write(self, running: bool) -> None:
+        """Write it; what a page cannot show stops no training."""
+        with suppress(Exception):
+            self._store.write_report(render(unfinished_document(self._store.path, running), "html"))
 
 
 def _train(
@@ -266,6 +284,7 @@ def _train(
         try:
             cells, missing = run(plan, store, request.settings, hooks)
         except InterruptedRunError as error:
+            course.page.write(running=False)
             raise InterruptedRunError(
                 f"interrupted; {course.clock.ended} of {course.clock.total} cells are saved in {store.path}; "
                 f"to go on: {request.again}",
@@ -274,6 +293,7 @@ def _train(
         except StorageError as error:
             raise StorageError(f"{error}; to go on once it can: {request.again}") from None
     if missing:
+        course.page.write(running=False)
         failed = request.settings.fail_fast and any(cell.status != "done" for cell in cells)
         total = len(cells) + missing
         training.left(Left(len(cells), total, folder, course.clock.ended == course.clock.total, failed), request)

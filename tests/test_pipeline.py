@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stresstest import pipeline
 from stresstest.cli.main import run
 from stresstest.measurements import boundary
 from stresstest.runs.store import RunStore, read_manifest
@@ -19,6 +21,7 @@ TINY = (
     "lr-range --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu "
     "-q -j 1 --seeds 2 --variant pre-ln,post-ln"
 ).split()
+RELOADS = "location.reload()"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -115,9 +118,13 @@ def test_the_status_of_a_shard_is_of_its_own_cells(capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "s1: lr-range, 2 cells of shard 1 of 2: 1 done, 1 waiting"
     assert lines[1].endswith("--shard 1/2 --run-dir s1")
-    assert lines[1].partition("stresstest ")[2] in refused(capsys, "report", "s1")
+    assert lines[1].partition("stresstest ")[2] in refused(capsys, "report", "s1", "--json")
+    assert run(["report", "s1"]) == 0
+    assert "1 of 2 cells of shard 1 of 2; not final: 1 to come" in capsys.readouterr().out
     assert run([*TINY, "--shard", "1/2", "--run-dir", "s1"]) == 0
     capsys.readouterr()
+    assert run(["report", "s1"]) == 0
+    assert "stresstest merge s1 ..." in capsys.readouterr().out
     assert run(["status", "s1"]) == 0
     assert capsys.readouterr().out.splitlines() == ["s1: lr-range, 2 cells of shard 1 of 2: 2 done"]
 
@@ -159,6 +166,14 @@ def test_the_status_of_a_run_that_was_stopped_and_of_one_that_failed(
 ) -> None:
     assert run([*TINY, "--max-cells", "1"]) == 0
     assert "--max-cells reached" in capsys.readouterr().err
+    assert run(["report"]) == 0
+    [run_dir] = Path(".stresstest/runs").iterdir()
+    again = (read_manifest(run_dir) or {})["again"]
+    out, page = capsys.readouterr().out, (run_dir / "report.html").read_text()
+    for text in ("1 of 4 cells; not final: 3 to come", again):
+        assert text in out
+        assert text in page
+    assert RELOADS not in page
     assert run(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("lr-range, 4 cells: 1 done, 3 waiting")
@@ -177,12 +192,55 @@ def test_the_status_of_a_run_that_was_stopped_and_of_one_that_failed(
     assert {cell["status"] for cell in result(capsys, *TINY, "--retry-errors")["cells"]} == {"done"}
 
 
+def test_the_page_of_a_run_is_there_while_it_trains_and_final_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[str] = []
+    write = RunStore.write_report
+    monkeypatch.setattr(pipeline, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(RunStore, "write_report", lambda store, text: (pages.append(text), write(store, text))[1])
+    assert run([*TINY[:-1], "pre-ln", "--seeds", "1", "--run-dir", "here"]) == 0
+    assert "0 of 1 cells at " in pages[0]
+    assert RELOADS in pages[0]
+    assert Path("here/report.html").read_text() == pages[-1]
+    assert "not final" not in pages[-1]
+    assert RELOADS not in pages[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("manifest.json", "stresstest.manifest/1", "stresstest.manifest/0", "here has schema 'stresstest.manifest/0'"),
+        ("manifest.json", "lr-range", "lr-rage", "unknown experiment 'lr-rage'"),
+        ("manifest.json", '"hold_steps": 20', '"hold_steps": -1', "here has settings of another version (hold_steps"),
+        ("cells.jsonl", '"depth":1', '"depth":"deep"', "here holds cells of another version"),
+    ],
+)
+def test_a_run_of_another_version_without_a_result_is_refused(
+    name: str, old: str, new: str, said: str, stopped: Path, capsys: Capture
+) -> None:
+    shutil.copytree(stopped, "here")
+    text = Path("here", name).read_text()
+    assert old in text
+    Path("here", name).write_text(text.replace(old, new))
+    assert said in refused(capsys, "report", "here")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one cell of four."""
+    path = tmp_path_factory.mktemp("stopped") / "run"
+    assert run([*TINY, "--max-cells", "1", "--run-dir", str(path)]) == 0
+    return path
+
+
 def test_the_status_of_a_run_that_goes_on(capsys: Capture) -> None:
     assert run([*TINY, "--max-cells", "1", "--run-dir", "here"]) == 0
     manifest = read_manifest(Path("here"))
     assert manifest is not None
     store = RunStore(Path("here"), manifest)
     store.write_progress(["pre-ln depth 1 seed 1"], 100.0)
+    assert run(["report", "here", "-o", "live.html"]) == 0
+    assert "not final: it trains: pre-ln depth 1 seed 1; about " in capsys.readouterr().out
+    assert RELOADS in Path("live.html").read_text()
     assert run(["status", "here"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("here: lr-range, 4 cells: 1 done, 1 running, 2 waiting; about ")

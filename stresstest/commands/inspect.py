@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as RichTable
 
-from stresstest.commands.show_result import show_result
+from stresstest.commands.show_result import show_result, show_unfinished
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.unfinished import is_unfinished
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Registry, did_you_mean
 from stresstest.reports.output import console, parse_output
@@ -33,7 +34,11 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool, ver
     from stresstest.runs.stored import result_file
 
     outputs = [parse_output(text) for text in output]
-    file = result_file(Path(run_path) if run_path else _newest("result.json"))
+    path = Path(run_path) if run_path else _newest("manifest.json", "result.json")
+    if is_unfinished(path) and not as_json:
+        show_unfinished(path, outputs, verbose)
+        return ExitCode.OK
+    file = result_file(path)
     result = read_result(file)
     show_result(result, str(file.parent), outputs, as_json, verbose)
     return ExitCode.OK
@@ -79,11 +84,11 @@ def _in_words(status: RunStatus) -> str:
     return "\n".join(lines)
 
 
-def _newest(name: str) -> Path:
-    """The run directory whose file of this name is the newest."""
+def _newest(*names: str) -> Path:
+    """The run directory whose file of one of these names is the newest."""
     from stresstest.runs.store import DEFAULT_ROOT
 
-    found = [*DEFAULT_ROOT.glob(f"*/{name}"), *DEFAULT_ROOT.glob(f"*/*/{name}")]
+    found = [path for name in names for depth in ("*", "*/*") for path in DEFAULT_ROOT.glob(f"{depth}/{name}")]
     if not found:
         raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or give a RUN")
     return max(found, key=lambda path: path.stat().st_mtime).parent

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from stresstest.errors import ConfigError
 from stresstest.experiments.answers import answered
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.unfinished import unfinished_document, unfinished_result
 from stresstest.reports.document import Document, Fact
 from stresstest.reports.output import Made, Output, Tables, console, text_of, write_outputs
 from stresstest.reports.terminal import print_document
@@ -45,6 +47,19 @@ def _tables(result: Result, folder: Path) -> Tables:
     return result_tables(result, folder)
 
 
+def show_unfinished(path: Path, outputs: Sequence[Output], verbose: bool = False) -> None:
+    """The same of a run without a result: of its cells that have ended."""
+
+    def no_json() -> str:
+        raise ConfigError(f"the run in {path} has no result yet for a JSON; html, md and csv show what has ended")
+
+    def tables() -> Tables:
+        return result_tables(unfinished_result(path), path)
+
+    write_outputs(outputs, Made(lambda: unfinished_document(path), tables, {"json": no_json}))
+    print_document(unfinished_document(path).with_facts(_where(str(path))), console(), verbose)
+
+
 def result_text(result: Result, kind: str) -> str:
     """A result in one format."""
     return text_of(made_of(result, Path()), kind)
@@ -57,8 +72,13 @@ def document_of(result: Result) -> Document:
 
 def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:
     """Print the answer of a result, or its whole report; `where` is the run directory."""
-    page = Path(where) / "report.html"
-    facts = [Fact("report", str(page), file=True) if page.exists() else Fact("run", where)]
-    if (journal := Path(where) / "study.journal").exists():
+    print_document(document_of(result).with_facts(_where(where)), console, verbose)
+
+
+def _where(run: str) -> list[Fact]:
+    """What lies in a run directory to be opened."""
+    page = Path(run) / "report.html"
+    facts = [Fact("report", str(page), file=True) if page.exists() else Fact("run", run)]
+    if (journal := Path(run) / "study.journal").exists():
         facts.append(Fact("board", f"optuna-dashboard {journal}"))
-    print_document(document_of(result).with_facts(facts), console, verbose)
+    return facts

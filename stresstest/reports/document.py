@@ -270,6 +270,8 @@ class Document:
     sure: str = ""
     warnings: tuple[str, ...] = ()  # findings that spoil a verdict: a cell that has no result
     next: tuple[Fact, ...] = ()
+    state: str = ""  # of a report that is not final: how much of it there is
+    live: bool = False  # a page that is written again and again, and reads itself again
 
     def shown_in(self, kind: str) -> list[Block]:
         """The blocks of one format."""

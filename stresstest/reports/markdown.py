@@ -26,6 +26,7 @@ KIND = "md"
 def render(document: Document) -> str:
     """Title, the answer, blocks, findings, and how to run it again."""
     parts = [f"### {_text(document.title)}", _text(document.subtitle)]
+    parts.append(document.state and f"**{_text(document.state)}**")
     parts.append("\n".join(map(_verdict, document.verdicts)))
     parts.append(_text(document.sure and f"How sure: {document.sure}."))
     parts += [f"{_text(fact.name)}: {_text(fact.why)}: `{fact.text}`" for fact in document.next]

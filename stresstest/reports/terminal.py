@@ -87,6 +87,9 @@ def _answer(document: Document, console: Console, warnings: Sequence[str]) -> No
     for warning in warnings:
         _paragraph(console, warning, bullet=f"{MARKS['bad']} ", style=TONES["bad"])
     _paragraph(console, document.sure and f"How sure: {document.sure}.", style="dim")
+    if document.state:
+        console.print()
+        _paragraph(console, document.state, style=TONES["mixed"])
 
 
 def _fact(fact: Fact, console: Console) -> None:

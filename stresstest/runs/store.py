@@ -243,6 +243,15 @@ def stored_status(path: Path) -> dict[str, str]:
     return {key: status for key, status, _ in _lines(path)}
 
 
+def stored_cells(path: Path) -> dict[str, Cell]:
+    """The cells on the disk, by key, as far as they are whole; one of another version is a `ConfigError`."""
+    try:
+        return {key: Cell.model_validate_json(line) for key, _, line in _lines(path)}
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise ConfigError(f"{path} holds cells of another version ({why}); the files were not changed") from None
+
+
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of a run directory; `None` where it is none."""
     try:

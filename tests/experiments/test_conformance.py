@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import stresstest
 from stresstest.experiments.base import Experiment
 from stresstest.experiments.estimate import estimates
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.unfinished import unfinished_document
 from stresstest.gate.thresholds import check_threshold, default_thresholds, rows_of
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import FORMATS, render
-from stresstest.results.records import Result, SummaryRow, TrendRow
+from stresstest.results.records import Cell, Result, SummaryRow, TrendRow, read_result
 from stresstest.scenario.schema import scenario_schema
 from stresstest.scenario.thresholds import parse_threshold
 
@@ -37,12 +39,19 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=list(EXPERIMENTS))
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment[Any], Result]:
-    """An experiment, and what a tiny run of it gave."""
+def run_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny run of an experiment, in a folder of its name."""
     name = str(request.param)
     function = getattr(stresstest, name.replace("-", "_"))
-    run = tmp_path_factory.mktemp(name) / "run"
-    return EXPERIMENTS[name], function("decoder", **SHAPE, **TINY[name], run_dir=str(run), quiet=True)
+    run = tmp_path_factory.mktemp(name) / name
+    function("decoder", **SHAPE, **TINY[name], run_dir=str(run), quiet=True)
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(run_of: Path) -> tuple[Experiment[Any], Result]:
+    """An experiment, and what that run gave."""
+    return EXPERIMENTS[run_of.name], read_result(run_of / "result.json")
 
 
 def facts(row: SummaryRow | TrendRow, varies: tuple[str, ...]) -> dict[str, Any]:
@@ -103,6 +112,23 @@ def test_it_has_a_report_in_every_format(trained: tuple[Experiment[Any], Result]
         assert variant in text
     assert result.findings
     assert html.unescape(text).count(result.reproduce) >= 1
+
+
+def test_its_run_without_a_result_tells_what_has_ended(
+    trained: tuple[Experiment[Any], Result], run_of: Path, tmp_path: Path
+) -> None:
+    lines = (run_of / "cells.jsonl").read_text().splitlines(keepends=True)
+    for name in ("manifest.json", "plan.json"):
+        shutil.copy(run_of / name, tmp_path)
+    for number in (0, 1, len(lines) // 2, len(lines) - 1):
+        (tmp_path / "cells.jsonl").write_text("".join(lines[:number]) + lines[-1][:40])
+        document = unfinished_document(tmp_path)
+        assert document.state == f"{number} of {len(lines)} cells; not final: {len(lines) - number} to come"
+        for kind in FORMATS:
+            assert document.state in render(document, kind)
+        ended = Cell.model_validate_json(lines[number - 1])
+        assert (cell_name(ended) in render(document, "html")) == (number > 0)
+    assert document.title == trained[0].document(trained[1]).title
 
 
 def test_it_is_in_the_schema_and_its_settings_have_help(trained: tuple[Experiment[Any], Result]) -> None:
