@@ -213,7 +213,9 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
     """Reduce the cells of a run and write its result and report."""
     result = result_of(manifest, cells)
     store.write_result(result.to_json())
-    store.write_report(render(answered(EXPERIMENTS[result.command].document(result), result), "html"))
+    document = answered(EXPERIMENTS[result.command].document(result), result)
+    document = replace(document, links=("result.json", "cells.jsonl"), date=store.last_day())
+    store.write_report(render(document, "html"))
     return result
 
 

@@ -116,6 +116,7 @@ class Table(Block):
     rows: tuple[tuple[Value, ...], ...]
     stacked: bool = False
     grouped: bool = False
+    caption: str = ""
 
     def medians(self) -> Table:
         """The same without intervals, for a terminal that is not asked for all there is."""
@@ -272,6 +273,13 @@ class Document:
     next: tuple[Fact, ...] = ()
     state: str = ""  # of a report that is not final: how much of it there is
     live: bool = False  # a page that is written again and again, and reads itself again
+    links: tuple[str, ...] = ()  # files beside a page, relative to it
+    date: str = ""  # of the run's end, as it is to be read
+
+    @property
+    def page_title(self) -> str:
+        """What a browser's tab and its history name the page: title and date."""
+        return ", ".join(filter(None, (self.title or self.name, self.date)))
 
     def shown_in(self, kind: str) -> list[Block]:
         """The blocks of one format."""

@@ -126,7 +126,7 @@
       });
       tools.append(button);
     }
-    if (chart.zoom) tools.append(element("span", {}, "Ctrl + wheel zooms, drag moves, double click resets"));
+    if (chart.zoom) tools.append(element("span", { class: "mouse" }, "Ctrl + wheel zooms, drag moves, double click resets"));
 
     figure.append(live, legend, tools);
     draw()

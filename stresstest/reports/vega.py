@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stresstest.reports.charts import drawn, scales
+from stresstest.reports.charts import Scale, drawn, scales
 from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Series, SeriesKind
 from stresstest.reports.palette import COLORS, DASHES, Palette
 from stresstest.reports.svg import color_places, parts
@@ -117,8 +117,9 @@ def _chart(chart: Chart) -> Plot:
     names = tuple(color_places([series.name for part in parts(chart) for series in part.series]))
     data: dict[str, Columns] = {}
     views = []
+    across = _position(chart.x, scales(chart)[0], "x")
     for i, part in enumerate(shown):
-        layers = _layers(part, f"p{i}", data, names, len(shown) > 1)
+        layers = _layers(part, f"p{i}", data, names, across if len(shown) > 1 else None)
         views.append({"width": _WIDTH, "height": _high(part), "layer": layers})
     spec: Json = {"title": chart.title, "params": [{"name": "hidden", "value": []}]}
     if len(views) == 1:
@@ -130,11 +131,15 @@ def _high(chart: Chart) -> int:
     return _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
 
 
-def _layers(chart: Chart, name: str, data: dict[str, Columns], names: Sequence[str], stacked: bool) -> list[Json]:
-    """The layers of one view, the first of which can be zoomed; their data go to `data`."""
+def _layers(chart: Chart, name: str, data: dict[str, Columns], names: Sequence[str], shared: Json | None) -> list[Json]:
+    """The layers of one view, the first of which can be zoomed; their data go to `data`.
+
+    shared: the x position of all views, where there are several.
+    """
     series = drawn(chart)
-    x, y = _position(chart, "x"), _position(chart, "y")
-    if stacked:
+    along, up = scales(chart)
+    x, y = shared or _position(chart.x, along, "x"), _position(chart.y, up, "y")
+    if shared:
         y["axis"] = {**y["axis"], "minExtent": _LEFT, "maxExtent": _LEFT}
     color = {"field": "series", "type": "nominal", "scale": _colors(names), "legend": {"title": None, "columns": 3}}
     dash = {"field": "series", "type": "nominal", "scale": _dashes(names), "legend": None}
@@ -209,17 +214,15 @@ def _reference(chart: Chart, data: dict[str, Columns], name: str) -> list[Json]:
         return []
     words, level = chart.reference
     data[f"{name}-level"] = {"y": [digits(level)], "words": [f"{words} {level:.4g}"]}
-    y = {**_position(chart, "y"), "field": "y"}
+    y = _position(chart.y, scale, "y")
     rule = {"mark": {"type": "rule", "strokeDash": [3, 4], "color": "@dim", "strokeWidth": 1.6}, "encoding": {"y": y}}
     label = {"type": "text", "align": "left", "baseline": "bottom", "dx": 4, "dy": -3, "color": "@ink", "fontSize": 11}
     place = {"y": y, "x": {"value": 0}, "text": {"field": "words"}}
     return [{"data": {"name": f"{name}-level"}, "layer": [rule, {"mark": label, "encoding": place}]}]
 
 
-def _position(chart: Chart, direction: str) -> Json:
+def _position(axis: Axis, scale: Scale, direction: str) -> Json:
     """The encoding of one direction: its scale over what is drawn, its title and labels."""
-    axis: Axis = getattr(chart, direction)
-    scale = scales(chart)[direction == "y"]
     ends = [scale.low, scale.high]
     domain = ends if direction == "x" or not axis.names else [scale.high, scale.low]
     kind = "log" if scale.log else "linear"

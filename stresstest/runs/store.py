@@ -136,6 +136,12 @@ class RunStore:
         """Write `report.html` at once or not at all."""
         return self._write("report.html", text)
 
+    def last_day(self) -> str:
+        """The day on which a cell was last finished, e.g. 29 November 2026."""
+        cells = self.path / "cells.jsonl"
+        when = datetime.fromtimestamp(cells.stat().st_mtime if cells.exists() else time.time())
+        return f"{when.day} {when:%B %Y}"
+
     def close(self) -> None:
         """Let another driver in."""
         self._lock.close()

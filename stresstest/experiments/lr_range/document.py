@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stresstest.engine.optimizers import theory_formula
@@ -58,7 +59,9 @@ _MARKS: Sequence[tuple[str, str, Tone]] = (
 
 def document(result: Result) -> Document:
     """The whole report."""
-    blocks = [*_tables(result), *_chart(result), *_held(result)] if result.summary else []
+    charts = list(_chart(result))
+    first, last = ([replace(chart, formats=formats) for chart in charts] for formats in (PAGE, VERBOSE))
+    blocks = [*first, *_tables(result), *last, *_held(result)] if result.summary else []
     return report_of(result, _title(result), _setting(result), blocks, answer(result))
 
 
@@ -183,7 +186,6 @@ def _chart(result: Result) -> Iterator[Chart]:
             "held from a fresh start, a place a seed: a circle trained, a square did no harm, a cross broke."
         ),
         name="loss-over-lr",
-        formats=(*VERBOSE, *PAGE),
     )
 
 
