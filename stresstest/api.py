@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,8 @@ from stresstest.experiments.settings_types import (
     WarmupSettings,
 )
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.gate.claims import Judged
+from stresstest.gate.claims import Judged as Judged
+from stresstest.gate.claims_report import Claims
 from stresstest.gate.records import CheckVerdict
 from stresstest.pipeline import SILENT, RunListener, plan_experiment, plan_scenario, train_experiment, train_scenario
 from stresstest.registry import did_you_mean
@@ -207,14 +210,14 @@ def run(
     options = {"jobs": jobs, "fresh": fresh, "quiet": quiet, "run_dir": _text(run_dir)}
     requests = scenario_requests(name, loaded, SettingSources(line=line, by="Python"), options)
     plans = plan_scenario(loaded.experiments, requests, _listener(quiet))
-    with _folder(run_dir) as folder:
+    with _folder(run_dir) as (folder, kept):
         from stresstest.runs.store import choose_folder, write_scenario
 
         identities = {each.name: plan.identity for each, plan in zip(loaded.experiments, plans, strict=True)}
         chosen = choose_folder(str(folder), loaded.name, identities, fresh)
         write_scenario(chosen, loaded.name, list(identities))
         trained = train_scenario(loaded, plans, requests, chosen, _listener(quiet))
-        return {each.name: _whole(ended.result) for each, ended in trained}
+        return {each.name: _whole(ended.result, kept) for each, ended in trained}
 
 
 def check(
@@ -261,7 +264,7 @@ def papers(
     run_dir: str | Path | None = None,
     jobs: int | None = 1,
     quiet: bool = False,
-) -> dict[str, list[Judged]]:
+) -> Claims:
     """Run the papers' experiments, of these names or all, and judge what they claim: `stresstest papers`.
 
     `cpu` scales them down; all of them take about 35 minutes on 2 cores. `run_dir` and `jobs` are those of `run`.
@@ -275,13 +278,13 @@ def papers(
     given = SettingSources(line={"device": device}, by="Python")
     chosen = choose_papers(names, profile, given, {"jobs": jobs, "quiet": quiet})
     plans = plan_papers(chosen, _listener(quiet))
-    judged = {}
-    with _folder(run_dir) as folder:
+    chapters = []
+    with _folder(run_dir) as (folder, _):
         for paper in chosen:
             trained = train_paper(paper, plans[paper.name], folder, "stresstest papers", _listener(quiet))
             assert trained is not None, "nothing asked it to stop early"
-            judged[paper.name] = list(trained[0].judged)
-    return judged
+            chapters.append(trained[0])
+    return Claims(chapters)
 
 
 def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdict:
@@ -293,7 +296,7 @@ def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdic
     from stresstest.commands.compare import compare_runs, stored_runs
 
     one, other = (
-        {side.command: (side, Path(os.devnull))}
+        {side.command: (side, side.run_dir or Path(os.devnull))}
         if isinstance(side, Result)
         else stored_runs(path_given(side, name, "a result, a run directory or a result.json"))
         for name, side in (("base", base), ("head", head))
@@ -308,12 +311,12 @@ def _experiment(command: str, model: str | Build, settings: Mapping[str, object]
     run_dir, quiet = given.pop("run_dir", None), given.pop("quiet", False)
     reproduce, listener = call_line(command, model, given), _listener(quiet)
     resume = call_line(command, model, {**given, "run_dir": run_dir}) if run_dir else ""
-    with _named(model, given) as name, _folder(run_dir) as folder:
+    with _named(model, given) as name, _folder(run_dir) as (folder, kept):
         sourced = {key: (value, "Python") for key, value in {"model": name, **given}.items()}
         options = {"jobs": 1, "run_dir": _text(run_dir), "fresh": not isinstance(model, str), "quiet": quiet}
         request = Request.of(command, sourced, options, reproduce, resume, is_call=True)
         path = folder if run_dir else folder / "run"
-        return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result)
+        return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result, kept)
 
 
 def _scenario_name(scenario: object) -> str:
@@ -330,27 +333,41 @@ def _listener(quiet: bool) -> RunListener:
     return SILENT if quiet else OnStderr()
 
 
+class _Kept:
+    """A folder that goes when no result that was read from it is left."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="stresstest-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # and not a copy of it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
-def _folder(run_dir: str | Path | None) -> Iterator[Path]:
-    """Where runs are kept, or a folder that goes when they have ended."""
+def _folder(run_dir: str | Path | None) -> Iterator[tuple[Path, _Kept | None]]:
+    """Where runs are kept, and what keeps a folder that is not the user's."""
     if run_dir:
-        yield path_given(run_dir, "run_dir", "a folder")
+        yield path_given(run_dir, "run_dir", "a folder"), None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            yield Path(folder)
-        except InterruptedRunError as error:
-            again = "interrupted; no cell is kept: give run_dir=FOLDER, with which the same call goes on"
-            raise InterruptedRunError(again, error.exit_code) from None
+    kept = _Kept()
+    try:
+        yield kept.path, kept
+    except InterruptedRunError as error:
+        again = "interrupted; no cell is kept: give run_dir=FOLDER, with which the same call goes on"
+        raise InterruptedRunError(again, error.exit_code) from None
 
 
-def _whole(result: Result | None) -> Result:
-    """A result of which no cell failed."""
+def _whole(result: Result | None, kept: _Kept | None) -> Result:
+    """A result of which no cell failed, with its folder."""
     assert result is not None, "nothing asked it to stop early"
     failed = [cell for cell in result.cells if cell.status != "done"]
     if failed:
         raise StresstestError(f"{failed[0].variant} seed {failed[0].seed} {failed[0].status}: {failed[0].error}")
-    return result
+    assert result.run_dir is not None, "it was trained in one"
+    return result.of_run(result.run_dir, kept)
 
 
 def _check_known(settings: Mapping[str, Any], known: Sequence[str]) -> None:

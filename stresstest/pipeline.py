@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, StorageError
-from stresstest.experiments.answers import answered
 from stresstest.experiments.reduction import result_of
+from stresstest.experiments.result_views import document_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_document
 from stresstest.gate.claims import judge_claim
@@ -213,10 +213,9 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
     """Reduce the cells of a run and write its result and report."""
     result = result_of(manifest, cells)
     store.write_result(result.to_json())
-    document = answered(EXPERIMENTS[result.command].document(result), result)
-    document = replace(document, links=("result.json", "cells.jsonl"), date=store.last_day())
+    document = replace(document_of(result), links=("result.json", "cells.jsonl"), date=store.last_day())
     store.write_report(render(document, "html"))
-    return result
+    return result.of_run(store.path)
 
 
 class _Course:

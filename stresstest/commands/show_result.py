@@ -9,10 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from stresstest.errors import ConfigError
-from stresstest.experiments.answers import answered
-from stresstest.experiments.table import EXPERIMENTS
+from stresstest.experiments.result_views import document_of
 from stresstest.experiments.unfinished import unfinished_document, unfinished_result
-from stresstest.reports.document import Document, Fact
+from stresstest.reports.document import Fact
 from stresstest.reports.output import Made, Output, Tables, console, text_of, write_outputs
 from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
@@ -63,11 +62,6 @@ def show_unfinished(path: Path, outputs: Sequence[Output], verbose: bool = False
 def result_text(result: Result, kind: str) -> str:
     """A result in one format."""
     return text_of(made_of(result, Path()), kind)
-
-
-def document_of(result: Result) -> Document:
-    """The report of a result, by the experiment that it is of; every one has an answer."""
-    return answered(EXPERIMENTS[result.command].document(result), result)
 
 
 def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:

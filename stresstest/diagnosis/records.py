@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from stresstest.reports.document import Document
+from stresstest.reports.in_python import InPython
+
 LogOutcome = Literal["stable", "spiked", "flat", "rising", "relapsed", "failed-to-train", "exploded", "nonfinite"]
 Verdict = Literal["stable", "broken", "undecided"]
 Severity = Literal["info", "warning", "broken"]
@@ -87,7 +90,7 @@ class SegmentDiagnosis(_Record):
     curves: SkipJsonSchema[tuple[DrawnCurve, ...]] = Field((), exclude=True, repr=False)
 
 
-class Diagnosis(_Record):
+class Diagnosis(InPython, _Record):
     """One run of one log."""
 
     path: str = Field(description="The log as it was named.")
@@ -106,10 +109,16 @@ class Diagnosis(_Record):
     findings: tuple[Finding, ...] = Field((), description="What only the whole run shows.")
     try_next: tuple[str, ...] = Field((), description="What to try next, with the command where there is one.")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        """A line."""
         from stresstest.diagnosis.words import run_line
 
         return run_line(self)
+
+    def _document(self) -> Document:
+        from stresstest.diagnosis.document import page_of
+
+        return page_of(self)
 
 
 class UnreadLog(_Record):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stresstest.experiments.call_line import is_call
 from stresstest.reports.document import Document, Fact, Verdict
 from stresstest.results.records import MetricSummary, Result, interval_rank
 from stresstest.specs.parsing import exact_text
@@ -62,7 +63,7 @@ def try_again(
     """The line of a result with other settings, or of another command, which lacks some; `None` where it is no line."""
     text = result.reproduce
     try:
-        if text.startswith("stresstest."):
+        if is_call(text):
             return Fact("next", _other_call(text, command, set(lacks), settings), why)
         return Fact("next", _other_line(text, result.command, command, set(lacks), settings), why)
     except (SyntaxError, ValueError):
@@ -178,13 +179,15 @@ def _text(value: Any) -> str:
 
 
 def _other_call(call: str, command: str, lacks: set[str], settings: Mapping[str, Any]) -> str:
-    """A call of Python with some keywords set, replaced or left out."""
-    tree = ast.parse(call, mode="eval").body
+    """A call of Python with some keywords set, replaced or left out; what it imports and what it says stay."""
+    *imports, asked = ast.parse(call).body
+    tree = asked.value if isinstance(asked, ast.Expr) else None
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Attribute):
         raise ValueError("not a call of a function of the package")
+    said = call.encode()[asked.end_col_offset :].decode()
     if command:
         tree.func.attr = command.replace("-", "_")
     gone = lacks | settings.keys()
     tree.keywords = [keyword for keyword in tree.keywords if keyword.arg not in gone]
     tree.keywords += [ast.keyword(name, ast.Constant(value)) for name, value in settings.items()]
-    return ast.unparse(tree)
+    return "; ".join(map(ast.unparse, [*imports, asked])) + said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import re
 import sys
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -27,6 +28,11 @@ def call_line(command: str, model: object, settings: Mapping[str, object]) -> st
     imports = f"import {', '.join(sorted({'stresstest', *words.modules}))}; " if words.modules else ""
     said = ", ".join(f"{name} ({what})" for name, what in words.absent.items())
     return f"{imports}{call}{f'  # define first: {said}' if said else ''}"
+
+
+def is_call(line: str) -> bool:
+    """Whether a line that gives a result again is Python, and no command."""
+    return re.match(r"(import [\w., ]+; )?stresstest\.\w+\(", line) is not None
 
 
 class _Words:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError
-from stresstest.experiments.answers import answered
 from stresstest.experiments.reduction import result_of
+from stresstest.experiments.result_views import document_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Block, Details, Document, Fact, Item, Items, Paragraph
 from stresstest.reports.progress import describe, duration
@@ -95,8 +95,7 @@ def _of_cells(manifest: Mapping[str, Any], cells: list[Cell]) -> Document:
     listed = Items(tuple(Item(describe(cell), "good" if cell.status == "done" else "bad") for cell in cells))
     if any(cell.status == "done" for cell in cells):
         try:
-            result = result_of(manifest, cells)
-            document = answered(EXPERIMENTS[result.command].document(result), result)
+            document = document_of(result_of(manifest, cells))
         except _TOO_FEW:
             pass  # what compares has nothing yet to compare with
         else:

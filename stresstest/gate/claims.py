@@ -36,6 +36,10 @@ class Judged:
     high: float | None
     seeds: int
 
+    def __repr__(self) -> str:
+        """What is claimed, what became of it, and the numbers."""
+        return f"{self.verdict}: {self.claim.says} {self.figure}"
+
     @property
     def figure(self) -> str:
         """The numbers, as they are printed."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stresstest.gate.claims import Judged
 from stresstest.reports.document import Block, Column, Document, Fact, Heading, Paragraph, Table, Tone, Value
+from stresstest.reports.in_python import InPython
 
 _TONES: dict[str, Tone] = {"seen": "good", "not seen": "bad", "undecided": "mixed"}
 _LEGEND = (
@@ -30,6 +31,17 @@ class Chapter:
     paper: str
     judged: Sequence[Judged]
     seconds: float
+
+
+class Claims(InPython, dict[str, list[Judged]]):
+    """What became of claims, by the papers' names."""
+
+    def __init__(self, chapters: Sequence[Chapter]) -> None:
+        super().__init__({chapter.name: list(chapter.judged) for chapter in chapters})
+        self._chapters = chapters
+
+    def _document(self) -> Document:
+        return claims_document(self._chapters)
 
 
 def claims_document(chapters: Sequence[Chapter], again: str = "") -> Document:

@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from stresstest.errors import ExitCode
 from stresstest.gate.statistics import TestVerdict
-from stresstest.results.records import MetricSummary, Record
+from stresstest.reports.document import Document
+from stresstest.reports.in_python import InPython
+from stresstest.results.brief import Brief
+from stresstest.results.records import MetricSummary
 from stresstest.scenario.thresholds import Level
 
 VERDICT_SCHEMA = "stresstest.verdict/1"
@@ -15,7 +18,7 @@ UNDECIDED: tuple[TestVerdict, ...] = ("inconclusive", "insufficient-seeds", "no-
 WORST_FIRST: tuple[TestVerdict, ...] = ("errored", "regressed", *UNDECIDED, *reversed(PASSES))
 
 
-class GatedRow(Record):
+class GatedRow(Brief):
     """A row of a result: of which experiment, and where it stands there. No depth: over all depths."""
 
     experiment: str
@@ -25,7 +28,7 @@ class GatedRow(Record):
     point: dict[str, Any] = {}
 
 
-class GateLine(Record):
+class GateLine(Brief):
     """One metric of one row, beside the base's.
 
     differences, by seed: the least and largest value in `unit`, negative where the head is worse; `None` is
@@ -52,7 +55,7 @@ class GateLine(Record):
     reproduce: str = ""
 
 
-class LimitLine(Record):
+class LimitLine(Brief):
     """One limit on the head alone: `value` is the aggregate, or `None` where there is none."""
 
     kind: Literal["limit"] = "limit"
@@ -67,7 +70,7 @@ class LimitLine(Record):
     reproduce: str = ""
 
 
-class CheckVerdict(Record):
+class CheckVerdict(InPython, Brief):
     """What `stresstest check` found."""
 
     schema_: str = VERDICT_SCHEMA
@@ -105,6 +108,11 @@ class CheckVerdict(Record):
         if self.verdict in UNDECIDED and not self.lenient:
             return ExitCode.NO_VERDICT
         return ExitCode.OK
+
+    def _document(self) -> Document:
+        from stresstest.gate.report import verdict_document
+
+        return verdict_document(self)
 
     def to_json(self) -> str:
         """The text of `verdict.json`."""

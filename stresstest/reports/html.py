@@ -12,7 +12,7 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stresstest.reports.charts import is_empty, thinned
@@ -23,7 +23,12 @@ from stresstest.reports.vega import CONFIG, Columns, Plot, plot_of
 
 KIND = "html"
 _MOST = 2_000_000  # bytes of a page, 0.8 MB of which are the scripts that draw
+_MOST_OF_A_FRAGMENT = 400_000  # bytes, of which a notebook keeps a copy for each result that it shows
 _COARSEST = 4096  # what is then still too long are not the lines
+_SAYS_ITS_HEIGHT = (
+    "new ResizeObserver(() => parent.postMessage({stresstestHeight: document.documentElement.offsetHeight}, '*'))"
+    ".observe(document.body);"
+)
 
 
 def render(document: Document) -> str:
@@ -31,26 +36,35 @@ def render(document: Document) -> str:
 
     Lines of a page above 2 MB are drawn by fewer points, the lowest and the highest of each stretch, as it then says.
     """
+    return _rendered("page.html.j2", document, _MOST)
+
+
+def fragment(document: Document) -> str:
+    """A part of a page of others, such as a notebook: no script, and styles that are its own alone."""
+    return _rendered("fragment.html.j2", document, _MOST_OF_A_FRAGMENT)
+
+
+def framed(static: str, page: str, height: int) -> str:
+    """A fragment in whose place a script puts a page, in a frame of its own: so many pixels, until it says how many."""
+    grows = page.replace("</body>", f"<script>{_SAYS_ITS_HEIGHT}</script></body>")
+    return _template("framed.html.j2").render(static=Markup(static), page=_in_script(grows), height=height)
+
+
+def _rendered(template: str, document: Document, most: int) -> str:
+    """By as few points less as make it so many bytes at most."""
     every = 1
-    page = _page(document, every)
-    while len(page.encode()) > _MOST and every < _COARSEST:
+    text = _with_points(template, document, every)
+    while len(text.encode()) > most and every < _COARSEST:
         every *= 2
-        page = _page(document, every)
-    return page
+        text = _with_points(template, document, every)
+    return text
 
 
-def _page(document: Document, every: int) -> str:
+def _with_points(template: str, document: Document, every: int) -> str:
     blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
     pictures = [thinned(block, every) if isinstance(block, Chart) else block for _, block in blocks]
     places = {id(block): place for place, (_, block) in enumerate(blocks)}
-    environment = Environment(
-        loader=PackageLoader("stresstest", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
+    page = _template(template).render(
         document=document,
         blocks=document.shown_in(KIND),
         kind_of=lambda block: type(block).__name__,
@@ -59,11 +73,22 @@ def _page(document: Document, every: int) -> str:
         name_of=lambda place: blocks[place][0],
         names=_names,
         palettes=PALETTES,
-        data=_data([plot_of(picture) for picture in pictures]),
+        data=lambda: _data([plot_of(picture) for picture in pictures]),
         every=every,
         script=_script,
     )
     return page.lstrip()
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("stresstest", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _names(block: Block) -> list[str]:

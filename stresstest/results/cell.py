@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stresstest.results.bracket import Bracket, Record
+from stresstest.results.bracket import Bracket
+from stresstest.results.brief import Brief
 from stresstest.results.typed import (
     AS_WRITTEN,
     DiagnosisRecord,
@@ -21,7 +22,7 @@ from stresstest.results.typed import (
 Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
 
 
-class Cell(Record):
+class Cell(Brief):
     """One finished cell: one experiment at one point for one seed; what was not asked for is empty."""
 
     key: str = Field(description="Hash of all that decides the result; the cell's files are named by it.")

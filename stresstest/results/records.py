@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import statistics
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from stresstest.errors import ConfigError
 from stresstest.results.bracket import Bracket, Record, finite
+from stresstest.results.brief import Brief
 from stresstest.results.cell import Cell, Status
 from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
@@ -45,10 +48,19 @@ __all__ = [
     "summarise",
 ]
 
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+    from stresstest.reports.figure import Figure
+    from stresstest.results.curves import Curve
+
+Phase = Literal["ramp", "hold", "recipe"]
+TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
 
 
-class SummaryRow(Record):
+class SummaryRow(Brief):
     """One variant at one depth: its metrics, and what became of its replicas."""
 
     variant: str = Field(description="Norm variant, NAME[:key=value,...].")
@@ -69,7 +81,7 @@ class SummaryRow(Record):
     )
 
 
-class MapPlace(Record):
+class MapPlace(Brief):
     """One warm-up at one peak LR: by seed, what became of the run and its loss at the end."""
 
     warmup_steps: int = Field(description="Steps of warm-up.")
@@ -90,7 +102,7 @@ class MapPlace(Record):
         return sum(outcome in TRAINED for outcome in self.outcomes.values())
 
 
-class TrendRow(Record):
+class TrendRow(Brief):
     """One variant over all that an experiment varies: the depths of a sweep, the warm-ups and LRs of a map."""
 
     variant: str = Field(description="Norm variant, NAME[:key=value,...].")
@@ -103,7 +115,7 @@ class TrendRow(Record):
     )
 
 
-class SearchRow(Record):
+class SearchRow(Brief):
     """A variant's best setting, out of how many."""
 
     variant: str = Field(description="Norm variant, NAME[:key=value,...].")
@@ -149,6 +161,82 @@ class Result(Record):
         """The text of `result.json`."""
         return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
 
+    @property
+    def run_dir(self) -> Path | None:
+        """The run directory that it came from, where its curves are; `None` of one that came from none."""
+        found: Path | None = vars(self).get("_run_dir")  # no field: neither stored nor compared
+        return found
+
+    def of_run(self, run_dir: Path, keeps: object = None) -> Result:
+        """The same from a run directory; `keeps` lives as long as it does."""
+        found = self.model_copy()
+        vars(found).update(_run_dir=run_dir.absolute(), _keeps=keeps)
+        return found
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Every run of training of every cell, step by step, as arrays; `ConfigError` where there are none."""
+        from stresstest.results.curves import curves_of
+
+        return curves_of(self.cells, self.run_dir)
+
+    def curve(self, cell: Cell | str, phase: Phase | Literal[""] = "", lr: float | None = None) -> Curve:
+        """A run of one cell, or of a cell's key: of this phase, of a hold at this learning rate; else its first.
+
+        What is not there is a `ConfigError`.
+        """
+        from stresstest.results.curves import curve_of
+
+        return curve_of(self.cells, cell, self.run_dir, phase, lr)
+
+    def to_pandas(self, table: TableName = "metrics") -> pandas.DataFrame:
+        """A tidy table as a frame of pandas.
+
+        metrics: a row a cell and metric; runs: a row a run of training; summary: a row a metric over seeds; seeds: the
+        same seed by seed; curves: a row a step. Where pandas is not installed, or the curves are not there, it is a
+        `ConfigError`.
+        """
+        from stresstest.results.frames import chosen_table, pandas_frame
+
+        return pandas_frame(chosen_table(self, table))
+
+    def to_polars(self, table: TableName = "metrics") -> polars.DataFrame:
+        """The same as a frame of polars."""
+        from stresstest.results.frames import chosen_table, polars_frame
+
+        return polars_frame(chosen_table(self, table))
+
+    @property
+    def plots(self) -> dict[str, Figure]:
+        """The charts of its report by name, as Vega-Lite specifications."""
+        found: dict[str, Figure] = _views().figures(self)
+        return found
+
+    def plot(self, name: str = "") -> Figure:
+        """A chart of its report, the first one without a name: a notebook draws it, `.save("x.svg")` writes it.
+
+        `.to_dict()` is its Vega-Lite specification. A name that is not in `plots` is a `ConfigError`.
+        """
+        found: Figure = _views().figure(self, name)
+        return found
+
+    def __repr__(self) -> str:
+        """What it was, and its verdicts: a few lines."""
+        text: str = _views().text(self)
+        return text
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Verdicts, tables and charts for a notebook: static, with styles that stay within it."""
+        fragment: str = _views().fragment(self)
+        return fragment
+
+
+def _views() -> ModuleType:
+    """What shows results; it stands above them, and is imported where one is shown."""
+    return importlib.import_module("stresstest.experiments.result_views")
+
 
 def read_result(path: Path) -> Result:
     """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
@@ -166,7 +254,7 @@ def read_result(path: Path) -> Result:
             f"{path} has schema {schema!r}, this version reads {RESULT_SCHEMA!r}; the file was not changed"
         )
     try:
-        return Result.model_validate({"schema_": stored.pop("schema"), **stored})
+        return Result.model_validate({"schema_": stored.pop("schema"), **stored}).of_run(path.parent)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import Field
 
-from stresstest.results.bracket import Bracket, Record, finite
+from stresstest.results.bracket import Bracket, finite
+from stresstest.results.brief import Brief, sides
 from stresstest.results.metrics import METRICS
 
 
-class MetricSummary(Record):
+class MetricSummary(Brief):
     """A metric over seeds; values are in the metric's unit."""
 
     median: Bracket = Field(description="Where the median lies; `low` is the median of the lower sides.")
@@ -26,6 +27,10 @@ class MetricSummary(Record):
     n: int = Field(description="Seeds that have a value.")
     censored: int = Field(description="Seeds whose value lies beyond the range that was looked at.")
     per_seed: dict[str, Bracket] = Field(description="The value of each seed, by its number.")
+
+    def inside(self) -> str:
+        """The median with its interval."""
+        return f"{sides(self.median.low, self.median.high)} ({sides(self.low, self.high)})"
 
 
 def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:

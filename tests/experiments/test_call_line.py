@@ -13,7 +13,11 @@ import pytest
 import torch
 
 import stresstest
+from stresstest.experiments.answers import try_again
 from stresstest.experiments.call_line import call_line
+from stresstest.results.records import read_result
+
+STORED = Path(__file__).parents[1] / "results" / "stored" / "lr-range.json"
 
 
 def imported(model: Any) -> Any:
@@ -69,6 +73,17 @@ def test_what_cannot_be_imported_is_said_and_run_by_its_name(monkeypatch: pytest
     assert line.endswith(f"optimizer (lambda of {__name__}), batch (object of builtins.list)")
     found = run(line, monkeypatch, build=1, args_f=2, optimizer=3, batch=4)
     assert found == (1, {"args": {"f": 2}, "optimizer": 3, "batch": 4})
+
+
+def test_other_settings_of_a_call_keep_what_it_imports_and_says() -> None:
+    line = call_line("lr-range", imported, {"seeds": 2, "args": {"f": lambda: 0}})
+    result = read_result(STORED).model_copy(update={"reproduce": line})
+    step = try_again(result, "to be sure", {"seeds": 5})
+    assert step is not None
+    assert step.text == (
+        f"import stresstest, {__name__}; stresstest.lr_range({__name__}.imported, args={{'f': args_f}}, seeds=5)"
+        f"  # define first: args_f (lambda of {__name__})"
+    )
 
 
 def test_a_line_with_a_users_function_runs_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""A result as Python shows it: a few lines of text, a fragment of HTML, its charts."""
+
+from __future__ import annotations
+
+from stresstest.experiments.answers import answered
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.reports import in_python
+from stresstest.reports.document import Document
+from stresstest.reports.figure import Figure, figure_named, figures_of
+from stresstest.results.records import Result
+
+
+def text(result: Result) -> str:
+    """What it was, and its verdicts."""
+    if result.command not in EXPERIMENTS:
+        return f"Result of {result.command}, an experiment that is not registered: {len(result.cells)} cells"
+    return in_python.text(document_of(result))
+
+
+def fragment(result: Result) -> str:
+    """Verdicts, tables and charts."""
+    return in_python.fragment(document_of(result))
+
+
+def figures(result: Result) -> dict[str, Figure]:
+    """The charts of its report by name."""
+    return figures_of(document_of(result))
+
+
+def figure(result: Result, name: str) -> Figure:
+    """One of them; the first where no name is given."""
+    return figure_named(document_of(result), name)
+
+
+def document_of(result: Result) -> Document:
+    """The report of a result, by the experiment that it is of."""
+    return answered(EXPERIMENTS[result.command].document(result), result)
