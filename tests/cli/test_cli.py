@@ -352,7 +352,7 @@ def test_a_cell_that_does_not_fit_ends_with_4_and_the_others_are_reported(
     assert run([*TINY, "--variant", "post-ln"]) == 4
     out, err = capsys.readouterr()
     assert "post-ln depth 1 seed 0: oom (CUDA out of memory)" in err
-    assert re.search(r"^- oom: post-ln depth 1 seed 0 .*\n?.*stability", out, re.MULTILINE)
+    assert re.search(r"^x oom: post-ln depth 1 seed 0 .*\n?.*stability", out, re.MULTILINE)
     assert re.search(r"^ *pre-ln ", out, re.MULTILINE)
     assert not re.search(r"^  post-ln ", out, re.MULTILINE), "it is no row: it says nothing about stability"
 

@@ -33,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sweep_prints_its_tables_and_stores_everything(project: Path, capsys: Capture) -> None:
-    assert run([*TINY, "--run-dir", "sweep", "-o", "notes.md"]) == 0
+    assert run([*TINY, "--run-dir", "sweep", "-o", "notes.md", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[1].startswith("Depth sweep: mlp, width 8, 1 seed")
     assert re.search(r"fixed recipe: adam at 0.0003, 20\s+steps", out)
@@ -48,8 +48,12 @@ def test_a_sweep_prints_its_tables_and_stores_everything(project: Path, capsys: 
         "report.html",
     }
     assert "| rezero | 20 |" in (project / "notes.md").read_text()
-    assert run(["report", "sweep"]) == 0
+    assert run(["report", "sweep", "-v"]) == 0
     assert capsys.readouterr().out == out
+    assert run(["report", "sweep"]) == 0
+    brief = capsys.readouterr().out
+    assert len(brief.splitlines()) <= 24 < len(out.splitlines())
+    assert "report: sweep/report.html\n" in brief
 
 
 def test_the_printed_command_resumes_and_more_depths_train_only_what_is_new(project: Path, capsys: Capture) -> None:
@@ -63,7 +67,7 @@ def test_the_printed_command_resumes_and_more_depths_train_only_what_is_new(proj
 
 
 def test_at_initialisation_alone_it_shows_the_signal(capsys: Capture) -> None:
-    assert run(["depth-sweep", "--init-only", *DECODER[1:], "--variant", "post-ln,rezero", "-q"]) == 0
+    assert run(["depth-sweep", "--init-only", *DECODER[1:], "--variant", "post-ln,rezero", "-q", "-v"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "Signal propagation at initialisation: decoder" in out
@@ -149,9 +153,8 @@ def test_a_depth_that_runs_out_of_memory_all_the_same_is_oom_and_ends_with_4(
     assert run([*MLP, "--variant", "rezero", "--depths", "2,20"]) == 4
     out, err = capsys.readouterr()
     assert "rezero depth 20 seed 0: oom (CUDA out of memory)" in err
-    assert "- oom: rezero depth 20 seed 0 has no result" in out
-    assert re.search(r"^ rezero +2 ", out, re.MULTILINE)
-    assert not re.search(r"^ +20 ", out, re.MULTILINE), "it is no row: it says nothing about stability"
+    assert "x oom: rezero depth 20 seed 0 has no result" in out
+    assert re.search(r"^ seeds that train at depth +2 *\n.*\n rezero +\d/1 *$", out, re.MULTILINE), "20 is no column"
 
 
 def test_the_help_shows_each_options_default_for_each_model(capsys: Capture) -> None:

@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_prints_the_map_and_the_best_setting_and_stores_everything(project: Path, capsys: Capture) -> None:
-    assert run([*TINY, "--run-dir", "here", "-o", "notes.md"]) == 0
+    assert run([*TINY, "--run-dir", "here", "-o", "notes.md", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[1] == "Warm-up x peak LR: decoder, depth 1, width 8, adam, 1 seed"
     assert re.search(r"^peak LR +0.0005 +0.064$", out, re.MULTILINE)
@@ -44,7 +44,7 @@ def test_it_prints_the_map_and_the_best_setting_and_stores_everything(project: P
     assert re.search(r"\[6/6\] pre-ln adam depth 1 \d steps to \S+ seed 0: \S+, loss \d\.\d\d, \d+ s", err)
     assert {path.name for path in (project / "here").iterdir()} >= {"cells.jsonl", "study.journal", "report.html"}
     assert "| warm-up | 0.0005 | 0.064 |" in (project / "notes.md").read_text()
-    assert run(["report", "here"]) == 0
+    assert run(["report", "here", "-v"]) == 0
     assert capsys.readouterr().out == out
 
 
@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_before_any_training(
 
 
 def test_a_search_in_which_every_trial_fails_reports_and_says_where_to_look(capsys: Capture) -> None:
-    assert run([*TINY, "--no-map", "--trials", "3", "--start-lr", "100", "--end-lr", "10000", "-q"]) == 0
+    assert run([*TINY, "--no-map", "--trials", "3", "--start-lr", "100", "--end-lr", "10000", "-q", "-v"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "pre-ln: try --start-lr 0.39 --end-lr 100. Every run fails, at every warm-up and peak LR" in out
     assert "the range lies above the boundary." in out

@@ -538,7 +538,7 @@ def call(*words: str) -> int:
     ],
 )
 def test_on_the_command_line(words: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(*words.split(), "-j", "1") == 0
+    assert call(*words.split(), "-j", "1", "-v") == 0
     out = capsys.readouterr()
     assert "16 examples per step" in out.out
 

@@ -52,7 +52,8 @@ def _depths(trend: TrendRow, result: Result) -> tuple[str, Tone] | None:
         return None
     low, high = metric.median.low, metric.median.high
     if high is None:
-        return f"trains to depth {low or 0:.0f}, the deepest", "good"
+        whole = low is not None and low >= max(result.spec["depths"])
+        return f"trains to depth {low or 0:.0f}, the deepest{'' if whole else ' with a result'}", "good"
     failed = [cell for cell in result.cells if cell.variant == trend.variant and cell.depth == high and cell.recipe]
     broken = [cell for cell in failed if cell.recipe["outcome"] not in TRAINED]
     fails = f"{high:.0f} fails: {cause(broken, result.spec)[1]}" if broken else f"{high:.0f} fails"
