@@ -169,10 +169,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart(Block):
-    """Series on common axes. The reference is a named level of y; `below` is drawn under it on the same x axis.
+    """Series on common axes. The reference is a named level of y, or of x where y has names.
 
-    name: of its files. dots: each point of a line is drawn too. height: lines of each in a terminal, where a high one
-    has the ends of its y axis beside it.
+    below: drawn under it on the same x axis. name: of its files. dots: each point of a line is drawn too.
+    height: lines of each in a terminal, where a high one has the ends of its y axis beside it.
     """
 
     title: str
@@ -204,7 +204,10 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class Heatmap(Block):
-    """Rows by columns of places; `last` is a row of words under them, `values` the axis of their numbers."""
+    """Rows by columns of places; `last` is a row of words under them, `values` the axis of their numbers.
+
+    key: what the tones stand for.
+    """
 
     title: str
     across: str
@@ -213,6 +216,7 @@ class Heatmap(Block):
     rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
     last: tuple[str, tuple[str, ...]] | None = None
     values: Axis | None = None
+    key: tuple[tuple[Tone, str], ...] = ()
     caption: str = ""
     name: str = ""
 

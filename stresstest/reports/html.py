@@ -18,8 +18,9 @@ from markupsafe import Markup
 from stresstest.reports.charts import is_empty, thinned
 from stresstest.reports.document import Block, Chart, Document
 from stresstest.reports.palette import PALETTES
+from stresstest.reports.plot import CONFIG, Columns, Plot
 from stresstest.reports.svg import color_places, parts, static_charts
-from stresstest.reports.vega import CONFIG, Columns, Plot, plot_of
+from stresstest.reports.vega import plot_of
 
 KIND = "html"
 _MOST = 2_000_000  # bytes of a page, 0.8 MB of which are the scripts that draw
@@ -92,7 +93,9 @@ def _template(name: str) -> Template:
 
 
 def _names(block: Block) -> list[str]:
-    return [*color_places([s.name for part in parts(block) for s in part.series])] if isinstance(block, Chart) else []
+    """Of the series that a key tells apart."""
+    found = color_places([s.name for part in parts(block) for s in part.series]) if isinstance(block, Chart) else {}
+    return [*found] if len(found) > 1 else []
 
 
 def _data(plots: Sequence[Plot]) -> Markup | str:
@@ -108,6 +111,7 @@ def _sent(plot: Plot) -> dict[str, Any]:
         "spec": plot.spec,
         "data": _packed(plot.data),
         "names": plot.names,
+        "least": plot.least,
         "zoom": "zoom_" in json.dumps(plot.spec),
     }
 

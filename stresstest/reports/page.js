@@ -79,13 +79,13 @@
 
     const draw = async () => {
       const room = Math.max(200, figure.clientWidth);
-      let width = room - 90;
+      let width = Math.max(chart.least, room - 90);
       for (let attempt = 0; attempt < 3; attempt++) {
         const drawn = await compiled(width, false);
         const over = live.firstElementChild.getBoundingClientRect().width - room;
         view = drawn;
         if (over <= 0 && over > -24) break;
-        width = Math.max(120, width - Math.ceil(over) - (over > 0 ? 1 : 0));
+        width = Math.max(chart.least, width - Math.ceil(over) - (over > 0 ? 1 : 0));
       }
     };
     const compiled = async (width, withLegend) => {

@@ -54,7 +54,7 @@ def _static(chart: Chart, x: Scale, colors: dict[str, int]) -> dict[str, Any]:
             "dashes": " ".join(map(str, DASHES[place // len(COLORS) % len(DASHES)])) or "none",
             "points": " ".join(f"{across(a)},{up(b)}" for a, b in _corners(each)) * (each.kind != "dots"),
             "dots": _dots(each) * (each.kind == "dots" or (chart.dots and each.kind == "line")),
-            "band": "" if chart.y.names else _band(each),
+            "band": "" if chart.y.names or each.kind == "dots" else _band(each),
         }
 
     def _dots(each: Series) -> list[dict[str, Any]]:
@@ -62,19 +62,40 @@ def _static(chart: Chart, x: Scale, colors: dict[str, int]) -> dict[str, Any]:
         for i, (a, b) in enumerate(each.points):
             note = f"{each.notes[i]}, " if each.notes else ""
             up_words = "" if chart.y.names else f", {number(b)}"
-            span = [across(end) for end in each.spans[i]] if chart.y.names and each.spans else []
+            span = _ends(each, i)
             tone = each.tones[i] if each.tones else ""
             found.append(
                 {"x": across(a), "y": up(b), "label": f"{note}{number(a)}{up_words}", "tone": tone, "span": span}
             )
         return found
 
+    def _ends(each: Series, i: int) -> list[float]:
+        """[x, y] of both ends of a dot's interval, along x where y has names."""
+        if not each.spans or not all(map(math.isfinite, each.spans[i])):
+            return []
+        (x_at, y_at), (low, high) = each.points[i], each.spans[i]
+        if chart.y.names:
+            return [across(low), up(y_at), across(high), up(y_at)]
+        return [across(x_at), up(low), across(x_at), up(high)]
+
     def _band(each: Series) -> str:
         low = [f"{across(a)},{up(span[0])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
         high = [f"{across(a)},{up(span[1])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
         return " ".join([*low, *reversed(high)])
 
-    level = chart.reference if chart.reference and y.low <= chart.reference[1] <= y.high else None
+    def _reference() -> dict[str, Any] | None:
+        """The ends of a named level, and where its name stands."""
+        scale = x if chart.y.names else y
+        level = math.nan if chart.reference is None else chart.reference[1]
+        if chart.reference is None or not scale.low <= level <= scale.high:
+            return None
+        name = f"{chart.reference[0]} {level:.4g}"
+        if chart.y.names:
+            at = across(level)
+            return {"name": name, "ends": [at, _TOP, at, height - _BOTTOM], "x": at + 4, "y": _TOP}
+        at = up(level)
+        return {"name": name, "ends": [left, at, _WIDTH - _RIGHT, at], "x": left + 4, "y": at - 4}
+
     return {
         "label": chart.title,
         "width": _WIDTH,
@@ -87,7 +108,7 @@ def _static(chart: Chart, x: Scale, colors: dict[str, int]) -> dict[str, Any]:
         "y_ticks": [{"at": up(at), "label": label} for at, label in _ticks(chart.y, y)],
         "x_label": chart.x.label,
         "y_label": chart.y.label,
-        "reference": level and {"name": level[0], "at": up(level[1])},
+        "reference": _reference(),
         "series": [shapes(each) for each in sorted(series, key=lambda each: each.kind != "seed")],
     }
 

@@ -315,7 +315,7 @@ def test_a_chart_has_one_static_picture_with_a_key() -> None:
     page = render(of(CHART), "html")
     assert page.count('role="img"') == 1
     assert 'class="legend"' in page
-    assert ">constant predictor</text>" in page
+    assert ">constant predictor 3.2</text>" in page
 
 
 def test_another_format_is_a_module_and_an_entry_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,9 +40,23 @@ CHART = Chart(
     reference=("target", 2.0),
     below=HELD,
 )
-MAP = Heatmap("A map", "LR", "steps", ("1", "2"), (("8", (HeatCell("a", tone="good"), HeatCell("b", "x", "bad"))),))
+FOREST = Chart(
+    "Times as fast",
+    Axis("times as fast as a", low=0.5, high=4.0),
+    Axis("", names=("b", "c")),
+    (Series("", ((2.0, 0.0), (1.0, 1.0)), kind="dots", spans=((1.5, 3.0), (0.8, 1.2)), tones=("good", "mixed")),),
+    reference=("a is", 1.0),
+)
+MAP = Heatmap(
+    "A map",
+    "LR",
+    "steps",
+    ("1", "2"),
+    (("8", (HeatCell("a", tone="good", best=True), HeatCell("b", "x", "bad"))),),
+    key=(("good", "trains"), ("bad", "it's broken"), ("dull", "not there")),
+)
 VALUES = Heatmap("Norms", "block", "step", ("1",), (("0", (HeatCell("1", value=0.5),)),), values=Axis("norm"))
-EVERY = [CHART, HELD, MAP, VALUES]
+EVERY = [CHART, HELD, FOREST, MAP, VALUES]
 
 
 def document(*blocks: Block) -> Document:
@@ -77,6 +91,23 @@ def test_a_picture_has_a_title_axes_and_ticks_and_names_in_words(tmp_path: Path)
     write_pictures(document(CHART), "svg", tmp_path / "new")
     found = numbers((tmp_path / "new" / "loss-over-lr.svg").read_bytes())
     assert {"Loss over LR", "LR", "loss", "0.001", "2", "it's", "target 2", "slope"} <= found
+
+
+def test_a_level_crosses_the_rows_of_a_chart_of_names(tmp_path: Path) -> None:
+    (path, _) = write_pictures(document(FOREST), "svg", tmp_path)
+    assert {"a is 1", "b", "c"} <= numbers(path.read_bytes())
+    spec = plot_of(FOREST).whole(LIGHT)
+    assert spec["datasets"]["p0-level"] == [{"x": 1.0, "words": "a is 1"}]
+    assert [(row["low"], row["high"]) for row in spec["datasets"]["p0"]] == [(1.5, 3.0), (0.8, 1.2)]
+    assert "a is 1</text>" in render(document(FOREST))
+
+
+def test_a_map_says_what_its_colours_stand_for(tmp_path: Path) -> None:
+    (path, _) = write_pictures(document(MAP), "svg", tmp_path)
+    found = numbers(path.read_bytes())
+    assert {"a", "bx", "trains", "it's broken"} <= found
+    assert "not there" not in found
+    assert 'class="tone bad">it&#39;s broken' in render(document(MAP))
 
 
 def test_pictures_are_written_light_and_dark_under_names_of_their_own(tmp_path: Path) -> None:
