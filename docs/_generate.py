@@ -28,6 +28,7 @@ from _reference import (  # noqa: E402
 )
 from _schemas import diagnosis_page, readers_page, result_page, scenario_page  # noqa: E402
 from _settings import commands_page, settings_page  # noqa: E402
+from _tables import tables_page  # noqa: E402
 
 REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line on the index, and what writes it
     "commands.md": ("Every command with its arguments and options", commands_page),
@@ -39,6 +40,7 @@ REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line 
     "schedules.md": ("Warm-ups and decays", schedules_page),
     "data.md": ("Data sources by task", data_page),
     "log-findings.md": ("What is said of a log beside its outcome", findings_page),
+    "tables.md": ("Every column of CSV and Parquet, every tracker", tables_page),
     "scenario-schema.md": ("Every key of a scenario file", scenario_page),
     "result-schema.md": ("Every field of `result.json`", result_page),
     "log-readers.md": ("Every form of a log that `diagnose` reads", readers_page),

@@ -32,6 +32,7 @@ class CallSettings(TypedDict, total=False):
     baseline_loss: float | None
     profile: {profiles}
     run_dir: str | Path | None
+    log: str | Sequence[str] | None
     quiet: bool
 '''
 

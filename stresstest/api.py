@@ -189,6 +189,7 @@ def run(
     run_dir: str | Path | None = None,
     fresh: bool = False,
     jobs: int | None = 1,
+    log: str | Sequence[str] | None = None,
     quiet: bool = False,
     **settings: Unpack[ScenarioSettings],
 ) -> dict[str, Result]:
@@ -196,7 +197,7 @@ def run(
 
     `settings` go before what the file says, in every experiment that has them; what the environment and pyproject.toml
     say does not count. The runs are kept in `run_dir`, which the same call goes on with, and nowhere without one.
-    `jobs` are worker processes: one trains here, `None` is one a core.
+    `jobs` are worker processes: one trains here, `None` is one a core. `log` are trackers that are told of each cell.
 
     Returns the results by the experiments' names. Raises `ConfigError` before any training where something is wrong,
     `StresstestError` where a cell ends without a result.
@@ -207,7 +208,7 @@ def run(
     _check_known(given, sorted({setting for spec in EXPERIMENTS.specs.values() for setting in spec.model_fields}))
     loaded = open_scenario(name, profile)
     line = given if profile is None else {"profile": profile, **given}
-    options = {"jobs": jobs, "fresh": fresh, "quiet": quiet, "run_dir": _text(run_dir)}
+    options = {"jobs": jobs, "fresh": fresh, "quiet": quiet, "run_dir": _text(run_dir), "log": _trackers(log)}
     requests = scenario_requests(name, loaded, SettingSources(line=line, by="Python"), options)
     plans = plan_scenario(loaded.experiments, requests, _listener(quiet))
     with _folder(run_dir) as (folder, kept):
@@ -308,12 +309,14 @@ def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdic
 def _experiment(command: str, model: str | Build, settings: Mapping[str, object]) -> Result:
     given = dict[str, Any](settings)
     _check_known(given, keywords(command))
-    run_dir, quiet = given.pop("run_dir", None), given.pop("quiet", False)
+    run_dir, quiet, log = given.pop("run_dir", None), given.pop("quiet", False), given.pop("log", None)
     reproduce, listener = call_line(command, model, given), _listener(quiet)
-    resume = call_line(command, model, {**given, "run_dir": run_dir}) if run_dir else ""
+    stay = {"run_dir": run_dir, **({"log": log} if log else {})}
+    resume = call_line(command, model, {**given, **stay}) if run_dir else ""
     with _named(model, given) as name, _folder(run_dir) as (folder, kept):
         sourced = {key: (value, "Python") for key, value in {"model": name, **given}.items()}
         options = {"jobs": 1, "run_dir": _text(run_dir), "fresh": not isinstance(model, str), "quiet": quiet}
+        options["log"] = _trackers(log)
         request = Request.of(command, sourced, options, reproduce, resume, is_call=True)
         path = folder if run_dir else folder / "run"
         return _whole(train_experiment(plan_experiment(request, listener), request, path, listener).result, kept)
@@ -325,6 +328,13 @@ def _scenario_name(scenario: object) -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _trackers(log: object) -> tuple[str, ...]:
+    found = tuple(log) if isinstance(log, list | tuple) else () if log is None else (log,)
+    if not all(isinstance(each, str) for each in found):
+        raise ConfigError(f"log is {log!r}; give a tracker, such as 'tensorboard:DIR', or a list of them")
+    return found
 
 
 def _listener(quiet: bool) -> RunListener:

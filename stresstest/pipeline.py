@@ -16,6 +16,7 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_document
 from stresstest.gate.claims import judge_claim
 from stresstest.gate.claims_report import Chapter
+from stresstest.loggers.table import parse_target
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import render
 from stresstest.results.records import Cell, Result
@@ -25,6 +26,7 @@ from stresstest.user_code import loaded_sources
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
+    from stresstest.loggers.session import CellLog
     from stresstest.measurements.base import CellPlan
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Scenario, ScenarioExperiment
@@ -125,6 +127,8 @@ def plan_scenario(
 def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     experiment = EXPERIMENTS[request.command]
+    for text in request.logs:
+        parse_target(text)
     _check_ranks(request)
     plan = experiment.plan(request.spec)
     if plan.own is not None and not request.quiet:
@@ -155,6 +159,7 @@ def _check_ranks(request: Request) -> None:
 
 def train_experiment(plan: Plan, request: Request, path: Path | None = None, listener: RunListener = SILENT) -> Trained:
     """Train what is missing, in the directory of the run."""
+    from stresstest.loggers.session import CellLog, RunFacts
     from stresstest.runs.store import choose_directory, open_run, other_runs
 
     folder = None if path is None else path.parent
@@ -179,7 +184,9 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
         "data": plan.data,
     }
     with open_run(path, manifest, request.fresh, others) as store:
-        cells, missing, number = _train(plan, store, request, folder or path, listener)
+        facts = RunFacts(request.command, manifest["spec"], str(path.resolve()), request.reproduce)
+        log = CellLog([parse_target(text) for text in request.logs], path, facts, listener.note)
+        cells, missing, number = _train(plan, store, request, folder or path, listener, log)
         result = None if missing else finish_run(store, manifest, cells)
     code, settings = exit_code(_stored(path)), request.settings
     failed = settings.fail_fast and code != ExitCode.OK
@@ -221,13 +228,13 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
 class _Course:
     """Keeps what `stresstest status` reads of a run that goes on, and tells the listener."""
 
-    def __init__(self, store: RunStore, listener: TrainingListener) -> None:
+    def __init__(self, store: RunStore, listener: TrainingListener, log: CellLog) -> None:
         from stresstest.reports.progress import Clock
 
         self.clock = Clock()
         self.page = _Page(store)
         self.trained: list[str] = []
-        self._store, self._listener = store, listener
+        self._store, self._listener, self._log = store, listener, log
         self._running: dict[str, str] = {}
 
     def cells_known(self, cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
@@ -235,6 +242,8 @@ class _Course:
         missing = [cell.depth for cell in cells if cell.key not in ended]
         self.clock.cells_known(len(finished), missing)
         self._listener.cells_known(finished, missing)
+        for cell in finished:
+            self._log.tell(cell)
 
     def cell_started(self, cell: CellPlan) -> None:
         self._running[cell.key] = cell_name(cell)
@@ -246,6 +255,7 @@ class _Course:
         self.clock.cell_ended(cell.depth)
         self._listener.cell_ended(cell)
         self._write()
+        self._log.tell(cell)
 
     def _write(self) -> None:
         self._store.write_progress(list(self._running.values()), self.clock.seconds_left)
@@ -274,13 +284,13 @@ class _Page:
 
 
 def _train(
-    plan: Plan, store: RunStore, request: Request, folder: Path, listener: RunListener
+    plan: Plan, store: RunStore, request: Request, folder: Path, listener: RunListener, log: CellLog
 ) -> tuple[list[Cell], int, int]:
     """The cells of the plan that are stored, how many are missing, and how many were trained now."""
     from stresstest.experiments.cells import Listener, run
 
     with listener.training(request) as training:
-        course = _Course(store, training)
+        course = _Course(store, training, log)
         hooks = Listener(course.cells_known, course.cell_started, course.cell_ended, training.stopping)
         try:
             cells, missing = run(plan, store, request.settings, hooks)

@@ -9,6 +9,7 @@ import rich_click as click
 from pydantic.fields import FieldInfo
 
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.loggers.table import TRACKER_FORMS
 from stresstest.scenario.request import flag
 from stresstest.specs.base import MODELS, ModelSpec
 from stresstest.specs.profiles import PROFILES
@@ -33,7 +34,7 @@ ALL_FIELDS = _fields_of_all()  # the options of a command that runs several
 
 _RUN_OPTIONS = (
     "profile jobs per-gpu executor ray-address slurm run-dir fresh retry-errors cell-timeout max-cells fail-fast shard "
-    "storage study output json quiet verbose dry-run help"
+    "storage study log output json quiet verbose dry-run help"
 ).split()
 REPEATED = ("variant", "set")  # options that may stand several times
 _WITH_UNITS = ("tokens",)  # 500k
@@ -198,6 +199,12 @@ _SHARED: list[Decorator] = [
 ]
 
 _SHOWN: list[Decorator] = [
+    click.option(
+        "--log",
+        multiple=True,
+        metavar="NAME[:PLACE]",
+        help=f"Tell a tracker of each cell that ends: {', '.join(TRACKER_FORMS)}.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
     click.option(

@@ -39,8 +39,8 @@ def _tables(result: Result, folder: Path) -> Tables:
     if lacking := without_curves(result, folder):
         done = sum(cell.status == "done" for cell in result.cells)
         text = (
-            f"{folder} has no curves of {lacking} of {done} cells: of these the table has the ramps' thinned points, "
-            "as result.json holds them"
+            f"{folder / 'curves'} lacks the curves of {lacking} of {done} cells: of these the tables have the thinned "
+            "ramps of result.json alone"
         )
         console(stderr=True).print(text, markup=False, soft_wrap=True)
     return result_tables(result, folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stresstest.experiments import settings_types
 from stresstest.experiments.table import EXPERIMENTS
+from stresstest.loggers.table import TRACKER_FORMS
 from stresstest.results.records import Result
 
 # What every function takes beside the settings of its spec: the default, and what it is.
@@ -22,6 +23,7 @@ CALL_SETTINGS: dict[str, tuple[Any, str]] = {
     "baseline_loss": (None, "Loss of the best constant predictor, where a factory's data do not tell it."),
     "profile": ("quick", "quick, standard or full: how many seeds, and how finely."),
     "run_dir": (None, "Where the run is kept and goes on; the default is nowhere."),
+    "log": (None, f"Trackers that are told of each cell as it ends, one or several: {', '.join(TRACKER_FORMS)}."),
     "quiet": (False, "No progress on stderr."),
 }  # fmt: skip
 _TAKES_OBJECTS = {

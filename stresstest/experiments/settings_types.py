@@ -14,6 +14,7 @@ class CallSettings(TypedDict, total=False):
     baseline_loss: float | None
     profile: Literal["quick", "standard", "full"]
     run_dir: str | Path | None
+    log: str | Sequence[str] | None
     quiet: bool
 
 

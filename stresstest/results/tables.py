@@ -20,6 +20,7 @@ from stresstest.results.columns import (
     RUN_COLUMNS,
     SEED_COLUMNS,
     SUMMARY_COLUMNS,
+    Column,
 )
 from stresstest.results.courses import Course, read_courses
 from stresstest.results.metrics import unit_of
@@ -126,6 +127,15 @@ TABLES: Mapping[str, Callable[[Result], Table]] = {
     "summary": summary_table,
     "seeds": seeds_table,
 }  # but the curves
+
+
+RESULT_COLUMNS: Mapping[str, Mapping[str, Column]] = {
+    "metrics": {**CELL_COLUMNS, **METRIC_COLUMNS},
+    "runs": {**CELL_COLUMNS, **RUN_COLUMNS},
+    "summary": {**ROW_COLUMNS, **SUMMARY_COLUMNS},
+    "seeds": {**ROW_COLUMNS, **SEED_COLUMNS},
+    "curves": {**CELL_COLUMNS, **CURVE_COLUMNS},
+}  # beside those of what an experiment varies
 
 
 def result_tables(result: Result, folder: Path | None = None) -> dict[str, Table]:

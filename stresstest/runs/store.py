@@ -26,6 +26,7 @@ from stresstest.errors import ConfigError, StorageError
 from stresstest.results.records import Cell
 
 DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
+LOGGED = "logged.jsonl"  # which cells trackers were told of
 _LOCK_ATTEMPTS = 5
 _START = re.compile(rb'\{"key":"([^"\\]+)",.*?"seed":\d+,"status":"(\w+)"')  # of a cell's line, as it is written
 
@@ -199,7 +200,7 @@ def open_run(
     store = RunStore(path, manifest, others)
     try:
         if fresh:
-            store.set_aside("cells.jsonl", "study.journal")
+            store.set_aside("cells.jsonl", "study.journal", LOGGED)
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
         if fresh or (theirs is not None and theirs["identity"] != manifest["identity"]):
             store.set_aside("result.json", "report.html")

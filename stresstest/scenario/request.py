@@ -37,6 +37,7 @@ class Request:
     run_dir: str | None = None
     fresh: bool = False
     outputs: Sequence[str] = ()
+    logs: Sequence[str] = ()  # trackers that are told of each cell, NAME[:PLACE]
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -55,7 +56,8 @@ class Request:
         """A request from plain data; what is wrong with it is a `ConfigError`.
 
         `given` has settings and the profile as the command line, a file or Python gives them. `options` say how to
-        run and show it, by the names of the fields of `RunSettings` and of this class; `output` are the outputs.
+        run and show it, by the names of the fields of `RunSettings` and of this class; `output` are the outputs,
+        `log` the trackers.
         """
         kind = EXPERIMENTS[command].spec
         profile = given["profile"][0] if "profile" in given else DEFAULT_PROFILE
@@ -72,6 +74,7 @@ class Request:
             is_call=is_call,
             settings=settings,
             outputs=options.get("output", ()),
+            logs=options.get("log", ()),
             **_named(options, ("run_dir", "fresh", "as_json", "quiet", "verbose", "dry_run")),
         )
 
@@ -100,6 +103,7 @@ class Request:
             words += ["--storage", storage, "--study", shlex.quote(run.study)]
         if run.shard[1] > 1:
             words.append(f"--shard {run.shard[0]}/{run.shard[1]}")
+        words += [f"--log {shlex.quote(text)}" for text in self.logs if not self.is_call]
         return " ".join(words)
 
 

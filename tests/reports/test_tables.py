@@ -92,7 +92,7 @@ def test_what_an_experiment_varies_has_the_type_of_its_values(tmp_path: Path, va
 def test_a_result_alone_says_which_curves_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_outputs([("csv", tmp_path / "out")], made_of(stored(), tmp_path))
     number = len(stored().cells)
-    assert f"{tmp_path} has no curves of {number} of {number} cells: of these" in capsys.readouterr().err
+    assert f"{tmp_path}/curves lacks the curves of {number} of {number} cells: of these" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{name}.csv" for name in result_tables(stored())}
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from stresstest.errors import ConfigError
 from stresstest.results.records import Result, read_result
-from stresstest.results.tables import curves_table, holds_table, metrics_table, result_tables, runs_table, summary_table
+from stresstest.results.tables import (
+    RESULT_COLUMNS,
+    curves_table,
+    holds_table,
+    metrics_table,
+    result_tables,
+    runs_table,
+    summary_table,
+)
 
 STORED = sorted((Path(__file__).parent / "stored").glob("*.json"))
 
@@ -42,6 +50,15 @@ def test_every_metric_of_every_cell_and_row_stands_in_a_row_with_its_exact_numbe
     for name, value in ((name, value) for row in of_rows for name, value in row["metrics"].items()):
         assert (name, value["median"]["low"], value["median"]["high"]) in medians
         assert {(name, int(s), each["low"], each["high"]) for s, each in value["per_seed"].items()} <= seeds
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_the_columns_are_those_that_the_reference_lists_and_what_the_experiment_varies(path: Path) -> None:
+    result = read_result(path)
+    points = {name for each in (*result.cells, *result.summary, *result.trends) for name in each.point}
+    points |= {name for search in result.searches for name in search.best}
+    for name, table in result_tables(result).items():
+        assert set(RESULT_COLUMNS[name]) <= set(table) <= set(RESULT_COLUMNS[name]) | points | {"peak_lr"}
 
 
 def test_every_run_of_a_cell_is_a_row_with_what_became_of_it() -> None:
