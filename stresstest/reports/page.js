@@ -5,6 +5,7 @@
   if (!source || typeof vega === "undefined" || typeof vegaLite === "undefined") return;
   const { charts, palettes, config } = JSON.parse(source.textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (document.documentElement.dataset.theme || (dark.matches ? "dark" : "light")) === "dark";
   const number = (value) => (typeof value === "number" ? Number(value.toPrecision(4)).toString() : String(value));
 
   const colored = (value, palette) => {
@@ -48,7 +49,7 @@
   };
 
   const whole = (chart, width, legend) => {
-    const theme = palettes[dark.matches ? "dark" : "light"];
+    const theme = palettes[isDark() ? "dark" : "light"];
     const spec = structuredClone(chart.spec);
     for (const view of spec.vconcat ?? [spec]) view.width = width;
     const datasets = Object.fromEntries(Object.entries(chart.data).map(([name, columns]) => [name, rows(columns)]));
