@@ -42,7 +42,7 @@ class Figure(Mapping[str, Any]):
         kind = file.suffix.lower().removeprefix(".")
         if kind not in _SUFFIXES:
             raise ConfigError(
-                f"{file} is no chart{did_you_mean(kind, _SUFFIXES)}: end it in .svg, .png, .pdf, .html or .json"
+                f"{file} is not a chart{did_you_mean(kind, _SUFFIXES)}: end it in .svg, .png, .pdf, .html or .json"
             )
         content = self._bytes(kind, dark)
         try:
@@ -56,9 +56,10 @@ class Figure(Mapping[str, Any]):
             return self._page().encode()
         if kind == "json":
             return (json.dumps(self.to_dict(dark), indent=1) + "\n").encode()
-        from stresstest.reports.pictures import check_pictures, picture_bytes
+        from stresstest.reports.output import check_installed
+        from stresstest.reports.pictures import picture_bytes
 
-        check_pictures()
+        check_installed(kind)
         return picture_bytes(self.to_dict(dark), "svg" if kind == "svg" else "png" if kind == "png" else "pdf")
 
     def _page(self) -> str:

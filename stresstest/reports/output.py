@@ -31,7 +31,7 @@ class Format:
 
 @dataclass(frozen=True)
 class FolderFormat(Format):
-    """A format of several files: its module has `write(what, folder)`, and `of` says what it takes.
+    """A format of several files: its module has `function(what, folder)`, and `of` says what it takes.
 
     needs, extra: the package without which nothing can be written, and the extra that brings it.
     """
@@ -39,6 +39,12 @@ class FolderFormat(Format):
     of: Literal["document", "tables"] = "tables"
     needs: str = ""
     extra: str = ""
+    function: str = "write"
+
+
+def _pictures(kind: str) -> FolderFormat:
+    module = "stresstest.reports.pictures"
+    return FolderFormat((f".{kind}",), module, "document", "vl_convert", "charts", f"write_{kind}")
 
 
 FORMATS: Mapping[str, Format] = {
@@ -48,6 +54,9 @@ FORMATS: Mapping[str, Format] = {
 FOLDERS: Mapping[str, FolderFormat] = {
     "csv": FolderFormat((".csv",), "stresstest.reports.csv_tables"),
     "parquet": FolderFormat((".parquet",), "stresstest.reports.parquet_tables", needs="pyarrow", extra="parquet"),
+    "svg": _pictures("svg"),
+    "png": _pictures("png"),
+    "pdf": _pictures("pdf"),
 }
 JSON: Mapping[str, tuple[str, ...]] = {"json": (".json",)}  # of a result, beside those of its document
 
@@ -128,16 +137,22 @@ def _folder(kind: str, each: FolderFormat, path: Path) -> Path:
             path.rmdir()
     except OSError as error:
         raise ConfigError(f"output {kind}:{path} cannot be written ({error.strerror}); give another folder") from None
+    check_installed(kind)
+    return path
+
+
+def check_installed(kind: str) -> None:
+    """A `ConfigError` where the package is missing without which a format of folders cannot be written."""
+    each = FOLDERS[kind]
     if each.needs:
         try:
             importlib.import_module(each.needs)
         except ImportError:
             raise ConfigError(f"output {kind}: needs {each.needs}; {install_hint(each.extra)}") from None
-    return path
 
 
 def _write_folder(path: Path, each: FolderFormat, made: Made) -> None:
-    write: Callable[[Document | Tables, Path], None] = importlib.import_module(each.module).write
+    write: Callable[[Document | Tables, Path], None] = getattr(importlib.import_module(each.module), each.function)
     try:
         path.mkdir(exist_ok=True)
         write(made.document() if each.of == "document" else made.tables(), path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,33 +13,37 @@ from stresstest.reports.palette import DARK, LIGHT
 from stresstest.reports.vega import plot_of
 
 PictureKind = Literal["svg", "png", "pdf"]
-KINDS: Sequence[PictureKind] = ("svg", "png", "pdf")
 _PAGE = "html"  # the pictures are those of the page
 _VEGA_LITE = "6.4"  # the version of the page's own bundle
 _PNG_SCALE = 2.0
 
 
-def check_pictures() -> None:
-    """A `ConfigError` where what draws them is not installed."""
-    if importlib.util.find_spec("vl_convert") is None:
-        raise ConfigError("SVG, PNG and PDF need vl-convert; install it: pip install 'train-stresstest[charts]'")
+def write_svg(document: Document, folder: Path) -> list[Path]:
+    """Write NAME.svg and NAME-dark.svg of every picture of a document into a folder."""
+    return write_pictures(document, "svg", folder)
+
+
+def write_png(document: Document, folder: Path) -> list[Path]:
+    """Write NAME.png and NAME-dark.png of every picture of a document into a folder."""
+    return write_pictures(document, "png", folder)
+
+
+def write_pdf(document: Document, folder: Path) -> list[Path]:
+    """Write NAME.pdf and NAME-dark.pdf of every picture of a document into a folder."""
+    return write_pictures(document, "pdf", folder)
 
 
 def write_pictures(document: Document, kind: PictureKind, folder: Path) -> list[Path]:
-    """Write NAME.KIND and NAME-dark.KIND of every picture into a folder; a `ConfigError` if it cannot be written."""
-    check_pictures()
+    """Write NAME.KIND and NAME-dark.KIND of every picture; a `ConfigError` where a document has none."""
+    pictures = [(name, picture) for name, picture in document.pictures(_PAGE) if not is_empty(picture)]
+    if not pictures:
+        raise ConfigError(f"this report has no pictures to write as {kind}; html, md and csv have what it shows")
     written: list[Path] = []
-    try:
-        folder.mkdir(exist_ok=True)
-        for name, picture in document.pictures(_PAGE):
-            if is_empty(picture):
-                continue
-            for palette, suffix in ((LIGHT, ""), (DARK, "-dark")):
-                path = folder / f"{name}{suffix}.{kind}"
-                path.write_bytes(picture_bytes(plot_of(picture).whole(palette), kind))
-                written.append(path)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    for name, picture in pictures:
+        for palette, suffix in ((LIGHT, ""), (DARK, "-dark")):
+            path = folder / f"{name}{suffix}.{kind}"
+            path.write_bytes(picture_bytes(plot_of(picture).whole(palette), kind))
+            written.append(path)
     return written
 
 

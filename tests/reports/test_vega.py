@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,8 +16,9 @@ import vl_convert
 from stresstest.errors import ConfigError
 from stresstest.reports.document import Axis, Block, Chart, Document, HeatCell, Heatmap, Series
 from stresstest.reports.html import render
+from stresstest.reports.output import Made, parse_output, write_outputs
 from stresstest.reports.palette import DARK, LIGHT
-from stresstest.reports.pictures import write_pictures
+from stresstest.reports.pictures import write_pictures, write_svg
 from stresstest.reports.vega import plot_of
 
 CURVE = tuple((10.0 ** (-4 + i / 10), 3.0 - i / 20) for i in range(40))
@@ -88,8 +90,8 @@ def test_the_data_of_a_plot_are_the_points_to_five_digits() -> None:
 
 
 def test_a_picture_has_a_title_axes_and_ticks_and_names_in_words(tmp_path: Path) -> None:
-    write_pictures(document(CHART), "svg", tmp_path / "new")
-    found = numbers((tmp_path / "new" / "loss-over-lr.svg").read_bytes())
+    write_svg(document(CHART), tmp_path)
+    found = numbers((tmp_path / "loss-over-lr.svg").read_bytes())
     assert {"Loss over LR", "LR", "loss", "0.001", "2", "it's", "target 2", "slope"} <= found
 
 
@@ -111,15 +113,24 @@ def test_a_map_says_what_its_colours_stand_for(tmp_path: Path) -> None:
 
 
 def test_pictures_are_written_light_and_dark_under_names_of_their_own(tmp_path: Path) -> None:
-    paths = write_pictures(document(MAP, MAP), "pdf", tmp_path)
-    assert [path.name for path in paths] == ["a-map.pdf", "a-map-dark.pdf", "a-map-2.pdf", "a-map-2-dark.pdf"]
-    assert all(path.read_bytes().startswith(b"%PDF-") for path in paths)
+    made = Made(lambda: document(MAP, MAP), dict, {})
+    write_outputs([parse_output(f"pdf:{tmp_path / 'new'}"), parse_output(f"png:{tmp_path / 'new'}")], made)
+    names = ["a-map-2-dark", "a-map-2", "a-map-dark", "a-map"]
+    stored = sorted((tmp_path / "new").iterdir())
+    assert [path.name for path in stored] == [f"{name}.{kind}" for name in names for kind in ("pdf", "png")]
+    starts = {".pdf": b"%PDF-", ".png": b"\x89PNG\r\n"}
+    assert all(path.read_bytes().startswith(starts[path.suffix]) for path in stored)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="file cannot be written"):
-        write_pictures(document(MAP), "svg", tmp_path / "file")
+def test_a_report_without_pictures_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this report has no pictures to write as svg"):
+        write_svg(document(), tmp_path)
+
+
+def test_what_draws_pictures_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(ConfigError, match=r"output svg: needs vl_convert; .*charts"):
+        parse_output(f"svg:{tmp_path}")
 
 
 def test_a_page_above_the_limit_keeps_the_peaks_of_its_lines_and_says_so() -> None:
