@@ -53,11 +53,11 @@ def arm_name(row: TrendRow | SummaryRow, spec: Mapping[str, Any]) -> str:
     return ", ".join([row.variant, *([] if len(spec["optimizer"]) == 1 else [row.optimizer]), *shape])
 
 
-def setting_words(where: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+def setting_words(where: Mapping[str, Any], spec: Mapping[str, Any], at: str = "at") -> str:
     """One setting of the space that was looked at."""
     steps = where["warmup_steps"]
     words = f"{steps} steps of{' ' + where['warmup'] if len(spec['warmup']) > 1 else ''} warm-up" if steps else ""
-    words = f"{words or 'no warm-up'} at {lr(where['peak_lr'])}"
+    words = f"{words or 'no warm-up'} {at} {lr(where['peak_lr'])}"
     return f"{words} with {where['optimizer']}" if len(spec["optimizer"]) > 1 else words
 
 

@@ -51,12 +51,13 @@ def _recipe(trend: TrendRow, best: MapPlace, result: Result) -> str:
     if searches and len(result.spec["optimizer"]) == len(result.spec["warmup"]) == 1:
         return _best_words(searches[0], result)
     where = {"warmup_steps": best.warmup_steps, "peak_lr": best.peak_lr}
-    words = setting_words({**trend.point, **where, "optimizer": trend.optimizer}, _alone(result))
+    words = setting_words({**trend.point, **where, "optimizer": trend.optimizer}, _alone(result), "at LR")
     return f"{words} (loss {_loss(best.loss, result)})"
 
 
 def _best_words(search: SearchRow, result: Result) -> str:
-    return f"{setting_words(search.best, result.spec)} (loss {with_unit(middle(search.loss), loss_unit(result.data))})"
+    words = setting_words(search.best, result.spec, "at LR")
+    return f"{words} (loss {with_unit(middle(search.loss), loss_unit(result.data))})"
 
 
 def _alone(result: Result) -> Mapping[str, Any]:
