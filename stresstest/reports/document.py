@@ -291,7 +291,7 @@ class Document:
 
     def pictures(self, kind: str) -> list[tuple[str, Picture]]:
         """(name of its files, picture) of each chart with something to draw and of each map, those in details too."""
-        found = [block for block in _flat(self.shown_in(kind)) if isinstance(block, Chart | Heatmap)]
+        found = [block for block in _flat(self.shown_in(kind)) if isinstance(block, Picture)]
         names: list[str] = []
         for block in found:
             name = block.name or re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-")[:_NAME] or "picture"

@@ -20,6 +20,9 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "nonfinite": "becomes NaN or infinite",
     }
 )  # what each stored outcome means, after "it"
+OUTCOME_MARKS: Mapping[str, str] = MappingProxyType(
+    {"spiked": "~", "flat": "-", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
+)  # in a map; one that is stable has none
 HOW_IT_BROKE = {outcome: words for outcome, words in OUTCOMES.items() if outcome not in TRAINED}
 NO_DATA: Mapping[str, Any] = MappingProxyType({})  # nothing is known of it: losses are in nats
 

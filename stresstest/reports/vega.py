@@ -12,6 +12,7 @@ from stresstest.reports.svg import color_places, parts
 from stresstest.reports.vega_map import map_plot
 
 _HEIGHT, _ROW = 240, 26  # pixels, of a chart and of a named place of its y axis
+_ROOM = 6  # pixels, between the ends of an axis and what is drawn, whose dots would be cut
 _LEFT, _MOST_LEFT, _LETTER = 76, 180, 7  # pixels for the labels of y, where parts stand under each other
 _SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": "cross", "": "circle"}
 _LABEL_ENDS = (0.3, 0.7)  # of the width: between them a label stands in the middle of its level
@@ -75,10 +76,11 @@ def _layers(
         layers.append({**layer, "encoding": {**encoding, "tooltip": _tooltip(chart)}})
 
     kinds = {each.kind for each in series}
-    banded = any(each.spans for each in series if each.kind == "line") and not chart.y.names
+    banded = any(each.spans for each in series if each.kind in ("line", "guide")) and not chart.y.names
     if banded:
         band = _between(chart, base)
-        add("datum.kind == 'line' && isValid(datum.low)", {"type": "area", "opacity": 0.18}, band)
+        for kind in ("guide", "line"):
+            add(f"datum.kind == '{kind}' && isValid(datum.low)", {"type": "area", "opacity": 0.18}, band)
     line = {"type": "line", "strokeWidth": 2.4}
     looks: dict[str, tuple[Json, Json]] = {
         "guide": ({"type": "line", "strokeWidth": 1.4, "strokeDash": [5, 4]}, base),
@@ -166,13 +168,21 @@ def _position(axis: Axis, scale: Scale, direction: str) -> Json:
     if axis.names:
         names = ", ".join(map(quoted, axis.names))
         named = {"values": list(range(len(axis.names))), "labelExpr": f"[{names}][datum.value]", "grid": False}
+    room: Json = {} if axis.names else {"padding": _ROOM}
     reverse = {"reverse": True} if direction == "y" and axis.names else {}
     return {
         "field": direction,
         "type": "quantitative",
         "title": axis.label,
-        "axis": {"format": "~g", "tickCount": 7, **named, "title": axis.label},
-        "scale": {"type": kind, "domain": domain, "nice": False, **({} if scale.log else {"zero": False}), **reverse},
+        "axis": {"format": ".6~g", "tickCount": 7, **named, "title": axis.label},
+        "scale": {
+            "type": kind,
+            "domain": domain,
+            "nice": False,
+            **({} if scale.log else {"zero": False}),
+            **room,
+            **reverse,
+        },
     }
 
 

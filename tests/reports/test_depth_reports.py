@@ -302,7 +302,8 @@ def test_the_page_is_well_formed_and_needs_no_network(kind: str) -> None:
     assert "svg" in tags
     assert not {"link", "img", "iframe"} & set(tags)
     assert "://" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    assert "nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.S).lower().replace("finance", "")
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.S).lower()
+    assert "nan" not in shown.replace("finance", "").replace("becomes nan", "")
 
 
 def test_the_chart_of_learning_rates_has_a_dot_for_each_depth() -> None:
@@ -311,7 +312,10 @@ def test_the_chart_of_learning_rates_has_a_dot_for_each_depth() -> None:
         "</svg>"
     )[0]
     assert chart.count("<circle") == 8
-    assert chart.count("<polyline") == 2
+    assert len(re.findall(r'<polyline [^>]*class="line ', chart)) == 2
+    assert len(re.findall(r'<line [^>]*class="line ', chart)) == 8, "an interval of each"
+    assert chart.count('class="seed ') == 6
+    assert chart.count('class="guide ') == 2
 
 
 def test_an_mlps_variants_that_no_paper_has_are_called_analogues() -> None:

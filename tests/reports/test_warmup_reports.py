@@ -15,10 +15,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.arms import point
-from stresstest.experiments.warmup.document import MARKS
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.reports.numbers import OUTCOME_MARKS
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
 from stresstest.specs.profiles import make_spec
@@ -131,7 +131,7 @@ def test_a_map_tells_outcomes_by_marks_and_on_a_terminal_by_colours_too() -> Non
         assert f"3.18{mark}" in plain or f"2.50{mark}" in plain
     assert "\x1b[" not in plain
     assert len(set(re.findall(r"48;5;(\d+)m", colored))) == 3, "trains, mixed, fails"
-    assert set(MARKS) == {"spiked", "flat", "failed-to-train", "relapsed", "exploded", "nonfinite"}
+    assert set(OUTCOME_MARKS) == {"spiked", "flat", "failed-to-train", "relapsed", "exploded", "nonfinite"}
 
 
 def test_a_map_that_is_too_wide_is_printed_in_pieces_and_loses_nothing() -> None:

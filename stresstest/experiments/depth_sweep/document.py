@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stresstest.experiments.depth_sweep.boundary_pictures import trained_pictures
 from stresstest.experiments.depth_sweep.columns import (
     RowColumn,
     main_columns,
@@ -51,7 +52,8 @@ def document(result: Result) -> Document:
     """The whole report."""
     what = "Signal propagation at initialisation" if result.spec["init_only"] else "Depth sweep"
     title = f"{what}: {model_words(result.spec, result.data)}, {seeds_words(result)}"
-    blocks = [*_tables(result), *_charts(result), *_jacobians(result)] if result.summary else []
+    trained = [*trained_pictures(result), *_tables(result)]
+    blocks = [*trained, *_charts(result), *_jacobians(result)] if result.summary else []
     return report_of(result, title, _setting(result), blocks, answer(result))
 
 
@@ -205,11 +207,6 @@ def _training_rows(result: Result) -> list[tuple[int, SummaryRow]]:
 
 
 def _charts(result: Result) -> Iterator[Chart]:
-    variants = list(dict.fromkeys(row.variant for row in result.summary))
-    stable = [Series(variant, tuple(_stable_lr_points(result.summary, variant))) for variant in variants]
-    title = f"max_stable_lr against depth, both logarithmic, medians{_ends(stable)}"
-    shown = (*VERBOSE, *PAGE)
-    yield Chart(title, Axis("depth"), Axis("max_stable_lr"), tuple(stable), dots=True, formats=shown)
     seed = result.spec["seeds"][0]
     depths = sorted({row.depth for row in result.summary})
     for depth in depths[:: -max(1, len(depths) // _CHARTED_DEPTHS)]:
@@ -236,16 +233,6 @@ def _ends(lines: Sequence[Series]) -> str:
     """The lowest and highest value of a chart."""
     values = [y for series in lines if len(series.points) > 1 for _, y in series.points]
     return f" ({number(min(values))} to {number(max(values))})" if values else ""
-
-
-def _stable_lr_points(rows: Sequence[SummaryRow], variant: str) -> list[tuple[float, float]]:
-    """(depth, max_stable_lr) of a variant where both sides of the median are known."""
-    points = []
-    for row in rows:
-        metric = row.metrics.get("max_stable_lr")
-        if row.variant == variant and metric is not None and metric.median.low and metric.median.high:
-            points.append((float(row.depth), metric.median.low))
-    return points
 
 
 def _gradient_points(signal: Mapping[str, Any]) -> list[tuple[float, float]]:

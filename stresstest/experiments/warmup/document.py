@@ -35,18 +35,17 @@ from stresstest.reports.document import (
     Tone,
     Value,
 )
-from stresstest.reports.numbers import OUTCOMES, bracket, loss_unit, middle, number
+from stresstest.reports.numbers import OUTCOME_MARKS, OUTCOMES, bracket, loss_unit, middle, number
 from stresstest.results.records import MapPlace, Result, SearchRow, TrendRow
 
 LossFormat = Callable[[float], str]
 
-MARKS = {"spiked": "~", "flat": "-", "failed-to-train": "=", "relapsed": "<", "exploded": "^", "nonfinite": "x"}
 _MIXED = "?"
 _LEGEND = ", ".join(
-    [f"{mark} {outcome} ({OUTCOMES[outcome]})" for outcome, mark in MARKS.items() if outcome != "flat"]
+    [f"{mark} {outcome} ({OUTCOMES[outcome]})" for outcome, mark in OUTCOME_MARKS.items() if outcome != "flat"]
     + [f"{_MIXED} only some seeds train"]
 )
-_FLAT = f", {MARKS['flat']} flat ({OUTCOMES['flat']})"
+_FLAT = f", {OUTCOME_MARKS['flat']} flat ({OUTCOMES['flat']})"
 _SENSITIVITIES = (
     "lr_sensitivity: mean over the peak LRs of min(loss, loss at initialisation) minus the lowest (Wortsman et al. "
     "2023). Read it with the map: it depends on the range of LRs, means little where a change rescales the LR, and is "
@@ -123,14 +122,14 @@ def _mark(place: MapPlace) -> str:
     """One character for what became of most seeds; blank where all are stable."""
     if 0 < place.num_trained < len(place.outcomes):
         return _MIXED
-    return MARKS.get(statistics.mode(place.outcomes.values()), "")
+    return OUTCOME_MARKS.get(statistics.mode(place.outcomes.values()), "")
 
 
 def _tone(place: MapPlace) -> Tone:
     mark = _mark(place)
     if mark == _MIXED:
         return "mixed"
-    return "good" if place.num_trained else "dull" if mark == MARKS["flat"] else "bad"
+    return "good" if place.num_trained else "dull" if mark == OUTCOME_MARKS["flat"] else "bad"
 
 
 def _arm_title(trend: TrendRow) -> str:
