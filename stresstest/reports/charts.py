@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Point, Series
+from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Point, Series, Tiles
 
 # Bit of each dot in a braille cell, by column and row from the top (Unicode 2800 block).
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -125,6 +125,8 @@ def _height(value: float) -> float:
 
 def is_empty(picture: Picture) -> bool:
     """Whether there is nothing to draw."""
+    if isinstance(picture, Tiles):
+        return not any(row for _, row in picture.rows)
     if isinstance(picture, Heatmap):
         return not picture.rows or not picture.columns
     return not drawn(picture)

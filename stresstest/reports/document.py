@@ -221,7 +221,35 @@ class Heatmap(Block):
     name: str = ""
 
 
-Picture = Chart | Heatmap
+@dataclass(frozen=True)
+class Tile:
+    """One place of a row of tiles, from `start` to `end` of the x axis; no value where none is finite."""
+
+    start: float
+    end: float
+    value: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tiles(Block):
+    """A map of numbers: each row's tiles beside each other, in a colour that tells their value.
+
+    A value beyond the ends of `values` has the colour of the end; one that is zero on a logarithmic scale, or not
+    finite, is named instead of coloured.
+    """
+
+    title: str
+    x: Axis
+    down: str
+    rows: tuple[tuple[str, tuple[Tile, ...]], ...]
+    values: Axis
+    caption: str = ""
+    name: str = ""
+    formats: Formats = field(default=PAGE, kw_only=True)
+
+
+Picture = Chart | Heatmap | Tiles
 
 
 @dataclass(frozen=True)

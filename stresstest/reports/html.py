@@ -16,10 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stresstest.reports.charts import is_empty, thinned
-from stresstest.reports.document import Block, Chart, Document
+from stresstest.reports.document import Block, Chart, Document, Picture, Tiles
 from stresstest.reports.palette import PALETTES
 from stresstest.reports.plot import CONFIG, Columns, Plot
 from stresstest.reports.svg import color_places, parts, static_charts
+from stresstest.reports.tiles import static_tiles
 from stresstest.reports.vega import plot_of
 
 KIND = "html"
@@ -69,7 +70,7 @@ def _with_points(template: str, document: Document, every: int) -> str:
         document=document,
         blocks=document.shown_in(KIND),
         kind_of=lambda block: type(block).__name__,
-        static=[static_charts(picture) if isinstance(picture, Chart) else [] for picture in pictures],
+        static=[_static(picture) for picture in pictures],
         place_of=lambda block: places.get(id(block)),
         name_of=lambda place: blocks[place][0],
         names=_names,
@@ -90,6 +91,13 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
+
+
+def _static(picture: Picture) -> list[dict[str, Any]]:
+    """The coordinates of what stands in a page where scripts are blocked; none of a map, which is a table there."""
+    if isinstance(picture, Tiles):
+        return [static_tiles(picture)]
+    return static_charts(picture) if isinstance(picture, Chart) else []
 
 
 def _names(block: Block) -> list[str]:

@@ -29,6 +29,15 @@ LIGHT: Palette = MappingProxyType(
         "c5": "#00798c",
         "c6": "#c2477f",
         "c7": "#5c6670",
+        "v0": "#229f8a",
+        "v1": "#258f8e",
+        "v2": "#288091",
+        "v3": "#2a7094",
+        "v4": "#2d6098",
+        "v5": "#2e4c88",
+        "v6": "#303879",
+        "v7": "#32246a",
+        "v8": "#33105a",
     }
 )
 DARK: Palette = MappingProxyType(
@@ -53,8 +62,18 @@ DARK: Palette = MappingProxyType(
         "c5": "#4fc3d4",
         "c6": "#f08fbb",
         "c7": "#98a2ad",
+        "v0": "#33709a",
+        "v1": "#328196",
+        "v2": "#319293",
+        "v3": "#30a490",
+        "v4": "#2fb58c",
+        "v5": "#63c180",
+        "v6": "#97cc74",
+        "v7": "#cbd868",
+        "v8": "#ffe45c",
     }
 )
 PALETTES: Mapping[str, Palette] = MappingProxyType({"light": LIGHT, "dark": DARK})
 COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")  # of series, in this order
+VALUES = tuple(f"v{i}" for i in range(9))  # of numbers, the low ones nearest to the paper
 DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of series beside their colour

@@ -12,7 +12,7 @@ from stresstest.reports.numbers import number
 from stresstest.reports.palette import COLORS, DASHES
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
-_ROW, _NAMES_LEFT = 26, 150  # height of a named place of y, and room for its name
+_ROW, _NAMES_LEFT = 34, 150  # height of a named place of y, and room for its name
 
 
 def static_charts(chart: Chart) -> list[dict[str, Any]]:
@@ -124,4 +124,5 @@ def _corners(series: Series) -> Sequence[tuple[float, float]]:
     if series.kind != "steps":
         return series.points
     rights = [x for x, _ in series.points[1:]] + [math.nan]
-    return [end for (x, y), right in zip(series.points[:-1], rights, strict=False) for end in ((x, y), (right, y))]
+    steps = [end for (x, y), right in zip(series.points[:-1], rights, strict=False) for end in ((x, y), (right, y))]
+    return [*steps, series.points[-1]]

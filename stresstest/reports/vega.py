@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stresstest.reports.charts import Scale, drawn, scales
-from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Series, Tone
+from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Series, Tiles, Tone
 from stresstest.reports.palette import COLORS, DASHES
 from stresstest.reports.plot import HOVER, WIDTH, Columns, Json, Plot, digits, quoted
 from stresstest.reports.svg import color_places, parts
 from stresstest.reports.vega_map import map_plot
+from stresstest.reports.vega_tiles import tiles_plot
 
-_HEIGHT, _ROW = 240, 26  # pixels, of a chart and of a named place of its y axis
+_HEIGHT, _ROW = 240, 34  # pixels, of a chart and of a named place of its y axis
 _ROOM = 6  # pixels, between the ends of an axis and what is drawn, whose dots would be cut
 _LEFT, _MOST_LEFT, _LETTER = 76, 180, 7  # pixels for the labels of y, where parts stand under each other
 _SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": "cross", "": "circle"}
@@ -20,6 +21,8 @@ _LABEL_ENDS = (0.3, 0.7)  # of the width: between them a label stands in the mid
 
 def plot_of(picture: Picture) -> Plot:
     """The plot of a chart or of a map."""
+    if isinstance(picture, Tiles):
+        return tiles_plot(picture)
     return map_plot(picture) if isinstance(picture, Heatmap) else _chart(picture)
 
 

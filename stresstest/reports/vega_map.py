@@ -32,8 +32,9 @@ def map_plot(heatmap: Heatmap) -> Plot:
         {"field": "note", "type": "nominal", "title": "what"},
     ]
     place = {
-        "x": _named("across", heatmap.across, heatmap.columns) | {"axis": {"labelAngle": 0, "grid": False}},
-        "y": _named("down", heatmap.down, labels) | {"axis": {"grid": False}},
+        "x": _named("across", heatmap.across, heatmap.columns)
+        | {"axis": {"labelAngle": 0, "grid": False, "labelFlush": False}},
+        "y": _named("down", heatmap.down, labels) | {"axis": {"grid": False, "labelFlush": False}},
         "tooltip": tooltip,
     }
     tiles = {

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from stresstest.experiments.depth_sweep.document import document
-from stresstest.reports.document import Chart, Heatmap
+from stresstest.reports.document import Chart, Heatmap, Tiles
 from stresstest.reports.palette import LIGHT
 from stresstest.reports.vega import plot_of
 from stresstest.results.records import Result
-from tests.reports.test_depth_reports import HOLDS, OUTCOMES, cell, result_of
+from tests.reports.test_depth_reports import HOLDS, INIT, OUTCOMES, PROBED, cell, result_of
 
 
 def picture(result: Result, name: str) -> Any:
@@ -52,7 +52,7 @@ def test_the_law_is_the_one_that_the_medians_follow_with_the_exponents_of_the_ta
 def test_a_depth_at_which_nothing_trained_is_named_below_the_boundary() -> None:
     cells = [*HOLDS, *(cell("post-ln", 32, seed, stable=0.0) for seed in (0, 1, 2))]
     assert (
-        "Not drawn, for no held LR trained: post-ln at 32."
+        "Not drawn, for no held LR trained: post-ln at depth 32."
         in picture(result_of(cells), "max-stable-lr-over-depth").caption
     )
 
@@ -81,3 +81,33 @@ def test_a_place_of_the_map_says_how_many_seeds_an_lr_left_unharmed_and_how_the_
     assert isinstance(found, Heatmap)
     places = {label: [f"{place.text}{place.mark} {place.tone}" for place in row] for label, row in found.rows}
     assert places == {"0.2": ["1/3? mixed", " "], "0.1": ["3/3 good", "1/1 good"]}
+
+
+def test_a_map_over_the_blocks_has_the_numbers_of_the_first_seed_at_every_depth() -> None:
+    found = picture(result_of(INIT, init_only=True), "grad-norm-over-blocks")
+    assert isinstance(found, Tiles)
+    values = {name: [tile.value for tile in tiles] for name, tiles in found.rows}
+    assert values == {f"{c.variant} {c.depth}": c.signal["grad_norm"] for c in INIT if c.seed == 0}
+    ends = {name: (tiles[0].start, tiles[-1].end) for name, tiles in found.rows}
+    assert set(ends.values()) == {(0.0, 100.0)}
+    assert found.rows[0][1][0].note == "block 1 of 4"
+
+
+def test_a_map_over_steps_has_a_row_for_each_look_at_the_gradient() -> None:
+    found = picture(result_of(PROBED, probe_steps="20"), "grad-norm-over-steps-4")
+    assert [name for name, _ in found.rows] == ["post-ln, init", "post-ln, step 20"]
+    assert [tile.value for tile in found.rows[1][1]] == PROBED[0].signals[20]["grad_norm"]
+    assert (found.rows[1][1][0].start, found.rows[1][1][-1].end) == (0.5, 4.5)
+
+
+def test_a_histogram_of_singular_values_has_the_shares_of_the_result_between_their_edges() -> None:
+    chart = picture(result_of(INIT, init_only=True), "singular-values-at-depth-64")
+    steps = [(row["x"], row["y"]) for row in rows(chart, "steps") if row["series"] == "pre-ln"]
+    assert steps == [(-1.0, 0.0), (-1.0, 0.25), (0.0, 0.5), (1.0, 0.0)]
+    assert "25% of pre-ln are zero" in chart.caption
+
+
+def test_many_variants_and_depths_leave_a_map_few_enough_rows() -> None:
+    cells = [cell(f"rezero:alpha=0.{v}", depth) for v in range(1, 9) for depth in (2, 4, 8, 16, 32, 64)]
+    found = picture(result_of(cells, init_only=True), "grad-norm-over-blocks")
+    assert {name.split()[1] for name, _ in found.rows} == {"16", "64", "4"}

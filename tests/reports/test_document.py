@@ -37,6 +37,8 @@ from stresstest.reports.document import (
     Paragraph,
     Series,
     Table,
+    Tile,
+    Tiles,
     Value,
 )
 from stresstest.reports.output import FORMATS, Format, parse_output, render
@@ -79,6 +81,7 @@ MAP = Heatmap(
     rows=(("10", tuple(HeatCell(f"2.{i:02}", "<", "bad", f"seed 0 relapsed {i}", i == 3) for i in range(12))),),
     last=("needs", tuple(f"n{i}" for i in range(12))),
 )
+TILES = Tiles("tiles", Axis("block"), "variant", (("a row", (Tile(1.0, 2.0, 0.5),)),), Axis("norm"))
 EVERY: tuple[Block, ...] = (
     Heading("a heading", "and its note"),
     Paragraph("plain words"),
@@ -90,6 +93,7 @@ EVERY: tuple[Block, ...] = (
     RESULTS,
     CHART,
     MAP,
+    TILES,
     Details("folded away", (Paragraph("to look up"),)),
     Paragraph("for the terminal alone", formats=TERMINAL),
     Paragraph("for what is written", formats=WRITTEN),
@@ -176,6 +180,7 @@ def test_text_of_a_user_is_text_wherever_it_stands(kind: str) -> None:
             Table((Column(EVIL), Column("b")), ((Value(EVIL), Value(EVIL, EVIL, EVIL, tooltip=EVIL)),)),
             Chart(EVIL, Axis(EVIL), Axis(EVIL), (Series(EVIL, ((1.0, 1.0), (2.0, 2.0)), (Mark(EVIL, "s", 1.5),)),)),
             Heatmap(EVIL, EVIL, EVIL, (EVIL,), ((EVIL, (HeatCell(EVIL, tooltip=EVIL),)),), (EVIL, (EVIL,))),
+            Tiles(EVIL, Axis(EVIL), EVIL, ((EVIL, (Tile(1.0, 2.0, 0.5, EVIL),)),), Axis(EVIL), EVIL),
             Details(EVIL, (Code(EVIL),)),
         ),
         (EVIL,),

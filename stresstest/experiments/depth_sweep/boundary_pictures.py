@@ -145,12 +145,19 @@ def _law_words(law: Law, result: Result) -> str:
 def _left_out(rows: Sequence[SummaryRow]) -> Iterator[str]:
     """Medians that are no number: below or above what was held."""
     stable = [(row, row.metrics["max_stable_lr"].median) for row in rows if "max_stable_lr" in row.metrics]
-    none = [f"{row.variant} at {row.depth}" for row, median in stable if median.low is None]
-    above = [f"{row.variant} at {row.depth}" for row, median in stable if median.low is not None and not median.high]
+    none = [row for row, median in stable if median.low is None]
+    above = [row for row, median in stable if median.low is not None and not median.high]
     if none:
-        yield f"Not drawn, for no held LR trained: {', '.join(none)}."
+        yield f"Not drawn, for no held LR trained: {_places(none)}."
     if above:
-        yield f"Not drawn, for the highest LR still trained: {', '.join(above)}."
+        yield f"Not drawn, for the highest LR still trained: {_places(above)}."
+
+
+def _places(rows: Sequence[SummaryRow]) -> str:
+    depths: dict[str, list[str]] = {}
+    for row in rows:
+        depths.setdefault(row.variant, []).append(str(row.depth))
+    return "; ".join(f"{variant} at depth {', '.join(found)}" for variant, found in depths.items())
 
 
 def _medians(rows: Sequence[SummaryRow], variant: str) -> list[Point]:

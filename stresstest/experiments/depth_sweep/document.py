@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from stresstest.experiments.depth_sweep.boundary_pictures import trained_pictures
 from stresstest.experiments.depth_sweep.columns import (
@@ -14,6 +13,7 @@ from stresstest.experiments.depth_sweep.columns import (
     signal_columns,
     trend_columns,
 )
+from stresstest.experiments.depth_sweep.signal_pictures import signal_pictures
 from stresstest.experiments.depth_sweep.verdicts import answer
 from stresstest.experiments.document_parts import (
     data_words,
@@ -27,25 +27,22 @@ from stresstest.reports.document import (
     AT_LENGTH,
     PAGE,
     VERBOSE,
-    Axis,
     Block,
-    Chart,
     Column,
+    Details,
     Document,
     Formats,
     Heading,
     Paragraph,
-    Series,
     Table,
     Value,
 )
-from stresstest.reports.numbers import HOW_IT_BROKE, number
+from stresstest.reports.numbers import HOW_IT_BROKE
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interval_rank, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
 _NO_BAR = "\u2800"  # a blank at which no line is broken
 _FEW_BARS, _MANY_BARS = 20, {PAGE: 400, VERBOSE: 60}  # more do not fit
-_CHARTED_DEPTHS = 4
 
 
 def document(result: Result) -> Document:
@@ -53,7 +50,7 @@ def document(result: Result) -> Document:
     what = "Signal propagation at initialisation" if result.spec["init_only"] else "Depth sweep"
     title = f"{what}: {model_words(result.spec, result.data)}, {seeds_words(result)}"
     trained = [*trained_pictures(result), *_tables(result)]
-    blocks = [*trained, *_charts(result), *_jacobians(result)] if result.summary else []
+    blocks = [*trained, *signal_pictures(result), *_jacobians(result)] if result.summary else []
     return report_of(result, title, _setting(result), blocks, answer(result))
 
 
@@ -79,8 +76,8 @@ def _tables(result: Result) -> Iterator[Block]:
     yield _over_rows(result, main_columns(result), formats=AT_LENGTH)
     yield Paragraph(_legend(result) + probes_words(result), "dim", formats=AT_LENGTH)
     if not result.spec["init_only"]:
-        yield Heading("Signal propagation at initialisation", formats=PAGE)
-        yield _over_rows(result, signal_columns(), formats=PAGE)
+        numbers = _over_rows(result, signal_columns(), formats=PAGE)
+        yield Details("signal propagation at initialisation, in numbers", (numbers,))
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         columns = trend_columns(result)
         rows = [(Value(row.variant), *(cell(row) for _, cell in columns)) for row in result.trends]
@@ -204,41 +201,6 @@ def _training_rows(result: Result) -> list[tuple[int, SummaryRow]]:
             metrics = {name: summarise(name, by_seed) for name, by_seed in values.items()}
             rows.append((step, at.model_copy(update={"metrics": metrics})))
     return rows
-
-
-def _charts(result: Result) -> Iterator[Chart]:
-    seed = result.spec["seeds"][0]
-    depths = sorted({row.depth for row in result.summary})
-    for depth in depths[:: -max(1, len(depths) // _CHARTED_DEPTHS)]:
-        cells = _first_seed_cells(result, depth)
-        title = f"Gradient norm (logarithmic) over the blocks at depth {depth}, at initialisation, seed {seed}"
-        curves = {cell.variant: cell.signal for cell in cells}
-        in_terminal = result.spec["init_only"] and depth == depths[-1]
-        yield _gradients(title, curves, formats=(*VERBOSE, *PAGE) if in_terminal else PAGE)
-    for cell in _first_seed_cells(result, depths[-1]):
-        if cell.signals:
-            curves = {"at initialisation": cell.signal}
-            curves |= {f"before step {step}": signal for step, signal in cell.signals.items()}
-            title = f"Gradient norm (logarithmic) while training: {cell.variant}, depth {cell.depth}"
-            yield _gradients(title, curves, formats=PAGE)
-
-
-def _gradients(title: str, signals: Mapping[str, Mapping[str, Any]], formats: Formats) -> Chart:
-    series = [Series(name, tuple(_gradient_points(signal))) for name, signal in signals.items()]
-    title += _ends(series)
-    return Chart(title, Axis("block", log=False), Axis("gradient norm"), tuple(series), formats=formats)
-
-
-def _ends(lines: Sequence[Series]) -> str:
-    """The lowest and highest value of a chart."""
-    values = [y for series in lines if len(series.points) > 1 for _, y in series.points]
-    return f" ({number(min(values))} to {number(max(values))})" if values else ""
-
-
-def _gradient_points(signal: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """(block, gradient norm) where that is a positive number."""
-    pairs = zip(signal["blocks"], signal["grad_norm"], strict=True)
-    return [(float(block), norm) for block, norm in pairs if norm]
 
 
 def _first_seed_cells(result: Result, depth: int) -> list[Cell]:
