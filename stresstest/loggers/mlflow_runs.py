@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
 import time
@@ -32,6 +34,10 @@ class MlflowRuns:
 
     def log(self, cell: LoggedCell) -> None:
         """Metrics by step, those at the end at the last one, settings as parameters, outcomes as tags."""
+        with _quietly():
+            self._log(cell)
+
+    def _log(self, cell: LoggedCell) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         run = self._client.create_run(self._experiment, run_name=cell.name).info.run_id
@@ -58,10 +64,23 @@ def open_tracker(place: str) -> MlflowRuns:
 
     uri = place or mlflow.get_tracking_uri()
     _reach(uri)
-    client: Any = mlflow.MlflowClient(uri)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "stresstest")
-    found = client.get_experiment_by_name(name)
-    return MlflowRuns(client, found.experiment_id if found else client.create_experiment(name))
+    with _quietly():
+        client: Any = mlflow.MlflowClient(uri)
+        found = client.get_experiment_by_name(name)
+        return MlflowRuns(client, found.experiment_id if found else client.create_experiment(name))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without MLflow's own lines and tracebacks on stderr: what goes wrong is raised, and said once."""
+    log = logging.getLogger("mlflow")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _reach(uri: str) -> None:

@@ -100,4 +100,4 @@ def open_target(target: Target) -> Tracker:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in a line."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__

@@ -59,13 +59,6 @@ def runs_table(result: Result) -> Table:
     return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *RUN_COLUMNS))
 
 
-def holds_table(result: Result) -> Table:
-    """The rows of `runs_table` that held one learning rate."""
-    runs = runs_table(result)
-    held = [i for i, phase in enumerate(runs["phase"]) if phase == "hold"]
-    return {name: [values[i] for i in held] for name, values in runs.items()}
-
-
 def summary_table(result: Result) -> Table:
     """A row for each metric of each row over seeds: its median, with the interval that covers it so often."""
 
