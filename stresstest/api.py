@@ -31,7 +31,8 @@ from stresstest.gate.records import CheckVerdict
 from stresstest.pipeline import SILENT, RunListener, plan_experiment, plan_scenario, train_experiment, train_scenario
 from stresstest.registry import did_you_mean
 from stresstest.results.records import Result
-from stresstest.runs.stored import load_result, load_results
+from stresstest.runs.stored import load_result as load_whole_result
+from stresstest.runs.stored import load_results
 from stresstest.scenario.request import Request, SettingSources, open_scenario, plain, scenario_requests
 
 if TYPE_CHECKING:
@@ -286,6 +287,21 @@ def papers(
             assert trained is not None, "nothing asked it to stop early"
             chapters.append(trained[0])
     return Claims(chapters)
+
+
+def load_result(path: str | Path, *, partial: bool = False) -> Result:
+    """The result of a run: its directory or its result.json.
+
+    partial: of a run that lacks cells, as one that still trains, what those that have ended come to. What is not a
+    whole result without it, or is of another version, is a `ConfigError`; so is the folder of a scenario, whose
+    results `load_results` has.
+    """
+    from stresstest.experiments.unfinished import is_unfinished, unfinished_result
+
+    folder = path_given(path, "path", "a run directory or a result.json")
+    if partial and is_unfinished(folder):
+        return unfinished_result(folder).of_run(folder)
+    return load_whole_result(folder)
 
 
 def compare(base: Result | str | Path, head: Result | str | Path) -> CheckVerdict:

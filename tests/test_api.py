@@ -184,7 +184,9 @@ stresstest.batch_sweep("hf:config.json", tokens="500k", batch_sizes=[32, 64], ru
 stresstest.depth_sweep("mlp", depths="10:1000:x10", measure=["outcome"], target_loss=None)
 stresstest.race("decoder", loss_fn="model.py:loss", end_lr=1)
 stresstest.compare(result, "other/result.json").lines
-stresstest.load_result("runs")
+stresstest.load_result("runs", partial=True).plot().save("x.svg", dark=True)
+reveal_type(result.curve(result.cells[0], "hold", lr=0.1).held_lr)
+result.to_pandas("summary"), result.to_polars(), print(result.curves[0].loss.max())
 assert_stable(build, lr=1e-3, seeds=range(3), batch_size=4)
 """
 WRONG = """\
@@ -200,6 +202,7 @@ stresstest.lr_rnge("decoder")
 assert_stable("decoder", lr="high")
 assert_stable("decoder", lr=0.1, num_lrs=3)
 stresstest.race("decoder").celsl
+stresstest.load_result("runs").to_pandas("sumary")
 """
 
 
@@ -225,6 +228,7 @@ def test_a_users_file_is_typed_strictly_and_what_is_wrong_in_it_is_found(tmp_pat
         "float | None",
         "stresstest.errors.ExitCode",
         "Literal['seen'] | Literal['not seen'] | Literal['undecided']",
+        "float | None",
     ]
     assert not [text for text in lines if text.startswith("right.py") and "error:" in text]
     wrong = {int(text.split(":")[1]) for text in lines if text.startswith("wrong.py") and "error:" in text}
@@ -306,6 +310,8 @@ def test_a_result_is_read_from_its_run_and_a_scenarios_folder_says_what_it_holds
     Path("kept/one/result.json").unlink()
     with pytest.raises(ConfigError, match="is incomplete and has no result yet; to go on: "):
         stresstest.load_result("kept/one")
+    assert stresstest.load_result("kept/one", partial=True) == one
+    assert "1 of 1 cells; not final" in str(stresstest.load_result("kept/one", partial=True))
 
 
 def test_what_goes_with_an_object_is_no_setting_of_a_name_and_the_other_way_round() -> None:

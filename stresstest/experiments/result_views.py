@@ -14,12 +14,12 @@ def text(result: Result) -> str:
     """What it was, and its verdicts."""
     if result.command not in EXPERIMENTS:
         return f"Result of {result.command}, an experiment that is not registered: {len(result.cells)} cells"
-    return in_python.text(document_of(result))
+    return in_python.text(_shown(result))
 
 
 def fragment(result: Result) -> str:
     """Verdicts, tables and charts."""
-    return in_python.fragment(document_of(result))
+    return in_python.fragment(_shown(result))
 
 
 def figures(result: Result) -> dict[str, Figure]:
@@ -30,6 +30,15 @@ def figures(result: Result) -> dict[str, Figure]:
 def figure(result: Result, name: str) -> Figure:
     """One of them; the first where no name is given."""
     return figure_named(document_of(result), name)
+
+
+def _shown(result: Result) -> Document:
+    """Its report; of a run that lacks cells, that of those that have ended by now."""
+    from stresstest.experiments.unfinished import is_unfinished, unfinished_document
+
+    if result.run_dir is not None and is_unfinished(result.run_dir):
+        return unfinished_document(result.run_dir)
+    return document_of(result)
 
 
 def document_of(result: Result) -> Document:

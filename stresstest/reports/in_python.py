@@ -52,7 +52,11 @@ class InPython:
 def text(document: Document) -> str:
     """The title, a line a verdict, what spoils them, how sure they are, and what to try next."""
     said = document.verdicts or tuple(_told(document))
-    lines = [document.title, *(line for _, few in verdict_lines(said[:_MOST], _WIDTH) for line in few)]
+    lines = [
+        document.title,
+        *filter(None, [document.state]),
+        *(line for _, few in verdict_lines(said[:_MOST], _WIDTH) for line in few),
+    ]
     lines += [f"and {len(said) - _MOST} more"] if len(said) > _MOST else []
     lines += [f"x {warning}" for warning in document.warnings]
     lines += [f"How sure: {document.sure}."] if document.sure else []

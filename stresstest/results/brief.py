@@ -17,7 +17,7 @@ class Brief(Record):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """The fields that are not empty, each cut short."""
         for name, value in super().__repr_args__():
-            if value not in ("", None, {}, [], ()):
+            if value not in ("", None, {}, [], ()) and not (type(value) is float and value == 0.0):
                 yield name, _Text(_field(value))
 
     def __str__(self) -> str:
