@@ -21,7 +21,9 @@ def static_charts(chart: Chart) -> list[dict[str, Any]]:
         return []
     x, _ = scales(chart)
     colors = color_places([series.name for part in parts(chart) for series in part.series])
-    return [_static(part, x, colors) for part in parts(chart) if drawn(part)]
+    shown = [part for part in parts(chart) if drawn(part)]
+    left = _NAMES_LEFT if any(part.y.names for part in shown) else _LEFT  # one for all: their x axis is the same
+    return [_static(part, x, left, colors) for part in shown]
 
 
 def parts(chart: Chart) -> list[Chart]:
@@ -34,9 +36,8 @@ def color_places(names: Sequence[str]) -> dict[str, int]:
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def _static(chart: Chart, x: Scale, colors: dict[str, int]) -> dict[str, Any]:
+def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[str, Any]:
     series, (_, y) = drawn(chart), scales(chart)
-    left = _NAMES_LEFT if chart.y.names else _LEFT
     height = _TOP + _BOTTOM + _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
 
     def across(value: float) -> float:
