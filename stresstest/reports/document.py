@@ -119,8 +119,8 @@ class Table(Block):
     caption: str = ""
 
     def medians(self) -> Table:
-        """The same without intervals, for a terminal that is not asked for all there is."""
-        rows = tuple(tuple(replace(cell, interval="") for cell in row) for row in self.rows)
+        """The same without intervals and notes, for a terminal that is not asked for all there is."""
+        rows = tuple(tuple(replace(cell, interval="", note="") for cell in row) for row in self.rows)
         return replace(self, rows=rows, formats=BRIEF)
 
 
