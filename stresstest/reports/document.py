@@ -189,25 +189,18 @@ class Chart(Block):
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One place of a map: what is written there, with a mark that tells its tone without colour.
-
-    value: the number behind it, which gives the colour where the map has an axis of values.
-    """
+    """One place of a map: what is written there, with a mark that tells its tone without colour."""
 
     text: str
     mark: str = ""
     tone: Tone = ""
     tooltip: str = ""
     best: bool = False
-    value: float | None = None
 
 
 @dataclass(frozen=True)
 class Heatmap(Block):
-    """Rows by columns of places; `last` is a row of words under them, `values` the axis of their numbers.
-
-    key: what the tones stand for.
-    """
+    """Rows by columns of places; `last` is a row of words under them, `key` what the tones stand for."""
 
     title: str
     across: str
@@ -215,7 +208,6 @@ class Heatmap(Block):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[HeatCell, ...]], ...]
     last: tuple[str, tuple[str, ...]] | None = None
-    values: Axis | None = None
     key: tuple[tuple[Tone, str], ...] = ()
     caption: str = ""
     name: str = ""

@@ -138,7 +138,7 @@
         new ResizeObserver(() => {
           if (Math.abs(figure.clientWidth - before) < 8) return;
           before = figure.clientWidth;
-          draw();
+          requestAnimationFrame(draw); // after this look at the sizes, which drawing changes
         }).observe(figure);
       })
       .catch((error) => {

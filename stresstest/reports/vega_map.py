@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresstest.reports.document import Heatmap, Tone
-from stresstest.reports.plot import WIDTH, Columns, Json, Plot, digits, quoted
+from stresstest.reports.plot import WIDTH, Columns, Json, Plot, quoted
 
-_HEIGHT, _PLACE = 240, 30  # pixels, of a map of values at most and of a row
+_PLACE = 30  # pixels of height, of a row
 _TONES: tuple[Tone, ...] = ("good", "mixed", "dull", "bad", "")
 _LETTER, _GAP = 7, 8  # pixels of width, of a letter and between texts
 
 
 def map_plot(heatmap: Heatmap) -> Plot:
-    """The plot of a map: places in the colour of their tone with their words in them, or in that of their value."""
-    columns: Columns = {"across": [], "down": [], "text": [], "tone": [], "note": [], "value": [], "best": []}
+    """The plot of a map: places in the colour of their tone with their words in them."""
+    columns: Columns = {"across": [], "down": [], "text": [], "tone": [], "note": [], "best": []}
     for label, cells in heatmap.rows:
         for column, cell in zip(heatmap.columns, cells, strict=True):
             columns["across"].append(column)
@@ -22,7 +22,6 @@ def map_plot(heatmap: Heatmap) -> Plot:
             columns["text"].append(f"{cell.text}{cell.mark}")
             columns["tone"].append(cell.tone)
             columns["note"].append(cell.tooltip)
-            columns["value"].append(None if cell.value is None else digits(cell.value))
             columns["best"].append(cell.best)
     labels = [label for label, _ in heatmap.rows]
     tooltip = [
@@ -41,10 +40,8 @@ def map_plot(heatmap: Heatmap) -> Plot:
         "mark": {"type": "rect", "stroke": "@paper", "strokeWidth": 1},
         "encoding": {**place, "color": _tile_colors(heatmap)},
     }
-    layers: list[Json] = [tiles]
-    if heatmap.values is None:
-        layers += _words(place)
-    high = _PLACE * len(labels) if heatmap.values is None else max(120, min(_HEIGHT, _PLACE * len(labels)))
+    layers = [tiles, *_words(place)]
+    high = _PLACE * len(labels)
     spec = {"title": heatmap.title, "width": WIDTH, "height": high, "data": {"name": "map"}, "layer": layers}
     return Plot(spec, {"map": columns}, least=_least(heatmap))
 
@@ -55,8 +52,6 @@ def _named(field: str, title: str, names: Sequence[str]) -> Json:
 
 def _least(heatmap: Heatmap) -> int:
     """Pixels of width in which no text overlaps its neighbour."""
-    if heatmap.values is not None:
-        return 120
     texts = [*heatmap.columns, *(f"{cell.text}{cell.mark}" for _, cells in heatmap.rows for cell in cells)]
     return len(heatmap.columns) * (_LETTER * max(map(len, texts)) + _GAP)
 
@@ -78,16 +73,9 @@ def _words(place: Json) -> list[Json]:
 
 
 def _tile_colors(heatmap: Heatmap) -> Json:
-    """By tone, or by the value from light to dark."""
-    if heatmap.values is None:
-        fills = [f"@{tone}-fill" if tone else "@paper" for tone in _TONES]
-        scale: Json = {"domain": list(_TONES), "range": fills}
-        return {"field": "tone", "type": "nominal", "scale": scale, "legend": _key(heatmap)}
-    axis = heatmap.values
-    low_high = [] if axis.low is None or axis.high is None else [axis.low, axis.high]
-    scale = {"type": "log" if axis.log else "linear", "scheme": "viridis", **({"domain": low_high} if low_high else {})}
-    legend = {"title": axis.label, "format": "~g", "orient": "right", "gradientLength": 100}
-    return {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
+    fills = [f"@{tone}-fill" if tone else "@paper" for tone in _TONES]
+    scale = {"domain": list(_TONES), "range": fills}
+    return {"field": "tone", "type": "nominal", "scale": scale, "legend": _key(heatmap)}
 
 
 def _key(heatmap: Heatmap) -> Json | None:

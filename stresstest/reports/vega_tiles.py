@@ -30,24 +30,24 @@ def tiles_plot(tiles: Tiles) -> Plot:
     y: Json = {"field": "row", "type": "ordinal", "sort": [name for name, _ in tiles.rows], "title": tiles.down}
     y |= {"axis": {"grid": False, "ticks": False, "labelFlush": False, "labelLimit": 150}}
     place = {"x": _x(tiles), "x2": {"field": "end"}, "y": y}
-    tooltip = [
-        {"field": "row", "type": "nominal", "title": tiles.down or "row"},
-        {"field": "note", "type": "nominal", "title": tiles.x.label},
-        {"field": "value", "type": "quantitative", "title": tiles.values.label, "format": ".4~g"},
-        {"field": "missing", "type": "nominal", "title": "it is"},
+    where = [
+        {"field": "row", "type": "nominal", "title": tiles.down},
+        {"field": "note", "type": "nominal", "title": "place"},
     ]
+    value = {"field": "value", "type": "quantitative", "title": tiles.values.label, "format": ".4~g"}
+    missing = {"field": "missing", "type": "nominal", "title": tiles.values.label}
     layers: list[Json] = [
         {
             "data": {"name": "tiles"},
             "transform": [{"filter": "datum.missing == ''"}],
             "mark": {"type": "rect", "x2Offset": _SEAM},
-            "encoding": {**place, "color": _color(tiles), "tooltip": tooltip},
+            "encoding": {**place, "color": _color(tiles), "tooltip": [*where, value]},
         },
         {
             "data": {"name": "tiles"},
             "transform": [{"filter": "datum.missing != ''"}],
             "mark": {"type": "rect", "color": "@dull-fill", "x2Offset": _SEAM},
-            "encoding": {**place, "tooltip": tooltip},
+            "encoding": {**place, "tooltip": [*where, missing]},
         },
         {
             "data": {"name": "words"},

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from stresstest.experiments.depth_sweep.document import document
 from stresstest.reports.document import Chart, Heatmap, Tiles
 from stresstest.reports.palette import LIGHT
+from stresstest.reports.pictures import write_pictures
 from stresstest.reports.vega import plot_of
 from stresstest.results.records import Result
 from tests.reports.test_depth_reports import HOLDS, INIT, OUTCOMES, PROBED, cell, result_of
@@ -35,6 +39,17 @@ def test_the_boundary_has_the_medians_and_every_seed_of_the_result() -> None:
     assert drawn == {place: pytest.approx(low, rel=1e-4) for place, low in seeds.items()}
     ends = [(m.low, m.high) for row in result.summary for m in [row.metrics["max_stable_lr"]]]
     assert [(row["low"], row["high"]) for row in rows(chart, "dots")] == [pytest.approx(end, rel=1e-4) for end in ends]
+
+
+def test_the_svg_file_tells_its_reader_the_numbers_of_the_result(tmp_path: Path) -> None:
+    result = result_of(HOLDS)
+    write_pictures(document(result), "svg", tmp_path)
+    svg = ElementTree.parse(tmp_path / "max-stable-lr-over-depth.svg")
+    labels = [element.get("aria-label", "") for element in svg.iter()]
+    found = [re.findall(r"(?:depth|max_stable_lr|series): ([^;]+)", text) for text in labels if "median of" in text]
+    drawn = {(name, int(depth)): float(lr) for depth, lr, name in found}
+    medians = {(row.variant, row.depth): row.metrics["max_stable_lr"].median.low for row in result.summary}
+    assert drawn == {place: pytest.approx(low, rel=1e-4) for place, low in medians.items()}
 
 
 def test_the_law_is_the_one_that_the_medians_follow_with_the_exponents_of_the_table_around_it() -> None:

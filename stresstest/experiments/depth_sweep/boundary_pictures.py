@@ -28,6 +28,12 @@ from stresstest.results.records import HARMLESS, TRAINED, Bracket, Cell, Result,
 _SEED_ROOM = 0.7  # of a row, for the seeds of a variant
 _MOST_BARS = 3  # variants whose intervals are drawn
 _MIXED = "?"
+_KEY: tuple[tuple[Tone, str], ...] = (
+    ("good", "no seed was harmed"),
+    ("mixed", "some seeds broke"),
+    ("dull", "no progress, no harm"),
+    ("bad", "every seed broke"),
+)
 _MAP_LEGEND = (
     "Take an LR whose whole row is unharmed as deep as you go. In a place: how many of the seeds that were held there "
     f"were not harmed; {_MIXED} only some, "
@@ -247,6 +253,7 @@ def _held(result: Result, variant: str) -> Heatmap | None:
         down="LR",
         columns=tuple(map(str, depths)),
         rows=rows,
+        key=_KEY,
         name=f"held-{variant}",
         formats=PAGE,
     )
