@@ -89,7 +89,7 @@ def trained_pictures(result: Result) -> Iterator[Block]:
     if len(maps) == 1:
         yield from blocks
     elif maps:
-        yield Details("which LR trains at which depth: a map a variant", blocks)
+        yield Details("Which LR trains at which depth: a map a variant", blocks)
 
 
 def laws(result: Result) -> list[Law]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from stresstest.experiments.depth_sweep.boundary_pictures import trained_pictures
 from stresstest.experiments.depth_sweep.columns import (
@@ -41,6 +42,7 @@ from stresstest.reports.numbers import HOW_IT_BROKE
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow, interval_rank, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
+_UNFOLDED = (*VERBOSE, "md")  # formats that show what a page folds away
 _NO_BAR = "\u2800"  # a blank at which no line is broken
 _FEW_BARS, _MANY_BARS = 20, {PAGE: 400, VERBOSE: 60}  # more do not fit
 
@@ -77,7 +79,7 @@ def _tables(result: Result) -> Iterator[Block]:
     yield Paragraph(_legend(result) + probes_words(result), "dim", formats=AT_LENGTH)
     if not result.spec["init_only"]:
         numbers = _over_rows(result, signal_columns(), formats=PAGE)
-        yield Details("signal propagation at initialisation, in numbers", (numbers,))
+        yield Details("Signal propagation at initialisation, in numbers", (numbers,))
     if len(result.spec["depths"]) > 1 and any(row.metrics for row in result.trends):
         columns = trend_columns(result)
         rows = [(Value(row.variant), *(cell(row) for _, cell in columns)) for row in result.trends]
@@ -85,17 +87,20 @@ def _tables(result: Result) -> Iterator[Block]:
         yield Table(headers, tuple(rows), formats=AT_LENGTH)
         yield Paragraph(_trend_legend(result), "dim", formats=AT_LENGTH)
     if taken := _training_rows(result):
-        yield Heading("Signal propagation before steps of the fixed recipe", formats=AT_LENGTH)
+        what = "Signal propagation before steps of the fixed recipe"
+        yield Heading(what, formats=_UNFOLDED)
         signal = signal_columns()
         keys = [
             (Value(row.variant), Value(str(row.depth)), Value(str(step) if step else "init")) for step, row in taken
         ]
-        yield Table(
+        table = Table(
             (*map(Column, ("variant", "depth", "step")), *(column.head for column in signal)),
             tuple((*key, *(c.cell(row) for c in signal)) for key, (_, row) in zip(keys, taken, strict=True)),
             grouped=True,
-            formats=AT_LENGTH,
+            formats=_UNFOLDED,
         )
+        yield table
+        yield Details(f"{what}, in numbers", (replace(table, formats=PAGE),))
 
 
 def _over_rows(result: Result, columns: Sequence[RowColumn], formats: Formats = ()) -> Table:
@@ -213,11 +218,10 @@ def _jacobians(result: Result) -> Iterator[Block]:
     """Stream and singular values: of every depth on a page, of the deepest in a terminal that looks at nothing else."""
     depths = list(dict.fromkeys(row.depth for row in result.summary))
     if any(_first_seed_cells(result, depth) for depth in depths):
-        yield Heading("Jacobian and stream", formats=PAGE)
-        yield _jacobian_table(result, depths, PAGE)
         seed = result.spec["seeds"][0]
         text = f"Seed {seed}; the Jacobian of the stream after the last block by the stream before the first."
-        yield Paragraph(text, "dim", formats=PAGE)
+        table = _jacobian_table(result, depths, PAGE)
+        yield Details("Jacobian and stream, in numbers", (table, Paragraph(text, "dim")))
     if result.spec["init_only"]:
         deepest = max(depths)
         title = f"Stream over the blocks and log10 singular values of the Jacobian, at depth {deepest}"

@@ -39,7 +39,7 @@ def signal_pictures(result: Result) -> Iterator[Block]:
     histograms = [found for depth in reversed(depths) if (found := _histogram(cells, depth, when))]
     yield from histograms[:1]
     more = [_over_blocks(shown, name, f"{title}, {when}", "", unit, log) for name, title, unit, log in _IN_FULL]
-    yield Details("more over the blocks, and other depths", (*more, *lines[1:], *histograms[1:]))
+    yield Details("More over the blocks, and other depths", (*more, *lines[1:], *histograms[1:]))
 
 
 _GRADIENT = (
@@ -111,7 +111,7 @@ def _over_steps(cells: Sequence[Cell], depths: Sequence[int], seed: int) -> Iter
             maps.append(Tiles(title, Axis("block", log=False), "variant and step", rows, values, _STEPS, name))
     yield from maps[:1]
     if maps[1:]:
-        yield Details("gradient norm while training at other depths", tuple(maps[1:]))
+        yield Details("Gradient norm while training at other depths", tuple(maps[1:]))
 
 
 def _lines(result: Result, cells: Sequence[Cell], depths: Sequence[int], seed: int) -> Iterator[Chart]:
