@@ -122,6 +122,15 @@ def test_a_histogram_of_singular_values_has_the_shares_of_the_result_between_the
     assert "25% of pre-ln are zero" in chart.caption
 
 
+def test_the_singular_values_of_one_variant_name_it_and_lie_within_a_decade_of_no_change() -> None:
+    one = cell("rezero", 4)
+    assert one.signal["jacobian"] is not None
+    one.signal["jacobian"].update({"zero_share": 0.0, "log10_edges": [0.0, 0.25], "shares": [1.0]})
+    chart = picture(result_of([one], init_only=True), "singular-values-at-depth-4")
+    assert chart.title.startswith("Singular values of rezero's Jacobian at depth 4")
+    assert (chart.x.low, chart.x.high) == (-1.0, 1.0)
+
+
 def test_many_variants_and_depths_leave_a_map_few_enough_rows() -> None:
     cells = [cell(f"rezero:alpha=0.{v}", depth) for v in range(1, 9) for depth in (2, 4, 8, 16, 32, 64)]
     found = picture(result_of(cells, init_only=True), "grad-norm-over-blocks")

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from stresstest.reports.document import PAGE, VERBOSE, Axis, Block, Chart, Details, Formats, Point, Series, Tile, Tiles
+from stresstest.reports.document import PAGE, VERBOSE, Axis, Block, Chart, Details, Point, Series, Tile, Tiles
 from stresstest.reports.numbers import number
 from stresstest.results.records import Cell, Result
 
 _MOST_ROWS = 30  # of a map
 _MOST_LINES = 8  # of a chart, over which their colours repeat
+_DECADE = 1.0  # at least so much to both sides of no change
 _MANY_DEPTHS = 4  # about as many have a chart of their own
 _IN_FULL = (
     ("activation_rms", "Stream plus branch, before a post-norm", "RMS", True),
@@ -37,6 +38,7 @@ def signal_pictures(result: Result) -> Iterator[Block]:
     lines = [*_lines(result, cells, depths, seed)]
     yield from lines[:1]
     histograms = [found for depth in reversed(depths) if (found := _histogram(cells, depth, when))]
+    histograms.sort(key=lambda chart: -len(chart.series))  # the deepest of those that show most variants first
     yield from histograms[:1]
     more = [_over_blocks(shown, name, f"{title}, {when}", "", unit, log) for name, title, unit, log in _IN_FULL]
     yield Details("More over the blocks, and other depths", (*more, *lines[1:], *histograms[1:]))
@@ -55,8 +57,8 @@ _STEPS = (
     "first block, right the last."
 )
 _SPECTRUM = (
-    "Best is a narrow peak near 0, where every direction keeps its size (ReZero, Fig. 5): what lies left is lost on "
-    "its way through the blocks, what lies right is blown up."
+    "Best is a narrow peak near 0, where all blocks together keep the size of every direction (ReZero, Fig. 5): what "
+    "lies left is lost on its way through them, what lies right is blown up."
 )
 
 
@@ -116,21 +118,23 @@ def _over_steps(cells: Sequence[Cell], depths: Sequence[int], seed: int) -> Iter
 
 def _lines(result: Result, cells: Sequence[Cell], depths: Sequence[int], seed: int) -> Iterator[Chart]:
     """Gradient norms as lines, the deepest first."""
+    deepest = True
     for depth in depths[:: -max(1, len(depths) // _MANY_DEPTHS)]:
         series = [Series(c.variant, tuple(_gradient_points(c.signal))) for c in cells if c.depth == depth]
-        in_terminal = result.spec["init_only"] and depth == depths[-1]
-        ends = _ends(series) if in_terminal else ""  # which has no axis
-        formats: Formats = (*VERBOSE, *PAGE) if in_terminal else PAGE
-        if len(series) <= _MOST_LINES or in_terminal:
-            yield Chart(
-                f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {seed}{ends}",
-                Axis("block", log=False),
-                Axis("gradient norm"),
-                tuple(series),
-                name=f"grad-norm-at-depth-{depth}",
-                caption=_zeros(series),
-                formats=formats,
-            )
+        in_terminal = result.spec["init_only"] and deepest
+        if not any(len(each.points) > 1 for each in series) or not (in_terminal or len(series) <= _MOST_LINES):
+            continue
+        deepest = False
+        yield Chart(
+            f"Gradient norm over the blocks at depth {depth}, at initialisation, seed {seed}"
+            + (_ends(series) if in_terminal else ""),  # which has no axis
+            Axis("block", log=False),
+            Axis("gradient norm"),
+            tuple(series),
+            name=f"grad-norm-at-depth-{depth}",
+            caption=_zeros(series),
+            formats=(*VERBOSE, *PAGE) if in_terminal else PAGE,
+        )
 
 
 def _gradient_points(signal: Curves) -> list[Point]:
@@ -165,9 +169,12 @@ def _histogram(cells: Sequence[Cell], depth: int, when: str) -> Chart | None:
     if not series:
         return None
     left_out = f" Not drawn: {', '.join(notes)}." if notes else ""
+    whose = f"{series[0].name}'s" if len(series) == 1 else "the"
+    ends = [x for each in series for x, _ in each.points]
+    x = Axis("log10 of the singular value", log=False, low=min(-_DECADE, *ends), high=max(_DECADE, *ends))
     return Chart(
-        f"Singular values of the Jacobian of all blocks at depth {depth}, {when}",
-        Axis("log10 of the singular value", log=False),
+        f"Singular values of {whose} Jacobian at depth {depth}, {when}",
+        x,
         Axis("share of the singular values", log=False, low=0.0),
         tuple(series),
         caption=_SPECTRUM + left_out,
