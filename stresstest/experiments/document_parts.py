@@ -12,6 +12,8 @@ from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, 
 from stresstest.results.records import MetricSummary, Result
 from stresstest.specs.base import is_user_model, kind_of
 
+_SEED_ROOM = 0.7  # of a row, for the seeds of what stands in it
+
 
 def report_of(result: Result, title: str, subtitle: str, blocks: list[Block], answer: Answer | None = None) -> Document:
     """A whole report, which on a page ends with what it takes to see the same again."""
@@ -47,6 +49,11 @@ def metric_cell(metric: MetricSummary | None) -> Value:
     if metric is None:
         return Value("-")
     return Value(middle(metric)) if metric.n == 1 else Value(middle(metric), interval(metric))
+
+
+def beside(place: float, number: int, count: int) -> float:
+    """Where one of so many seeds stands in the row of a place: a little above or below the others."""
+    return place + _SEED_ROOM * (number - (count - 1) / 2) / count
 
 
 def seeds_words(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.bracket import clipped
 from stresstest.results.records import Bracket, finite
 
-# What decides which settings are trained, and not what becomes of one.
+_PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored
+
+LossProgress = list[tuple[int, float]]  # (steps, level), each the first at which the level is so low
 
 
 def of_run(run: ReplicaRun) -> Measurement:
@@ -24,6 +27,19 @@ def of_run(run: ReplicaRun) -> Measurement:
         records={"recipe": run.record() | {"validation_loss": finite(run.validation_loss), "loss": loss, "cap": most}},
         curves={"lr": np.array(run.lrs), "loss": np.array(run.losses), "grad_norm": np.array(run.grad_norms)},
     )
+
+
+def progress(run: ReplicaRun) -> LossProgress:
+    """The level of the loss, wherever it is lower than ever by a hundredth of the constant predictor's."""
+    window, least = run.detector.rules.level_window, math.inf
+    found: LossProgress = []
+    grain = _PROGRESS * abs(run.detector.reference.baseline_loss)
+    for step in range(window - 1, len(run.judged)):
+        level = statistics.median(run.judged[step - window + 1 : step + 1])
+        if level <= least - grain:
+            least = level
+            found.append((step, level))
+    return found
 
 
 def cap(reference: Reference, rules: Rules) -> float:

@@ -129,6 +129,7 @@ class Axis:
     """One direction of a chart, as far as its points go or between `low` and `high`, where points beyond are drawn.
 
     names: of the places 0, 1, ... of an axis that stands for no number, the first at the top or on the left.
+    ticks: its own, where those that are round say too little.
     """
 
     label: str
@@ -136,6 +137,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     names: tuple[str, ...] = ()
+    ticks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

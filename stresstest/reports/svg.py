@@ -117,7 +117,7 @@ def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[s
 def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
     if axis.names:
         return [(float(place), name) for place, name in enumerate(axis.names)]
-    return [(value, number(value)) for value in scale.ticks()]
+    return [(value, number(value)) for value in axis.ticks or scale.ticks()]
 
 
 def _corners(series: Series) -> Sequence[tuple[float, float]]:

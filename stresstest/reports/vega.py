@@ -152,7 +152,9 @@ def _reference(chart: Chart, data: dict[str, Columns], name: str) -> list[Json]:
         "encoding": {along: at},
     }
     label = {"type": "text", "baseline": "bottom", "dy": -3, "color": "@ink", "fontSize": 11}
-    beside: Json = {"dx": 4, "align": "left"} if along == "y" else {"align": _aligned(scale.share(level))}
+    beside: Json = (
+        {"dx": 4, "align": "left"} if along == "y" else {"clip": False, "align": _aligned(scale.share(level))}
+    )
     place = {along: at, "text": {"field": "words"}, ("x" if along == "y" else "y"): {"value": 0}}
     return [{"data": {"name": f"{name}-level"}, "layer": [rule, {"mark": {**label, **beside}, "encoding": place}]}]
 
@@ -171,6 +173,8 @@ def _position(axis: Axis, scale: Scale, direction: str) -> Json:
     if axis.names:
         names = ", ".join(map(quoted, axis.names))
         named = {"values": list(range(len(axis.names))), "labelExpr": f"[{names}][datum.value]", "grid": False}
+    elif axis.ticks:
+        named = {"values": list(axis.ticks)}
     room: Json = {} if axis.names else {"padding": _ROOM}
     reverse = {"reverse": True} if direction == "y" and axis.names else {}
     return {

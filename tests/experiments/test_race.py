@@ -14,9 +14,10 @@ from stresstest.cli.main import run as run_line
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import run
-from stresstest.experiments.race.measure import plan, progress
+from stresstest.experiments.race.measure import plan
 from stresstest.experiments.race.rows import reduce, speedups, steps_to
 from stresstest.experiments.race.spec import RaceSpec
+from stresstest.measurements.scheduled import progress
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run

@@ -16,6 +16,8 @@ from stresstest.experiments.batch_sweep import rows as batch_sweep
 from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.race import rows as race
 from stresstest.experiments.race.spec import RaceSpec
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.reports.document import Chart, Point
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result
 from stresstest.specs.profiles import make_spec
@@ -51,8 +53,9 @@ def result_of(command: str, spec: Any, cells: list[Cell]) -> Result:
     )
 
 
-def race_result() -> Result:
-    spec = make_spec(RaceSpec, "quick", {"variant": "post-ln,pre-ln", "num_lrs": 2, "seeds": "3", "depth": 1})
+def race_result(**settings: Any) -> Result:
+    asked = {"variant": "post-ln,pre-ln", "num_lrs": 2, "seeds": "3", "depth": 1}
+    spec = make_spec(RaceSpec, "quick", asked | settings)
     cells = [
         cell(variant, seed, {"optimizer": "adam", "warmup": "none", "warmup_steps": 0, "peak_lr": lr}, loss, False)
         for variant, loss in (("post-ln", 2.0), ("pre-ln", 1.9))
@@ -108,3 +111,76 @@ def test_the_terminal_report_of_a_race_looks_like_this(snapshot: SnapshotAsserti
 
 def test_the_markdown_of_a_batch_sweep_looks_like_this(snapshot: SnapshotAssertion) -> None:
     assert result_text(sweep_result(), "md") == snapshot
+
+
+def charts_of(result: Result) -> dict[str, Chart]:
+    pictures = EXPERIMENTS[result.command].document(result).pictures("html")
+    return {name: picture for name, picture in pictures if isinstance(picture, Chart)}
+
+
+def dots(chart: Chart, name: str) -> list[Point]:
+    return [point for each in chart.series if each.kind == "dots" and each.name == name for point in each.points]
+
+
+def test_the_pictures_of_a_race_have_the_numbers_of_its_result() -> None:
+    result = race_result()
+    race, speedup = charts_of(result).values()
+    assert race.reference == ("target", 2.0)
+    assert race.below is not None
+    for place, row in enumerate(result.summary):
+        steps = [value.low for value in row.metrics["steps_to_target"].per_seed.values()]
+        there = dots(race.below, row.variant)
+        assert [x for x, _ in there] == steps
+        assert {round(y) for _, y in there} == {place}
+        (median,) = (each.points for each in race.series if each.kind == "line" and each.name == row.variant)
+        level = 2.0 if row.variant == "post-ln" else 1.9
+        assert median == ((4.0, 3.0), (30.0, 3.0), (31.0, level), (32.0, level)), "of three that are there one by one"
+    faster = result.summary[1].metrics["speedup"]
+    assert speedup.series[0].points == ((faster.median.low, 0.0),)
+    assert speedup.series[0].spans == ((faster.low, faster.high),)
+    assert speedup.reference == ("post-ln", 1.0)
+
+
+def test_one_that_is_not_at_the_target_is_a_cross_at_the_last_step() -> None:
+    result = race_result(target_loss="1.95")
+    race = charts_of(result)["race"]
+    assert race.below is not None
+    tones = {each.name: set(each.tones) for each in race.below.series}
+    assert tones == {"post-ln": {"bad"}, "pre-ln": {""}}
+    assert {x for x, _ in dots(race.below, "post-ln")} == {float(result.spec["train_steps"])}
+    forest = charts_of(result)["speedup"].series[0]
+    assert forest.spans[0][1] > forest.points[0][0], "an interval without an end goes on to that of the axis"
+
+
+def test_the_target_of_a_race_is_named_with_its_value_wherever_it_is_meant() -> None:
+    result = race_result()
+    out, page = terminal(result, 200), result_text(result, "html")
+    assert "steps to 2 nats (target)" in " ".join(out.split())
+    assert "target: training loss 2 nats" in out, "of the answer"
+    assert "Target: a smoothed training loss of 2 nats" in out
+    assert all(
+        text in page for text in ("Race to a training loss of 2 nats", "target 2</text>", "steps to 2 nats (target)")
+    )
+
+
+def test_the_pictures_of_a_batch_sweep_have_the_numbers_of_its_result() -> None:
+    result = sweep_result()
+    steps, lrs = charts_of(result).values()
+    assert steps.title.startswith("Steps to a training loss of 2 nats")
+    assert dots(steps, "adam") == [(float(size), 30.0 + seed) for size in (4, 16) for seed in range(3)]
+    guides = {each.name: each.points for each in steps.series if each.kind == "guide"}
+    assert guides["perfect scaling: steps ~ 1/batch"] == ((4.0, 31.0), (16.0, 31.0 / 4))
+    assert guides["steps ~ 1/sqrt(batch)"] == ((4.0, 31.0), (16.0, 31.0 / 2))
+    for optimizer in ("adam", "sgd"):
+        (line,) = (each.points for each in lrs.series if each.kind == "line" and each.name == optimizer)
+        mine = [row for row in result.summary if row.optimizer == optimizer]
+        assert line == tuple((row.point["batch_size"], row.point["peak_lr"]) for row in mine)
+    assert steps.below is not None
+    assert {y for _, y in dots(steps.below, "sgd")} == {2.0}
+
+
+def test_a_batch_sweep_whose_courses_are_not_known_shows_its_losses() -> None:
+    result = sweep_result()
+    for one in result.cells:
+        del one.recipe["progress"]
+    assert [*charts_of(result)] == ["loss-over-batch", "lr-over-batch"]

@@ -144,7 +144,7 @@ def test_the_examples_are_those_that_a_batch_holds_and_the_constant_says_how_it_
 
 
 @pytest.mark.parametrize(
-    ("unit", "words"), [("nats", "(smoothed training loss): 0.5 nats. "), ("", "(smoothed training loss): 0.5. ")]
+    ("unit", "words"), [("nats", "a smoothed training loss of 0.5 nats. "), ("", "a smoothed training loss of 0.5. ")]
 )
 def test_a_races_target_is_in_the_losss_unit(unit: str, words: str) -> None:
     result = ranged(dict(MSE) | {"loss_unit": unit}, target_loss=0.5).model_copy(update={"command": "race"})

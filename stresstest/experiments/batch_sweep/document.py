@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stresstest.experiments.batch_sweep.charts import charts
 from stresstest.experiments.batch_sweep.verdicts import answer
 from stresstest.experiments.contest_document import contest_title, how_sure, lrs_and, results_table, row_name
 from stresstest.experiments.document_parts import data_words, metric_cell, report_of
@@ -23,7 +24,7 @@ def document(result: Result) -> Document:
     sizes = f"{spec['batch_sizes'][0]} to {spec['batch_sizes'][-1]}"
     subtitle = f"{data_words({**spec, 'batch_size': sizes}, result.data)}; {lrs_and(schedule, result)}"
     legend = Paragraph(_legend(result), "dim", formats=AT_LENGTH)
-    blocks = [*results_table(result, _COLUMNS), *_over_sizes(result), legend]
+    blocks = [*results_table(result, _COLUMNS), *_over_sizes(result), *charts(result), legend]
     return report_of(result, contest_title("Batch sweep", result), subtitle, blocks, answer(result))
 
 

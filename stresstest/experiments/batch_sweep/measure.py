@@ -18,7 +18,7 @@ from stresstest.experiments.batch_sweep.spec import BatchSweepSpec
 from stresstest.experiments.plan import Plan, canonical, make_plan
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
-from stresstest.measurements.scheduled import of_run
+from stresstest.measurements.scheduled import of_run, progress
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import Task
@@ -57,6 +57,7 @@ def measure_batches(bench: Bench, spec: BatchSweepSpec, cells: Sequence[CellPlan
             one = of_run(run)
             # As its validation loss: labels as they are.
             one.records["recipe"]["baseline_loss"] = bench.batches.baseline_loss if own else task.baseline_loss
+            one.records["recipe"]["progress"] = progress(run)
             found[cell.key] = one
     return [found[cell.key] for cell in cells]
 

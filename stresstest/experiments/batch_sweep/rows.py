@@ -21,14 +21,15 @@ def reduce(spec: BatchSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] 
     """One row a variant, optimizer and batch size; one over all batch sizes; and what they say."""
     rows, trends = [], []
     for variant, optimizer in product(spec.variant, spec.optimizer):
-        arms = {size: arm for size in spec.batch_sizes if (arm := _arm(spec, cells, variant, optimizer, size)).seeds}
+        arms = {size: arm for size in spec.batch_sizes if (arm := arm_of(spec, cells, variant, optimizer, size)).seeds}
         rows += [_row(spec, arm, size) for size, arm in arms.items()]
         if arms:
             trends.append(_trend(arms))
     return Reduced(rows, trends, batch_findings(rows, trends, spec.model_dump(mode="json")))
 
 
-def _arm(spec: BatchSweepSpec, cells: Sequence[Cell], variant: str, optimizer: str, size: int) -> Arm:
+def arm_of(spec: BatchSweepSpec, cells: Sequence[Cell], variant: str, optimizer: str, size: int) -> Arm:
+    """The cells of one variant, optimizer and batch size by peak LR and seed."""
     places: dict[tuple[int, float], dict[int, Cell]] = {}
     for cell in cells:
         mine = cell.variant == variant and cell.point["optimizer"] == optimizer and cell.point["batch_size"] == size

@@ -9,6 +9,7 @@ from typing import Any
 
 from stresstest.engine.optimizers import theory_formula
 from stresstest.experiments.document_parts import (
+    beside,
     data_words,
     loss_format,
     model_words,
@@ -49,7 +50,6 @@ from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRo
 from stresstest.specs.base import is_user_model
 
 _THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
-_SEED_ROOM = 0.7  # of a row, for the seeds of a variant
 _MARKS: Sequence[tuple[str, str, Tone]] = (
     ("max_stable_lr", "s", "good"),
     ("onset_lr", "o", "mixed"),
@@ -200,7 +200,7 @@ def _held_dots(result: Result, variant: str, place: float) -> Series:
     """The seeds of a variant stand a little above and below each other."""
     seeds = result.spec["seeds"]
     held = [
-        (trial, cell.seed, place + _SEED_ROOM * (seeds.index(cell.seed) - (len(seeds) - 1) / 2) / len(seeds))
+        (trial, cell.seed, beside(place, seeds.index(cell.seed), len(seeds)))
         for cell in result.cells
         if cell.variant == variant
         for trial in cell.hold

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +11,11 @@ from stresstest.experiments.plan import Plan, canonical, make_plan
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.course import recipe
-from stresstest.measurements.replica import ReplicaRun
-from stresstest.measurements.scheduled import of_run
+from stresstest.measurements.scheduled import of_run, progress
 from stresstest.results.records import Bracket
 from stresstest.specs.parsing import parse_choice
 
 _WHICH = frozenset({"depth", "optimizer", "start_lr", "end_lr", "num_lrs", "warmup_steps", "target_loss"})
-_PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored
-
-LossProgress = list[tuple[int, float]]  # (steps, level), each the first at which the level is so low
 
 
 def plan(spec: RaceSpec) -> Plan:
@@ -42,19 +36,6 @@ def measure_race(bench: Bench, spec: RaceSpec, cells: Sequence[CellPlan]) -> lis
         one.records["recipe"]["progress"] = progress(run)
         one.metrics["seconds_per_step"] = Bracket.exactly(run.seconds_per_step)
         found.append(one)
-    return found
-
-
-def progress(run: ReplicaRun) -> LossProgress:
-    """The level of the loss, wherever it is lower than ever by a hundredth of the constant predictor's."""
-    window, least = run.detector.rules.level_window, math.inf
-    found: LossProgress = []
-    grain = _PROGRESS * abs(run.detector.reference.baseline_loss)
-    for step in range(window - 1, len(run.judged)):
-        level = statistics.median(run.judged[step - window + 1 : step + 1])
-        if level <= least - grain:
-            least = level
-            found.append((step, level))
     return found
 
 

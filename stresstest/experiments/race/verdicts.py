@@ -39,6 +39,8 @@ def answer(result: Result) -> Answer:
 
 def target_words(result: Result) -> str:
     """The loss that was raced to, with its unit: the median over seeds where each has its own."""
+    if result.spec["target_loss"] is not None:
+        return with_unit(f"{result.spec['target_loss']:.4g}", loss_unit(result.data))
     targets = targets_of(RaceSpec.model_validate(result.spec), result.cells)
     known = [value for value in targets.values() if math.isfinite(value)]
     return with_unit(f"{statistics.median(known):.4g}", loss_unit(result.data)) if known else "unknown"
