@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
+from stresstest.diagnosis.charts import page_charts, points_of, series_name, step_axis, wants_log
 from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike, UnreadLog
 from stresstest.diagnosis.words import (
-    ROLES,
     broke_in,
     headline,
     loss,
@@ -23,7 +23,6 @@ from stresstest.diagnosis.words import (
     worst_segment,
 )
 from stresstest.reports.document import (
-    PAGE,
     TERMINAL,
     WRITTEN,
     Axis,
@@ -43,10 +42,8 @@ from stresstest.reports.document import (
 from stresstest.reports.numbers import number
 
 _FEW_SPIKES, _FEW_FINDINGS, _FEW_SEGMENTS = 4, 4, 8  # in a terminal, but for -v
-_LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
 _SHORT_NAME, _BESIDE_NAME = 18, 52  # characters of a run's name, at least, and of what stands beside it
 _DETAILED = 20  # runs that a page of many shows whole
-_POSITIVE = 0.9  # share of the losses that such an axis needs
 _HEIGHT = 5  # lines of the chart in a terminal
 _TELLS_THE_LR = frozenset(("before-lr", "lr-still-rising", "warmup-never-ends"))
 _SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
@@ -82,9 +79,8 @@ def _blocks(run: Diagnosis, verbose: bool) -> Iterator[Block]:
         yield from _segment_tables(run, verbose)
     worst = worst_segment(run)
     if worst is not None:
-        yield _loss_chart([worst], TERMINAL)
-        yield _loss_chart(run.segments, PAGE)
-        yield from _other_charts(run.segments)
+        yield _loss_chart([worst])
+        yield from page_charts(run.segments)
     yield from _spikes([spike for segment in run.segments for spike in segment.spikes], verbose)
 
 
@@ -114,50 +110,15 @@ def _segment_tables(run: Diagnosis, verbose: bool) -> Iterator[Block]:
     yield Paragraph(f"and {len(rows) - _FEW_SEGMENTS} more segments (-v lists them)", "dim", formats=TERMINAL)
 
 
-def _loss_chart(segments: Sequence[SegmentDiagnosis], formats: tuple[str, ...]) -> Chart:
-    """The loss over steps, and validation's on the same axes."""
+def _loss_chart(segments: Sequence[SegmentDiagnosis]) -> Chart:
+    """The loss over steps in a terminal, with its marks."""
     series = [
-        Series(_series_name(role, segment, len(segments)), points, _marks(segment) if role == "loss" else ())
+        Series(series_name("loss", segment, len(segments)), points, _marks(segment))
         for segment in segments
-        for role in (("loss", "validation") if formats == PAGE else ("loss",))
-        if (points := _points(segment, role))
+        if (points := points_of(segment, "loss"))
     ]
-    log = _wants_log([y for each in series for _, y in each.points if math.isfinite(y)])
-    title = "Loss" if formats == PAGE else ""
-    return Chart(title, _step_axis(series), Axis("loss", log=log), tuple(series), height=_HEIGHT, formats=formats)
-
-
-def _step_axis(series: Sequence[Series]) -> Axis:
-    """Over all rows, those that are NaN too, so that the mark of a break lies where it is."""
-    steps = [x for each in series for x, _ in each.points]
-    return Axis("step", log=False, low=min(steps, default=None), high=max(steps, default=None))
-
-
-def _wants_log(values: Sequence[float]) -> bool:
-    """A few that are not positive are left out of such a chart."""
-    positive = [value for value in values if value > 0]
-    return len(positive) > _POSITIVE * len(values) and max(positive) > _LOG_FROM * min(positive)
-
-
-def _other_charts(segments: Sequence[SegmentDiagnosis]) -> Iterator[Chart]:
-    for role, log in (("lr", False), ("grad_norm", True), ("loss_scale", True)):
-        series = [
-            Series(_series_name(role, segment, len(segments)), points, _marks(segment))
-            for segment in segments
-            if (points := _points(segment, role))
-        ]
-        if series:
-            name = ROLES[role]
-            yield Chart(name.capitalize(), _step_axis(series), Axis(name, log=log), tuple(series), formats=PAGE)
-
-
-def _series_name(role: str, segment: SegmentDiagnosis, count: int) -> str:
-    return ROLES[role] if count == 1 else f"{ROLES[role]}, segment {segment.index}"
-
-
-def _points(segment: SegmentDiagnosis, role: str) -> tuple[tuple[float, float], ...]:
-    curve = next((curve for curve in segment.curves if curve.role == role), None)
-    return tuple(zip(curve.steps, curve.values, strict=True)) if curve is not None else ()
+    log = wants_log([y for each in series for _, y in each.points if math.isfinite(y)])
+    return Chart("", step_axis(series), Axis("loss", log=log), tuple(series), height=_HEIGHT, formats=TERMINAL)
 
 
 def _marks(segment: SegmentDiagnosis) -> tuple[Mark, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stresstest.gate.claims import Judged
-from stresstest.reports.document import Block, Column, Document, Fact, Heading, Paragraph, Table, Tone, Value
+from stresstest.gate.claims_charts import TONES, claims_charts
+from stresstest.reports.document import Block, Column, Document, Fact, Heading, Paragraph, Table, Value
 from stresstest.reports.in_python import InPython
 
-_TONES: dict[str, Tone] = {"seen": "good", "not seen": "bad", "undecided": "mixed"}
 _LEGEND = (
     "seen: the claim holds over the whole interval of the median (paired seeds); not seen: it holds nowhere in it; "
     "undecided: it holds in part of it, or there are fewer than three seeds. figure: this run; published: the paper, "
@@ -17,7 +17,7 @@ _LEGEND = (
 )
 _COLUMNS = (
     Column("claim", "left", share=42),
-    Column("verdict", "left", at_least=max(map(len, _TONES))),
+    Column("verdict", "left", at_least=max(map(len, TONES))),
     Column("figure", "left", share=30),
     Column("published", "left", share=28),
 )
@@ -47,7 +47,7 @@ class Claims(InPython, dict[str, list[Judged]]):
 def claims_document(chapters: Sequence[Chapter], again: str = "") -> Document:
     """A table a scenario, all of one layout, and why what was not seen was not."""
     every = [one.verdict for chapter in chapters for one in chapter.judged]
-    counts = ", ".join(f"{every.count(word)} {word}" for word in _TONES if word in every)
+    counts = ", ".join(f"{every.count(word)} {word}" for word in TONES if word in every)
     return Document(
         name="stresstest: claims",
         title="Claims",
@@ -58,6 +58,7 @@ def claims_document(chapters: Sequence[Chapter], again: str = "") -> Document:
 
 
 def _blocks(chapters: Sequence[Chapter]) -> Iterator[Block]:
+    yield from claims_charts([(chapter.name, chapter.judged) for chapter in chapters])
     for chapter in chapters:
         yield Heading(f"{chapter.paper}: {chapter.name}", f"{chapter.seconds / 60:.1f} min of one core")
         yield Table(_COLUMNS, tuple(_row(one) for one in chapter.judged))
@@ -75,7 +76,7 @@ def _row(one: Judged) -> tuple[Value, ...]:
     published = one.claim.published or "-"
     return (
         Value(one.claim.says),
-        Value(one.verdict, tone=_TONES[one.verdict]),
+        Value(one.verdict, tone=TONES[one.verdict]),
         Value(one.figure),
         Value(published),
     )

@@ -103,7 +103,7 @@ def _static(picture: Picture) -> list[dict[str, Any]]:
 def _names(block: Block) -> list[str]:
     """Of the series that a key tells apart."""
     found = color_places([s.name for part in parts(block) for s in part.series]) if isinstance(block, Chart) else {}
-    return [*found] if len(found) > 1 else []
+    return [*filter(None, found)] if len(found) > 1 else []
 
 
 def _data(plots: Sequence[Plot]) -> Markup | str:

@@ -54,6 +54,7 @@ CONFIG: Json = {
         "titleFontWeight": "normal",
         "labelLimit": 180,
         "labelOverlap": "greedy",
+        "labelSeparation": 6,
         "labelFlush": True,
     },
     "legend": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 from stresstest.reports.charts import Scale, drawn, scales
@@ -14,8 +15,9 @@ from stresstest.reports.vega_tiles import tiles_plot
 
 _HEIGHT, _ROW = 240, 34  # pixels, of a chart and of a named place of its y axis
 _ROOM = 6  # pixels, between the ends of an axis and what is drawn, whose dots would be cut
-_LEFT, _MOST_LEFT, _LETTER = 76, 180, 7  # pixels for the labels of y, where parts stand under each other
+_LEFT, _MOST_LEFT, _LETTER = 76, 190, 6.5  # pixels for the labels of y, where parts stand under each other
 _SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": "cross", "": "circle"}
+_NAME, _LINE = 28, 14  # characters of a line of a name beside an axis, and pixels of its height
 _LABEL_ENDS = (0.3, 0.7)  # of the width: between them a label stands in the middle of its level
 
 
@@ -28,14 +30,15 @@ def plot_of(picture: Picture) -> Plot:
 
 def _chart(chart: Chart) -> Plot:
     shown = [part for part in parts(chart) if drawn(part)]
-    names = tuple(color_places([series.name for part in parts(chart) for series in part.series]))
+    every = tuple(color_places([series.name for part in parts(chart) for series in part.series]))
+    names = tuple(filter(None, every)) or every
     data: dict[str, Columns] = {}
     views = []
     across = _position(chart.x, scales(chart)[0], "x")
     for i, part in enumerate(shown):
         layers = _layers(part, f"p{i}", data, names, (across, _left(shown)) if len(shown) > 1 else None)
         views.append({"width": WIDTH, "height": _high(part), "layer": layers})
-    shown_names = names if len(names) > 1 else ()
+    shown_names = names if len(every) > 1 else ()
     spec: Json = {"title": chart.title, "params": [{"name": "hidden", "value": []}]}
     if len(views) == 1:
         return Plot({**spec, **views[0]}, data, shown_names)
@@ -43,13 +46,26 @@ def _chart(chart: Chart) -> Plot:
 
 
 def _high(chart: Chart) -> int:
-    return _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
+    if not chart.y.names:
+        return _HEIGHT
+    return max(_ROW, _LINE * max(len(_lines(name)) for name in chart.y.names) + 6) * len(chart.y.names)
+
+
+def _lines(name: str) -> list[str]:
+    """A long name in lines that fit beside an axis."""
+    return textwrap.wrap(name, _NAME, break_on_hyphens=False) or [""]
+
+
+def _centred(lines: list[str], count: int) -> list[str]:
+    """So many lines, with empty ones above and below: a label hangs from the middle of its first line."""
+    above = (count - len(lines)) // 2
+    return ["\u200b"] * above + lines + ["\u200b"] * (count - len(lines) - above)
 
 
 def _left(views: Sequence[Chart]) -> int:
     """Pixels for the longest of the names beside them."""
-    longest = max((len(name) for view in views for name in view.y.names), default=0)
-    return max(_LEFT, min(_MOST_LEFT, _LETTER * longest + 8))
+    longest = max((len(line) for view in views for name in view.y.names for line in _lines(name)), default=0)
+    return max(_LEFT, min(_MOST_LEFT, round(_LETTER * longest) + 8))
 
 
 def _layers(
@@ -65,7 +81,8 @@ def _layers(
     if shared:
         x, left = shared
         y["axis"] = {**y["axis"], "minExtent": left, "maxExtent": left}
-    legend = {"title": None, "columns": 3} if len(names) > 1 else None
+    several = len({*names, *(each.name for each in series)}) > 1
+    legend = {"title": None, "columns": 3} if several else None
     color = {"field": "series", "type": "nominal", "scale": _colors(names), "legend": legend}
     dash = {"field": "series", "type": "nominal", "scale": _dashes(names), "legend": None}
     base = {"x": x, "y": y, "color": color}
@@ -171,8 +188,12 @@ def _position(axis: Axis, scale: Scale, direction: str) -> Json:
     kind = "log" if scale.log else "linear"
     named: Json = {}
     if axis.names:
-        names = ", ".join(map(quoted, axis.names))
+        most = max(len(_lines(name)) for name in axis.names)
+        names = ", ".join(f"[{', '.join(map(quoted, _centred(_lines(name), most)))}]" for name in axis.names)
         named = {"values": list(range(len(axis.names))), "labelExpr": f"[{names}][datum.value]", "grid": False}
+        named["tickCount"] = len(axis.names)
+        if direction == "y":
+            named |= {"labelOverlap": False, "labelLimit": _MOST_LEFT, "labelOffset": -_LINE * (most - 1) / 2}
     elif axis.ticks:
         named = {"values": list(axis.ticks)}
     room: Json = {} if axis.names else {"padding": _ROOM}

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from stresstest.cli.main import run
-from stresstest.diagnosis.records import diagnosis_schema
+from stresstest.diagnosis.charts import page_charts
+from stresstest.diagnosis.records import DrawnCurve, SegmentDiagnosis, Spike, diagnosis_schema
 
 Capture = pytest.CaptureFixture[str]
 
@@ -184,7 +185,7 @@ def test_a_folder_in_which_no_file_holds_a_loss_is_exit_2(capsys: Capture) -> No
         (["--baseline", "nan"], "not a loss"),
         (["--vocab", "1"], "2 or more"),
         (["--segment", "7"], "--segment"),
-        (["-o", "pdf:x.pdf"], "unknown format"),
+        (["-o", "docx:x.docx"], "unknown format"),
         (["--follow", "--json"], "leave out --json"),
     ],
 )
@@ -276,6 +277,24 @@ def test_the_page_of_one_run_begins_with_its_verdict_and_what_to_try(capsys: Cap
     assert first.startswith("NONFINITE at step 120")
     assert second.startswith("try: ")
     assert Path("one.md").read_text().startswith("### bad.csv: nonfinite")
+
+
+def test_the_page_shows_where_a_log_spikes_breaks_and_resumes() -> None:
+    spike = Spike(
+        first_step=20, last_step=21, rows=2, steps=2, level_before=1.0, peak_loss=5.0, recovered=True, before=()
+    )
+    curve = DrawnCurve(role="loss", steps=(0, 20, 40, 60), values=(2.0, 5.0, 1.0, math.nan))
+    segment = SegmentDiagnosis(
+        index=0, start="resume", first_step=0, last_step=60, rows=4, steps_per_row=20, outcome="nonfinite",
+        broke_between=(40, 60), spikes=(spike,), curves=(curve,),
+    )  # fmt: skip
+    (chart,) = page_charts([segment])
+    found = {each.name: each for each in chart.series}
+    assert found["spikes"].points == ((20, 5.0),)
+    assert found["spikes"].notes == ("spike from 1 to 5",)
+    assert found["breaks at step 60"].points == ((60, 1.0), (60, 5.0)), "an upright line over the losses"
+    assert found["resumes"].points == ((0, 1.0),)
+    assert chart.x.high == 60, "rows without a finite loss are on the axis"
 
 
 def test_what_a_log_says_is_text_on_a_page_and_in_a_terminal(capsys: Capture) -> None:

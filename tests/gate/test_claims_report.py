@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from stresstest.gate.claims import ClaimVerdict, Judged
+from stresstest.gate.claims_charts import claims_charts
 from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.reports.output import FORMATS, render
 from stresstest.reports.terminal import print_document
@@ -54,3 +55,39 @@ def test_every_format_says_what_became_of_every_claim(kind: str) -> None:
     assert "it is &lt;small" in text
     if kind == "html":
         assert [text.count(f'<td class="left {tone}">') for tone in ("good", "bad", "mixed")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "figure", "expected"),
+    [
+        ("a.speedup{variant=p} / a.speedup{variant=q} > 2", (3.0, 4.0, 6.0), (1.5, 2.0, 3.0)),
+        ("a.speedup{variant=p} < 10", (2.0, 5.0, 20.0), (0.5, 2.0, 5.0)),
+        ("a.speedup{variant=p} - a.speedup{variant=q} > 0.3", (0.1, 0.5, 0.8), (-0.2, 0.2, 0.5)),
+        ("a.speedup{variant=p} - a.speedup{variant=q} < 0", (-0.4, -0.1, 0.2), (-0.2, 0.1, 0.4)),
+        ("a.speedup{variant=p} > -0.25", (-0.3, -0.2, 0.1), (-0.05, 0.05, 0.35)),
+        ("a.speedup{variant=p} / a.speedup{variant=q} > 2", (3.0, 4.0, None), (1.5, 2.0, None)),
+        ("a.speedup{variant=p} < 10", (2.0, 5.0, None), (None, 2.0, 5.0)),
+    ],
+)
+def test_a_forest_turns_each_claim_so_that_right_of_its_threshold_it_holds(
+    text: str, figure: tuple[float, float, float | None], expected: tuple[float | None, float, float | None]
+) -> None:
+    low, middle, high = figure
+    one = Judged(parse_claim("it does", text), "seen", Bracket(low=middle, high=middle), low, high, 3)
+    (chart,) = claims_charts([("paper", [one])])
+    (dots,) = chart.series
+    assert dots.points[0][0] == pytest.approx(expected[1])
+    axis = (chart.x.low, chart.x.high)
+    ends = [side if end is None else end for end, side in zip((expected[0], expected[2]), axis, strict=True)]
+    assert dots.spans[0] == pytest.approx(ends), "an open end goes on to that of the axis"
+    assert chart.reference == ("threshold", 1.0 if chart.x.log else 0.0)
+    assert chart.y.names == ("paper: it does",)
+
+
+def test_ratios_stand_together_and_differences_by_their_metric() -> None:
+    ratio, difference = "a.speedup{variant=p} / a.speedup{variant=q} > 2", "a.bleu{variant=p} - a.bleu{variant=q} > 0"
+    texts = [ratio, difference, "a.speedup{variant=p} > 2"]
+    found = [Judged(parse_claim("it", text), "seen", Bracket.exactly(3.0), 2.5, 4.0, 3) for text in texts]
+    unknown = Judged(parse_claim("it", texts[0]), "undecided", Bracket(low=None, high=None), None, None, 0)
+    charts = [*claims_charts([("paper", [*found, unknown])])]
+    assert [(chart.name, len(chart.y.names)) for chart in charts] == [("claims-ratios", 2), ("claims-bleu", 1)]

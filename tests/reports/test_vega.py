@@ -103,6 +103,16 @@ def test_a_level_crosses_the_rows_of_a_chart_of_names(tmp_path: Path) -> None:
     assert "a is 1</text>" in render(document(FOREST))
 
 
+def test_long_names_beside_an_axis_stand_in_lines_and_none_is_left_out(tmp_path: Path) -> None:
+    names = tuple(f"scenario {i}: at depth 64 ReZero ends at a lower loss than LayerNorm" for i in range(30))
+    dots = Series("", tuple((1.0 + i, float(i)) for i in range(30)), kind="dots")
+    chart = Chart("Claims", Axis("times"), Axis("", names=names), (dots,))
+    (path, _) = write_pictures(document(chart), "svg", tmp_path)
+    spans = [text.strip("\u200b") for text in ElementTree.fromstring(path.read_bytes()).itertext()]
+    text = " ".join(part for part in spans if part)
+    assert all(name in text for name in names)
+
+
 def test_a_map_says_what_its_colours_stand_for(tmp_path: Path) -> None:
     (path, _) = write_pictures(document(MAP), "svg", tmp_path)
     found = numbers(path.read_bytes())

@@ -15,9 +15,11 @@ from syrupy.assertion import SnapshotAssertion
 
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.arms import point
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.warmup.map import map_points
 from stresstest.experiments.warmup.rows import reduce
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.reports.document import Chart, Heatmap
 from stresstest.reports.numbers import OUTCOME_MARKS
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.results.records import RESULT_SCHEMA, Cell, Result
@@ -150,3 +152,58 @@ def test_the_page_shows_every_seed_of_a_place_and_every_trial() -> None:
     assert "37 steps of warm-up at 0.0015" in page
     assert page.count("<polyline") >= 6, "a line a warm-up"
     assert "<script src=" not in page
+
+
+def pictures_of(result: Result) -> dict[str, Chart | Heatmap]:
+    return dict(EXPERIMENTS["warmup"].document(result).pictures("html"))
+
+
+def test_the_pictures_have_the_numbers_of_the_result() -> None:
+    result = result_of()
+    pictures = pictures_of(result)
+    charts = {name: picture for name, picture in pictures.items() if isinstance(picture, Chart)}
+    trend = result.trends[0]
+    losses = charts["loss-over-peak-lr-1"].series
+    places = {(place.warmup_steps, place.peak_lr): place for place in trend.map}
+    for steps, line in zip((0, 10, 100), losses, strict=True):
+        assert list(line.points) == [(lr, places[steps, lr].loss) for lr, _ in line.points]
+        lows = [min(places[steps, lr].losses.values()) for lr, _ in line.points]
+        assert [low for low, _ in line.spans] == lows
+    needs = charts["fewest-warmup-steps"].series
+    median, seeds = needs[0], needs[1]
+    assert dict(median.points) == {
+        float(lr): metric.median.high for lr, metric in trend.min_warmup.items() if metric.median.high is not None
+    }
+    assert len(seeds.points) == sum(metric.n for metric in trend.min_warmup.values())
+    assert {tone for (_, steps), tone in zip(seeds.points, seeds.tones, strict=True) if steps == 100} <= {"bad", ""}
+
+
+def test_the_map_frames_its_lowest_loss_and_says_which_marks_are_on_it() -> None:
+    maps = [picture for picture in pictures_of(result_of()).values() if isinstance(picture, Heatmap)]
+    for heatmap in maps:
+        cells = [cell for _, row in heatmap.rows for cell in row]
+        (best,) = (cell for cell in cells if cell.best)
+        assert float(best.text) == min(float(cell.text) for cell in cells)
+        there = {cell.mark for cell in cells if cell.mark}
+        assert there == set(re.findall(r"(?:Marks: |, )(\S) ", heatmap.caption))
+        assert {tone for tone, _ in heatmap.key} >= {cell.tone for cell in cells}
+
+
+def test_the_trials_of_a_search_are_dots_with_the_best_setting_beside_them() -> None:
+    result = result_of()
+    search = result.searches[0]
+    chart = next(picture for name, picture in pictures_of(result).items() if name == "trials-1")
+    assert isinstance(chart, Chart)
+    best, trials = chart.series
+    means = [sum(place["losses"]) / len(place["losses"]) for place in search.places]
+    assert [loss for _, loss in trials.points] == pytest.approx(means)
+    assert [lr for lr, _ in trials.points] == [place["peak_lr"] for place in search.places]
+    assert best.points[0][0] == search.best["peak_lr"]
+    assert best.points[0][1] == pytest.approx(sum(v.low or 0.0 for v in search.loss.per_seed.values()) / search.loss.n)
+    assert "37 steps of warm-up at 0.0015: stable" in trials.notes[0]
+
+
+def test_an_arm_beyond_the_second_is_folded_away() -> None:
+    document = EXPERIMENTS["warmup"].document(result_of(optimizer="adam,radam", searched=False))
+    assert [block.title for block in document.blocks if isinstance(block, Chart) and "a line a warm-up" in block.title]
+    assert "losses over the peak LR of 2 more" in result_text(result_of(optimizer="adam,radam", searched=False), "html")

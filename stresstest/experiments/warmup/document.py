@@ -14,15 +14,14 @@ from stresstest.experiments.document_parts import (
     report_of,
     seeds_words,
 )
+from stresstest.experiments.warmup.charts import grid_of, map_charts, search_chart
 from stresstest.experiments.warmup.findings import arm_name, need, peak_lrs, setting_words
 from stresstest.experiments.warmup.verdicts import answer
 from stresstest.reports.document import (
     AT_LENGTH,
     BRIEF,
     PAGE,
-    Axis,
     Block,
-    Chart,
     Column,
     Details,
     Document,
@@ -30,7 +29,6 @@ from stresstest.reports.document import (
     HeatCell,
     Heatmap,
     Paragraph,
-    Series,
     Table,
     Tone,
     Value,
@@ -46,6 +44,12 @@ _LEGEND = ", ".join(
     + [f"{_MIXED} only some seeds train"]
 )
 _FLAT = f", {OUTCOME_MARKS['flat']} flat ({OUTCOMES['flat']})"
+_KEY: tuple[tuple[Tone, str], ...] = (
+    ("good", "every seed trains"),
+    ("mixed", "some seeds train"),
+    ("dull", "no progress, no harm"),
+    ("bad", "no seed trains"),
+)
 _SENSITIVITIES = (
     "lr_sensitivity: mean over the peak LRs of min(loss, loss at initialisation) minus the lowest (Wortsman et al. "
     "2023). Read it with the map: it depends on the range of LRs, means little where a change rescales the LR, and is "
@@ -91,24 +95,28 @@ def _boundaries(result: Result) -> Iterator[Table]:
 def _maps(result: Result) -> Iterator[Block]:
     for trend in result.trends:
         yield _map(trend, loss_format(result))
-        yield _chart(trend)
     if result.trends:
         yield Paragraph(_legend(result), "dim", formats=AT_LENGTH)
+    yield from map_charts(result)
 
 
 def _map(trend: TrendRow, loss: LossFormat) -> Heatmap:
     found = [need(trend, peak_lr) for peak_lr in peak_lrs(trend)]
     lowest = min(trend.map, key=lambda place: place.loss)
     return Heatmap(
-        _arm_title(trend),
+        f"Loss by warm-up and peak LR: {_arm_title(trend)}",
         across="peak LR",
         down="warm-up",
         columns=tuple(number(lr) for lr in peak_lrs(trend)),
         rows=tuple(
             (str(steps), tuple(_place(place, loss, place is lowest) for place in places))
-            for steps, places in _grid(trend).items()
+            for steps, places in grid_of(trend).items()
         ),
         last=("needs", tuple("-" if value is None else bracket(value) for value in found)),
+        key=_KEY,
+        caption=(
+            f"Take the framed place, the lowest loss, or a cheaper one beside it that is as good.{_marks_words(trend)}"
+        ),
         formats=AT_LENGTH,
     )
 
@@ -125,6 +133,14 @@ def _mark(place: MapPlace) -> str:
     return OUTCOME_MARKS.get(statistics.mode(place.outcomes.values()), "")
 
 
+def _marks_words(trend: TrendRow) -> str:
+    """The marks that are on a map."""
+    there = {_mark(place) for place in trend.map}
+    words = [f"{sign} {outcome}" for outcome, sign in OUTCOME_MARKS.items() if sign in there]
+    words += [f"{_MIXED} only some seeds train"] * (_MIXED in there)
+    return f" Marks: {', '.join(words)}." if words else ""
+
+
 def _tone(place: MapPlace) -> Tone:
     mark = _mark(place)
     if mark == _MIXED:
@@ -134,26 +150,6 @@ def _tone(place: MapPlace) -> Tone:
 
 def _arm_title(trend: TrendRow) -> str:
     return f"{trend.variant}, {trend.optimizer}, {trend.point['warmup']} warm-up"
-
-
-def _grid(trend: TrendRow) -> dict[int, list[MapPlace]]:
-    """The places of the map: a row a warm-up, along the peak learning rates."""
-    rows: dict[int, list[MapPlace]] = {}
-    for place in sorted(trend.map, key=lambda place: (place.warmup_steps, place.peak_lr)):
-        rows.setdefault(place.warmup_steps, []).append(place)
-    return rows
-
-
-def _chart(trend: TrendRow) -> Chart:
-    curves = {f"{steps} steps": tuple((p.peak_lr, p.loss) for p in places) for steps, places in _grid(trend).items()}
-    return Chart(
-        f"Loss (logarithmic) against the peak LR, one line per warm-up: {_arm_title(trend)}",
-        Axis("peak LR"),
-        Axis("loss"),
-        tuple(Series(name, points) for name, points in curves.items()),
-        dots=True,
-        formats=PAGE,
-    )
 
 
 def _legend(result: Result) -> str:
@@ -216,6 +212,7 @@ def _searches(result: Result) -> Iterator[Block]:
     yield Table(tuple(map(Column, headers)), rows, formats=() if not result.trends else AT_LENGTH)
     for search in result.searches:
         if search.places:
+            yield search_chart(search, result)
             yield _trials(search, result)
 
 
