@@ -38,30 +38,39 @@ class Block(nn.Module):
 
 def build(depth=4, width=16):
     blocks = [Block(width) for _ in range(depth)]
-    return nn.Sequential(nn.Embedding(256, width), *blocks, nn.Linear(width, 256))
+    return nn.Sequential(nn.Embedding(16, width), *blocks, nn.Linear(width, 16))
+
+
+def batch(step, batch_size, generator):
+    x = torch.randint(0, 16, (batch_size, 8), generator=generator)
+    return x, x
 """
-NO_NORM = MODEL.replace("self.norm(x)", "x")
+NO_NORM = MODEL.replace("self.norm(x)", "30 * x")
 LARGE_INIT = MODEL.replace(
     "    return nn.Sequential", "    blocks[0].down.weight.data *= 300\n    return nn.Sequential"
 )
+# Copied bytes and plain SGD: an LR trains at once or breaks at once, which few batches tell.
 GATE = """\
 defaults:
-  {model: "model.py:build", seeds: 7, seq_len: 8, num_steps: 60, hold_steps: 40, theory: false, probes: "off"}
+  {model: "model.py:build", optimizer: sgd, seeds: 7, num_steps: 30, hold_steps: 30, theory: false, probes: "off"}
 experiments:
-  boundary: {command: lr-range, depth: 4, hold_resolution: quarter-octave}
+  boundary: {command: lr-range, depth: 1, hold_resolution: quarter-octave}
 thresholds:
   max_stable_lr: [med vs base >= -0.5oct, {expr: med >= 5, level: warn}]
   final_loss: {expr: med vs base <= 50%, level: warn}
 """
 
 
-def check(*words: str) -> int:
-    """The command as a process of its own would run it: with the model as it is now."""
+def check(*words: str, jobs: int = 1) -> int:
+    """The command as a process of its own would run it: with the model as it is now.
+
+    With one job, as each worker process would import torch again.
+    """
     for name in [name for name in sys.modules if name.startswith("stresstest_user_")]:
         del sys.modules[name]
     user_file._imported.cache_clear()
     own._load.cache_clear()
-    return run(["check", "gate.yaml", "-q", *words])
+    return run(["check", "gate.yaml", "-q", "-j", str(jobs), *words])
 
 
 def git(*words: str) -> str:
@@ -201,13 +210,7 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
 
 
 def test_other_data_are_incomparable(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    batch = """
-
-def batch(step, batch_size, generator):
-    x = torch.randint(0, 50, (batch_size, 9), generator=generator).cumsum(1) % 256
-    return x[:, :-1], x[:, 1:]
-"""
-    commit("other-data", "main", model_py=MODEL + batch)
+    commit("other-data", "main", model_py=MODEL.replace("return x, x", "return x, (x + 1) % 16"))
     assert check(*BASE) == 3
     assert set(lines().values()) == {"incomparable"}
     assert "the data differ" in capsys.readouterr().out
@@ -255,7 +258,7 @@ def test_a_base_that_imports_the_heads_code_gives_no_verdict(
     ours = f"import sys\nsys.path.insert(0, {str(repository / 'lib')!r})\nimport norms\n"
     commit("installed", "main", model_py=ours + MODEL)
     commit("onwards", "installed", model_py=ours + NO_NORM)
-    assert check("--base", "installed") == 3
+    assert check("--base", "installed", jobs=2) == 3
     said = " ".join(capsys.readouterr().out.split())
     assert f"module norms was imported from the other side's tree ({repository / 'lib' / 'norms.py'})" in said
 
@@ -304,7 +307,7 @@ def test_what_cannot_be_gated_is_one_line_before_any_training(
 def test_models_that_are_not_of_the_repository_gate_nothing(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("gate.yaml").write_text(GATE.replace('"model.py:build"', "mlp").replace("seq_len: 8, ", ""))
+    Path("gate.yaml").write_text(GATE.replace('"model.py:build"', "mlp"))
     assert check(*BASE) == 2
     assert "none of this repository's code; name your model: model: FILE.py:FUNCTION" in capsys.readouterr().err
 
@@ -312,7 +315,7 @@ def test_models_that_are_not_of_the_repository_gate_nothing(
 def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    update = ["baseline", "update", "gate.yaml", "--reason", "first", "-q"]
+    update = ["baseline", "update", "gate.yaml", "--reason", "first", "-q", "-j", "1"]
     assert check("--baseline", "auto") == 3
     assert set(lines().values()) == {"no-baseline"}
     Path("model.py").write_text(NO_NORM)
@@ -326,14 +329,14 @@ def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
     assert check("--baseline", str(path)) == 99
     git("checkout", "-q", "-f", "main")
     assert check("--baseline", "auto", "--seeds", "3") == 2
-    Path("gate.yaml").write_text(GATE.replace("hold_steps: 40", "hold_steps: 41"))
+    Path("gate.yaml").write_text(GATE.replace("hold_steps: 30", "hold_steps: 31"))
     capsys.readouterr()
     assert check("--baseline", "auto") == 3
     assert "the settings of boundary differ from the baseline's" in " ".join(capsys.readouterr().out.split())
     assert run(["baseline", "status"]) == 0
     assert "0 days old; same environment; 2 lines in 1 experiments" in capsys.readouterr().out
     assert run(["baseline", "show", "gate"]) == 0
-    assert "boundary.max_stable_lr{variant=as-built,depth=4}  0:" in capsys.readouterr().out
+    assert "boundary.max_stable_lr{variant=as-built,depth=1}  0:" in capsys.readouterr().out
     path.write_text(before := path.read_text().replace('"first"', '"second"'))
     assert check("--baseline", "auto") == 2
     assert run(update) == 2
@@ -345,9 +348,8 @@ def test_a_baseline_is_of_a_clean_commit_and_compared_by_seed(
 def test_two_results_are_compared_without_a_verdicts_exit_code(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (
-        "lr-range --model model.py:build --seeds 5 --seq-len 8 --num-steps 60 --hold-steps 40 --no-theory -q".split()
-    )
+    words = "lr-range --model model.py:build --depth 1 --optimizer sgd --seeds 5 --no-theory --probes off".split()
+    words += "--num-steps 30 --hold-steps 30 -q -j 1".split()
     assert run([*words, "--run-dir", ".stresstest/a"]) == 0
     Path("model.py").write_text(NO_NORM)
     assert run([*words, "--run-dir", ".stresstest/b"]) == 0
@@ -357,7 +359,7 @@ def test_two_results_are_compared_without_a_verdicts_exit_code(
     assert "exit" not in said
     assert run(["compare", ".stresstest/a", ".stresstest/a", "--json"]) == 0
     assert {line["verdict"] for line in json.loads(capsys.readouterr().out)["lines"]} <= {"identical", "no-data"}
-    assert run([*words, "--hold-steps", "41", "--run-dir", ".stresstest/c"]) == 0
+    assert run([*words, "--hold-steps", "31", "--run-dir", ".stresstest/c"]) == 0
     capsys.readouterr()
     assert run(["compare", ".stresstest/a", ".stresstest/c"]) == 0
     assert "settings differ: hold_steps" in capsys.readouterr().out
@@ -365,7 +367,7 @@ def test_two_results_are_compared_without_a_verdicts_exit_code(
 
 def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path) -> None:
     words = [sys.executable, "-m", "stresstest", "check", "gate.yaml", "--base", "main", "-j", "1"]
-    slow = GATE.replace("hold_steps: 40", "hold_steps: 80") + "gate: {max_seeds: 7}\n"
+    slow = GATE.replace("hold_steps: 30", "hold_steps: 80") + "gate: {max_seeds: 7}\n"
     commit("slow", "main", gate_yaml=slow, model_py=LARGE_INIT)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     said = []
@@ -378,7 +380,7 @@ def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path
     assert process.returncode == 143
     assert "to go on: stresstest check gate.yaml --base main" in said[-1]
     assert len(git("worktree", "list").splitlines()) == 1
-    assert check(*BASE, "-j", "1") in (0, 3, 99)
+    assert check(*BASE) in (0, 3, 99)
     base = verdict()["base"]
     assert isinstance(base, dict)
     assert 0 < base["trained"] <= 5
@@ -389,7 +391,7 @@ def test_a_factory_need_not_take_a_depth_or_a_width(repository: Path, capsys: py
     Path("plain.py").write_text(MODEL.replace("depth=4, width=16", "blocks=1").replace("range(depth)", "range(blocks)")
                                 .replace("    blocks = ", "    width = 16\n    blocks = "))  # fmt: skip
     Path("gate.yaml").write_text(
-        'experiments: {b: {command: lr-range, model: "plain.py:build", seeds: 1, seq_len: 8, num_steps: 20, '
+        'experiments: {b: {command: lr-range, model: "plain.py:build", seeds: 1, num_steps: 20, '
         'hold_steps: 20, theory: false, probes: "off"}}\nthresholds: {max_stable_lr: med >= 0}\n'
     )
     assert check() == 0, capsys.readouterr().err
