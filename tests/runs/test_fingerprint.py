@@ -43,31 +43,42 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "batch-sweep": ("batch-sweep", SMALL | GRID | {"batch_sizes": (4, 8), "tokens": 4000}),
     "own model": ("lr-range", {"model": "own.py:build", "seeds": (0,)} | BOUNDARY),
 }
-WORKER = """
-import pickle, sys
+# Torch is imported once, and of the package nothing before a fork.
+WORKERS = """
+import os, pickle, sys
 from pathlib import Path
+import torch
 
-with Path(sys.argv[1]).open("rb") as file:
-    train, measure, group = pickle.load(file)
-print(*(measured.cell.status for measured in train(measure, group)))
-print(*(name for name in sys.modules if name.startswith("stresstest.")))
+for name in sys.argv[1:]:
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, name
+        continue
+    train, measure, group = pickle.loads(Path(name).read_bytes())
+    done = [measured.cell.status for measured in train(measure, group)]
+    print(*done, *(name for name in sys.modules if name.startswith("stresstest.")), flush=True)
+    os._exit(0)
 """
 
 
-def modules_of_a_worker(command: str, settings: Mapping[str, Any], folder: Path) -> set[str]:
-    """The files of the package that a fresh process has imported once it has trained one cell of an experiment."""
+def modules_of_workers(folder: Path) -> dict[str, set[str]]:
+    """The files of the package that a fresh process has imported once it has trained one cell of each experiment."""
     from stresstest.experiments.training import train_cells
 
-    experiment = EXPERIMENTS[command]
-    plan = experiment.plan(experiment.spec.model_validate(settings))
-    cell = plan.cells[0]
-    group = Group(plan.spec, plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell))
-    (folder / "group.pickle").write_bytes(pickle.dumps((train_cells, plan.measure, group)))
-    done = subprocess.run([sys.executable, "-c", WORKER, "group.pickle"], capture_output=True, text=True, cwd=folder)
+    for name, (command, settings) in TINY.items():
+        experiment = EXPERIMENTS[command]
+        plan = experiment.plan(experiment.spec.model_validate(settings))
+        cell = plan.cells[0]
+        group = Group(plan.spec, plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell))
+        (folder / name).write_bytes(pickle.dumps((train_cells, plan.measure, group)))
+    done = subprocess.run([sys.executable, "-c", WORKERS, *TINY], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
-    status, names = done.stdout.splitlines()
+    return {name: files_of(*line.split()) for name, line in zip(TINY, done.stdout.splitlines(), strict=True)}
+
+
+def files_of(status: str, *names: str) -> set[str]:
+    """Of the package, those of these modules."""
     assert status == "done"
-    paths = {name.removeprefix("stresstest.").replace(".", "/") + ".py" for name in names.split()}
+    paths = {name.removeprefix("stresstest.").replace(".", "/") + ".py" for name in names}
     return {path for path in paths if (PACKAGE / path).exists()}
 
 
@@ -77,7 +88,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     (folder / "own.py").write_text(OWN)
     with pytest.MonkeyPatch.context() as here:
         here.chdir(folder)
-        return {name: modules_of_a_worker(command, settings, folder) for name, (command, settings) in TINY.items()}
+        return modules_of_workers(folder)
 
 
 @pytest.fixture
