@@ -269,7 +269,7 @@ def test_deep_cells_come_first_and_thin_mlps_train_their_seeds_together() -> Non
 
 def test_rezero_trains_where_plain_does_not(tmp_path: Path) -> None:
     sweep = planned(depths="2,400", train_steps=100, peak_lr=1e-3, batch_size=50)
-    reduced = DepthSweep().reduce(sweep.spec, run_all(sweep, tmp_path, jobs=2))
+    reduced = DepthSweep().reduce(sweep.spec, run_all(sweep, tmp_path))
     rezero, plain = reduced.trends
     assert rezero.metrics["max_trainable_depth"].median == Bracket(low=400, high=None)
     assert plain.metrics["max_trainable_depth"].median.high == 400

@@ -15,7 +15,7 @@ import yaml
 
 from stresstest.cli.main import run
 
-TINY = "--seeds 1 --num-steps 20 --hold-steps 20 --no-theory -q".split()  # -q last
+TINY = "--seeds 1 --num-steps 20 --hold-steps 20 --no-theory -j 1 -q".split()  # -q last
 
 TRANSFORMER = """
 import torch
