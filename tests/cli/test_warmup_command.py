@@ -127,7 +127,7 @@ def test_shards_of_a_map_are_joined_to_the_whole(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_search_says_how_to_go_on_and_the_rest_is_trained(
-    number: signal.Signals, code: int, project: Path
+    number: signal.Signals, code: int, project: Path, capsys: Capture
 ) -> None:
     many = [*TINY, "--no-map", "--trials", "40", "--train-steps", "60", "--run-dir", "here", "--sampler", "tpe"]
     command = [sys.executable, "-m", "stresstest", *many]
@@ -141,5 +141,5 @@ def test_a_signal_in_the_search_says_how_to_go_on_and_the_rest_is_trained(
     last = err.splitlines()[-1]
     assert re.search(r"interrupted; \d+ of \d+ cells are saved in here; to go on: stresstest warmup", last)
     again = shlex.split(last.partition("to go on: ")[2])
-    ended = subprocess.run([sys.executable, "-m", *again, "-j", "1", "--json", "-q"], capture_output=True, check=True)
-    assert json.loads(ended.stdout)["searches"][0]["trials"] == 40
+    assert run([*again[1:], "-j", "1", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["searches"][0]["trials"] == 40
