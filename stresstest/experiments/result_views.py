@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stresstest.experiments.answers import answered
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports import in_python
 from stresstest.reports.document import Document
-from stresstest.reports.figure import Figure, figure_named, figures_of
 from stresstest.results.records import Result
+
+if TYPE_CHECKING:
+    from stresstest.reports.figure import Figure
 
 
 def text(result: Result) -> str:
@@ -24,11 +28,15 @@ def fragment(result: Result) -> str:
 
 def figures(result: Result) -> dict[str, Figure]:
     """The charts of its report by name."""
+    from stresstest.reports.figure import figures_of
+
     return figures_of(document_of(result))
 
 
 def figure(result: Result, name: str) -> Figure:
     """One of them; the first where no name is given."""
+    from stresstest.reports.figure import figure_named
+
     return figure_named(document_of(result), name)
 
 
