@@ -41,9 +41,7 @@ class Figure(Mapping[str, Any]):
         file = path_given(path, "path", "the path of a file")
         kind = file.suffix.lower().removeprefix(".")
         if kind not in _SUFFIXES:
-            raise ConfigError(
-                f"{file} is not a chart{did_you_mean(kind, _SUFFIXES)}: end it in .svg, .png, .pdf, .html or .json"
-            )
+            raise ConfigError(f"{file} cannot hold a chart; end it in .svg, .png, .pdf, .html or .json")
         content = self._bytes(kind, dark)
         try:
             file.write_bytes(content)
