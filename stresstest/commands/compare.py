@@ -18,7 +18,7 @@ from stresstest.gate.planning import gate_thresholds
 from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.thresholds import metrics_of
-from stresstest.gate.verdict_words import difference_words, place_name
+from stresstest.gate.verdict_words import difference_words, line_names, place_name
 from stresstest.reports.numbers import with_unit
 from stresstest.reports.output import console
 from stresstest.results.metrics import METRICS
@@ -135,14 +135,14 @@ def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
     if undecided:
         line = undecided[0]
         raise ConfigError(
-            f"{place_name(line.place, line.metric)} is inconclusive against the current baseline "
+            f"{line_names(lines)[id(line)]} is inconclusive against the current baseline "
             f"({difference_words(line)} in {line.n} seeds); give more --seeds"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(made.to_json())
     out = console()
     for line in lines:
-        out.print(f"  {place_name(line.place, line.metric)}: {difference_words(line)}, {line.verdict}", markup=False)
+        out.print(f"  {line_names(lines)[id(line)]}: {difference_words(line)}, {line.verdict}", markup=False)
     out.print(f"wrote {path}; commit it", markup=False, soft_wrap=True)
     return ExitCode.OK
 
@@ -172,6 +172,7 @@ def show_baselines(scenario: str | None) -> int:
         baseline = load_baseline(path)
         out.print(f"{path}\n  {_facts(baseline)}", markup=False, soft_wrap=True)
         for name, experiment in baseline.experiments.items():
+            several = len({row.optimizer for row in experiment.rows}) > 1
             for row in experiment.rows:
                 place = GatedRow(
                     experiment=name, variant=row.variant, depth=row.depth, optimizer=row.optimizer, point=row.point
@@ -180,7 +181,7 @@ def show_baselines(scenario: str | None) -> int:
                     shown = " ".join(
                         f"{seed}:{bracket(Bracket(low=low, high=high))}" for seed, (low, high) in values.items()
                     )
-                    out.print(f"  {place_name(place, metric)}  {shown}", markup=False, soft_wrap=True)
+                    out.print(f"  {place_name(place, metric, several)}  {shown}", markup=False, soft_wrap=True)
     return ExitCode.OK
 
 
@@ -221,7 +222,7 @@ def _slack(path: Path) -> list[str]:
         better = line.median[0]
         if line.verdict == "improved" and better is not None:
             found.append(
-                f"{place_name(line.place, line.metric)} is {difference_words(line)} from the baseline, so a loss of "
+                f"{line_names(lines)[id(line)]} is {difference_words(line)} from the baseline, so a loss of "
                 f"{with_unit(f'{better + line.tolerance:.3g}', line.unit)} would pass; update it"
             )
     unknown = sum(line.verdict == "no-baseline" for line in lines)

@@ -10,7 +10,7 @@ from stresstest.gate.verdict_words import (
     evidence_words,
     how_words,
     limit_words,
-    place_name,
+    line_names,
     seed_words,
     title,
     told_words,
@@ -34,6 +34,7 @@ def render_markdown(verdict: CheckVerdict, most: int = COMMENT_CHARACTERS) -> st
 
 
 def _markdown(verdict: CheckVerdict, detail: str) -> str:
+    names = line_names([*verdict.lines, *verdict.limits])
     lines = [f"<!-- stresstest:{verdict.scenario} -->", f"### stresstest: {verdict.verdict}", "", title(verdict), ""]
     if how := how_words(verdict):
         lines += [how, ""]
@@ -44,7 +45,7 @@ def _markdown(verdict: CheckVerdict, detail: str) -> str:
         lines += ["", "| line | base -> head | difference | evidence | verdict |", "| --- | --- | --- | --- | --- |"]
         for line in shown:
             cells = [
-                f"`{place_name(line.place, line.metric)}`",
+                f"`{names[id(line)]}`",
                 values_words(line),
                 difference_words(line),
                 evidence_words(line),
@@ -54,12 +55,12 @@ def _markdown(verdict: CheckVerdict, detail: str) -> str:
     if limits:
         lines += ["", "| limit | value | |", "| --- | --- | --- |"]
         lines += [
-            f"| `{_cell(place_name(limit.place, limit.metric))}` {_cell(limit.threshold)} | {_cell(limit.value)} | "
+            f"| `{_cell(names[id(limit)])}` {_cell(limit.threshold)} | {_cell(limit.value)} | "
             f"{'passed' if limit.passed else '**failed**'} {_cell(limit.reason)} |"
             for limit in limits
         ]
     if detail == "seeds" and shown:
-        by_seed = (f"- `{place_name(line.place, line.metric)}` {'; '.join(seed_words(line))}" for line in shown)
+        by_seed = (f"- `{names[id(line)]}` {'; '.join(seed_words(line))}" for line in shown)
         lines += ["", "<details><summary>by seed</summary>", "", *by_seed, "", "</details>"]
     again = [f"- {name} alone: `{command}`" for name, command in alone(verdict).items()]
     return "\n".join([*lines, "", conclusion(verdict), "", f"- again: `{verdict.reproduce}`", *again, ""])
@@ -72,17 +73,18 @@ def _cell(text: str) -> str:
 def github_annotations(verdict: CheckVerdict) -> list[str]:
     """GitHub's workflow commands: one for each line that does not pass, the errors first, at most ten."""
     found = []
+    names = line_names([*verdict.lines, *verdict.limits])
     for failure in verdict.failures:
         found.append(("error", "stresstest: errored", failure))
     for line in verdict.lines:
         if line.verdict not in PASSES:
             bad = line.level == "error" and line.verdict in ("regressed", "errored")
             undecided = line.level == "error" and not verdict.lenient and not bad
-            text = f"{place_name(line.place, line.metric)}: {', '.join(told_words(line))} {line.reason}"
+            text = f"{names[id(line)]}: {', '.join(told_words(line))} {line.reason}"
             found.append(("error" if bad or undecided else "warning", f"stresstest: {line.verdict}", text))
     for limit in verdict.limits:
         if not limit.passed:
-            text = f"{place_name(limit.place, limit.metric)}: {limit.threshold}, {limit_words(limit)}"
+            text = f"{names[id(limit)]}: {limit.threshold}, {limit_words(limit)}"
             found.append(("error" if limit.level == "error" else "warning", "stresstest: limit crossed", text))
     found += [("warning", "stresstest", warning) for warning in verdict.warnings]
     found.sort(key=lambda each: each[0] != "error")

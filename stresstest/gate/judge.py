@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate import statistics
 from stresstest.gate.records import GatedRow, GateLine, LimitLine
 from stresstest.gate.thresholds import matches, result_rows
@@ -36,7 +37,7 @@ def places(threshold: Threshold, results: Results) -> list[GatedRow]:
     found = []
     for name, result in results.items():
         if threshold.experiment in ("", name):
-            rows = [_place(name, row) for row in result_rows(result, threshold.metric)]
+            rows = [_place(name, result, row) for row in result_rows(result, threshold.metric)]
             found += [place for place in rows if matches(threshold, as_row(place))]
     return found
 
@@ -47,21 +48,25 @@ def as_row(place: GatedRow) -> dict[str, Any]:
     return {"variant": place.variant, "optimizer": place.optimizer, **depth, **place.point}
 
 
-def _place(experiment: str, row: Any) -> GatedRow:
+def _place(experiment: str, result: Result, row: Any) -> GatedRow:
+    """Without what the row was found to be best at, in which two sides may differ."""
+    varies = EXPERIMENTS[result.command].varies
     return GatedRow(
         experiment=experiment,
         variant=row.variant,
         depth=getattr(row, "depth", None),
         optimizer=row.optimizer,
-        point=row.point,
+        point={name: value for name, value in row.point.items() if name in varies},
     )
 
 
 def summary_at(results: Results, place: GatedRow, metric: str) -> MetricSummary | None:
     """A metric in one row of one experiment; `None` where it has none."""
     result = results.get(place.experiment)
-    for row in () if result is None else (result.summary if place.depth is not None else result.trends):
-        if _place(place.experiment, row) == place:
+    if result is None:
+        return None
+    for row in result.summary if place.depth is not None else result.trends:
+        if _place(place.experiment, result, row) == place:
             return row.metrics.get(metric)
     return None
 

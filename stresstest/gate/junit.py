@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stresstest.gate.records import PASSES, UNDECIDED, CheckVerdict, GateLine, LimitLine
-from stresstest.gate.verdict_words import limit_words, place_name, told_words
+from stresstest.gate.verdict_words import limit_words, line_names, told_words
 from stresstest.reports.junit import Case, render_suite
 
 
@@ -14,11 +14,12 @@ def render_junit(verdict: CheckVerdict) -> str:
     """
     failed = [Case(failure, "error", failure) for failure in verdict.failures]
     lines: list[GateLine | LimitLine] = [*verdict.lines, *verdict.limits]
-    return render_suite(f"stresstest.{verdict.scenario}", [*failed, *map(_case, lines)])
+    names = line_names(lines)
+    return render_suite(f"stresstest.{verdict.scenario}", [*failed, *(_case(line, names[id(line)]) for line in lines)])
 
 
-def _case(line: GateLine | LimitLine) -> Case:
-    name = f"{place_name(line.place, line.metric)} {line.threshold}"
+def _case(line: GateLine | LimitLine, place: str) -> Case:
+    name = f"{place} {line.threshold}"
     properties = {}
     if isinstance(line, LimitLine):
         said, good = f"{line.threshold}: {limit_words(line)}", line.passed

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stresstest.errors import ConfigError
 from stresstest.gate.github import SUMMARY_BYTES, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
-from stresstest.gate.records import PASSES, CheckVerdict, GateLine, LimitLine
+from stresstest.gate.pictures import line_tone, verdict_pictures
+from stresstest.gate.records import CheckVerdict, GateLine, LimitLine
 from stresstest.gate.tables import verdict_tables
 from stresstest.gate.verdict_words import (
     alone,
@@ -18,7 +19,8 @@ from stresstest.gate.verdict_words import (
     difference_words,
     evidence_words,
     how_words,
-    place_name,
+    interval_words,
+    line_names,
     seed_words,
     title,
     values_words,
@@ -36,7 +38,6 @@ from stresstest.reports.document import (
     Items,
     Paragraph,
     Table,
-    Tone,
     Value,
 )
 from stresstest.reports.output import JSON, Made, Output, console, parse_output, text_of, write_outputs
@@ -105,74 +106,74 @@ def _blocks(verdict: CheckVerdict) -> Iterator[Block]:
         yield Paragraph(f"warning: {warning}")
     if verdict.failures:
         yield Items(tuple(Item(failure, "bad") for failure in verdict.failures))
-    items = (*map(_line_item, verdict.lines), *map(_limit_item, verdict.limits))
+    names = line_names([*verdict.lines, *verdict.limits])
+    items = (
+        *(_line_item(line, names[id(line)]) for line in verdict.lines),
+        *(_limit_item(limit, names[id(limit)]) for limit in verdict.limits),
+    )
     if items:
         yield Items(items, formats=TERMINAL)
     if verdict.lines:
         yield Heading("Against the base", formats=PAGE)
-        yield _lines_table(verdict)
-        yield _by_seed(verdict)
+        yield _lines_table(verdict, names)
+        yield from verdict_pictures(verdict)
+        yield _by_seed(verdict, names)
     if verdict.limits:
         yield Heading("Limits", formats=PAGE)
-        yield _limits_table(verdict)
+        yield _limits_table(verdict, names)
     if ends:
         yield Paragraph(conclusion(verdict), "strong", formats=TERMINAL)
 
 
-def _tone(line: GateLine) -> Tone:
-    return "bad" if line.verdict in ("regressed", "errored") else "good" if line.verdict in PASSES else "mixed"
-
-
-def _line_item(line: GateLine) -> Item:
+def _line_item(line: GateLine, name: str) -> Item:
     level = " (warn)" if line.level == "warn" else ""
     reason = f" ({line.reason})" if line.reason else ""
     if line.n:
         reason = f"{values_words(line)}  {difference_words(line)}  ({evidence_words(line)}){reason}"
-    return Item(f"{place_name(line.place, line.metric)}  {line.verdict.upper()}{level}", _tone(line), reason.strip())
+    return Item(f"{name}  {line.verdict.upper()}{level}", line_tone(line), reason.strip())
 
 
-def _limit_item(limit: LimitLine) -> Item:
+def _limit_item(limit: LimitLine, name: str) -> Item:
     value = f"  {limit.threshold.partition(' ')[0]} = {limit.value}" if limit.value else ""
     level = " (warn)" if limit.level == "warn" and not limit.passed else ""
     reason = f"  ({limit.reason})" if limit.reason else ""
     failed = "" if limit.passed else "  FAILED"
-    text = f"{place_name(limit.place, limit.metric)}  {limit.threshold}{value}{reason}{failed}{level}"
+    text = f"{name}  {limit.threshold}{value}{reason}{failed}{level}"
     return Item(text, "good" if limit.passed else "bad")
 
 
-def _lines_table(verdict: CheckVerdict) -> Table:
+def _lines_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
     rows = tuple(
         (
-            Value(place_name(line.place, line.metric)),
+            Value(names[id(line)]),
+            Value(f"{line.verdict}{' (warn)' * (line.level == 'warn')}", tone=line_tone(line)),
             Value(values_words(line) if line.n else "-"),
-            Value(difference_words(line) if line.n else "-"),
+            Value(difference_words(line), interval_words(line)) if line.n else Value("-"),
             Value(evidence_words(line)),
-            Value(f"{line.verdict}{' (warn)' * (line.level == 'warn')}", tone=_tone(line)),
             Value(line.reason),
         )
         for line in verdict.lines
     )
     columns = (
         Column("line", "left"),
+        Column("verdict", "left"),
         Column("base -> head"),
         Column("difference"),
-        *(Column(header, "left") for header in ("evidence", "verdict", "")),
+        *(Column(header, "left") for header in ("evidence", "")),
     )
     return Table(columns, rows, formats=PAGE)
 
 
-def _by_seed(verdict: CheckVerdict) -> Details:
-    rows = tuple(
-        (Value(place_name(line.place, line.metric)), *map(Value, seed_words(line))) for line in verdict.lines if line.n
-    )
+def _by_seed(verdict: CheckVerdict, names: Mapping[int, str]) -> Details:
+    rows = tuple((Value(names[id(line)]), *map(Value, seed_words(line))) for line in verdict.lines if line.n)
     columns = tuple(Column(header, "left") for header in ("line", "base -> head", "difference"))
     return Details("by seed", (Table(columns, rows),))
 
 
-def _limits_table(verdict: CheckVerdict) -> Table:
+def _limits_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
     rows = tuple(
         (
-            Value(place_name(limit.place, limit.metric)),
+            Value(names[id(limit)]),
             Value(limit.threshold),
             Value(limit.value),
             Value("passed" if limit.passed else "failed", tone="good" if limit.passed else "bad"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from stresstest.errors import ExitCode
 from stresstest.gate.judge import NOWHERE
 from stresstest.gate.records import PASSES, CheckVerdict, GatedRow, GateLine, LimitLine
 from stresstest.reports.numbers import interval, middle
+from stresstest.results.records import finite, interval_rank
 
 _NAMED = 5  # lines in the last line of a report
 _EXIT_WORDS = {
@@ -16,9 +20,19 @@ _EXIT_WORDS = {
 }
 
 
-def place_name(place: GatedRow, metric: str) -> str:
+def line_names(lines: Iterable[GateLine | LimitLine]) -> dict[int, str]:
+    """The name of each line's place, by its id; with the optimizer where the lines of an experiment differ in it."""
+    every, optimizers = list(lines), dict[str, set[str]]()
+    for line in every:
+        optimizers.setdefault(line.place.experiment, set()).add(line.place.optimizer)
+    several = {name for name, found in optimizers.items() if len(found - {""}) > 1}
+    return {id(line): place_name(line.place, line.metric, line.place.experiment in several) for line in every}
+
+
+def place_name(place: GatedRow, metric: str, with_optimizer: bool = False) -> str:
     """experiment.metric{variant, depth, ...}, as a threshold names it."""
-    at = {"variant": place.variant, "depth": place.depth, **place.point}
+    optimizer = place.optimizer if with_optimizer else ""
+    at = {"variant": place.variant, "depth": place.depth, "optimizer": optimizer, **place.point}
     selector = ",".join(f"{key}={value}" for key, value in at.items() if value not in (None, ""))
     prefix = f"{place.experiment}." if place.experiment else ""
     return f"{prefix}{metric}" + (f"{{{selector}}}" if selector else "")
@@ -41,6 +55,28 @@ def difference_words(line: GateLine) -> str:
         return f"{low if falls else -high:+.3g} to {high if falls else -low:+.3g}{unit}"
     side = side if falls else {"at least ": "at most ", "at most ": "at least "}.get(side, side)
     return f"{side}{shown if falls else -shown:+.3g}{unit}"
+
+
+def interval_words(line: GateLine) -> str:
+    """The interval of the median difference; of octaves as a ratio, head over base."""
+    if line.n < 2:
+        return ""
+    low, high = median_interval(line)
+    if ">=" not in line.threshold:
+        low, high = (None if high is None else -high), (None if low is None else -low)
+    if line.unit == "oct":
+        known = [None if end is None or abs(end) >= NOWHERE else 2.0**end for end in (low, high)]
+        shown = ["?" if end is None else f"{end:.3g}" for end in known]
+        return f"times {shown[0]}..{shown[1]}"
+    return "..".join("?" if end is None else f"{end:+.3g}" for end in (low, high))
+
+
+def median_interval(line: GateLine) -> tuple[float | None, float | None]:
+    """(low, high) of the median difference over the seeds: order statistics; `None` where it is unbounded."""
+    rank, _ = interval_rank(len(line.differences))
+    lows = sorted(-math.inf if low is None else low for low, _ in line.differences.values())
+    highs = sorted(math.inf if high is None else high for _, high in line.differences.values())
+    return finite(lows[rank - 1]), finite(highs[-rank])
 
 
 def values_words(line: GateLine) -> str:
@@ -98,7 +134,8 @@ def conclusion(verdict: CheckVerdict) -> str:
     """The last line: exit code and why."""
     code = verdict.exit_code
     lines: list[GateLine | LimitLine] = [*verdict.lines, *verdict.limits]
-    crossed = [place_name(line.place, line.metric) for line in lines if counts_against(line, verdict)]
+    every = line_names(lines)
+    crossed = [every[id(line)] for line in lines if counts_against(line, verdict)]
     why = _EXIT_WORDS.get(code, "")
     names = list(dict.fromkeys(crossed))
     left = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -103,7 +103,10 @@ def _layers(
             add(f"datum.kind == '{kind}' && isValid(datum.low)", {"type": "area", "opacity": 0.18}, band)
     line = {"type": "line", "strokeWidth": 2.4}
     looks: dict[str, tuple[Json, Json]] = {
-        "guide": ({"type": "line", "strokeWidth": 1.4, "strokeDash": [5, 4]}, base),
+        "guide": (
+            {"type": "line", "strokeWidth": 1.4, "strokeDash": [5, 4]},
+            {**base, "detail": {"field": "line", "type": "nominal"}},
+        ),
         "steps": ({**line, "interpolate": "step-after"}, {**base, "strokeDash": dash}),
         "line": (line, {**base, "strokeDash": dash}),
         "seed": (

@@ -234,7 +234,7 @@ def test_a_page_shows_lines_limits_seeds_and_what_runs_it_again() -> None:
 def test_a_comparison_ends_without_a_verdict() -> None:
     verdict = verdict_of([gate_line("regressed")]).model_copy(update={"mode": "compare"})
     for text in (terminal(verdict), verdict_text(verdict, "html")):
-        assert "exit" not in text
+        assert "exit 99" not in text
         assert "again:" not in text
         assert "regressed" in text.lower()
 
