@@ -222,6 +222,7 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
     store.write_result(result.to_json())
     document = replace(document_of(result), links=("result.json", "cells.jsonl"), date=store.last_day())
     store.write_report(render(document, "html"))
+    store.write_answer([verdict.text for verdict in document.verdicts])
     return result.of_run(store.path)
 
 

@@ -160,10 +160,16 @@ def show(name: str) -> int:
 @click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON)}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the whole report: charts, theory, every finding.")
-def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose: bool) -> int:
-    """Render a stored result again: a run directory or result.json, by default the newest run."""
-    from stresstest.commands.inspect import print_report
+@click.option("--index", is_flag=True, help="Write index.html, a page over all runs below a folder (.stresstest/runs).")
+def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose: bool, index: bool) -> int:
+    """Render a stored result again: a run directory or result.json, by default the newest run.
 
+    Of a run that lacks cells it shows what has ended, also while it trains.
+    """
+    from stresstest.commands.inspect import print_index, print_report
+
+    if index:
+        return print_index(run_path, output, as_json)
     return print_report(run_path, output, as_json, verbose)
 
 

@@ -19,7 +19,8 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import is_unfinished
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.registry import Registry, did_you_mean
-from stresstest.reports.output import console, parse_output
+from stresstest.reports.document import Fact
+from stresstest.reports.output import Made, console, parse_output, write_outputs
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import read_result
 from stresstest.scenario.library import shipped_scenarios
@@ -41,6 +42,23 @@ def print_report(run_path: str | None, output: Sequence[str], as_json: bool, ver
     file = result_file(path)
     result = read_result(file)
     show_result(result, str(file.parent), outputs, as_json, verbose)
+    return ExitCode.OK
+
+
+def print_index(folder: str | None, output: Sequence[str], as_json: bool) -> int:
+    """Write a page over all runs below a folder, and print the newest of them."""
+    from stresstest.commands.run_index import index_document, index_runs, index_tables
+    from stresstest.reports.terminal import print_document
+    from stresstest.runs.store import DEFAULT_ROOT
+
+    if as_json:
+        raise ConfigError("the index of runs has no JSON; leave out --json, or write -o csv:FOLDER")
+    outputs = [parse_output(text, {}) for text in output]
+    root = Path(folder) if folder else DEFAULT_ROOT
+    runs = index_runs(root)
+    document, page = index_document(root, runs), root / "index.html"
+    write_outputs([("html", page), *outputs], Made(lambda: document, lambda: index_tables(runs), {}))
+    print_document(document.with_facts([Fact("index", str(page), file=True)]), console())
     return ExitCode.OK
 
 

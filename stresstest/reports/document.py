@@ -78,7 +78,10 @@ class Items(Block):
 
 @dataclass(frozen=True)
 class Value:
-    """A value with its interval, and a note under both, e.g. of how many seeds it is; `short` where room is little."""
+    """A value with its interval, and a note under both, e.g. of how many seeds it is; `short` where room is little.
+
+    link: what it opens on a page, a relative path that is quoted already and begins with "./".
+    """
 
     text: str
     interval: str = ""
@@ -86,6 +89,7 @@ class Value:
     tone: Tone = ""
     tooltip: str = ""
     short: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,10 @@ class RunStore:
         when = datetime.fromtimestamp(cells.stat().st_mtime if cells.exists() else time.time())
         return f"{when.day} {when:%B %Y}"
 
+    def write_answer(self, verdicts: Sequence[str]) -> Path:
+        """The verdicts of the result, for who lists many runs."""
+        return self._write("answer.json", json.dumps({"verdicts": list(verdicts)}) + "\n")
+
     def close(self) -> None:
         """Let another driver in."""
         self._lock.close()
@@ -203,7 +207,7 @@ def open_run(
             store.set_aside("cells.jsonl", "study.journal", LOGGED)
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
         if fresh or (theirs is not None and theirs["identity"] != manifest["identity"]):
-            store.set_aside("result.json", "report.html")
+            store.set_aside("result.json", "report.html", "answer.json")
         yield store
     finally:
         store.close()
