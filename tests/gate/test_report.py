@@ -239,7 +239,7 @@ def test_a_comparison_ends_without_a_verdict() -> None:
         assert "regressed" in text.lower()
 
 
-@pytest.mark.parametrize("text", ["a.pdf", "xml", "junit:no/such/folder/a.xml"])
+@pytest.mark.parametrize("text", ["a.docx", "xml", "junit:no/such/folder/a.xml"])
 def test_an_output_that_cannot_be_is_one_line(text: str) -> None:
     with pytest.raises(ConfigError, match="output"):
         parse_verdict_output(text)
