@@ -62,6 +62,8 @@ def _check_request(context: click.Context, scenario: str, options: Mapping[str, 
 @_check_options
 @click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
+@click.option("--history", is_flag=True, help="Train nothing: show what earlier checks found, commit by commit.")
+@click.option("--limit", type=click.IntRange(min=1), default=30, metavar="N", help="Checks of --history: the last N.")
 @click.pass_context
 def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
     """The gate for CI: run a scenario, check its thresholds, compare it with a base; exit 99 if one is crossed.
@@ -71,7 +73,10 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
     failed, 99 crossed.
     """
     from stresstest.commands.check import check
+    from stresstest.commands.check_history import show_history
 
+    if options.pop("history"):
+        return show_history(scenario, options["limit"], options["output"])
     if options["base"] is not None and options["baseline"] is not None:
         raise click.UsageError("give either --base or --baseline, not both")
     return check(_check_request(context, scenario, options))

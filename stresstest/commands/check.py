@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from stresstest.gate import judge
 from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
 from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
+from stresstest.gate.history import keep_record
 from stresstest.gate.planning import extended, gate_thresholds, planned_looks
 from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
@@ -103,6 +105,7 @@ def check(asked: CheckRequest) -> int:
     """Check, print the verdict, and return its exit code."""
     outputs = [parse_verdict_output(text) for text in asked.outputs]
     verdict = check_verdict(asked)
+    keep_record(verdict, CHECKS, datetime.now(UTC))
     show_verdict(verdict, CHECKS, outputs, asked.as_json)
     return verdict.exit_code
 

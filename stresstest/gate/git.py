@@ -14,6 +14,8 @@ from pathlib import Path
 from stresstest.errors import ConfigError
 from stresstest.user_code import meaning
 
+_MOST_COMMITS = 5000  # that are looked at for their order
+_MOST_VERSIONS = 100  # of a file that are read
 _OURS = ".stresstest"  # what runs leave in a working tree is not part of its code
 
 
@@ -101,6 +103,27 @@ def _changed(head: Tree, base: Tree) -> list[Path]:
     new = _git(head.root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     paths = [Path(name) for name in {*tracked, *new} if name]
     return [path for path in paths if _OURS not in path.parts]
+
+
+def commits_of(folder: Path) -> dict[str, str]:
+    """Subjects by the first ten digits of the commit, the oldest first; none outside of a repository."""
+    try:
+        said = _git(folder, "log", "--all", "--topo-order", f"--max-count={_MOST_COMMITS}", "--format=%H %s")
+    except ConfigError:
+        return {}
+    lines = [line.partition(" ") for line in reversed(said.splitlines())]
+    return {commit[:10]: subject for commit, _, subject in lines}
+
+
+def versions_of(folder: Path, path: str) -> list[str]:
+    """The texts that the files below a path have had in the commits of HEAD, the oldest first; the last so many."""
+    try:
+        said = _git(folder, "log", "--topo-order", "--raw", "--no-abbrev", "--format=", "--", path)
+    except ConfigError:
+        return []
+    blobs = [line.split()[3] for line in said.splitlines() if line.startswith(":")]
+    written = [blob for blob in blobs if set(blob) != {"0"}]
+    return [_git(folder, "cat-file", "blob", blob) for blob in reversed(written[:_MOST_VERSIONS])]
 
 
 def _git(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str:

@@ -24,11 +24,13 @@ _WORST_FIRST = ("regressed", "errored", *UNDECIDED, *PASSES)
 
 Line = GateLine | LimitLine
 L = TypeVar("L", GateLine, LimitLine)
+K = TypeVar("K")
 
 
 def verdict_pictures(verdict: CheckVerdict) -> Iterator[Chart]:
     """What changed, a picture for each unit of change; then the values, a picture for each metric."""
-    names = _row_names([*verdict.lines, *verdict.limits])
+    lines: list[Line] = [*verdict.lines, *verdict.limits]
+    names = row_names({id(line): line.place for line in lines})
     tested = [line for line in verdict.lines if line.n]
     for unit, some in _grouped(tested, lambda line: line.unit):
         yield _forest(unit, some, names)
@@ -60,17 +62,17 @@ def _rank(line: Line) -> int:
     return int(line.passed) if isinstance(line, LimitLine) else _WORST_FIRST.index(line.verdict)
 
 
-def _row_names(lines: Sequence[Line]) -> dict[int, str]:
-    """Where each line stands, by its id, without what all of them have in common."""
-    found = {id(line): _parts(line.place) for line in lines}
+def row_names(places: Mapping[K, GatedRow]) -> dict[K, str]:
+    """Where each row stands, without what all of them have in common."""
+    found = {key: _parts(place) for key, place in places.items()}
     told: dict[str, set[str]] = {}
     for parts in found.values():
-        for key, words in parts.items():
-            told.setdefault(key, set()).add(words)
-    needed = {"variant"} | {key for key, words in told.items() if len(words) > 1}
+        for part, words in parts.items():
+            told.setdefault(part, set()).add(words)
+    needed = {"variant"} | {part for part, words in told.items() if len(words) > 1}
     return {
-        number: " ".join(words for key, words in parts.items() if key in needed and words) or parts["experiment"]
-        for number, parts in found.items()
+        key: " ".join(words for part, words in parts.items() if part in needed and words) or parts["experiment"]
+        for key, parts in found.items()
     }
 
 
