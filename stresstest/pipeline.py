@@ -17,7 +17,6 @@ from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_docume
 from stresstest.gate.claims import judge_claim
 from stresstest.gate.claims_report import Chapter
 from stresstest.loggers.table import parse_target
-from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import render
 from stresstest.results.records import Cell, Result
 from stresstest.runs.ranks import check_ranks
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
     from stresstest.loggers.session import CellLog
     from stresstest.measurements.base import CellPlan
+    from stresstest.results.progress import Progress
     from stresstest.runs.store import RunStore
     from stresstest.scenario.reader import Scenario, ScenarioExperiment
 
@@ -62,11 +62,19 @@ class RunListener:
 class TrainingListener:
     """Who is told how the training of an experiment goes; this one hears nothing."""
 
-    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
-        """More cells belong to the run: those that are on the disk, and others of these depths."""
+    wants_estimate = False  # before the first step: then some steps are timed
 
-    def cell_ended(self, cell: Cell) -> None:
-        """A cell has a result, or failed."""
+    def cells_known(self, finished: Sequence[Cell], missing: int) -> None:
+        """More cells belong to the run: those that are on the disk, and so many others."""
+
+    def estimate(self, progress: Progress, at_once: int) -> None:
+        """Before the first step: how long it will take, so many groups of cells at once."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far the run is, about twice a second, from another thread."""
+
+    def cell_ended(self, cell: Cell, progress: Progress) -> None:
+        """A cell has a result, or failed; how far the run is then."""
 
     def stopping(self) -> None:
         """The user or the system asked the run to stop; what can be saved is."""
@@ -226,43 +234,6 @@ def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) 
     return result.of_run(store.path)
 
 
-class _Course:
-    """Keeps what `stresstest status` reads of a run that goes on, and tells the listener."""
-
-    def __init__(self, store: RunStore, listener: TrainingListener, log: CellLog) -> None:
-        from stresstest.reports.progress import Clock
-
-        self.clock = Clock()
-        self.page = _Page(store)
-        self.trained: list[str] = []
-        self._store, self._listener, self._log = store, listener, log
-        self._running: dict[str, str] = {}
-
-    def cells_known(self, cells: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
-        ended = {cell.key for cell in finished}
-        missing = [cell.depth for cell in cells if cell.key not in ended]
-        self.clock.cells_known(len(finished), missing)
-        self._listener.cells_known(finished, missing)
-        for cell in finished:
-            self._log.tell(cell)
-
-    def cell_started(self, cell: CellPlan) -> None:
-        self._running[cell.key] = cell_name(cell)
-        self._write()
-
-    def cell_ended(self, cell: Cell) -> None:
-        self._running.pop(cell.key, None)
-        self.trained.append(cell.key)
-        self.clock.cell_ended(cell.depth)
-        self._listener.cell_ended(cell)
-        self._write()
-        self._log.tell(cell)
-
-    def _write(self) -> None:
-        self._store.write_progress(list(self._running.values()), self.clock.seconds_left)
-        self.page.refresh()
-
-
 class _Page:
     """The report of a run that trains, written again as it goes on: seldom, and in a fiftieth of the time at most."""
 
@@ -289,24 +260,44 @@ def _train(
 ) -> tuple[list[Cell], int, int]:
     """The cells of the plan that are stored, how many are missing, and how many were trained now."""
     from stresstest.experiments.cells import Listener, run
+    from stresstest.experiments.following import Following
 
     with listener.training(request) as training:
-        course = _Course(store, training, log)
-        hooks = Listener(course.cells_known, course.cell_started, course.cell_ended, training.stopping)
+        page = _Page(store)
+        estimate = training.estimate if training.wants_estimate else None
+        following = Following(plan, store, request.settings, training.progress, estimate)
+
+        def cells_known(planned: Sequence[CellPlan], finished: Sequence[Cell]) -> None:
+            following.cells_known(planned, finished)
+            training.cells_known(finished, len(planned) - len(finished))
+            for cell in finished:
+                log.tell(cell)
+
+        def cell_started(group: Sequence[CellPlan]) -> None:
+            following.cell_started(group)
+            page.refresh()
+
+        def cell_ended(cell: Cell) -> None:
+            training.cell_ended(cell, following.cell_ended(cell))
+            page.refresh()
+            log.tell(cell)
+
+        hooks = Listener(cells_known, following.grouped, cell_started, cell_ended, training.stopping)
         try:
-            cells, missing = run(plan, store, request.settings, hooks)
+            with following:
+                cells, missing = run(plan, store, request.settings, hooks)
         except InterruptedRunError as error:
-            course.page.write(running=False)
+            page.write(running=False)
             raise InterruptedRunError(
-                f"interrupted; {course.clock.ended} of {course.clock.total} cells are saved in {store.path}; "
+                f"interrupted; {following.ended} of {following.total} cells are saved in {store.path}; "
                 f"to go on: {request.again}",
                 error.exit_code,
             ) from None
         except StorageError as error:
             raise StorageError(f"{error}; to go on once it can: {request.again}") from None
     if missing:
-        course.page.write(running=False)
+        page.write(running=False)
         failed = request.settings.fail_fast and any(cell.status != "done" for cell in cells)
         total = len(cells) + missing
-        training.left(Left(len(cells), total, folder, course.clock.ended == course.clock.total, failed), request)
-    return cells, missing, len(course.trained)
+        training.left(Left(len(cells), total, folder, following.ended == following.total, failed), request)
+    return cells, missing, len(following.trained)

@@ -15,6 +15,7 @@ import pytest
 from stresstest import pipeline
 from stresstest.cli.main import run
 from stresstest.measurements import boundary
+from stresstest.results.progress import Progress, TimeLeft
 from stresstest.runs.store import RunStore, read_manifest
 
 TINY = (
@@ -237,14 +238,16 @@ def test_the_status_of_a_run_that_goes_on(capsys: Capture) -> None:
     manifest = read_manifest(Path("here"))
     assert manifest is not None
     store = RunStore(Path("here"), manifest)
-    store.write_progress(["pre-ln depth 1 seed 1"], 100.0)
+    running = "pre-ln depth 1 seed 1, ramp at 0.1, step 8 of 20, loss 5.31"
+    store.write_progress(Progress(1, 4, 0.31, TimeLeft(100.0, 70.0, 150.0), (running,)))
     assert run(["report", "here", "-o", "live.html"]) == 0
-    assert "not final: it trains: pre-ln depth 1 seed 1; about " in capsys.readouterr().out
+    assert f"not final: it trains: {running}; about " in " ".join(capsys.readouterr().out.split())
     assert RELOADS in Path("live.html").read_text()
     assert run(["status", "here"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("here: lr-range, 4 cells: 1 done, 1 running, 2 waiting; about ")
-    assert lines[1:] == ["  running: pre-ln depth 1 seed 1", f"  held by {store_holder(Path('here'))}"]
+    assert lines[0].startswith("here: lr-range, 4 cells: 1 done, 1 running, 2 waiting; 31%, about ")
+    assert lines[0].endswith("(70 s to 2 min) left") or lines[0].endswith("(69 s to 2 min) left")
+    assert lines[1:] == [f"  running: {running}", f"  held by {store_holder(Path('here'))}"]
     store.close()
     assert run(["status", "here"]) == 0
     assert "running" not in capsys.readouterr().out

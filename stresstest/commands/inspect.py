@@ -82,7 +82,8 @@ def print_status(run_path: str | None, as_json: bool) -> int:
 
 
 def _in_words(status: RunStatus) -> str:
-    from stresstest.reports.progress import duration
+    from stresstest.reports.progress import time_left
+    from stresstest.results.progress import TimeLeft
 
     ended = sum(status.statuses.values())
     to_come = status.total - ended - len(status.running)
@@ -90,7 +91,9 @@ def _in_words(status: RunStatus) -> str:
     counts |= {name: number for name, number in status.statuses.items() if name != "done"}
     counts["waiting"] = to_come
     cells = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    left = f"; about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    left = ""
+    if status.seconds_left and status.between:
+        left = f"; {status.share or 0.0:.0%}, {time_left(TimeLeft(status.seconds_left, *status.between))} left"
     index, number = status.shard
     part = f" of shard {index} of {number}" if number > 1 else ""
     lines = [f"{status.path}: {status.command}, {status.total} cells{part}: {cells or 'not planned yet'}{left}"]

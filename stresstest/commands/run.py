@@ -34,6 +34,7 @@ from stresstest.specs.base import kind_of
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
     from stresstest.reports.progress import ProgressBar
+    from stresstest.results.progress import Progress
 
 
 class OnStderr(RunListener):
@@ -55,19 +56,26 @@ class OnStderr(RunListener):
         """A bar on a terminal, a line for each finished cell elsewhere."""
         from stresstest.reports.progress import ProgressBar
 
-        with ProgressBar(console(stderr=True), quiet=request.quiet, verbose=request.verbose) as progress:
-            yield _Shown(progress)
+        with ProgressBar(console(stderr=True), quiet=request.quiet, verbose=request.verbose) as bar:
+            yield _Shown(bar, wants_estimate=not request.quiet)
 
 
 class _Shown(TrainingListener):
-    def __init__(self, progress: ProgressBar) -> None:
-        self._progress = progress
+    def __init__(self, bar: ProgressBar, wants_estimate: bool) -> None:
+        self._bar = bar
+        self.wants_estimate = wants_estimate
 
-    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
-        self._progress.cells_known(finished, missing)
+    def cells_known(self, finished: Sequence[Cell], missing: int) -> None:
+        self._bar.cells_known(finished, missing)
 
-    def cell_ended(self, cell: Cell) -> None:
-        self._progress.cell_ended(cell)
+    def estimate(self, progress: Progress, at_once: int) -> None:
+        self._bar.estimate(progress, at_once)
+
+    def progress(self, progress: Progress) -> None:
+        self._bar.progress(progress)
+
+    def cell_ended(self, cell: Cell, progress: Progress) -> None:
+        self._bar.cell_ended(cell, progress)
 
     def stopping(self) -> None:
         sys.stderr.write("stopping: cells in training are saved if that is quick; interrupt again to stop at once\n")

@@ -83,6 +83,15 @@ class Experiment(Generic[S]):
         """What one variant at one depth takes."""
         raise NotImplementedError
 
+    def steps(self, spec: S, point: Mapping[str, Any]) -> float:
+        """What one cell takes, at its point; by default the same everywhere."""
+        cost = self.cost(spec)
+        return cost.steps / max(1, cost.runs)
+
+    def spread(self, spec: S) -> float:
+        """By how much of them the steps of a cell differ from that, as a standard deviation."""
+        return 0.1
+
     def reduce(self, spec: S, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """What the cells come to: rows, and the findings about them."""
         raise NotImplementedError

@@ -31,10 +31,15 @@ _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of a run: its cells and those of them that were finished (in rounds), each as it starts and ends."""
+    """Who hears of a run: its cells and those of them that were finished (in rounds), each as it starts and ends.
+
+    grouped: the cells that will be trained, those that train together as one; and how many such groups at once, 0 where
+    that is a cluster's to say. started: all cells of a group.
+    """
 
     known: Callable[[Sequence[CellPlan], Sequence[Cell]], None] = lambda cells, finished: None
-    started: Callable[[CellPlan], None] = lambda cell: None
+    grouped: Callable[[Sequence[Sequence[CellPlan]], int], None] = lambda groups, at_once: None
+    started: Callable[[Sequence[CellPlan]], None] = lambda cells: None
     ended: Callable[[Cell], None] = lambda cell: None
     stopping: Callable[[], None] = lambda: None
 
@@ -108,15 +113,15 @@ def _train(
     alone = settings.cell_timeout is not None or is_parallel(plan.spec)
     parts = [[cell] for cell in _largest_first(cells)] if alone else _populations(plan, cells, at_once)
     environment_key = plan.environment["key"]
-    folder = str(store.path.resolve() / "checkpoints")
+    folder, live = (str(store.path.resolve() / name) for name in ("checkpoints", "live"))
     groups = [
-        Group(plan.spec, plan.device, tuple(part), share, environment_key, folder, plan.constant_of(part[0]))
+        Group(plan.spec, plan.device, tuple(part), share, environment_key, folder, plan.constant_of(part[0]), live)
         for part in parts
     ]
+    listener.grouped(parts, 0 if settings.executor == "ray" else min(at_once, _jobs(settings, len(cells))))
 
     def started(group: Group) -> None:
-        for cell in group.cells:
-            listener.started(cell)
+        listener.started(group.cells)
 
     hooks = Hooks(started, listener.stopping)
     with closing(executor.run(partial(train_cells, plan.measure), groups, hooks)) as running:
@@ -125,6 +130,8 @@ def _train(
             yield from done.answer or lost
             if done.task.checkpoint is not None:
                 done.task.checkpoint.unlink(missing_ok=True)
+            if done.task.told is not None:
+                done.task.told.unlink(missing_ok=True)
 
 
 def _executor(
@@ -141,7 +148,7 @@ def _executor(
         ray = Ray(settings.ray_address, settings.jobs, gpus, timeout, limited=on_cpu)
         return ray, settings.jobs or len(cells), share
     if settings.executor == "slurm":
-        jobs = settings.jobs or math.ceil(len(cells) / _CELLS_A_JOB)
+        jobs = _jobs(settings, len(cells))
         parameters = dict(settings.slurm)
         cluster = str(parameters.pop("cluster", "slurm"))
         slurm = Slurm(store.path.resolve() / "slurm", jobs, parameters, cluster, timeout, limited=on_cpu)
@@ -152,6 +159,13 @@ def _executor(
         workers = workers[: fit[-1] if fit else 1]
         share = 1.0 / len(workers)
     return Local(workers, timeout, limited=on_cpu), len(workers), share
+
+
+def _jobs(settings: RunSettings, number: int) -> int:
+    """How many jobs of a Slurm array train so many cells; elsewhere that is no limit."""
+    if settings.executor != "slurm":
+        return number
+    return settings.jobs or math.ceil(number / _CELLS_A_JOB)
 
 
 def _key_of(group: Group) -> str:

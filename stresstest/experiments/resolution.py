@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from stresstest.experiments.base import Resolution
 from stresstest.results.metrics import METRICS
@@ -11,7 +11,9 @@ from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.lr_grid import LrGridSpec
 
-HOLDS = 6  # constant-LR runs of a boundary, about
+HOLDS: Mapping[str, float] = {"octave": 3.6, "half-octave": 4.6, "quarter-octave": 5.6}  # of a boundary, as counted
+RAMPED = 0.8  # of a ramp's steps: where it breaks, as counted
+HOLDS_SPREAD = 0.18  # of a boundary's steps, over seeds and variants: a standard deviation
 
 _HOLD_STEPS = {"octave": 1.0, "half-octave": 0.5, "quarter-octave": 0.25}
 _HOLD = ("final_loss", "validation_loss", "lr_window")
@@ -59,7 +61,7 @@ def best_scores(spec: TrainingSpec) -> Resolutions:
 
 def boundary_steps(spec: BoundarySpec) -> int:
     """Steps of a ramp and its holds, about."""
-    return spec.num_steps + HOLDS * spec.hold_steps
+    return round(RAMPED * spec.num_steps + (HOLDS[spec.hold_resolution] + spec.lr_window) * spec.hold_steps)
 
 
 def _ramp_step(spec: BoundarySpec) -> float:

@@ -27,6 +27,7 @@ from stresstest.measurements.journal import Journal
 from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
 from stresstest.runs.identity import cell_key, environment
+from stresstest.runs.live import telling
 from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
@@ -58,17 +59,30 @@ class Group:
     environment: str = ""  # whose results these are; a node of another kind must not train them
     checkpoints: str = ""  # the folder for checkpoints of training under way; none without
     constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
+    live: str = ""  # the folder for what is told of training under way; none without
 
     @property
     def checkpoint(self) -> Path | None:
         """Where training under way is kept; the keys of the cells are in its name."""
-        if not self.checkpoints:
-            return None
-        return Path(self.checkpoints) / f"{cell_key({'cells': [cell.key for cell in self.cells]})}.pt"
+        return Path(self.checkpoints) / f"{self._name}.pt" if self.checkpoints else None
+
+    @property
+    def told(self) -> Path | None:
+        """Where it is told how far it is, likewise."""
+        return Path(self.live) / f"{self._name}.json" if self.live else None
+
+    @property
+    def _name(self) -> str:
+        return cell_key({"cells": [cell.key for cell in self.cells]})
 
 
 def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     """Train cells of one architecture and optimizer as populations; a replica that does not fit is `oom`."""
+    with telling(group.told, [cell.key for cell in group.cells]):
+        return _train_cells(measure, group)
+
+
+def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     started = time.perf_counter()
     first = group.cells[0]
     here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
@@ -82,12 +96,12 @@ def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
             found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
-            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
+            return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
         traced = f"{error.text}{error}" if is_user_model(group.spec.model) else str(error)
         return [Measured(failed(first, "oom", traced), {})]
     except UserCodeError as error:
         if len(group.cells) > 1:
-            return [m for cell in group.cells for m in train_cells(measure, replace(group, cells=(cell,)))]
+            return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
         return [Measured(failed(first, "crashed", str(error)), {})]
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     replays = round((bench.replay_seconds - before) / len(group.cells), 3)

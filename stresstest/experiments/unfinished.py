@@ -116,7 +116,7 @@ def _state(status: RunStatus, ended: int, running: bool) -> str:
     failed = ", ".join(f"{count} {name}" for name, count in status.statuses.items() if name != "done")
     failed = f" ({failed})" if failed else ""
     if running:
-        named = ", ".join(status.running[:_MOST_NAMED])
+        named = "; ".join(status.running[:_MOST_NAMED])
         more = len(status.running) - _MOST_NAMED
         now = f"{named}{f' and {more} more' if more > 0 else ''}; " if named else ""
         left = f"about {duration(status.seconds_left)} left; " if status.seconds_left else ""

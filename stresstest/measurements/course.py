@@ -29,6 +29,7 @@ from stresstest.engine.train import (
 from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import BEFORE, ReplicaRun
 from stresstest.results.outcome import HARMLESS
+from stresstest.runs.live import LiveRecord, pulse
 from stresstest.tasks.task import INITIAL
 
 
@@ -82,6 +83,8 @@ def _train(
     key = hashlib.blake2b(repr(parts).encode() + lr_TR.tobytes(), digest_size=12).hexdigest()
     found: list[ReplicaRun] | None = bench.journal.finished(key)
     if found is not None:
+        if told := pulse():
+            told.passed(sum(len(run.losses) for run in found))
         return found
     training = _Course(bench, seeds, lr_TR, patience, key)
     for step in sorted({*probe_steps, len(lr_TR)}):
@@ -116,6 +119,7 @@ class _Course:
     ) -> None:
         self._bench = bench
         self._key = key
+        self._doing = "ramp" if patience is None else "hold" if math.isfinite(patience) else "schedule"
         self._seeds = seeds
         self._lr_TR = lr_TR
         held = patience is not None and math.isfinite(patience)  # the ramp before it has looked at the start
@@ -150,7 +154,7 @@ class _Course:
         if held and len(lr_TR):
             seeds = [self._seeds[row] for row in held]
             blocks = train(self._population, self._bench.batches, seeds, lr_TR, first, self._probing)
-            dropped = None
+            dropped, told = None, started
             while True:
                 try:
                     block = blocks.send(dropped)
@@ -158,6 +162,7 @@ class _Course:
                     self._held = [held[i] for i in end.value]
                     break
                 dropped = self._take(block, held)
+                told = self._tell(block, held, told)
                 rows = [held[i] for i in block.rows]
                 seconds = self._seconds + time.perf_counter() - started
                 self._bench.journal.offer(self._key, partial(self._state, rows, seconds))
@@ -230,6 +235,8 @@ class _Course:
         self._seconds = state["seconds"]
         self._replica_steps = state["replica_steps"]
         self.runs = state["runs"]
+        if told := pulse():
+            told.passed(self._replica_steps)
 
     def _take(self, block: StepBlock, held: Sequence[int]) -> list[int]:
         """Hand a block's steps to the runs; returns which of `held` are done with."""
@@ -247,6 +254,28 @@ class _Course:
         self.look([held[i] for i in block.rows], only_settled=True)
         self._replica_steps += len(block.loss) * len(block.rows)
         return [i for i in block.rows if self.runs[held[i]].detector.settled]
+
+    def _tell(self, block: StepBlock, held: Sequence[int], since: float) -> float:
+        """Let whoever listens know how far it is; returns when that was."""
+        now = time.perf_counter()
+        if listener := pulse():
+            rows = [held[i] for i in block.rows]
+            listener.stepped(len(block.loss) * len(rows), now - since, partial(self._live, block, rows))
+        return now
+
+    def _live(self, block: StepBlock, rows: Sequence[int]) -> LiveRecord:
+        """What is told; the loss is the median of those that are finite."""
+        lrs = self._lr_TR[self._step - 1, rows]
+        losses = block.loss[-1][np.isfinite(block.loss[-1])]
+        going = sum(not self.runs[row].detector.settled for row in rows)
+        return LiveRecord(
+            doing=self._doing,
+            step=self._step,
+            num_steps=len(self._lr_TR),
+            lrs=[float(lrs.min()), float(lrs.max())],
+            loss=float(np.median(losses)) if len(losses) else None,
+            left=going * (len(self._lr_TR) - self._step),
+        )
 
     def _note_cost(self) -> None:
         peak = self._memory.read()

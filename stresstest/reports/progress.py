@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line per finished cell elsewhere."""
+"""Progress on stderr: a bar that moves with the steps on a terminal and in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,103 +7,134 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar as Bar
+from rich.table import Table
+from rich.text import Text
 
 from stresstest.reports.numbers import bracket, cell_name
+from stresstest.results.progress import Progress, TimeLeft
 from stresstest.results.records import Cell
 
-
-class Clock:
-    """Counts cells; the time left goes by their depth, which is most of their cost."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.ended = 0
-        self._work_left = 0
-        self._work_done = 0
-        self._started = time.monotonic()
-
-    def cells_known(self, finished: int, missing: Sequence[int]) -> None:
-        """More cells belong to the run: so many that are on the disk, and others of these depths."""
-        self.total += finished + len(missing)
-        self.ended += finished
-        self._work_left += sum(missing)
-
-    def cell_ended(self, depth: int) -> None:
-        """One more cell has ended."""
-        self.ended += 1
-        self._work_left -= depth
-        self._work_done += depth
-
-    @property
-    def seconds_left(self) -> float | None:
-        """An estimate, once a cell has ended."""
-        if not self._work_done:
-            return None
-        return (time.monotonic() - self._started) / self._work_done * self._work_left
+LINE_SECONDS = 30.0  # between two lines in a pipe, at most
+_WIDE = 1.3  # times the lowest estimate: from there on a range is said
+_SHORT = 10.0  # seconds: a run of less needs no estimate
+_MOST_RUNNING = 4  # groups of cells that a terminal shows
 
 
 class ProgressBar:
-    """Hears of cells as they end, and shows how many there are and the time left."""
+    """Hears how a run goes, and shows it."""
 
     def __init__(self, console: Console, quiet: bool, verbose: bool) -> None:
-        self._clock = Clock()
         self._quiet = quiet
         self._verbose = verbose
         self._console = console
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("cells"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("training", total=None, left="")
+        self._progress = Progress(0, 0, 0.0, None)
+        self._said = time.monotonic()
+        self._live: Live | None = None
+        if console.is_terminal and not quiet:
+            self._live = Live(console=console, get_renderable=self._shown, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._started = time.monotonic()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def cells_known(self, finished: Sequence[Cell], missing: Sequence[int]) -> None:
-        """More cells belong to the run: those that are on the disk, and others of these depths."""
-        self._clock.cells_known(len(finished), missing)
-        self._bar.update(self._task, total=self._clock.total, completed=self._clock.ended)
+    def cells_known(self, finished: Sequence[Cell], missing: int) -> None:
+        """More cells belong to the run: those that are on the disk, and so many others."""
         if finished and not self._quiet:
             failed = sum(cell.status != "done" for cell in finished)
             failures = f", {failed} of them failed (--retry-errors trains them again)" if failed else ""
             rest = "training the rest" if missing else "nothing to train"
-            self._console.print(
-                f"{len(finished)} of {len(finished) + len(missing)} cells were already finished{failures}; {rest} "
+            self._say(
+                f"{len(finished)} of {len(finished) + missing} cells were already finished{failures}; {rest} "
                 "(--fresh trains all cells again)"
             )
 
-    def cell_ended(self, cell: Cell) -> None:
+    def estimate(self, progress: Progress, at_once: int) -> None:
+        """Before the first step: how long it will take, unless that is short."""
+        if progress.left is not None and progress.left.seconds >= _SHORT:
+            self._say(estimated(progress, at_once))
+
+    def progress(self, progress: Progress) -> None:
+        """How far the run is now."""
+        self._progress = progress
+        if not self._quiet and self._live is None and time.monotonic() - self._said >= LINE_SECONDS:
+            self._say(line(progress))
+
+    def cell_ended(self, cell: Cell, progress: Progress) -> None:
         """One more cell has ended."""
-        clock = self._clock
-        clock.cell_ended(cell.depth)
-        left = f"about {duration(clock.seconds_left)} left" if clock.seconds_left else ""
-        self._bar.update(self._task, completed=clock.ended, left=left)
-        if self._quiet or (self._console.is_terminal and not self._verbose):
+        self._progress = progress
+        if self._quiet or (self._live is not None and not self._verbose):
             return
-        self._console.print(
-            f"[{clock.ended}/{clock.total}] {describe(cell)}{', ' + left if left else ''}", markup=False
-        )
+        left = progress.left if progress.ended < progress.total else None
+        more = f", {time_left(left)} left" if left is not None else ""
+        self._say(f"[{progress.ended}/{progress.total}] {describe(cell)}{more}")
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _shown(self) -> RenderableType:
+        return shown(self._progress, time.monotonic() - self._started, self._console.width)
+
+
+def shown(progress: Progress, elapsed: float, width: int) -> RenderableType:
+    """A bar, how much is done and left, and below it what trains now, each in one line of the terminal's width."""
+    left = f"{time_left(progress.left)} left" if progress.left else "starting"
+    text = f"{progress.share:4.0%}  {progress.ended}/{progress.total} cells  {duration(elapsed)}  {left}"
+    if len(text) > width - 8:
+        text = f"{progress.share:4.0%}  {left}"
+    top = Table.grid(padding=(0, 1))
+    top.add_row(Bar(1.0, progress.share, width=max(4, min(40, width - len(text) - 2))), Text(text, no_wrap=True))
+    running = [f"  {each}" for each in progress.running[:_MOST_RUNNING]]
+    if len(progress.running) > _MOST_RUNNING:
+        running.append(f"  and {len(progress.running) - _MOST_RUNNING} more")
+    return Group(top, *(Text(each, style="dim", no_wrap=True, overflow="ellipsis") for each in running))
+
+
+def line(progress: Progress) -> str:
+    """How far a run is, in one line."""
+    parts = [f"{progress.share:.0%}", *progress.running[:1]]
+    if len(progress.running) > 1:
+        parts.append(f"and {len(progress.running) - 1} more")
+    if progress.left is not None:
+        parts.append(f"{time_left(progress.left)} left")
+    return "; ".join(parts)
+
+
+def estimated(progress: Progress, at_once: int) -> str:
+    """Before the first step: how long how many cells will take, on how many processes."""
+    assert progress.left is not None, "a step was timed"
+    cells = progress.total - progress.ended
+    where = f"{at_once} process{'es' * (at_once > 1)}"
+    return f"{cells} cell{'s' * (cells > 1)}: {time_left(progress.left)} on {where}"
+
+
+def time_left(left: TimeLeft) -> str:
+    """A time and its range, where that is wide: "about 4 min (3 to 6)"."""
+    middle, low, high = (duration(seconds) for seconds in (left.seconds, left.low, left.high))
+    if left.high < _WIDE * left.low or low == high:
+        return f"about {middle}"
+    unit = middle.rpartition(" ")[2]
+    if low.endswith(f" {unit}") and high.endswith(f" {unit}"):
+        low, high = low.removesuffix(f" {unit}"), high.removesuffix(f" {unit}")
+    return f"about {middle} ({low} to {high})"
 
 
 def duration(seconds: float) -> str:
-    """Seconds or minutes, as one reads them."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    """Seconds, minutes or hours, as one reads them."""
+    if seconds < 100:
+        return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def describe(cell: Cell) -> str:

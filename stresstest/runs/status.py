@@ -15,7 +15,7 @@ from stresstest.runs.store import holder_of, planned_cells, read_manifest, store
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The cells of a run; `running` and `seconds_left` are known only while a driver holds it."""
+    """The cells of a run; what is running and the time left are known only while a driver holds it."""
 
     path: Path
     command: str
@@ -23,8 +23,10 @@ class RunStatus:
     shard: tuple[int, int]
     total: int  # of this shard
     statuses: dict[str, int]  # of the cells on the disk: how many of each status
-    running: list[str]
+    running: list[str]  # what trains now, in words
     seconds_left: float | None
+    between: tuple[float, float] | None  # seconds: in 8 of 10 runs
+    share: float | None  # of the work that is done, 0 to 1
     holder: str | None
 
 
@@ -36,7 +38,7 @@ def read_status(path: Path) -> RunStatus:
     holder = holder_of(path)
     progress = _read_progress(path) if holder else {}
     planned, stored = planned_cells(path, "mine"), stored_status(path)
-    left = progress.get("seconds_left")
+    since, left = time.time() - progress.get("at", 0.0), progress.get("left")
     return RunStatus(
         path=path,
         command=manifest["command"],
@@ -45,7 +47,9 @@ def read_status(path: Path) -> RunStatus:
         total=len(planned),
         statuses=count(stored[key] for key in planned if key in stored),
         running=progress.get("running", []),
-        seconds_left=None if left is None else max(0.0, left - (time.time() - progress["at"])),
+        seconds_left=None if left is None else max(0.0, left["seconds"] - since),
+        between=None if left is None else (max(0.0, left["low"] - since), max(0.0, left["high"] - since)),
+        share=progress.get("share"),
         holder=holder,
     )
 

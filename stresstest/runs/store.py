@@ -1,7 +1,8 @@
 """The run directory: a manifest, one durable line per finished cell, curves, the result.
 
-Only the driver writes, and a finished cell is on the disk before the next one is taken. Cells are
-found by their key, so that a run takes over what another one, or its own other settings, finished.
+Only the driver writes, but for the workers' own `checkpoints` and `live`, and a finished cell is on the disk before
+the next one is taken. Cells are found by their key, so that a run takes over what another one, or its own other
+settings, finished.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 
 from stresstest.engine.machine import keep_out_of_git
 from stresstest.errors import ConfigError, StorageError
+from stresstest.results.progress import Progress
 from stresstest.results.records import Cell
 
 DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
@@ -117,10 +120,9 @@ class RunStore:
         """The cells that belong to the run, for `merge`, and those of them that are this shard's, for `status`."""
         self._write("plan.json", json.dumps({"cells": keys, "mine": mine}) + "\n")
 
-    def write_progress(self, running: Sequence[str], seconds_left: float | None) -> None:
-        """What is in training now, for `status`."""
-        stored = {"running": list(running), "seconds_left": seconds_left, "at": time.time()}
-        self._write("progress.json", json.dumps(stored) + "\n")
+    def write_progress(self, progress: Progress) -> None:
+        """How far the run is now, for `status`."""
+        self._write("progress.json", json.dumps({**asdict(progress), "at": time.time()}) + "\n")
 
     def set_aside(self, *names: str) -> None:
         """Keep these files under another name, out of the way of what is written now."""

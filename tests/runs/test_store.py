@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from stresstest.errors import ConfigError, StorageError
+from stresstest.results.progress import Progress
 from stresstest.results.records import Bracket, Cell
 from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run
 
@@ -206,7 +207,7 @@ def test_a_full_disk_is_a_storage_error_in_one_line(filled: Path, curves: dict[s
 def test_a_run_directory_removed_during_a_run_is_a_storage_error(filled: Path) -> None:
     with opened(filled) as store:
         shutil.rmtree(filled)
-        for write in (lambda: store.append(cell("d"), {}), lambda: store.write_progress([], None)):
+        for write in (lambda: store.append(cell("d"), {}), lambda: store.write_progress(Progress(0, 1, 0.0, None))):
             with pytest.raises(StorageError, match=r"was removed, with its cells"):
                 write()
     assert not filled.exists()

@@ -57,6 +57,10 @@ class BatchSweep(Experiment[BatchSweepSpec]):
         runs = len(spec.seeds) * len(spec.optimizer) * spec.num_lrs * len(spec.batch_sizes)
         return Cost(runs, runs * spec.steps(max(spec.batch_sizes)), max(spec.batch_sizes))
 
+    def steps(self, spec: BatchSweepSpec, point: Mapping[str, Any]) -> float:
+        """Fewer, the larger the batch."""
+        return float(spec.steps(point.get("batch_size", max(spec.batch_sizes))))
+
     def reduce(self, spec: BatchSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """One row an optimizer and batch size, one over all sizes, and what they say."""
         from stresstest.experiments.batch_sweep.rows import reduce

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.depth_sweep.findings import depth_sweep_findings
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
-from stresstest.experiments.resolution import boundary_steps, exact, hold_metrics, ramp_metrics, scores
+from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics, ramp_metrics, scores
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
 from stresstest.results.summary import Reduced, depth_rows, trend_rows
@@ -85,6 +85,10 @@ class DepthSweep(Experiment[DepthSweepSpec]):
             steps += boundary_steps(spec) if "hold" in spec.measure else 0
             steps += spec.num_steps if "ramp" in spec.measure and "hold" not in spec.measure else 0
         return Cost(len(spec.seeds), len(spec.seeds) * steps, spec.batch_size)
+
+    def spread(self, spec: DepthSweepSpec) -> float:
+        """A search takes as many holds as it needs."""
+        return HOLDS_SPREAD if "hold" in spec.measure and not spec.init_only else super().spread(spec)
 
     def reduce(self, spec: DepthSweepSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """One row a variant and depth, one a variant over depth, and what they say."""

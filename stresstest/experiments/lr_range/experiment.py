@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.lr_range.findings import lr_range_findings
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.experiments.resolution import boundary_steps, hold_metrics
+from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, hold_metrics
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
 from stresstest.results.summary import Reduced, ranked_rows
@@ -48,6 +48,10 @@ class LrRange(Experiment[LrRangeSpec]):
     def cost(self, spec: LrRangeSpec) -> Cost:
         """A ramp and its holds."""
         return Cost(len(spec.seeds), len(spec.seeds) * boundary_steps(spec), spec.batch_size)
+
+    def spread(self, spec: LrRangeSpec) -> float:
+        """A search takes as many holds as it needs."""
+        return HOLDS_SPREAD
 
     def reduce(self, spec: LrRangeSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """One row a variant, the strongest first, and what they say."""

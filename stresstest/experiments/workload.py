@@ -1,0 +1,41 @@
+"""What the cells of a plan ask for in steps, before and while they train: what a forecast reckons with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from stresstest.experiments.base import depths_of
+from stresstest.experiments.plan import Plan
+from stresstest.experiments.table import EXPERIMENTS
+from stresstest.measurements.base import CellPlan
+from stresstest.results.records import Cell
+from stresstest.runs.forecast import Kind, Work
+
+
+def work_of(plan: Plan, cell: CellPlan) -> Work:
+    """One cell as a forecast sees it."""
+    experiment = EXPERIMENTS[plan.command]
+    size = int(cell.point.get("batch_size", plan.spec.batch_size))
+    kind = Kind(cell.variant, cell.depth, cell.optimizer(plan.spec), size)
+    place = json.dumps([cell.variant, cell.depth, dict(cell.point)])
+    return Work(cell.key, kind, place, experiment.steps(plan.spec, cell.point), experiment.spread(plan.spec))
+
+
+def to_come(plan: Plan, known: Sequence[CellPlan]) -> list[Work]:
+    """The cells that others will ask for as they end: how many, and where, is known beforehand, but not which."""
+    spec, experiment = plan.spec, EXPERIMENTS[plan.command]
+    runs, found = experiment.cost(spec).runs, []
+    for variant in spec.variant:
+        for depth in depths_of(spec):
+            missing = runs - sum(cell.variant == variant and cell.depth == depth for cell in known)
+            kind = Kind(variant, depth, spec.optimizers[0], spec.batch_size)
+            one = Work("", kind, f"{variant} {depth}", experiment.steps(spec, {}), experiment.spread(spec))
+            found += [one] * max(0, missing)
+    return found
+
+
+def steps_taken(cell: Cell) -> int:
+    """The steps that a cell's training took, of one replica."""
+    parts = [cell.ramp, cell.recipe, *cell.hold]
+    return sum(int(part.get("steps", 0)) for part in parts if part)
