@@ -145,6 +145,8 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
 def print_plan(plan: Plan, request: Request) -> int:
     """Print the resolved settings with the source of each, and what they ask for."""
     from stresstest.engine.memory import gib
+    from stresstest.experiments.following import forecast_of
+    from stresstest.reports.progress import estimated
 
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
     for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
@@ -158,4 +160,7 @@ def print_plan(plan: Plan, request: Request) -> int:
         f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
         f"at most about {gib(need.total)} a replica; nothing was trained"
     )
+    progress, at_once = forecast_of(plan, request.settings)
+    if progress.left is not None:
+        out.print(estimated(progress, at_once))
     return ExitCode.OK

@@ -161,6 +161,17 @@ def _executor(
     return Local(workers, timeout, limited=on_cpu), len(workers), share
 
 
+def layout(plan: Plan, settings: RunSettings) -> tuple[list[list[CellPlan]], int]:
+    """The cells that train together, and how many such groups at once, as far as that is known beforehand."""
+    cells = plan.cells[settings.shard[0] - 1 :: settings.shard[1]][: settings.max_cells]
+    workers = len(local_workers(plan.device, settings.jobs, settings.per_gpu))
+    at_once = 1 if is_parallel(plan.spec) else workers if settings.executor == "local" else _jobs(settings, len(cells))
+    if settings.cell_timeout is not None or is_parallel(plan.spec):
+        return [[cell] for cell in _largest_first(cells)], at_once
+    groups = _populations(plan, cells, at_once)
+    return groups, min(at_once, len(groups))
+
+
 def _jobs(settings: RunSettings, number: int) -> int:
     """How many jobs of a Slurm array train so many cells; elsewhere that is no limit."""
     if settings.executor != "slurm":

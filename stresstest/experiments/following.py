@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from stresstest.errors import StorageError
+from stresstest.experiments.cells import layout
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.step_time import time_steps
 from stresstest.experiments.workload import steps_taken, to_come, work_of
@@ -29,6 +30,28 @@ from stresstest.specs.base import is_user_model
 
 LOOK_SECONDS = 0.5
 _LOOK_SHARE = 0.005  # of the time, at most: looking must not slow down a worker that is this process
+
+
+def forecast_of(plan: Plan, settings: RunSettings) -> tuple[Progress, int]:
+    """What is known of a plan before anything is trained, with some steps timed; and how many groups train at once."""
+    groups, at_once = layout(plan, settings)
+    forecast = Forecast(at_once, STARTUP_SECONDS if at_once > 1 else 0.0)
+    forecast.expect([work_of(plan, cell) for group in groups for cell in group])
+    forecast.groups = [tuple(cell.key for cell in group) for group in groups]
+    forecast.more = to_come(plan, plan.cells) if settings.max_cells is None and settings.storage is None else []
+    _time(plan, forecast, max((len(group) for group in groups), default=1))
+    left = forecast.left(0.0) if forecast.can_tell else None
+    return Progress(0, len(forecast.works) + len(forecast.more), 0.0, left), at_once
+
+
+def _time(plan: Plan, forecast: Forecast, replicas: int) -> None:
+    """Time a step of what is not known from cells that were trained before; of the user's own model nothing is."""
+    if is_user_model(plan.spec.model):
+        return
+    works: list[Work] = [*forecast.works.values(), *forecast.more]
+    kinds = list(dict.fromkeys(work.kind for work in works if work.kind not in forecast.timed))
+    with suppress(Exception):  # what fails here fails in the training too, where it is recorded
+        forecast.timed |= time_steps(plan.spec, plan.device, kinds, replicas)
 
 
 class Following:
@@ -99,7 +122,7 @@ class Following:
             self._forecast.at_once = max(1, min(at_once, len(groups)))
             self._forecast.startup = STARTUP_SECONDS if self._forecast.at_once > 1 else 0.0
         if self._estimate is not None and groups and not self.trained:
-            self._time(max(len(group) for group in groups))
+            _time(self._plan, self._forecast, max(len(group) for group in groups))
             self._estimate(self._progress(), self._forecast.at_once)
 
     def cell_started(self, cells: Sequence[CellPlan]) -> None:
@@ -162,15 +185,6 @@ class Following:
         pause = now - self._last_end if self._last_end is not None else 1.0
         rounds = math.ceil(len(self._forecast.more) / missing) if missing else 0
         self._forecast.pauses = pause * rounds
-
-    def _time(self, replicas: int) -> None:
-        """Time a step of what is not known from cells that were trained before; of the user's own model nothing is."""
-        if is_user_model(self._plan.spec.model):
-            return
-        works: list[Work] = [*self._forecast.works.values(), *self._forecast.more]
-        kinds = list(dict.fromkeys(work.kind for work in works if work.kind not in self._forecast.timed))
-        with suppress(Exception):  # what fails here fails in the training too, where it is recorded
-            self._forecast.timed |= time_steps(self._plan.spec, self._plan.device, kinds, replicas)
 
 
 def in_words(group: Sequence[CellPlan], record: LiveRecord | None) -> str:

@@ -61,7 +61,7 @@ class ProgressBar:
 
     def estimate(self, progress: Progress, at_once: int) -> None:
         """Before the first step: how long it will take, unless that is short."""
-        if progress.left is not None and progress.left.seconds >= _SHORT:
+        if not self._quiet and progress.left is not None and progress.left.seconds >= _SHORT:
             self._say(estimated(progress, at_once))
 
     def progress(self, progress: Progress) -> None:
