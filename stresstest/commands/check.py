@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stresstest.commands.check_estimate import check_estimate
 from stresstest.commands.check_request import CheckRequest
 from stresstest.commands.run import OnStderr
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, ModelError, StresstestError
@@ -164,6 +165,8 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
         return _verdict(check, {}, [], check.run(_side(check, "head", _tree(), None), list(check.specs)))
     check.relative = relative
     check.looks = planned_looks(scenario, check.specs, relative, lines, once=asked.base is None)
+    if not asked.quiet and (said := check_estimate(asked, plans, check.looks)):
+        OnStderr().note(said)
     if asked.base is not None:
         return _against_base(check, lines)
     key = plans[0].environment["key"]

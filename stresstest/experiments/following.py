@@ -27,6 +27,8 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.stopping import SIGNALS
 from stresstest.runs.store import RunStore
 from stresstest.specs.base import is_user_model
+from stresstest.user_model.factory import factory_of
+from stresstest.user_model.parallel.bench import is_parallel
 
 LOOK_SECONDS = 0.5
 _LOOK_SHARE = 0.005  # of the time, at most: looking must not slow down a worker that is this process
@@ -39,19 +41,27 @@ def forecast_of(plan: Plan, settings: RunSettings) -> tuple[Progress, int]:
     forecast.expect([work_of(plan, cell) for group in groups for cell in group])
     forecast.groups = [tuple(cell.key for cell in group) for group in groups]
     forecast.more = to_come(plan, plan.cells) if settings.max_cells is None and settings.storage is None else []
-    _time(plan, forecast, max((len(group) for group in groups), default=1))
+    if _may_be_timed(plan):
+        _time(plan, forecast, max((len(group) for group in groups), default=1))
     left = forecast.left(0.0) if forecast.can_tell else None
     return Progress(0, len(forecast.works) + len(forecast.more), 0.0, left), at_once
 
 
+def _may_be_timed(plan: Plan) -> bool:
+    """Whether steps outside the training leave it as it is: of the user's own model where it has no loop or loader."""
+    if not is_user_model(plan.spec.model):
+        return True
+    factory = factory_of(plan.spec)
+    return factory.step is None and factory.stream is None and not is_parallel(plan.spec)
+
+
 def _time(plan: Plan, forecast: Forecast, replicas: int) -> None:
-    """Time a step of what is not known from cells that were trained before; of the user's own model nothing is."""
-    if is_user_model(plan.spec.model):
-        return
+    """Time a step of what is not known from cells that were trained before."""
     works: list[Work] = [*forecast.works.values(), *forecast.more]
     kinds = list(dict.fromkeys(work.kind for work in works if work.kind not in forecast.timed))
     with suppress(Exception):  # what fails here fails in the training too, where it is recorded
-        forecast.timed |= time_steps(plan.spec, plan.device, kinds, replicas)
+        constants = {} if plan.own is None else plan.own.constants
+        forecast.timed |= time_steps(plan.spec, plan.device, kinds, replicas, constants)
 
 
 class Following:
@@ -122,7 +132,8 @@ class Following:
             self._forecast.at_once = max(1, min(at_once, len(groups)))
             self._forecast.startup = STARTUP_SECONDS if self._forecast.at_once > 1 else 0.0
         if self._estimate is not None and groups and not self.trained:
-            _time(self._plan, self._forecast, max(len(group) for group in groups))
+            if not is_user_model(self._plan.spec.model):  # whose code may count how often it is called
+                _time(self._plan, self._forecast, max(len(group) for group in groups))
             self._estimate(self._progress(), self._forecast.at_once)
 
     def cell_started(self, cells: Sequence[CellPlan]) -> None:

@@ -9,29 +9,41 @@ programs disturb little; how much longer all of it took by the wall is what they
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 
 from stresstest.experiments.training import make_bench
 from stresstest.runs.forecast import Kind
 from stresstest.specs.base import TrainingSpec
+from stresstest.user_model.constants.constant import Constant
 
 _SECONDS = 0.25  # for the steps of one kind, at least two of them
 _MOST_STEPS = 8
 _FARTHEST = 64.0  # times the smallest depth or batch: a longer line is drawn from there
 _LR = 1e-6
+NO_CONSTANTS: Mapping[tuple[str, int, int], Constant] = MappingProxyType({})
 
 
-def time_steps(spec: TrainingSpec, device: str, kinds: Sequence[Kind], replicas: int = 1) -> dict[Kind, float]:
-    """Seconds of a step of one replica, of every kind; so many replicas are stepped at once."""
+def time_steps(
+    spec: TrainingSpec,
+    device: str,
+    kinds: Sequence[Kind],
+    replicas: int = 1,
+    constants: Mapping[tuple[str, int, int], Constant] = NO_CONSTANTS,
+) -> dict[Kind, float]:
+    """Seconds of a step of one replica, of every kind; so many replicas are stepped at once.
+
+    `constants` are the best constant predictors of the user's model that are known, by variant, depth and batch size.
+    """
     if not kinds:
         return {}
     smallest = min(kinds, key=lambda kind: (kind.depth, kind.batch_size))
     first = replace(kinds[0], depth=smallest.depth, batch_size=smallest.batch_size)
-    clock = _Clock(spec, device, replicas)
+    clock = _Clock(spec, device, replicas, constants)
     with _one_thread():
         base = clock.timed(first)
         variants = {each.variant: clock.timed(replace(first, variant=each.variant)) / base for each in kinds}
@@ -64,7 +76,10 @@ def _slope(start: int, end: int, times: float) -> float:
 class _Clock:
     """Times a kind once, in seconds of the processor; on a GPU by the wall."""
 
-    def __init__(self, spec: TrainingSpec, device: str, replicas: int) -> None:
+    def __init__(
+        self, spec: TrainingSpec, device: str, replicas: int, constants: Mapping[tuple[str, int, int], Constant]
+    ) -> None:
+        self._constants = constants
         self._spec, self._device, self._replicas = spec, device, replicas
         self._now = time.thread_time if device == "cpu" else time.perf_counter
         self._seconds: dict[Kind, float] = {}
@@ -83,7 +98,8 @@ class _Clock:
 
     def _time(self, kind: Kind) -> float:
         sized = self._spec.model_copy(update={"batch_size": kind.batch_size})
-        bench = make_bench(sized, kind.variant, kind.depth, kind.optimizer, self._device)
+        constant = self._constants.get((kind.variant, kind.depth, kind.batch_size))
+        bench = make_bench(sized, kind.variant, kind.depth, kind.optimizer, self._device, constant=constant)
         seeds = list(range(max(1, min(self._replicas, bench.capacity))))
         population = bench.populate(seeds, [_LR] * len(seeds))
         lr_R = torch.full((len(seeds),), _LR, device=bench.training.device)

@@ -3,8 +3,8 @@
     python tests/benchmarks/estimate_error.py [--only NAME] [--jobs N] [--full] [--markdown]
 
 Each command runs as a user starts it, in a process of its own, and this script reads what `stresstest status` reads,
-twice a second. Afterwards the time left is compared with what came: before the first step, and at a tenth, half and nine
-tenths of the time from there on. --full takes each command's defaults, some two hours on two cores; without it the
+twice a second. Afterwards the time left is compared with what came: before the first step, and at a tenth, half and
+nine tenths of the time from there on. --full takes each command's defaults, some two hours on two cores; without it the
 commands are smaller, as the table says.
 """
 
