@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,6 +16,9 @@ from rich.text import Text
 from stresstest.reports.numbers import bracket, cell_name
 from stresstest.results.progress import Progress, TimeLeft
 from stresstest.results.records import Cell
+
+if TYPE_CHECKING:
+    from stresstest.reports.notebook import NotebookBar
 
 LINE_SECONDS = 30.0  # between two lines in a pipe, at most
 _WIDE = 1.3  # times the lowest estimate: from there on a range is said
@@ -32,14 +35,19 @@ class ProgressBar:
         self._console = console
         self._progress = Progress(0, 0, 0.0, None)
         self._said = time.monotonic()
+        self._notebook: NotebookBar | None = None
         self._live: Live | None = None
-        if console.is_terminal and not quiet:
+        if console.is_terminal and not console.is_jupyter and not quiet:
             self._live = Live(console=console, get_renderable=self._shown, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         if self._live is not None:
             self._live.start()
+        elif self._console.is_jupyter and not self._quiet:
+            from stresstest.reports.notebook import NotebookBar
+
+            self._notebook = NotebookBar()
         return self
 
     def __exit__(
@@ -47,6 +55,8 @@ class ProgressBar:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._notebook is not None:
+            self._notebook.remove()
 
     def cells_known(self, finished: Sequence[Cell], missing: int) -> None:
         """More cells belong to the run: those that are on the disk, and so many others."""
@@ -67,13 +77,15 @@ class ProgressBar:
     def progress(self, progress: Progress) -> None:
         """How far the run is now."""
         self._progress = progress
-        if not self._quiet and self._live is None and time.monotonic() - self._said >= LINE_SECONDS:
+        if self._notebook is not None:
+            self._notebook.show(progress, time.monotonic() - self._started)
+        elif not self._quiet and self._live is None and time.monotonic() - self._said >= LINE_SECONDS:
             self._say(line(progress))
 
     def cell_ended(self, cell: Cell, progress: Progress) -> None:
         """One more cell has ended."""
         self._progress = progress
-        if self._quiet or (self._live is not None and not self._verbose):
+        if self._quiet or ((self._live or self._notebook) and not self._verbose):
             return
         left = progress.left if progress.ended < progress.total else None
         more = f", {time_left(left)} left" if left is not None else ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -98,3 +101,27 @@ def test_a_run_of_seconds_has_no_estimate_and_a_quiet_one_says_nothing() -> None
         bar.progress(HALF)
         bar.cell_ended(CELL, HALF)
     assert out.getvalue() == ""
+
+
+def test_a_notebook_gets_one_output_that_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    output = SimpleNamespace(update=written.append)
+
+    def display(html: str, display_id: bool) -> Any:
+        assert display_id
+        return output
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(HTML=str, display=display))
+    console = Console(file=io.StringIO(), width=120)
+    console.is_jupyter = True
+    with ProgressBar(console, quiet=False, verbose=False) as bar:
+        bar.progress(Progress(0, 15, 0.0, None))
+        bar.progress(Progress(7, 15, 0.48, HALF.left, ("<b>mine</b> depth 6 seed 0",)))
+        bar.cell_ended(CELL, HALF)
+    first, second, last = written
+    assert "0%, 0 of 15 cells" in first
+    assert '<progress max="1" value="0.480"' in second
+    assert "about 2 min (2 to 3) left<br><small>&lt;b&gt;mine&lt;/b&gt; depth 6 seed 0</small>" in second
+    assert last == ""
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]  # it is a StringIO
