@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from stresstest.diagnosis.junit import render_junit
 from stresstest.diagnosis.records import Diagnoses, Diagnosis
 from stresstest.diagnosis.tables import diagnosis_tables
 from stresstest.diagnosis.words import is_still_up, run_line, run_name
-from stresstest.reports.document import Document
+from stresstest.reports.document import Block, Document, Fact, Paragraph
 from stresstest.reports.output import JSON, Made, Output, console, parse_output, write_outputs
 from stresstest.reports.terminal import print_document
 
@@ -85,9 +86,14 @@ def _print_table(found: Diagnoses, verbose: bool) -> None:
     out = console()
     folder = common_folder(ordered)
     title = f"{len(ordered):,} runs" + (f" in {folder}" if folder else "")
-    print_document(Document("", title, blocks=(run_table(ordered[:room], folder, out.width),)), out)
+    blocks: list[Block] = [run_table(ordered[:room], folder, out.width)]
     if len(ordered) > room:
-        out.print(f"and {len(ordered) - room:,} more, stable (-v lists them)", style="dim")
+        blocks.append(Paragraph(f"and {len(ordered) - room:,} more, stable (-v lists them)", "dim"))
+    footer: tuple[Fact, ...] = ()
+    if told and not verbose:
+        line = f"stresstest diagnose {shlex.quote(told[0].path)}"
+        footer = (Fact("next", line, "what happened to the first of them"),)
+    print_document(Document("", title, blocks=tuple(blocks), footer=footer), out)
 
 
 def _passed_over_lines(found: Diagnoses, verbose: bool) -> Iterator[str]:

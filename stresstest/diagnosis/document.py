@@ -12,7 +12,6 @@ from stresstest.diagnosis.charts import page_charts, points_of, series_name, ste
 from stresstest.diagnosis.records import Diagnosis, SegmentDiagnosis, Severity, Spike, UnreadLog
 from stresstest.diagnosis.words import (
     broke_in,
-    headline,
     loss,
     read_words,
     run_name,
@@ -23,6 +22,7 @@ from stresstest.diagnosis.words import (
     worst_segment,
 )
 from stresstest.reports.document import (
+    BRIEF,
     TERMINAL,
     WRITTEN,
     Axis,
@@ -30,6 +30,7 @@ from stresstest.reports.document import (
     Chart,
     Column,
     Document,
+    Fact,
     Heading,
     Item,
     Items,
@@ -38,6 +39,7 @@ from stresstest.reports.document import (
     Series,
     Table,
     Value,
+    Verdict,
 )
 from stresstest.reports.numbers import number
 
@@ -46,35 +48,44 @@ _SHORT_NAME, _BESIDE_NAME = 18, 52  # characters of a run's name, at least, and 
 _DETAILED = 20  # runs that a page of many shows whole
 _HEIGHT = 5  # lines of the chart in a terminal
 _TELLS_THE_LR = frozenset(("before-lr", "lr-still-rising", "warmup-never-ends"))
+_COMMAND = ": stresstest "
 _SEVERITY: Sequence[Severity] = ("broken", "warning", "info")
 
 
 def document_of(run: Diagnosis, verbose: bool = False) -> Document:
-    """What was read, the verdict, each stretch, its curve, the findings, and what to try, nearest to the prompt."""
-    advice = tuple(f"try: {text}" for text in run.try_next)
+    """What was read, each stretch, its curve, the findings; the verdict and what to try are nearest to the prompt."""
+    findings = tuple(_findings(run, verbose))
+    told = tuple(Paragraph(text, "bullet", formats=BRIEF) for text in findings)
+    steps = [text.partition(_COMMAND) for text in run.try_next]
     return Document(
         name=f"stresstest: {run_name(run)}",
         title=run_name(run),
         subtitle=read_words(run),
-        blocks=tuple(_blocks(run, verbose)),
-        findings=(*_findings(run, verbose), *advice),
+        blocks=(Paragraph(read_words(run), "dim", formats=BRIEF), *_blocks(run, verbose), *told),
+        findings=findings,
+        verdicts=(_verdict(run), *(Verdict("", said) for said, command, _ in steps if not command)),
+        next=tuple(Fact("next", f"{_COMMAND[2:]}{line}", _low(said)) for said, command, line in steps if command),
     )
 
 
 def page_of(run: Diagnosis) -> Document:
-    """The same for a page or a note, where the advice is read first."""
-    whole = document_of(run, verbose=True)
-    advice = tuple(f"try: {text}" for text in run.try_next)
-    findings = dict.fromkeys([headline(run), *advice, *whole.findings])
+    """The same for a page or a note, with its outcome in the title."""
     outcome = "cannot be judged" if run.verdict == "undecided" else str(run.outcome)
-    return replace(whole, title=f"{run_name(run)}: {outcome}", findings=tuple(findings))
+    return replace(document_of(run, verbose=True), title=f"{run_name(run)}: {outcome}")
+
+
+def _verdict(run: Diagnosis) -> Verdict:
+    text, detail = run_words(run)
+    return Verdict("", f"{text}: {detail}", tone_of(None if run.verdict == "undecided" else run.outcome))
+
+
+def _low(said: str) -> str:
+    """As it stands behind a colon."""
+    return said[:1].lower() + said[1:]
 
 
 def _blocks(run: Diagnosis, verbose: bool) -> Iterator[Block]:
     """The outcome of each segment, the curve, the spikes."""
-    text, detail = run_words(run)
-    tone = tone_of(None if run.verdict == "undecided" else run.outcome)
-    yield Items((Item(text, tone, detail),), formats=TERMINAL)  # a page has it among its findings
     if len(run.segments) > 1:
         yield from _segment_tables(run, verbose)
     worst = worst_segment(run)
@@ -211,8 +222,10 @@ def many_page(runs: Sequence[Diagnosis], unread: Sequence[UnreadLog], title: str
 def _section(document: Document) -> Iterator[Block]:
     yield Heading(document.title)
     yield Paragraph(document.subtitle, "dim")
+    yield from (Paragraph(verdict.text, "bullet") for verdict in document.verdicts)
+    yield from (Paragraph(f"{fact.why}: {fact.text}", "bullet") for fact in document.next)
     yield from (Paragraph(text, "bullet") for text in document.findings)
-    yield from (block for block in document.blocks if block.formats != TERMINAL)
+    yield from (block for block in document.blocks if block.shown_in("html"))
 
 
 def in_order(runs: Sequence[Diagnosis]) -> list[Diagnosis]:

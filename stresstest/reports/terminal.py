@@ -107,7 +107,7 @@ def _belongs_to(block: Block, previous: Block | None, airy: bool) -> bool:
     if isinstance(previous, Heading):
         return True
     if isinstance(block, Paragraph):
-        legend = block.style == "dim" and isinstance(previous, Table)
+        legend = block.style == "dim" and (previous is None or isinstance(previous, Table))
         return legend or (isinstance(previous, Paragraph) and previous.style == block.style)
     if isinstance(block, Table) and isinstance(previous, Table):
         return airy

@@ -19,12 +19,15 @@ def verdict_lines(verdicts: Sequence[Verdict], width: int) -> list[tuple[Verdict
 
 
 def _lines(verdict: Verdict, column: int, width: int) -> list[str]:
-    name = f"{verdict.subject:<{column}}  " if verdict.subject else ""
-    return textwrap.wrap(
+    above = len(verdict.subject) > _LONGEST_NAME
+    name = f"{verdict.subject:<{column}}  " if verdict.subject and not above else ""
+    mark, indent = f"{MARKS[verdict.tone]} ", " " * (4 + column if verdict.subject else 2)
+    lines = textwrap.wrap(
         verdict.answer,
         width,
-        initial_indent=f"{MARKS[verdict.tone]} {name}",
-        subsequent_indent=" " * (4 + column if name else 2),
+        initial_indent=indent if above else mark + name,
+        subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [mark + verdict.subject, *lines] if above else lines

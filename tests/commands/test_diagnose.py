@@ -273,10 +273,23 @@ def test_the_page_of_one_run_begins_with_its_verdict_and_what_to_try(capsys: Cap
     said(capsys, write("bad.csv", broken()), "-o", "one.html", "-o", "one.md")
     page = Path("one.html").read_text()
     assert "<h1>bad.csv: nonfinite</h1>" in page
-    first, second = page.split("<li>")[1:3]
-    assert first.startswith("NONFINITE at step 120")
-    assert second.startswith("try: ")
-    assert Path("one.md").read_text().startswith("### bad.csv: nonfinite")
+    assert '<li class="bad">NONFINITE at step 120' in page
+    assert page.index("NONFINITE at step 120") < page.index("stresstest lr-range --model FILE.py:FACTORY</code>")
+    note = Path("one.md").read_text()
+    assert note.startswith("### bad.csv: nonfinite")
+    assert "next: measure how high the LR may be: `stresstest lr-range --model FILE.py:FACTORY`" in note
+
+
+def test_the_answer_and_the_next_command_stand_below_the_chart(capsys: Capture) -> None:
+    _, out, _ = said(capsys, write("bad.csv", broken()))
+    *_, verdict, advice, _, why, command, _, last = out.splitlines()
+    assert verdict.startswith("x NONFINITE at step 120: the loss becomes NaN or infinite")
+    assert advice.startswith("- Resume from the last checkpoint before step 120")
+    assert (why, command) == (
+        "next: measure how high the LR may be",
+        "  stresstest lr-range --model FILE.py:FACTORY",
+    )
+    assert last == "exit 99: the run is broken (nonfinite)"
 
 
 def test_the_page_shows_where_a_log_spikes_breaks_and_resumes() -> None:
