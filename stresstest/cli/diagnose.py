@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import rich_click as click
 
+from stresstest.cli.options import output_option
 from stresstest.errors import InterruptedReadingError
-from stresstest.reports.output import JSON, formats_help
+from stresstest.reports.output import JSON
 
 
 @click.command("diagnose")
@@ -28,7 +29,7 @@ from stresstest.reports.output import JSON, formats_help
     metavar="N",
     help="Read this rank's rows where several wrote. (default: the first)",
 )
-@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
+@output_option(*JSON, "junit")
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnoses as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="The verdict alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every run, segment, spike and finding.")

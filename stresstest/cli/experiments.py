@@ -7,15 +7,21 @@ from typing import Any
 
 import rich_click as click
 
-from stresstest.cli.options import option_groups, run_options
+from stresstest.cli.options import option_groups, output_option, run_options
 from stresstest.cli.sources import line_request
 from stresstest.commands.run import run_experiment
 from stresstest.experiments.base import Experiment
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
-from stresstest.reports.output import JSON, formats_help
+from stresstest.reports.output import JSON
 
-OUTPUT = click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON)}.")
+OUTPUT = output_option(*JSON)
+VERBOSE = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print the whole report: charts, intervals, theory, every finding. Without it, the answer alone.",
+)
 _LISTED = f"{__name__}.listed"
 _FIND = [*EXPERIMENTS, "run", "papers"]
 click.rich_click.COMMAND_GROUPS["stresstest"] = [

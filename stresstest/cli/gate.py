@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from stresstest.cli.options import jobs_text
+from stresstest.cli.options import jobs_text, output_option
 from stresstest.cli.sources import settings_beside
-from stresstest.reports.output import JSON, formats_help
+from stresstest.reports.output import JSON
 from stresstest.specs.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _check_request(context: click.Context, scenario: str, options: Mapping[str, 
 @click.option("--baseline", metavar="FILE|auto", help="Compare with committed values: stresstest baseline update.")
 @click.option("--lenient", is_flag=True, help="Without a verdict, warn and exit with 0 instead of 3.")
 @_check_options
-@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
+@output_option(*JSON, "junit")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on stdout.")
 @click.option("--history", is_flag=True, help="Train nothing: show what earlier checks found, commit by commit.")
 @click.option("--limit", type=click.IntRange(min=1), default=30, metavar="N", help="Checks of --history: the last N.")
@@ -85,7 +85,7 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 @click.command("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON, 'junit')}.")
+@output_option(*JSON, "junit")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else, on stdout.")
 def compare_(a: str, b: str, output: Sequence[str], as_json: bool) -> int:
     """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""

@@ -101,8 +101,16 @@ def parse_output(text: str, others: Mapping[str, tuple[str, ...]] = JSON) -> Out
 
 def formats_help(*others: str) -> str:
     """What an `--output` may be, for its help."""
-    files = ", ".join(sorted({*FORMATS, *others}))
-    return f"FORMAT:PATH ({files}) or FORMAT:FOLDER ({', '.join(sorted(FOLDERS))})"
+    files = _either([*FORMATS, *others], "PATH")
+    tables, pictures = (
+        _either([name for name, each in FOLDERS.items() if each.of == of], "FOLDER") for of in ("tables", "document")
+    )
+    return f"{files}, or a path that ends so; {tables} (tables); {pictures} (charts)"
+
+
+def _either(names: Sequence[str], where: str) -> str:
+    *first, last = (f"{name}:{where}" for name in sorted(set(names)))
+    return f"{', '.join(first)} or {last}"
 
 
 def write_outputs(outputs: Sequence[Output], made: Made) -> None:
