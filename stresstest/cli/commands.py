@@ -14,13 +14,12 @@ from click.shell_completion import get_completion_class
 import stresstest
 from stresstest.cli.context import CONTEXT
 from stresstest.cli.diagnose import diagnose_command
-from stresstest.cli.experiments import OUTPUT, Commands
+from stresstest.cli.experiments import OUTPUT, VERBOSE, Commands
 from stresstest.cli.gate import GATE_COMMANDS
-from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
+from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, output_option, run_options
 from stresstest.cli.sources import line_settings, project_defaults, settings_beside
 from stresstest.commands.run import run_scenario
 from stresstest.errors import ExitCode
-from stresstest.reports.output import JSON, formats_help
 from stresstest.scenario.library import find_scenario
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.request import open_scenario, scenario_requests
@@ -104,9 +103,10 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 )
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
-@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help()}, e.g. papers.md.")
+@output_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say what the verdicts mean, and why a claim was not seen.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved settings, train nothing.")
 @click.pass_context
 def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
@@ -122,7 +122,7 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
     chosen = choose_papers(names, options["profile"], given, shared)
     folder = Path(options["run_dir"] or f"{DEFAULT_FOLDER}/{options['profile']}")
     line = shlex.join(["stresstest", "papers", *names, "--profile", options["profile"], "--run-dir", str(folder)])
-    return run_papers(chosen, folder, options["output"], options["as_json"], line)
+    return run_papers(chosen, folder, options["output"], options["as_json"], line, options["verbose"])
 
 
 @cli.command()
@@ -157,9 +157,9 @@ def show(name: str) -> int:
 
 @cli.command()
 @click.argument("run_path", metavar="[RUN]", required=False)
-@click.option("-o", "--output", multiple=True, help=f"Also write {formats_help(*JSON)}.")
+@OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-@click.option("-v", "--verbose", is_flag=True, help="Print the whole report: charts, theory, every finding.")
+@VERBOSE
 @click.option("--index", is_flag=True, help="Write index.html, a page over all runs below a folder (.stresstest/runs).")
 def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose: bool, index: bool) -> int:
     """Render a stored result again: a run directory or result.json, by default the newest run.
@@ -188,11 +188,12 @@ def status(run_path: str | None, as_json: bool) -> int:
 @click.option("--run-dir", default=None, help="Where to store the merged run. (default: .stresstest/runs/TIME-COMMAND)")
 @OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool) -> int:
+@VERBOSE
+def merge(shards: tuple[str, ...], run_dir: str | None, output: tuple[str, ...], as_json: bool, verbose: bool) -> int:
     """Join the run directories of all shards of a run (--shard I/N) into one, and print its result."""
     from stresstest.commands.merge import merge_runs
 
-    return merge_runs([Path(shard) for shard in shards], run_dir, output, as_json)
+    return merge_runs([Path(shard) for shard in shards], run_dir, output, as_json, verbose)
 
 
 @cli.command()

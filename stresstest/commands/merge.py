@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stresstest.commands.show_claims import show_reports
 from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.pipeline import exit_code, finish_run
@@ -14,7 +15,9 @@ from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Result
 
 
-def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str], as_json: bool) -> int:
+def merge_runs(
+    paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str], as_json: bool, verbose: bool = False
+) -> int:
     """Join the cells of shards into one run and print its result; cells that no shard has are a `ConfigError`.
 
     Folders of scenarios are joined experiment by experiment.
@@ -27,7 +30,7 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
         manifest, wanted = _check_complete(paths)
         target = choose_directory(run_dir, "", manifest["command"], fresh=True)
         result = _merge(paths, manifest, wanted, target)
-        show_result(result, str(target), written, as_json)
+        show_result(result, str(target), written, as_json, verbose)
         return exit_code([cell.status for cell in result.cells])
     if written or as_json:
         raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
@@ -40,8 +43,9 @@ def merge_runs(paths: Sequence[Path], run_dir: str | None, outputs: Sequence[str
     for name, runs in shards.items():
         result = _merge(runs, *checked[name], folder / name)
         console().rule(f"{name}: {result.command}", style="dim")
-        print_result(result, console(), str(folder / name))
+        print_result(result, console(), str(folder / name), verbose)
         code = max(code, exit_code([cell.status for cell in result.cells]))
+    show_reports(folder, names)
     return code
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresstest.commands.run import OnStderr, print_plan
+from stresstest.commands.show_claims import show_claims
 from stresstest.commands.validate import check_claims
 from stresstest.errors import ExitCode
 from stresstest.gate.claims_report import Chapter, claims_document
 from stresstest.gate.tables import claims_tables
 from stresstest.pipeline import SILENT, RunListener, chapter_of, exit_code, plan_scenario, train_scenario
-from stresstest.reports.output import Made, console, parse_output, write_outputs
-from stresstest.reports.terminal import print_document
+from stresstest.reports.output import Made, parse_output, write_outputs
 from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import Scenario, load_scenario
@@ -47,7 +47,9 @@ def choose_papers(names: Sequence[str], profile: str, given: SettingSources, opt
     return chosen
 
 
-def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as_json: bool, line: str) -> int:
+def run_papers(
+    papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as_json: bool, line: str, verbose: bool = False
+) -> int:
     """Check all, then train what is missing of each, print the table and write it; the same line goes on."""
     written = [parse_output(text, {}) for text in outputs]
     plans = plan_papers(papers, OnStderr())
@@ -66,7 +68,7 @@ def run_papers(papers: Sequence[Paper], folder: Path, outputs: Sequence[str], as
     if as_json:
         sys.stdout.write(json.dumps({"schema": "stresstest.claims/1", "claims": stored(chapters)}, indent=1) + "\n")
     else:
-        print_document(claims_document(chapters), console())
+        show_claims(chapters, folder, line, verbose)
     write_outputs(written, Made(lambda: claims_document(chapters, line), lambda: claims_tables(chapters), {}))
     return code
 

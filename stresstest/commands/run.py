@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table as RichTable
 
+from stresstest.commands.show_claims import show_claims, show_reports
 from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ExitCode
-from stresstest.gate.claims_report import claims_document
 from stresstest.pipeline import (
     Left,
     RunListener,
@@ -25,7 +25,6 @@ from stresstest.pipeline import (
     train_scenario,
 )
 from stresstest.reports.output import console, parse_output
-from stresstest.reports.terminal import print_document
 from stresstest.results.records import Cell, Result
 from stresstest.scenario.reader import Scenario
 from stresstest.scenario.request import Request
@@ -108,7 +107,7 @@ def run_experiment(request: Request) -> int:
 def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
     """Plan every experiment, then train and print one after the other; each is a run in the scenario's folder.
 
-    What became of its claims, where it has some and every experiment a result, comes last.
+    What became of its claims, where it has some and every experiment a result, comes last, below where its reports are.
     """
     from stresstest.runs.store import choose_folder, write_scenario
 
@@ -136,9 +135,12 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
     if first.as_json:
         stored = {name: json.loads(result.to_json()) for name, result in results.items()}
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")
-    elif scenario.claims and len(results) == len(experiments):
-        out.rule("claims", style="dim")
-        print_document(claims_document([chapter_of(name, scenario, results)]), out)
+        return code
+    if len(results) > 1:
+        out.rule(name, style="dim")
+        show_reports(folder, results)
+    if scenario.claims and len(results) == len(experiments):
+        show_claims([chapter_of(name, scenario, results)], folder, verbose=first.verbose)
     return code
 
 

@@ -28,9 +28,9 @@ CHAPTERS = [
 ]
 
 
-def terminal(width: int) -> str:
+def terminal(width: int, verbose: bool = False) -> str:
     out = io.StringIO()
-    print_document(claims_document(CHAPTERS), Console(file=out, width=width))
+    print_document(claims_document(CHAPTERS), Console(file=out, width=width), verbose)
     return out.getvalue()
 
 
@@ -43,7 +43,18 @@ def test_the_terminal_has_all_tables_of_one_layout(width: int) -> None:
     }
     for words in ("Xiong et al. 2020: xiong 1.5 min of one core", "3 claims: 1 seen, 1 not seen, 1 undecided"):
         assert words in " ".join(out.split())
-    assert out.index("not seen: so does | BERT: it is <small>") < out.index("3 claims:")
+
+
+def test_a_verdict_a_paper_comes_last_and_v_says_why_a_claim_was_not_seen() -> None:
+    brief, whole = terminal(80), terminal(80, verbose=True)
+    assert brief.splitlines()[-5:-1] == [
+        "+ xiong  1 of 1 claims seen",
+        "? bert   0 of 2 claims seen, 1 undecided; not seen: so does | BERT",
+        "- 3 claims: 1 seen, 1 not seen, 1 undecided",
+        "How sure: seen and not seen are said of the whole interval of the median over 3",
+    ]
+    assert "it is <small>" not in brief
+    assert whole.index("not seen: so does | BERT: it is <small>") < whole.index("+ xiong")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
