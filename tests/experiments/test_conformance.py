@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import stresstest
+from stresstest.commands.show_result import document_of
 from stresstest.experiments.base import Experiment
 from stresstest.experiments.estimate import estimates
 from stresstest.experiments.table import EXPERIMENTS
@@ -143,3 +145,10 @@ def test_a_shipped_scenario_asks_it() -> None:
     root = Path(stresstest.__path__[0]).parent / "scenarios"
     text = "".join(path.read_text() for path in root.glob("*.yaml"))
     assert all(f"command: {name}" in text for name in EXPERIMENTS)
+
+
+def test_its_page_has_nothing_that_a_reader_would_complain_about(
+    trained: tuple[Experiment[Any], Result], complaints: Callable[[str], list[str]]
+) -> None:
+    _, result = trained
+    assert complaints(render(document_of(result), "html")) == []
