@@ -99,6 +99,7 @@
       if (chart.names.length) next.signal("hidden", [...hidden]);
       await next.runAsync();
       live.querySelector("svg")?.setAttribute("aria-label", figure.dataset.title);
+      for (const mute of live.querySelectorAll("[role=graphics-symbol]:not([aria-label])")) mute.removeAttribute("role");
       return next;
     };
     const picture = async () => {

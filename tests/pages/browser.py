@@ -36,9 +36,12 @@ PROBLEMS = """
     const texts = [...svg.querySelectorAll("text")].filter((t) => t.textContent.trim()
       && getComputedStyle(t).opacity !== "0" && getComputedStyle(t).display !== "none");
     const boxes = texts.map((t) => [t.textContent, t.getBoundingClientRect()]);
-    const few = (labels) => labels.querySelectorAll("text").length < 2;
+    const few = (labels) => {
+      const words = [...labels.querySelectorAll("text")].map((text) => text.textContent).filter(Boolean);
+      return words.length < 1 + words.every((word) => Number.isFinite(Number(word.replace("\u2212", "-"))));
+    };
     const ends = [...svg.querySelectorAll(".role-axis-label")].filter(few);
-    if (!svg.querySelector(".role-axis-label") || ends.length) found.push(`${name} has an axis without two ticks`);
+    if (!svg.querySelector(".role-axis-label") || ends.length) found.push(`${name} has an axis with too few ticks`);
     if (!svg.querySelector(".role-axis-title")) found.push(`${name} has no axis title`);
     for (const [text, box] of boxes)
       if (box.left < frame.left - 1 || box.right > frame.right + 1
