@@ -81,6 +81,13 @@ def interval(metric: MetricSummary) -> str:
     return f"{low}..{'more' if metric.high is None else number(metric.high)}"
 
 
+def exponent_words(metric: MetricSummary | None) -> str:
+    """The middle of an exponent's bracket with its interval over seeds, e.g. `0.5 (-0.4..1.4)`; - where it is open."""
+    if metric is None or metric.median.low is None or metric.median.high is None:
+        return "-"
+    return f"{number((metric.median.low + metric.median.high) / 2)} ({interval(metric)})"
+
+
 def seeds(n: int) -> str:
     """How many seeds a statement rests on."""
     return "one seed" if n == 1 else f"median of {n} seeds"

@@ -18,8 +18,9 @@ from stresstest.experiments.race import rows as race
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Chart, Point
+from stresstest.reports.numbers import exponent_words
 from stresstest.reports.output import FORMATS, JSON
-from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result
+from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result, summarise
 from stresstest.specs.profiles import make_spec
 
 DATA = {"name": "synthetic", "bytes": 1, "hash": "abc", "baseline_loss": 3.18, "chance_loss": 5.55}
@@ -184,3 +185,9 @@ def test_a_batch_sweep_whose_courses_are_not_known_shows_its_losses() -> None:
     for one in result.cells:
         del one.recipe["progress"]
     assert [*charts_of(result)] == ["loss-over-batch", "lr-over-batch"]
+
+
+def test_an_exponent_is_written_by_its_middle_which_an_end_of_its_bracket_is_not() -> None:
+    sides = {0: Bracket(low=-0.43, high=1.43), 1: Bracket(low=-0.43, high=1.43), 2: Bracket(low=0.0, high=1.0)}
+    assert exponent_words(summarise("batch_lr_exponent", sides)) == "0.5 (-0.43..1.43)"
+    assert exponent_words(summarise("batch_lr_exponent", {0: Bracket(low=0.1, high=None)})) == "-"

@@ -9,11 +9,11 @@ from stresstest.experiments.batch_sweep.verdicts import answer
 from stresstest.experiments.contest_document import contest_title, how_sure, lrs_and, results_table, row_name
 from stresstest.experiments.document_parts import data_words, metric_cell, report_of
 from stresstest.reports.document import AT_LENGTH, Block, Column, Document, Paragraph, Table, Value
-from stresstest.reports.numbers import number
+from stresstest.reports.numbers import exponent_words, number
 from stresstest.results.records import Result
 
 _COLUMNS = {"max_stable_lr": "max_stable_lr", "lowest loss": "validation_loss"}
-_OVER = {"scales up to": "scaling_batch", "max_stable_lr ~ batch^": "batch_lr_exponent"}
+_OVER = ("scales up to", "max_stable_lr ~ batch^")
 
 
 def document(result: Result) -> Document:
@@ -32,7 +32,11 @@ def _over_sizes(result: Result) -> Iterator[Block]:
     """A row an optimizer, over all batch sizes."""
     if result.trends:
         rows = (
-            (Value(row_name(row, result)), *(metric_cell(row.metrics.get(name)) for name in _OVER.values()))
+            (
+                Value(row_name(row, result)),
+                metric_cell(row.metrics.get("scaling_batch")),
+                Value(exponent_words(row.metrics.get("batch_lr_exponent"))),
+            )
             for row in result.trends
         )
         yield Table((Column("over batch sizes"), *map(Column, _OVER)), tuple(rows), formats=AT_LENGTH)

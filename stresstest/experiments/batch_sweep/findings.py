@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.experiments.batch_sweep.spec import LR_POWERS
-from stresstest.reports.numbers import bracket, interval, lr, middle, number
+from stresstest.reports.numbers import bracket, exponent_words, interval, lr, middle, number
 from stresstest.results.records import Finding, SummaryRow, TrendRow, ratios, summarise
 
 
@@ -21,7 +21,7 @@ def _scaling(trends: Sequence[TrendRow], spec: Mapping[str, Any]) -> Iterator[Fi
         limit, power = trend.metrics.get("scaling_batch"), trend.metrics.get("batch_lr_exponent")
         if limit is None:
             continue
-        grows = "" if power is None else f" Its max_stable_lr grows as batch^{middle(power)} ({interval(power)})."
+        grows = "" if power is None else f" Its max_stable_lr goes as batch^{exponent_words(power)}."
         if limit.median.high is None:
             text = f"{name} scales up to the largest batch, {bracket(limit.median)[2:]} ({interval(limit)} over seeds)."
         else:

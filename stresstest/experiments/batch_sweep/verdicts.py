@@ -18,7 +18,7 @@ from stresstest.experiments.answers import (
 from stresstest.experiments.batch_sweep.spec import FEWEST_STEPS, LR_POWERS, BatchSweepSpec
 from stresstest.experiments.contest_document import row_name
 from stresstest.reports.document import Fact, Verdict
-from stresstest.reports.numbers import lr, middle, number
+from stresstest.reports.numbers import exponent_words, lr, number
 from stresstest.results.records import Result, SummaryRow, TrendRow
 
 _LARGER = 4  # times: the next batch size to look at
@@ -54,7 +54,7 @@ def _best(size: float | None, trend: TrendRow, result: Result) -> str:
 
 def _grows(trend: TrendRow) -> str:
     power = trend.metrics.get("batch_lr_exponent")
-    return "" if power is None else f"; its max_stable_lr grows as batch^{middle(power)}"
+    return "" if power is None else f"; its max_stable_lr goes as batch^{exponent_words(power)}"
 
 
 def _next(result: Result) -> Iterator[Fact | None]:
