@@ -121,8 +121,8 @@ def last_good(metric: MetricSummary, words: Callable[[float], str]) -> tuple[str
     low, high = lows[rank - 1], lows[-rank]
     if low == high:
         every = "both" if len(lows) == 2 else f"all {len(lows)}"
-        return f" ({every} seeds)" if rank == 1 else f" ({words(low)}..{words(high)})", 1.0
-    return f" ({words(low) if low else 'none'}..{words(high)})", high / low if low else math.inf
+        return f" ({every} seeds)" if rank == 1 else f" ({words(low)}..{words(high)} over seeds)", 1.0
+    return f" ({words(low) if low else 'none'}..{words(high)} over seeds)", high / low if low else math.inf
 
 
 def seeds_sure(result: Result, metric: MetricSummary | None = None) -> str:

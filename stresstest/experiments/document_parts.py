@@ -48,7 +48,8 @@ def metric_cell(metric: MetricSummary | None) -> Value:
     """The median, and the interval where there are seeds to take it over."""
     if metric is None:
         return Value("-")
-    return Value(middle(metric)) if metric.n == 1 else Value(middle(metric), interval(metric))
+    over_seeds = interval(metric)
+    return Value(middle(metric), "" if metric.n == 1 or over_seeds == "-" else over_seeds)
 
 
 def beside(place: float, number: int, count: int) -> float:

@@ -6,7 +6,7 @@ Charts are drawn by Vega-Lite, which the page holds; where scripts are blocked a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import groupby
@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stresstest.reports.charts import is_empty, thinned
-from stresstest.reports.document import Block, Chart, Document, Picture, Tiles
+from stresstest.reports.document import Block, Chart, Details, Document, Picture, Table, Tiles
 from stresstest.reports.palette import PALETTES
 from stresstest.reports.plot import CONFIG, Columns, Plot
 from stresstest.reports.svg import color_places, parts, static_charts
@@ -66,6 +66,7 @@ def _with_points(template: str, document: Document, every: int) -> str:
     blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
     pictures = [thinned(block, every) if isinstance(block, Chart) else block for _, block in blocks]
     places = {id(block): place for place, (_, block) in enumerate(blocks)}
+    labels = _labels(document.shown_in(KIND))
     page = _template(template).render(
         document=document,
         blocks=document.shown_in(KIND),
@@ -74,6 +75,7 @@ def _with_points(template: str, document: Document, every: int) -> str:
         place_of=lambda block: places.get(id(block)),
         name_of=lambda place: blocks[place][0],
         names=_names,
+        label_of=lambda table: labels[id(table)],
         palettes=PALETTES,
         data=lambda: _data([plot_of(picture) for picture in pictures]),
         every=every,
@@ -98,6 +100,24 @@ def _static(picture: Picture) -> list[dict[str, Any]]:
     if isinstance(picture, Tiles):
         return [static_tiles(picture)]
     return static_charts(picture) if isinstance(picture, Chart) else []
+
+
+def _labels(blocks: Sequence[Block]) -> dict[int, str]:
+    """What a screen reader calls each table, by the table's id: no two of a page alike."""
+    found: dict[int, str] = {}
+    for table, within in _tables(blocks, ""):
+        name = table.caption or ": ".join(filter(None, (within, table.columns[0].one_line))) or "table"
+        found[id(table)] = name if name not in found.values() else f"{name} ({len(found) + 1})"
+    return found
+
+
+def _tables(blocks: Sequence[Block], within: str) -> Iterator[tuple[Table, str]]:
+    """(table, what it is folded away under)."""
+    for block in blocks:
+        if isinstance(block, Details):
+            yield from _tables(block.blocks, block.summary)
+        elif isinstance(block, Table):
+            yield block, within
 
 
 def _names(block: Block) -> list[str]:

@@ -22,12 +22,12 @@ LIGHT: Palette = MappingProxyType(
         "bad-fill": "#eecfcd",
         "dull-fill": "#dbdee0",
         "c0": "#2456b3",
-        "c1": "#b3261e",
-        "c2": "#1a7f4b",
-        "c3": "#8a5a00",
+        "c1": "#b3520a",
+        "c2": "#00798c",
+        "c3": "#c2477f",
         "c4": "#7a3fa0",
-        "c5": "#00798c",
-        "c6": "#c2477f",
+        "c5": "#1a7f4b",
+        "c6": "#b3261e",
         "c7": "#5c6670",
         "v0": "#229f8a",
         "v1": "#258f8e",
@@ -55,12 +55,12 @@ DARK: Palette = MappingProxyType(
         "bad-fill": "#483132",
         "dull-fill": "#31363c",
         "c0": "#82aaff",
-        "c1": "#ff8a80",
-        "c2": "#5ec58d",
-        "c3": "#e0b354",
-        "c4": "#c79bec",
-        "c5": "#4fc3d4",
-        "c6": "#f08fbb",
+        "c1": "#f5a35c",
+        "c2": "#4fc3d4",
+        "c3": "#ff7eb6",
+        "c4": "#b794f6",
+        "c5": "#5ec58d",
+        "c6": "#ff8a80",
         "c7": "#98a2ad",
         "v0": "#33709a",
         "v1": "#328196",
@@ -74,6 +74,6 @@ DARK: Palette = MappingProxyType(
     }
 )
 PALETTES: Mapping[str, Palette] = MappingProxyType({"light": LIGHT, "dark": DARK})
-COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")  # of series, in this order
+COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")  # of series: the first ones are no outcome's
 VALUES = tuple(f"v{i}" for i in range(9))  # of numbers, the low ones nearest to the paper
 DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of series beside their colour

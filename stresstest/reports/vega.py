@@ -16,7 +16,9 @@ from stresstest.reports.vega_tiles import tiles_plot
 _HEIGHT, _ROW = 240, 34  # pixels, of a chart and of a named place of its y axis
 _ROOM = 6  # pixels, between the ends of an axis and what is drawn, whose dots would be cut
 _LEFT, _MOST_LEFT, _LETTER = 76, 190, 6.5  # pixels for the labels of y, where parts stand under each other
-_SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": "cross", "": "circle"}
+_CROSS = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"  # Vega's own looks like a plus
+_SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": _CROSS, "": "circle"}
+_BEYOND = {True: 10, False: 50}  # times the length of an axis, logarithmic or not: where lines end that leave it
 _NAME, _LINE = 28, 14  # characters of a line of a name beside an axis, and pixels of its height
 _LABEL_ENDS = (0.3, 0.7)  # of the width: between them a label stands in the middle of its level
 
@@ -117,6 +119,7 @@ def _layers(
     for kind, (mark, encoding) in looks.items():
         if kind in kinds:
             add(f"datum.kind == '{kind}'", mark, encoding)
+            layers[-1]["transform"].append(_near(up))
     if chart.dots and "line" in kinds:
         add("datum.kind == 'line'", {"type": "point", "filled": True, "size": 46, "opacity": 1}, base)
     if kinds - {"dots"}:
@@ -150,6 +153,18 @@ def _add_dots(chart: Chart, series: Sequence[Series], base: Json, add: Add) -> N
         if any(each.spans for each in dots):
             add(f"{test} && isValid(datum.low)", {"type": "rule", "strokeWidth": 2, **color}, _between(chart, look))
         add(test, {"type": "point", "filled": True, "size": 60, "opacity": 1, "shape": _SHAPES[tone], **color}, look)
+
+
+def _near(scale: Scale) -> Json:
+    """Lines that leave the axis end soon beyond it: over a million pixels some readers of files draw no dashes."""
+    beyond = _BEYOND[scale.log]
+    if scale.log:
+        ratio = (scale.high / scale.low) ** beyond
+        low, high = scale.low / ratio, scale.high * ratio
+    else:
+        span = beyond * (scale.high - scale.low)
+        low, high = scale.low - span, scale.high + span
+    return {"calculate": f"clamp(datum.y, {low:.6g}, {high:.6g})", "as": "y"}
 
 
 def _between(chart: Chart, base: Json) -> Json:

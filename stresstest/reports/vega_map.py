@@ -65,7 +65,7 @@ def _words(place: Json) -> list[Json]:
         {"mark": text, "transform": [{"filter": "!datum.best"}], "encoding": words},
         {"mark": {**text, "fontWeight": "bold"}, "transform": best, "encoding": words},
         {
-            "mark": {"type": "rect", "fillOpacity": 0, "stroke": "@ink", "strokeWidth": 2},
+            "mark": {"type": "rect", "fillOpacity": 0, "stroke": "@ink", "strokeWidth": 2, "aria": False},
             "transform": best,
             "encoding": place,
         },

@@ -47,7 +47,7 @@ def tiles_plot(tiles: Tiles) -> Plot:
             "data": {"name": "tiles"},
             "transform": [{"filter": "datum.missing != ''"}],
             "mark": {"type": "rect", "color": "@dull-fill", "x2Offset": _SEAM},
-            "encoding": {**place, "tooltip": [*where, missing]},
+            "encoding": {**place, "tooltip": [*where, missing], "description": {"field": "missing"}},
         },
         {
             "data": {"name": "words"},

@@ -228,7 +228,7 @@ def test_seeds_that_are_far_apart_make_a_verdict_uncertain() -> None:
     apart = [lr_range.cell("pre-ln", seed, 2.0**-k, 3.0) for seed, k in enumerate((1, 5, 3))]
     assert verdicts(lr_range.result_of(apart))["pre-ln"] == (
         "mixed",
-        "use LR up to 0.12 (0.031..0.5); at 0.25 it loses what it learned",
+        "use LR up to 0.12 (0.031..0.5 over seeds); at 0.25 it loses what it learned",
     )
 
 

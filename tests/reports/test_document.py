@@ -211,6 +211,14 @@ def test_the_page_is_well_formed_needs_no_network_and_is_light_and_dark() -> Non
     assert {"good", "bad", "strong", "best"} <= set(page.classes)
 
 
+def test_no_two_tables_of_a_page_have_the_same_name_for_a_screen_reader() -> None:
+    one, two, three, four = (Table((Column("lr"),), ((Value(str(number)),),)) for number in range(4))
+    folded = (Details("held: a", (three,)), Details("held: b", (four,)))
+    page = render(Document("n", "A page", blocks=(one, two, *folded)), "html")
+    labels = re.findall(r'role="group" tabindex="0" aria-label="([^"]*)"', page)
+    assert labels == ["lr", "lr (2)", "held: a: lr", "held: b: lr"]
+
+
 def test_a_page_begins_with_the_findings_and_a_terminal_ends_with_them() -> None:
     page, shown = render(DOCUMENT, "html"), terminal(DOCUMENT)
     assert page.index("what was found") < page.index("a heading")

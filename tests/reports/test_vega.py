@@ -94,6 +94,15 @@ def test_a_picture_has_a_title_axes_and_ticks_and_names_in_words(tmp_path: Path)
     assert {"Loss over LR", "LR", "loss", "0.001", "2", "it's", "target 2", "slope"} <= found
 
 
+def test_a_line_that_leaves_its_axis_by_far_ends_soon_after_it(tmp_path: Path) -> None:
+    far = Chart("Far", Axis("LR"), Axis("loss", log=False, low=2.0, high=7.0), (Series("a", (*CURVE, (2.0, 1e9))),))
+    (svg, _) = write_svg(Document("n", "A page", blocks=(far,)), tmp_path)
+    paths = re.findall(r' d="(M[^"]*)"', svg.read_text())
+    numbers = [abs(float(number)) for path in paths for number in re.findall(r"-?\d+\.?\d*", path)]
+    assert 1e4 < max(numbers) < 1e5, "steep as it was, but renderers draw no dashes over a million pixels"
+    assert plot_of(far).data["p0"]["y"][-1] == 1e9, "the data stay as they are"
+
+
 def test_a_level_crosses_the_rows_of_a_chart_of_names(tmp_path: Path) -> None:
     (path, _) = write_pictures(document(FOREST), "svg", tmp_path)
     assert {"a is 1", "b", "c"} <= numbers(path.read_bytes())

@@ -28,7 +28,7 @@ def answer(result: Result) -> Answer:
     """A verdict an optimizer, in the order of the spec."""
     verdicts = tuple(_verdict(trend, result) for trend in result.trends if "scaling_batch" in trend.metrics)
     metrics = [metric for trend in result.trends for metric in trend.metrics.values()]
-    sure = seeds_sure(result, max(metrics, key=lambda each: each.n)) + "; all batches train on as many tokens"
+    sure = seeds_sure(result, max(metrics, key=lambda each: each.n)) + "; all batches see as many tokens"
     return Answer(verdicts, sure, first_few(_next(result))) if verdicts else Answer()
 
 
@@ -49,7 +49,7 @@ def _best(size: float | None, trend: TrendRow, result: Result) -> str:
     """The best peak LR at the largest batch size that is of use."""
     mine = [row for row in result.summary if (row.variant, row.optimizer) == (trend.variant, trend.optimizer)]
     there = [row for row in mine if row.point["batch_size"] == size]
-    return f"; best LR there {lr(there[0].point['peak_lr'])}" if there else ""
+    return f"; best LR at {number(size)}: {lr(there[0].point['peak_lr'])}" if size and there else ""
 
 
 def _grows(trend: TrendRow) -> str:

@@ -116,7 +116,7 @@ def _law(trend: TrendRow, rows: Sequence[SummaryRow]) -> Law | None:
 def _boundary(result: Result, variants: Sequence[str]) -> Chart:
     medians = [_median_line(result.summary, variant) for variant in variants]
     fitted = laws(result)
-    values = [y for series in medians if len(series.points) > 1 for _, y in series.points]
+    values = [y for series in medians for _, y in series.points]
     ends = f" ({number(min(values))} to {number(max(values))})" if values else ""
     bars = [_with_bar(median, result.summary) for median in medians] if _has_bars(result) else []
     return Chart(

@@ -70,9 +70,9 @@ def main_columns(result: Result) -> list[RowColumn]:
             _median("recipe_loss", "recipe\nloss"),
         ]
     if "max_stable_lr" in metrics:
-        columns.append(RowColumn(Column("max stable lr"), lambda row: metric_cell(row.metrics.get("max_stable_lr"))))
+        columns.append(RowColumn(Column("max_stable_lr"), lambda row: metric_cell(row.metrics.get("max_stable_lr"))))
     if "explosion_lr" in metrics:
-        columns += [_median("onset_lr", "onset\nlr"), _median("explosion_lr", "explosion\nlr", wide=True)]
+        columns += [_median("onset_lr", "onset_lr"), _median("explosion_lr", "explosion_lr", wide=True)]
     if "seconds_per_step" in metrics:
         columns.append(RowColumn(Column("ms per\nstep"), partial(_scaled, "seconds_per_step", 1e3)))
     if "peak_bytes" in metrics:

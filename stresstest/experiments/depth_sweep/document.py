@@ -137,7 +137,7 @@ def _legend(result: Result) -> str:
     if "max_stable_lr" in metrics:
         sentences.append(
             f"max_stable_lr: the last constant LR that trained; the first that did not is one "
-            f"{spec['hold_resolution']} higher; in brackets: {_interval_words(result)}."
+            f"{spec['hold_resolution']} higher, and with it the interval ends; in brackets: {_interval_words(result)}."
         )
     if "grad_ratio" in metrics:
         sentences.append(

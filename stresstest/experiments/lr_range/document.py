@@ -115,7 +115,7 @@ def _cell(row: SummaryRow, metric: MetricSummary | None) -> Value:
 
 
 def _legend(result: Result) -> str:
-    metric = next(iter(result.summary[0].metrics.values()))
+    metric = max((each for row in result.summary for each in row.metrics.values()), key=lambda each: each.n)
     sure = (
         "Use --seeds 3 or more: one seed does not show the scatter."
         if metric.n == 1
@@ -125,10 +125,9 @@ def _legend(result: Result) -> str:
     trained = "trained, or did no harm where there was too little to learn," if harmless else "trained"
     return (
         f"{sure} Use max_stable_lr: the last constant LR that {trained} from a fresh start; the first that did not is "
-        f"one {result.spec['hold_resolution']} higher. onset_lr, where the ramp began to lose what it had "
-        f"learned (-: it "
-        "had learned nothing), is a rough estimate, because the early part of a ramp works as a warm-up. vs weakest is "
-        "paired by seed."
+        f"one {result.spec['hold_resolution']} higher, and with it the interval ends. onset_lr, where the ramp began "
+        "to lose what it had learned (-: it had learned nothing), is a rough estimate, because the early part of a "
+        "ramp works as a warm-up. vs weakest is paired by seed."
     )
 
 
@@ -167,6 +166,7 @@ def _chart(result: Result) -> Iterator[Chart]:
         return
     start = spec["start_lr"] or spec["end_lr"] / spec["num_steps"]
     low, high = _loss_range(result)
+    unit = loss_unit(data)
     medians = [Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary]
     seeds = [
         Series(cell.variant, tuple(cell.ramp["curve"]), kind="seed", notes=(f"seed {cell.seed}",) * len(curve))
@@ -177,13 +177,13 @@ def _chart(result: Result) -> Iterator[Chart]:
     yield Chart(
         f"Loss ({' to '.join(_loss_ends(result))}) against the ramp's LR, median over seeds",
         lr_axis,
-        Axis("loss", log=False, low=low, high=high),
+        Axis(f"loss ({unit})" if unit else "loss", log=False, low=low, high=high),
         (*medians, *seeds),
         reference=("constant predictor", data["baseline_loss"]) if has_constant(data) else None,
         below=_holds(result, lr_axis),
         caption=(
             "Above, the loss while the LR rises: thick the median over seeds, thin each seed. Below, each LR that was "
-            "held from a fresh start, a place a seed: a circle trained, a square did no harm, a cross broke."
+            "held from a fresh start, one mark per seed: a circle trained, a square did no harm, a cross broke."
         ),
         name="loss-over-lr",
     )
