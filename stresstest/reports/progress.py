@@ -34,14 +34,13 @@ class ProgressBar:
         self._verbose = verbose
         self._console = console
         self._progress = Progress(0, 0, 0.0, None)
-        self._said = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._notebook: NotebookBar | None = None
         self._live: Live | None = None
         if console.is_terminal and not console.is_jupyter and not quiet:
             self._live = Live(console=console, get_renderable=self._shown, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         if self._live is not None:
             self._live.start()
         elif self._console.is_jupyter and not self._quiet:

@@ -103,6 +103,16 @@ def test_a_run_of_seconds_has_no_estimate_and_a_quiet_one_says_nothing() -> None
     assert out.getvalue() == ""
 
 
+def test_a_bar_on_a_terminal_is_drawn_and_gone_at_the_end() -> None:
+    out = io.StringIO()
+    with ProgressBar(Console(file=out, width=80, force_terminal=True), quiet=False, verbose=False) as bar:
+        bar.progress(HALF)
+        bar.cell_ended(CELL, HALF)
+    assert " 48%  7/15 cells" in out.getvalue()
+    assert "crashed" not in out.getvalue(), "a line a cell is for -v and for pipes"
+    assert out.getvalue().endswith("\x1b[2K"), "its lines are erased"
+
+
 def test_a_notebook_gets_one_output_that_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     output = SimpleNamespace(update=written.append)
