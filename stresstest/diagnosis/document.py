@@ -76,7 +76,8 @@ def page_of(run: Diagnosis) -> Document:
 
 def _verdict(run: Diagnosis) -> Verdict:
     text, detail = run_words(run)
-    return Verdict("", f"{text}: {detail}", tone_of(None if run.verdict == "undecided" else run.outcome))
+    colon = ";" if ": " in text or detail.startswith("in segment") else ":"
+    return Verdict("", f"{text}{colon} {detail}", tone_of(None if run.verdict == "undecided" else run.outcome))
 
 
 def _low(said: str) -> str:
