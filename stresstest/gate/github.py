@@ -62,7 +62,7 @@ def _markdown(verdict: CheckVerdict, detail: str) -> str:
     if detail == "seeds" and shown:
         by_seed = (f"- `{names[id(line)]}` {'; '.join(seed_words(line))}" for line in shown)
         lines += ["", "<details><summary>by seed</summary>", "", *by_seed, "", "</details>"]
-    again = [f"- {name} alone: `{command}`" for name, command in alone(verdict).items()]
+    again = [f"- {name} alone: `{command}`" for name, command in alone([*verdict.lines, *verdict.limits]).items()]
     return "\n".join([*lines, "", conclusion(verdict), "", f"- again: `{verdict.reproduce}`", *again, ""])
 
 

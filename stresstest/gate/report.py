@@ -3,45 +3,52 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.github import SUMMARY_BYTES, github_annotations, render_markdown
 from stresstest.gate.junit import render_junit
 from stresstest.gate.pictures import line_tone, verdict_pictures
 from stresstest.gate.records import CheckVerdict, GateLine, LimitLine
+from stresstest.gate.statistics import MOST_SEEDS
 from stresstest.gate.tables import verdict_tables
 from stresstest.gate.verdict_words import (
     alone,
+    cells_words,
     conclusion,
     difference_words,
     evidence_words,
-    how_words,
     interval_words,
     line_names,
     seed_words,
+    sure_words,
     title,
     values_words,
 )
 from stresstest.reports.document import (
+    BRIEF,
     PAGE,
-    TERMINAL,
     Block,
     Column,
     Details,
     Document,
     Fact,
     Heading,
-    Item,
-    Items,
     Paragraph,
     Table,
+    Tone,
     Value,
+    Verdict,
 )
 from stresstest.reports.output import JSON, Made, Output, console, parse_output, text_of, write_outputs
 from stresstest.reports.terminal import print_document
+
+_FEW_LINES = 9  # of a terminal, where those that pass are named too
+_MOST_NEXT = 2  # commands
 
 
 def parse_verdict_output(text: str) -> Output:
@@ -50,13 +57,14 @@ def parse_verdict_output(text: str) -> Output:
 
 
 def show_verdict(verdict: CheckVerdict, folder: Path, outputs: Sequence[Output], as_json: bool) -> None:
-    """Store the verdict, write the outputs and what GitHub reads, and print it: as text, or as JSON alone."""
+    """Store the verdict and its page, write the outputs and what GitHub reads, and print it: as text, or JSON alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{verdict.scenario}.verdict.json").write_text(verdict.to_json())
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written ({error.strerror}); give another path") from None
-    write_outputs(outputs, made_of(verdict))
+    page = folder / f"{verdict.scenario}.verdict.html"
+    write_outputs([("html", page), *outputs], made_of(verdict))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a") as file:
             file.write(render_markdown(verdict, SUMMARY_BYTES))
@@ -66,7 +74,7 @@ def show_verdict(verdict: CheckVerdict, folder: Path, outputs: Sequence[Output],
     if as_json:
         sys.stdout.write(verdict.to_json())
     else:
-        print_document(verdict_document(verdict), console())
+        print_document(verdict_document(verdict).with_facts([Fact("report", str(page), file=True)]), console())
     if os.environ.get("GITHUB_ACTIONS") == "true":
         sys.stderr.write("".join(f"{line}\n" for line in github_annotations(verdict)))
 
@@ -87,32 +95,66 @@ def verdict_text(verdict: CheckVerdict, kind: str) -> str:
 
 
 def verdict_document(verdict: CheckVerdict) -> Document:
-    """The verdict, and what it rests on."""
-    again = [Fact("again", verdict.reproduce)] if verdict.mode != "compare" else []
+    """The verdict of each line and of the whole, and what they rest on."""
+    again = (Fact("again", verdict.reproduce),) if verdict.mode != "compare" else ()
+    names = line_names([*verdict.lines, *verdict.limits])
     return Document(
         name=f"stresstest {verdict.scenario}: {verdict.verdict}",
         title=title(verdict),
-        subtitle=how_words(verdict),
-        blocks=tuple(_blocks(verdict)),
-        footer=(*again, *(Fact(f"{name} alone", command) for name, command in alone(verdict).items())),
+        subtitle=cells_words(verdict),
+        blocks=tuple(_blocks(verdict, names)),
+        footer=again,
+        verdicts=tuple(_verdicts(verdict, names)),
+        sure=sure_words(verdict),
+        next=tuple(_next(verdict)),
     )
 
 
-def _blocks(verdict: CheckVerdict) -> Iterator[Block]:
-    ends = verdict.mode != "compare"
-    if ends:
-        yield Paragraph(conclusion(verdict), "strong", formats=PAGE)
+def _verdicts(verdict: CheckVerdict, names: Mapping[int, str]) -> Iterator[Verdict]:
+    """What failed, line by line; what passed too, unless that is much; and what follows."""
+    told = [
+        *(Verdict("", failure, "bad") for failure in verdict.failures),
+        *(Verdict(names[id(line)], _line_words(line), line_tone(line)) for line in verdict.lines),
+        *(
+            Verdict(names[id(limit)], _limit_words(limit), "good" if limit.passed else "bad")
+            for limit in verdict.limits
+        ),
+    ]
+    few = told if len(told) <= _FEW_LINES else [each for each in told if each.tone != "good"]
+    yield from few
+    if passed := len(told) - len(few):
+        yield Verdict("", f"{passed}{' more' * bool(few)} line{'s' * (passed > 1)} passed, named in the report", "good")
+    if verdict.mode != "compare":
+        tones: dict[int, Tone] = {ExitCode.OK: "good", ExitCode.NO_VERDICT: "mixed"}
+        yield Verdict("", conclusion(verdict), tones.get(verdict.exit_code, "bad"))
+
+
+def _next(verdict: CheckVerdict) -> Iterator[Fact]:
+    """What makes a verdict where there is none, and what shows a loss in full."""
+    words = shlex.split(verdict.reproduce)
+    if verdict.mode == "baseline" and verdict.verdict in ("no-baseline", "incomparable"):
+        line = shlex.join(["stresstest", "baseline", "update", words[2], "--reason", "TEXT"])
+        yield Fact("next", line, "a baseline of this commit and machine, to commit")
+    if verdict.mode == "base" and verdict.seeds and verdict.verdict in ("inconclusive", "insufficient-seeds"):
+        kept = words[: words.index("--seeds")] + words[words.index("--seeds") + 2 :] if "--seeds" in words else words
+        most = max([verdict.seeds, *verdict.looks])
+        if most < MOST_SEEDS:
+            yield Fact(
+                "next", shlex.join([*kept, "--seeds", str(min(2 * most, MOST_SEEDS))]), "more seeds, which may decide"
+            )
+    worse = [
+        *(line for line in verdict.lines if line.verdict == "regressed"),
+        *(x for x in verdict.limits if not x.passed),
+    ]
+    for name, command in islice(alone(worse).items(), _MOST_NEXT):
+        yield Fact("next", command, f"{name} in full, on this commit" if name else "the run in full, on this commit")
+
+
+def _blocks(verdict: CheckVerdict, names: Mapping[int, str]) -> Iterator[Block]:
+    if cells := cells_words(verdict):
+        yield Paragraph(cells, "dim", formats=BRIEF)
     for warning in verdict.warnings:
         yield Paragraph(f"warning: {warning}")
-    if verdict.failures:
-        yield Items(tuple(Item(failure, "bad") for failure in verdict.failures))
-    names = line_names([*verdict.lines, *verdict.limits])
-    items = (
-        *(_line_item(line, names[id(line)]) for line in verdict.lines),
-        *(_limit_item(limit, names[id(limit)]) for limit in verdict.limits),
-    )
-    if items:
-        yield Items(items, formats=TERMINAL)
     if verdict.lines:
         yield Heading("Against the base", formats=PAGE)
         yield _lines_table(verdict, names)
@@ -121,25 +163,21 @@ def _blocks(verdict: CheckVerdict) -> Iterator[Block]:
     if verdict.limits:
         yield Heading("Limits", formats=PAGE)
         yield _limits_table(verdict, names)
-    if ends:
-        yield Paragraph(conclusion(verdict), "strong", formats=TERMINAL)
 
 
-def _line_item(line: GateLine, name: str) -> Item:
+def _line_words(line: GateLine) -> str:
     level = " (warn)" if line.level == "warn" else ""
     reason = f" ({line.reason})" if line.reason else ""
     if line.n:
-        reason = f"{values_words(line)}  {difference_words(line)}  ({evidence_words(line)}){reason}"
-    return Item(f"{name}  {line.verdict.upper()}{level}", line_tone(line), reason.strip())
+        reason = f": {values_words(line)}, {difference_words(line)} ({evidence_words(line)}){reason}"
+    return f"{line.verdict.upper()}{level}{reason}"
 
 
-def _limit_item(limit: LimitLine, name: str) -> Item:
-    value = f"  {limit.threshold.partition(' ')[0]} = {limit.value}" if limit.value else ""
+def _limit_words(limit: LimitLine) -> str:
     level = " (warn)" if limit.level == "warn" and not limit.passed else ""
-    reason = f"  ({limit.reason})" if limit.reason else ""
-    failed = "" if limit.passed else "  FAILED"
-    text = f"{name}  {limit.threshold}{value}{reason}{failed}{level}"
-    return Item(text, "good" if limit.passed else "bad")
+    reason = f" ({limit.reason})" if limit.reason else ""
+    value = f"{limit.threshold.partition(' ')[0]} = {limit.value}, " if limit.value else ""
+    return f"{'' if limit.passed else f'FAILED{level}: '}{value}limit {limit.threshold}{reason}"
 
 
 def _lines_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:

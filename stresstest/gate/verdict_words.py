@@ -113,14 +113,20 @@ def title(verdict: CheckVerdict) -> str:
     return f"{verdict.scenario}: {at} against {'the baseline of ' * (verdict.mode == 'baseline')}{base}"
 
 
-def how_words(verdict: CheckVerdict) -> str:
-    """Seeds, lines, error rate, what was cached."""
+def sure_words(verdict: CheckVerdict) -> str:
+    """How sure the verdict is: seeds, lines, error rate, looks."""
     parts = []
     if verdict.lines:
         lines = f"{len(verdict.lines)} line{'s' * (len(verdict.lines) > 1)}"
         parts.append(f"{verdict.seeds} paired seeds, {lines}, error rate {verdict.alpha:g} over all lines (Holm)")
     if len(verdict.looks) > 1:
         parts.append(f"looks at {' and '.join(map(str, verdict.looks))} seeds")
+    return "; ".join(parts)
+
+
+def cells_words(verdict: CheckVerdict) -> str:
+    """How many cells each side has, and what was cached of them."""
+    parts = []
     for side, facts in (("head", verdict.head), ("base", verdict.base)):
         if "trained" in facts:
             cached = facts["cells"] - facts["trained"]
@@ -128,6 +134,11 @@ def how_words(verdict: CheckVerdict) -> str:
     if verdict.base.get("changed") == "comments":
         parts.append("only comments differ")
     return "; ".join(parts)
+
+
+def how_words(verdict: CheckVerdict) -> str:
+    """Both."""
+    return "; ".join(filter(None, (sure_words(verdict), cells_words(verdict))))
 
 
 def conclusion(verdict: CheckVerdict) -> str:
@@ -151,9 +162,8 @@ def counts_against(line: GateLine | LimitLine, verdict: CheckVerdict) -> bool:
     return not line.passed if isinstance(line, LimitLine) else line.verdict == verdict.verdict
 
 
-def alone(verdict: CheckVerdict) -> dict[str, str]:
+def alone(lines: Iterable[GateLine | LimitLine]) -> dict[str, str]:
     """By experiment, the command that runs one side of its lines again and shows them in full."""
-    lines: list[GateLine | LimitLine] = [*verdict.lines, *verdict.limits]
     return {line.place.experiment: line.reproduce for line in lines if line.reproduce}
 
 

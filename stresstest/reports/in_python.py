@@ -52,12 +52,13 @@ class InPython:
 def text(document: Document) -> str:
     """The title, a line a verdict, what spoils them, how sure they are, and what to try next."""
     said = document.verdicts or tuple(_told(document))
+    if len(said) > _MOST:
+        said = (*said[: _MOST - 1], Verdict("", f"and {len(said) - _MOST} more"), said[-1])  # the last one sums up
     lines = [
         document.title,
         *filter(None, [document.state]),
-        *(line for _, few in verdict_lines(said[:_MOST], _WIDTH) for line in few),
+        *(line for _, few in verdict_lines(said, _WIDTH) for line in few),
     ]
-    lines += [f"and {len(said) - _MOST} more"] if len(said) > _MOST else []
     lines += [f"x {warning}" for warning in document.warnings]
     lines += [f"How sure: {document.sure}."] if document.sure else []
     lines += [f"{fact.name}: {fact.text}" for fact in document.next[:1]]
