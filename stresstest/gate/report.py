@@ -147,7 +147,8 @@ def _next(verdict: CheckVerdict) -> Iterator[Fact]:
         *(x for x in verdict.limits if not x.passed),
     ]
     for name, command in islice(alone(worse).items(), _MOST_NEXT):
-        yield Fact("next", command, f"{name} in full, on this commit" if name else "the run in full, on this commit")
+        where = "" if verdict.mode == "compare" else ", on this commit"
+        yield Fact("next", command, f"{name or 'the run'} in full{where}")
 
 
 def _blocks(verdict: CheckVerdict, names: Mapping[int, str]) -> Iterator[Block]:
