@@ -142,10 +142,8 @@ def _next(verdict: CheckVerdict) -> Iterator[Fact]:
             yield Fact(
                 "next", shlex.join([*kept, "--seeds", str(min(2 * most, MOST_SEEDS))]), "more seeds, which may decide"
             )
-    worse = [
-        *(line for line in verdict.lines if line.verdict == "regressed"),
-        *(x for x in verdict.limits if not x.passed),
-    ]
+    worse: list[GateLine | LimitLine] = [line for line in verdict.lines if line.verdict == "regressed"]
+    worse += [limit for limit in verdict.limits if not limit.passed]
     for name, command in islice(alone(worse).items(), _MOST_NEXT):
         where = "" if verdict.mode == "compare" else ", on this commit"
         yield Fact("next", command, f"{name or 'the run'} in full{where}")

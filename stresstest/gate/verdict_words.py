@@ -108,7 +108,7 @@ def title(verdict: CheckVerdict) -> str:
     if verdict.mode == "limits":
         return f"{verdict.scenario}: limits on {at}"
     base = verdict.base.get("commit") or "none"
-    if verdict.mode == "base":
+    if verdict.mode == "base" and "ref" in verdict.base:
         base = f"{base}, where it left {verdict.base.get('ref')}"
     return f"{verdict.scenario}: {at} against {'the baseline of ' * (verdict.mode == 'baseline')}{base}"
 

@@ -220,11 +220,13 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_papers_prints_one_table_and_goes_on_where_it_was(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["papers", "./small.yaml", "-j", "1", "--run-dir", "runs", "-o", "papers.md", "-o", "papers.html"]
-    assert run(line) == 0
+    assert run([*line, "-v"]) == 0
     first = capsys.readouterr()
     assert "Nobody 2026" in first.out
-    assert "2 claims: 1 seen, 1 not seen" in first.out
+    assert "? small  1 of 2 claims seen; not seen: fewer do" in first.out
     assert "not seen: fewer do: they do not" in first.out
+    assert "report: runs/claims.html" in first.out
+    assert '<td class="left good">seen</td>' in (small / "runs/claims.html").read_text()
     assert first.err.count("sweep: depth-sweep") == 1
     assert "| more blocks have more parameters | seen |" in (small / "papers.md").read_text()
     assert '<td class="left good">seen</td>' in (small / "papers.html").read_text()
@@ -239,7 +241,7 @@ def test_run_prints_the_claims_too_and_takes_the_files_own_profile(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["run", "small.yaml", "--profile", "cpu", "-j", "1", "-q"]) == 0
-    assert "2 claims: 1 seen, 1 not seen" in capsys.readouterr().out
+    assert "1 of 2 claims seen; not seen: fewer do" in capsys.readouterr().out
     assert run(["run", "small.yaml", "--profile", "full", "--dry-run"]) == 0
     assert "1,64" in capsys.readouterr().out
     assert run(["run", "small.yaml", "--profile", "quick"]) == 2
