@@ -3,7 +3,8 @@
     python -m tests.benchmarks.pictures_read RUN...
 
 Each picture of a run is written as SVG and PNG. An XML parser reads the SVG: points of lines and dots are turned back
-into values by the labels of the axes alone, and looked up among the numbers of result.json. Pillow reads the PNG.
+into values by the ticks of the axes alone, the tiles of maps give what is written in them; all are looked up among the
+numbers of result.json. Pillow reads the PNG.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from stresstest.reports.pictures import write_png, write_svg
 from stresstest.results.records import read_result
 
 _AWAY, _SLANT = 0.6, 0.002  # pixels that a value may lie beside its place, and share of its distance from a tick
+_FIVE_DIGITS = 5.1e-5  # relative: half a unit of the fifth
 _LARGEST_POWER = 30  # of ten, that an axis of logarithms may have
 _NAME = re.compile(r"translate\(([-\d.e]+),([-\d.e]+)\)")
+_WRITTEN = re.compile(r"value: (-?\d+(?:\.\d+)?)(?:e([-+]?\d+))?(?![\d/])")
 _CORNER = re.compile(r"[ML]([-\d.e]+),([-\d.e]+)")
 
 Element = ElementTree.Element
@@ -46,8 +49,9 @@ def main() -> None:
             for path in write_svg(document, Path(folder)):
                 if path.stem.endswith("-dark"):
                     continue
-                read = [value for value, away in values_of(ElementTree.parse(path).getroot())]
-                known = [each for each in values_of(ElementTree.parse(path).getroot()) if is_stored(*each, stored)]
+                root = ElementTree.parse(path).getroot()
+                read = [*values_of(root), *written_in(root)]
+                known = [each for each in read if is_stored(*each, stored)]
                 with Image.open(path.with_suffix(".png")) as image:
                     image.load()
                     size = f"{image.width} x {image.height}"
@@ -92,6 +96,17 @@ def values_of(root: Element) -> Iterator[tuple[float, float]]:
                     for x, y in places_of(mark):
                         yield from (across(x),) if across else ()
                         yield from (up(y),) if up else ()
+
+
+def written_in(root: Element) -> Iterator[tuple[float, float]]:
+    """(value, half a unit of its last digit, of five at most) of each tile of a map that has a number."""
+    for mark in root.iter():
+        if "mark-rect role-mark" in mark.get("class", ""):
+            for tile in mark:
+                if found := _WRITTEN.search(tile.get("aria-label", "").replace("\u2212", "-")):
+                    digits, power = found[1].partition(".")[2], int(found[2] or 0)
+                    value = float(found[0].removeprefix("value: "))
+                    yield value, max(0.51 * 10.0 ** (power - len(digits)), _FIVE_DIGITS * abs(value))
 
 
 def places_of(mark: Element) -> Iterator[Place]:
