@@ -18,7 +18,8 @@ from stresstest.commands.show_result import document_of, print_result
 from stresstest.experiments.answers import answered, try_again
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.reports.document import Document
+from stresstest.reports.document import Document, Verdict
+from stresstest.reports.verdict_lines import verdict_lines
 from stresstest.results.records import Result
 from stresstest.specs.profiles import make_spec
 from tests.reports import test_contest_reports as contest
@@ -239,3 +240,9 @@ def test_an_experiment_without_an_answer_of_its_own_has_its_findings() -> None:
         "one a subject"
     )
     assert bare.sure.startswith("3 seeds")
+
+
+def test_a_long_name_stands_above_its_answer_and_leaves_the_others_their_column() -> None:
+    long = "boundary.max_stable_lr{variant=pre-ln}"
+    told = verdict_lines([Verdict("pre-ln", "use it", "good"), Verdict(long, "REGRESSED by far", "bad")], 30)
+    assert [lines for _, lines in told] == [["+ pre-ln  use it"], [f"x {long}", "          REGRESSED by far"]]
