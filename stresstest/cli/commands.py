@@ -16,7 +16,8 @@ from stresstest.cli.context import CONTEXT
 from stresstest.cli.diagnose import diagnose_command
 from stresstest.cli.experiments import OUTPUT, VERBOSE, Commands
 from stresstest.cli.gate import GATE_COMMANDS
-from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, output_option, run_options
+from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
+from stresstest.cli.outputs import output_option
 from stresstest.cli.sources import line_settings, project_defaults, settings_beside
 from stresstest.commands.run import run_scenario
 from stresstest.errors import ExitCode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from stresstest.cli.options import output_option
+from stresstest.cli.outputs import output_option
 from stresstest.errors import InterruptedReadingError
 from stresstest.reports.output import JSON
 

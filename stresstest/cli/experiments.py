@@ -7,7 +7,8 @@ from typing import Any
 
 import rich_click as click
 
-from stresstest.cli.options import option_groups, output_option, run_options
+from stresstest.cli.options import option_groups, run_options
+from stresstest.cli.outputs import output_option
 from stresstest.cli.sources import line_request
 from stresstest.commands.run import run_experiment
 from stresstest.experiments.base import Experiment

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from stresstest.cli.options import jobs_text, output_option
+from stresstest.cli.options import jobs_text
+from stresstest.cli.outputs import output_option
 from stresstest.cli.sources import settings_beside
 from stresstest.reports.output import JSON
 from stresstest.specs.profiles import PROFILES

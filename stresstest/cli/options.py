@@ -10,7 +10,6 @@ from pydantic.fields import FieldInfo
 
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
-from stresstest.reports.output import formats_help
 from stresstest.scenario.request import flag
 from stresstest.specs.base import MODELS, ModelSpec
 from stresstest.specs.profiles import PROFILES
@@ -47,12 +46,6 @@ def option_groups(fields: Fields) -> list[Any]:
     groups = {"Question": [name for name in fields if name not in model], "Model": model}
     run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
-
-
-def output_option(*others: str) -> Decorator:
-    """`--output` of a command that writes these formats too."""
-    help_text = f"Also write {formats_help(*others)}. May be repeated."
-    return click.option("-o", "--output", multiple=True, metavar="FORMAT:PATH", help=help_text)
 
 
 def jobs_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
