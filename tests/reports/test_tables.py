@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresstest.commands.show_result import made_of
@@ -35,6 +35,7 @@ def read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, st.floats(), st.integers()), min_size=1))
 def test_texts_and_numbers_come_back_from_csv_as_they_were(rows: list[tuple[str, float, int]]) -> None:
     texts, floats, integers = (list(column) for column in zip(*rows, strict=True))
