@@ -12,10 +12,7 @@ from stresstest.reports.document import PAGE, Axis, Chart, Point, Series, Tone
 _LOG_FROM = 20.0  # ratio of the highest to the lowest loss from which the axis is logarithmic
 _POSITIVE = 0.9  # share of the losses that such an axis needs
 _FEW = 4  # breaks that have a line of their own
-_CAPTION = (
-    "Look left of the dashed line, which is where the run breaks. A dot is a spike at its highest loss, or "
-    "the start of a resumed segment; the steps are those of the log."
-)
+_FLAT = 1.5  # times a value that never changes: the end of the upright lines over it
 
 
 def page_charts(segments: Sequence[SegmentDiagnosis]) -> Iterator[Chart]:
@@ -37,9 +34,25 @@ def _chart(title: str, roles: Sequence[str], segments: Sequence[SegmentDiagnosis
     log = wants_log(values) if log is None else log
     shown = [value for value in values if value > 0 or not log]
     label = "loss" if "loss" in roles else ROLES[roles[0]]
-    places = [*_places(segments, min(shown), max(shown), "loss" in roles)] if shown else []
-    caption = _CAPTION if places and "loss" in roles else ""
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    if low == high:
+        low, high = sorted((low / _FLAT, high * _FLAT))
+    places = [*_places(segments, low, high, "loss" in roles)] if shown else []
+    caption = _caption(segments) if places and "loss" in roles else ""
     return Chart(title, step_axis(lines), Axis(label, log=log), (*lines, *places), caption=caption, formats=PAGE)
+
+
+def _caption(segments: Sequence[SegmentDiagnosis]) -> str:
+    """What is marked in the picture of the loss."""
+    broken = sum(segment.broke_between is not None for segment in segments)
+    lines = "dashed line" if broken == 1 else "dashed lines" if broken <= _FEW else "crosses"
+    breaks = f"Look left of the {lines}: there the run breaks." if broken else ""
+    marked = {
+        "a spike, at its highest loss": any(segment.spikes for segment in segments),
+        "the start of a resumed segment": any(segment.start == "resume" for segment in segments),
+    }
+    dots = " or ".join(words for words, there in marked.items() if there)
+    return " ".join(filter(None, (breaks, dots and f"A dot is {dots}.", "The steps are those of the log.")))
 
 
 def _places(segments: Sequence[SegmentDiagnosis], low: float, high: float, spikes: bool) -> Iterator[Series]:
@@ -59,14 +72,23 @@ def _places(segments: Sequence[SegmentDiagnosis], low: float, high: float, spike
             kind="dots",
             notes=tuple(f"segment {segment.index} resumes at step {step(segment.first_step)}" for segment in resumed),
         )
-    found = [spike for segment in segments for spike in segment.spikes] if spikes else []
+    found = [(spike, segment) for segment in segments for spike in segment.spikes] if spikes else []
     if found:
         yield Series(
             "spikes",
-            tuple((spike.first_step, high if spike.peak_loss is None else spike.peak_loss) for spike in found),
+            tuple(_peak(spike, segment, high) for spike, segment in found),
             kind="dots",
-            notes=tuple(map(_said, found)),
+            notes=tuple(_said(spike) for spike, _ in found),
         )
+
+
+def _peak(spike: Spike, segment: SegmentDiagnosis, high: float) -> Point:
+    """Where a spike is highest; at its first step where no finite loss is known."""
+    rows = [(x, y) for x, y in points_of(segment, "loss") if spike.first_step <= x <= spike.last_step]
+    finite = [point for point in rows if math.isfinite(point[1])]
+    if finite:
+        return max(finite, key=lambda point: point[1])
+    return spike.first_step, high if spike.peak_loss is None else spike.peak_loss
 
 
 def _said(spike: Spike) -> str:

@@ -196,7 +196,7 @@ def _lines_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
         Column("verdict", "left"),
         Column("base -> head"),
         Column("difference"),
-        *(Column(header, "left") for header in ("evidence", "")),
+        *(Column(header, "left") for header in ("evidence", "why")),
     )
     return Table(columns, rows, formats=PAGE)
 
@@ -218,5 +218,5 @@ def _limits_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
         )
         for limit in verdict.limits
     )
-    columns = tuple(Column(header, "left") for header in ("limit", "threshold", "value", "", ""))
+    columns = tuple(Column(header, "left") for header in ("limit", "threshold", "value", "verdict", "why"))
     return Table(columns, rows, formats=PAGE)

@@ -67,7 +67,7 @@ def interval_words(line: GateLine) -> str:
     if line.unit == "oct":
         known = [None if end is None or abs(end) >= NOWHERE else 2.0**end for end in (low, high)]
         shown = ["?" if end is None else f"{end:.3g}" for end in known]
-        return f"times {shown[0]}..{shown[1]}"
+        return "" if known == [None, None] else f"times {shown[0]}..{shown[1]}"
     return "..".join("?" if end is None else f"{end:+.3g}" for end in (low, high))
 
 

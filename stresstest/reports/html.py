@@ -19,7 +19,7 @@ from stresstest.reports.charts import is_empty, thinned
 from stresstest.reports.document import Block, Chart, Details, Document, Picture, Table, Tiles
 from stresstest.reports.palette import PALETTES
 from stresstest.reports.plot import CONFIG, Columns, Plot
-from stresstest.reports.svg import color_places, parts, static_charts
+from stresstest.reports.svg import keyed, static_charts
 from stresstest.reports.tiles import static_tiles
 from stresstest.reports.vega import plot_of
 
@@ -122,8 +122,7 @@ def _tables(blocks: Sequence[Block], within: str) -> Iterator[tuple[Table, str]]
 
 def _names(block: Block) -> list[str]:
     """Of the series that a key tells apart."""
-    found = color_places([s.name for part in parts(block) for s in part.series]) if isinstance(block, Chart) else {}
-    return [*filter(None, found)] if len(found) > 1 else []
+    return keyed(block) if isinstance(block, Chart) else []
 
 
 def _data(plots: Sequence[Plot]) -> Markup | str:

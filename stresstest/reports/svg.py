@@ -20,7 +20,7 @@ def static_charts(chart: Chart) -> list[dict[str, Any]]:
     if not drawn(chart):
         return []
     x, _ = scales(chart)
-    colors = color_places([series.name for part in parts(chart) for series in part.series])
+    colors = color_places(chart)
     shown = [part for part in parts(chart) if drawn(part)]
     left = _NAMES_LEFT if any(part.y.names for part in shown) else _LEFT  # one for all: their x axis is the same
     return [_static(part, x, left, colors) for part in shown]
@@ -31,9 +31,23 @@ def parts(chart: Chart) -> list[Chart]:
     return [chart, *(parts(chart.below) if chart.below else [])]
 
 
-def color_places(names: Sequence[str]) -> dict[str, int]:
-    """The place of each name in the order in which they come first, which gives its colour and dash."""
-    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+def color_places(chart: Chart) -> dict[str, int]:
+    """The place of each name, which gives its colour and dash: those of a key in its order, then the others."""
+    every = [series.name for part in parts(chart) for series in part.series]
+    return {name: i for i, name in enumerate(dict.fromkeys([*_colored(chart), *every]))}
+
+
+def keyed(chart: Chart) -> list[str]:
+    """The names that a key tells apart: none of a lone series, nor of dots whose colours are their tones'."""
+    return _colored(chart) if len(color_places(chart)) > 1 else []
+
+
+def _colored(chart: Chart) -> list[str]:
+    """The names of what is drawn in a colour of its own."""
+    drawn_so = [
+        each for part in parts(chart) for each in part.series if each.name and not (each.tones and all(each.tones))
+    ]
+    return list(dict.fromkeys(each.name for each in drawn_so))
 
 
 def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[str, Any]:

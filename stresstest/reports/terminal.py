@@ -139,7 +139,7 @@ def _(block: Code, console: Console) -> None:
 @_print.register
 def _(block: Items, console: Console) -> None:
     for item in block.items:
-        console.print(Text(f"  {MARKS[item.tone]} {item.text}", style=TONES[item.tone]), soft_wrap=True)
+        _paragraph(console, item.text, bullet=f"  {MARKS[item.tone]} ", style=TONES[item.tone])
         _paragraph(console, item.detail, bullet="      ")
 
 

@@ -9,7 +9,7 @@ from stresstest.reports.charts import Scale, drawn, scales
 from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Series, Tiles, Tone
 from stresstest.reports.palette import COLORS, DASHES
 from stresstest.reports.plot import HOVER, WIDTH, Columns, Json, Plot, digits, quoted
-from stresstest.reports.svg import color_places, parts
+from stresstest.reports.svg import color_places, keyed, parts
 from stresstest.reports.vega_map import map_plot
 from stresstest.reports.vega_tiles import tiles_plot
 
@@ -32,19 +32,17 @@ def plot_of(picture: Picture) -> Plot:
 
 def _chart(chart: Chart) -> Plot:
     shown = [part for part in parts(chart) if drawn(part)]
-    every = tuple(color_places([series.name for part in parts(chart) for series in part.series]))
-    names = tuple(filter(None, every)) or every
+    names = tuple(keyed(chart))
     data: dict[str, Columns] = {}
     views = []
     across = _position(chart.x, scales(chart)[0], "x")
     for i, part in enumerate(shown):
         layers = _layers(part, f"p{i}", data, names, (across, _left(shown)) if len(shown) > 1 else None)
         views.append({"width": WIDTH, "height": _high(part), "layer": layers})
-    shown_names = names if len(every) > 1 else ()
     spec: Json = {"title": chart.title, "params": [{"name": "hidden", "value": []}]}
     if len(views) == 1:
-        return Plot({**spec, **views[0]}, data, shown_names)
-    return Plot({**spec, "vconcat": views, "spacing": 14, "resolve": {"scale": {"x": "shared"}}}, data, shown_names)
+        return Plot({**spec, **views[0]}, data, names)
+    return Plot({**spec, "vconcat": views, "spacing": 14, "resolve": {"scale": {"x": "shared"}}}, data, names)
 
 
 def _high(chart: Chart) -> int:
@@ -83,8 +81,8 @@ def _layers(
     if shared:
         x, left = shared
         y["axis"] = {**y["axis"], "minExtent": left, "maxExtent": left}
-    several = len({*names, *(each.name for each in series)}) > 1
-    legend = {"title": None, "columns": 3} if several else None
+    legend = {"title": None, "columns": 3} if names else None
+    names = names or tuple(color_places(chart))
     color = {"field": "series", "type": "nominal", "scale": _colors(names), "legend": legend}
     dash = {"field": "series", "type": "nominal", "scale": _dashes(names), "legend": None}
     base = {"x": x, "y": y, "color": color}
@@ -119,7 +117,7 @@ def _layers(
     for kind, (mark, encoding) in looks.items():
         if kind in kinds:
             add(f"datum.kind == '{kind}'", mark, encoding)
-            layers[-1]["transform"].append(_near(up))
+            layers[-1]["transform"] += [] if chart.y.names else [_near(up)]
     if chart.dots and "line" in kinds:
         add("datum.kind == 'line'", {"type": "point", "filled": True, "size": 46, "opacity": 1}, base)
     if kinds - {"dots"}:

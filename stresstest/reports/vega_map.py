@@ -40,7 +40,7 @@ def map_plot(heatmap: Heatmap) -> Plot:
         "mark": {"type": "rect", "stroke": "@paper", "strokeWidth": 1},
         "encoding": {**place, "color": _tile_colors(heatmap)},
     }
-    layers = [tiles, *_words(place)]
+    layers = [tiles, *_words(place)[: None if any(columns["best"]) else 1]]  # none is empty
     high = _PLACE * len(labels)
     spec = {"title": heatmap.title, "width": WIDTH, "height": high, "data": {"name": "map"}, "layer": layers}
     return Plot(spec, {"map": columns}, least=_least(heatmap))
@@ -65,7 +65,7 @@ def _words(place: Json) -> list[Json]:
         {"mark": text, "transform": [{"filter": "!datum.best"}], "encoding": words},
         {"mark": {**text, "fontWeight": "bold"}, "transform": best, "encoding": words},
         {
-            "mark": {"type": "rect", "fillOpacity": 0, "stroke": "@ink", "strokeWidth": 2, "aria": False},
+            "mark": {"type": "rect", "fillOpacity": 0, "stroke": "@ink", "strokeWidth": 2},
             "transform": best,
             "encoding": place,
         },

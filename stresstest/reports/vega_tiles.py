@@ -47,7 +47,7 @@ def tiles_plot(tiles: Tiles) -> Plot:
             "data": {"name": "tiles"},
             "transform": [{"filter": "datum.missing != ''"}],
             "mark": {"type": "rect", "color": "@dull-fill", "x2Offset": _SEAM},
-            "encoding": {**place, "tooltip": [*where, missing], "description": {"field": "missing"}},
+            "encoding": {**place, "tooltip": [*where, missing]},
         },
         {
             "data": {"name": "words"},
@@ -55,6 +55,8 @@ def tiles_plot(tiles: Tiles) -> Plot:
             "encoding": {"x": {**_x(tiles), "field": "x"}, "y": y, "text": {"field": "text"}},
         },
     ]
+    if not any(columns["missing"]):
+        del layers[1]  # a layer without a mark has no name for a screen reader
     spec = {"title": tiles.title, "width": WIDTH, "height": tile_rows_height(tiles), "layer": layers}
     return Plot(spec, {"tiles": columns, "words": words})
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -160,3 +161,24 @@ def test_a_page_above_the_limit_keeps_the_peaks_of_its_lines_and_says_so() -> No
     data = stored["charts"][0]["data"]["p0"]
     assert max(data["y"]) == 50.0
     assert 25_000 < len(data["y"]) < 35_000
+
+
+def test_a_key_has_what_is_drawn_in_a_colour_of_its_own_and_rows_stay_where_they_are(tmp_path: Path) -> None:
+    rule = Series("limit", ((1.0, -0.5), (1.0, 1.5)), kind="guide")
+    chart = replace(
+        FOREST, series=(*FOREST.series, replace(FOREST.series[0], name="worse"), Series("seed", ((1.5, 0.0),)), rule)
+    )
+    assert plot_of(chart).names == ("seed", "limit")
+    (svg, _) = write_svg(Document("n", "A page", blocks=(chart,)), tmp_path)
+    words = "".join(ElementTree.fromstring(svg.read_text()).itertext())
+    assert "limit" in words
+    assert "worse" not in words
+    lines = [path for path in re.findall(r' d="(M[^"]*)"', svg.read_text()) if path.count("L") == 1]
+    heights = {float(number) for path in lines for number in re.findall(r",(-?[\d.]+)", path)}
+    assert {0.0, 68.0} <= heights, "the limit goes over both rows"
+
+
+def test_a_map_without_missing_places_or_a_best_one_has_no_empty_layer() -> None:
+    (label, cells), *_ = MAP.rows
+    plain = replace(MAP, rows=((label, tuple(replace(cell, best=False) for cell in cells)),))
+    assert [len(plot_of(each).spec["layer"]) for each in (MAP, plain)] == [4, 2]
