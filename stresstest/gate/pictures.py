@@ -36,8 +36,14 @@ def verdict_pictures(verdict: CheckVerdict) -> Iterator[Chart]:
         yield _forest(unit, some, names)
     for metric, some in _grouped(tested, lambda line: line.metric):
         yield _both_sides(metric, some, names)
-    for metric, those in _grouped([limit for limit in verdict.limits if limit.head], lambda limit: limit.metric):
+    for metric, those in _grouped(
+        [limit for limit in verdict.limits if _has_values(limit)], lambda limit: limit.metric
+    ):
         yield _limits(metric, those, names)
+
+
+def _has_values(limit: LimitLine) -> bool:
+    return limit.head is not None and any(_drawn_at(value) is not None for value in limit.head.per_seed.values())
 
 
 def line_tone(line: GateLine) -> Tone:
@@ -143,7 +149,7 @@ def _both_sides(metric: str, lines: Sequence[GateLine], names: Mapping[int, str]
         caption=(
             "A line joins both values of a seed; the head's is a circle where the row passes, a cross where it "
             "regressed, a third shape where nothing is known yet. A value beyond the range that was searched stands "
-            "at its end."
+            "at its end; a base's dot alone: the head has no value."
         ),
         name=f"{metric.replace('_', '-')}-by-seed",
         formats=PAGE,
@@ -196,7 +202,7 @@ def _dots(name: str, dots: Sequence[_Dot]) -> Series:
 
 
 def _by_tone(name: str, dots: Sequence[_Dot]) -> list[Series]:
-    """A series for each tone, in the order in which the colours of series are those of tones."""
+    """A series for each tone."""
     words: dict[Tone, str] = {"bad": "worse", "good": "passes", "mixed": "not known"}
     return [_dots(f"{name}, {said}", [dot for dot in dots if dot.tone == tone]) for tone, said in words.items()]
 

@@ -114,7 +114,7 @@ def _verdicts(verdict: CheckVerdict, names: Mapping[int, str]) -> Iterator[Verdi
     """What failed, line by line; what passed too, unless that is much; and what follows."""
     told = [
         *(Verdict("", failure, "bad") for failure in verdict.failures),
-        *(Verdict(names[id(line)], _line_words(line), line_tone(line)) for line in verdict.lines),
+        *(Verdict(names[id(line)], _line_words(line, verdict), line_tone(line)) for line in verdict.lines),
         *(
             Verdict(names[id(limit)], _limit_words(limit), "good" if limit.passed else "bad")
             for limit in verdict.limits
@@ -164,9 +164,11 @@ def _blocks(verdict: CheckVerdict, names: Mapping[int, str]) -> Iterator[Block]:
         yield _limits_table(verdict, names)
 
 
-def _line_words(line: GateLine) -> str:
+def _line_words(line: GateLine, verdict: CheckVerdict) -> str:
+    """What became of it; a reason that a warning gives already is not said again."""
     level = " (warn)" if line.level == "warn" else ""
-    reason = f" ({line.reason})" if line.reason else ""
+    warned = f"{line.place.experiment}: {line.reason}" in verdict.warnings
+    reason = f" ({line.reason})" if line.reason and not warned else ""
     if line.n:
         reason = f": {values_words(line)}, {difference_words(line)} ({evidence_words(line)}){reason}"
     return f"{line.verdict.upper()}{level}{reason}"
@@ -187,7 +189,7 @@ def _lines_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
             Value(values_words(line) if line.n else "-"),
             Value(difference_words(line), interval_words(line)) if line.n else Value("-"),
             Value(evidence_words(line)),
-            Value(line.reason),
+            Value("" if f"{line.place.experiment}: {line.reason}" in verdict.warnings else line.reason),
         )
         for line in verdict.lines
     )
@@ -198,7 +200,7 @@ def _lines_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
         Column("difference"),
         *(Column(header, "left") for header in ("evidence", "why")),
     )
-    return Table(columns, rows, formats=PAGE)
+    return _without_empty_end(columns, rows)
 
 
 def _by_seed(verdict: CheckVerdict, names: Mapping[int, str]) -> Details:
@@ -219,4 +221,11 @@ def _limits_table(verdict: CheckVerdict, names: Mapping[int, str]) -> Table:
         for limit in verdict.limits
     )
     columns = tuple(Column(header, "left") for header in ("limit", "threshold", "value", "verdict", "why"))
+    return _without_empty_end(columns, rows)
+
+
+def _without_empty_end(columns: tuple[Column, ...], rows: tuple[tuple[Value, ...], ...]) -> Table:
+    """Without the last column, where no row has anything to say there."""
+    if not any(row[-1].text for row in rows):
+        columns, rows = columns[:-1], tuple(row[:-1] for row in rows)
     return Table(columns, rows, formats=PAGE)

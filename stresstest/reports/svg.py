@@ -44,10 +44,8 @@ def keyed(chart: Chart) -> list[str]:
 
 def _colored(chart: Chart) -> list[str]:
     """The names of what is drawn in a colour of its own."""
-    drawn_so = [
-        each for part in parts(chart) for each in part.series if each.name and not (each.tones and all(each.tones))
-    ]
-    return list(dict.fromkeys(each.name for each in drawn_so))
+    series = [each for part in parts(chart) for each in part.series if each.points and each.name]
+    return list(dict.fromkeys(each.name for each in series if not (each.tones and all(each.tones))))
 
 
 def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[str, Any]:

@@ -205,5 +205,7 @@ def test_the_trials_of_a_search_are_dots_with_the_best_setting_beside_them() -> 
 
 def test_an_arm_beyond_the_second_is_folded_away() -> None:
     document = EXPERIMENTS["warmup"].document(result_of(optimizer="adam,radam", searched=False))
-    assert [block.title for block in document.blocks if isinstance(block, Chart) and "a line a warm-up" in block.title]
+    assert [
+        block.title for block in document.blocks if isinstance(block, Chart) and "one line per warm-up" in block.title
+    ]
     assert "losses over the peak LR of 2 more" in result_text(result_of(optimizer="adam,radam", searched=False), "html")

@@ -89,7 +89,7 @@ def trained_pictures(result: Result) -> Iterator[Block]:
     if len(maps) == 1:
         yield from blocks
     elif maps:
-        yield Details("Which LR trains at which depth: a map a variant", blocks)
+        yield Details("Which LR trains at which depth: one map per variant", blocks)
 
 
 def laws(result: Result) -> list[Law]:
@@ -218,8 +218,8 @@ def _recipes(result: Result, variants: Sequence[str]) -> Chart:
         Axis("", names=tuple(variants)),
         dots,
         caption=(
-            "Read each row from the left to its first cross: so deep the variant trains with this recipe. A dot a "
-            "seed: a circle trained, a square did no harm, a cross broke; which way, it says where you point at it."
+            "Read each row from the left to its first cross: so deep the variant trains with this recipe. One dot "
+            "per seed: a circle trained, a square did no harm, a cross broke; which way, it says where you point at it."
         ),
         name="recipe-over-depth",
         formats=PAGE,

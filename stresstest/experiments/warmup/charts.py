@@ -44,7 +44,7 @@ def _losses(trend: TrendRow, result: Result) -> Chart:
         for steps, places in grid_of(trend).items()
     ]
     return Chart(
-        f"Loss over the peak LR, a line a warm-up: {arm_name(trend, spec)}",
+        f"Loss over the peak LR, one line per warm-up: {arm_name(trend, spec)}",
         Axis("peak LR"),
         _loss_axis(result),
         tuple(lines),

@@ -42,17 +42,24 @@ def _arm(trend: TrendRow, result: Result) -> Verdict:
     tone, need = _need(trend)
     effect = trend.metrics.get("warmup_sensitivity")
     matters = "" if effect is None else f"; warm-up sensitivity {_loss(effect.median.low or 0.0, result)}"
-    return Verdict(name, f"use {_recipe(trend, best, result)}; needs {need}{matters}", tone)
+    where = "on the map it " if _searches_of(trend, result) else ""
+    return Verdict(name, f"use {_recipe(trend, best, result)}; {where}needs {need}{matters}", tone)
 
 
 def _recipe(trend: TrendRow, best: MapPlace, result: Result) -> str:
     """The setting with the lowest loss: of the search, where it has looked for this arm alone and found a lower one."""
-    searches = [search for search in result.searches if search.variant == trend.variant and search.trained]
-    if searches and len(result.spec["optimizer"]) == len(result.spec["warmup"]) == 1:
+    if searches := _searches_of(trend, result):
         return _best_words(searches[0], result)
     where = {"warmup_steps": best.warmup_steps, "peak_lr": best.peak_lr}
     words = setting_words({**trend.point, **where, "optimizer": trend.optimizer}, _alone(result), "at LR")
     return f"{words} (loss {_loss(best.loss, result)})"
+
+
+def _searches_of(trend: TrendRow, result: Result) -> list[SearchRow]:
+    """The searches that looked for this arm alone, and found a setting that trains."""
+    if not len(result.spec["optimizer"]) == len(result.spec["warmup"]) == 1:
+        return []
+    return [search for search in result.searches if search.variant == trend.variant and search.trained]
 
 
 def _best_words(search: SearchRow, result: Result) -> str:
