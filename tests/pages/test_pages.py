@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,12 @@ from stresstest.reports.document import (
     Axis,
     Chart,
     Column,
+    Details,
     Document,
     Fact,
     HeatCell,
     Heatmap,
+    Paragraph,
     Series,
     Table,
     Value,
@@ -94,6 +97,17 @@ def test_where_scripts_are_blocked_a_static_picture_stands_there(page_of: Callab
         assert page.locator("figure .static table.map").is_visible()
         assert page.locator("button").count() == 0, "what needs a script is not offered"
         assert said == []
+
+
+def test_a_page_is_printed_light_and_folded_out_without_what_can_be_clicked(page_of: Callable[..., Any]) -> None:
+    folded = replace(DOCUMENT, blocks=(*DOCUMENT.blocks, Details("more", (Paragraph("words"),))))
+    with page_of(folded) as (page, _):
+        page.emulate_media(media="print", color_scheme="dark")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert [page.locator(f"details{which}").count() for which in ("", "[open]")] == [1, 1]
+        assert page.locator("figure .static svg").first.is_visible()
+        assert [each for each in page.locator(".live, .tools, code + button").all() if each.is_visible()] == []
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_a_series_is_put_off_and_on_by_its_key(page_of: Callable[..., Any]) -> None:
