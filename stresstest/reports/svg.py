@@ -44,7 +44,9 @@ def keyed(chart: Chart) -> list[str]:
 
 def _colored(chart: Chart) -> list[str]:
     """The names of what is drawn in a colour of its own."""
-    series = [each for part in parts(chart) for each in part.series if each.points and each.name]
+    series = [
+        each for part in parts(chart) for each in part.series if each.name and (each.points or each.kind != "dots")
+    ]
     return list(dict.fromkeys(each.name for each in series if not (each.tones and all(each.tones))))
 
 

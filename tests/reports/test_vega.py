@@ -182,3 +182,8 @@ def test_a_map_without_missing_places_or_a_best_one_has_no_empty_layer() -> None
     (label, cells), *_ = MAP.rows
     plain = replace(MAP, rows=((label, tuple(replace(cell, best=False) for cell in cells)),))
     assert [len(plot_of(each).spec["layer"]) for each in (MAP, plain)] == [4, 2]
+
+
+def test_a_line_that_cannot_be_drawn_keeps_its_place_among_the_colours_of_every_picture() -> None:
+    empty = replace(CHART, series=(Series("zero", ()), *CHART.series))
+    assert plot_of(empty).names == ("zero", *plot_of(CHART).names)
