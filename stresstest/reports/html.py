@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from stresstest.reports.charts import is_empty, thinned
 from stresstest.reports.document import Block, Chart, Details, Document, Picture, Table, Tiles
-from stresstest.reports.palette import PALETTES
+from stresstest.reports.palette import DASHES, PALETTES, dashes_text
 from stresstest.reports.plot import CONFIG, Columns, Plot
 from stresstest.reports.svg import keyed, static_charts
 from stresstest.reports.tiles import static_tiles
@@ -77,6 +77,7 @@ def _with_points(template: str, document: Document, every: int) -> str:
         names=_names,
         label_of=lambda table: labels[id(table)],
         palettes=PALETTES,
+        dashes=dashes_text,
         data=lambda: _data([plot_of(picture) for picture in pictures]),
         every=every,
         script=_script,
@@ -130,7 +131,9 @@ def _data(plots: Sequence[Plot]) -> Markup | str:
     if not plots:
         return ""
     palettes = {name: dict(palette) for name, palette in PALETTES.items()}
-    return _in_script({"charts": [_sent(plot) for plot in plots], "config": CONFIG, "palettes": palettes})
+    keys = [dashes_text(place) for place in range(len(DASHES))]
+    sent = [_sent(plot) for plot in plots]
+    return _in_script({"charts": sent, "config": CONFIG, "palettes": palettes, "dashes": keys})
 
 
 def _sent(plot: Plot) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 (() => {
   const source = document.getElementById("charts");
   if (!source || typeof vega === "undefined" || typeof vegaLite === "undefined") return;
-  const { charts, palettes, config } = JSON.parse(source.textContent);
+  const { charts, palettes, config, dashes } = JSON.parse(source.textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (document.documentElement.dataset.theme || (dark.matches ? "dark" : "light")) === "dark";
   const number = (value) => (typeof value === "number" ? Number(value.toPrecision(4)).toString() : String(value));
@@ -25,6 +25,17 @@
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     made.textContent = text;
     return made;
+  };
+
+  // How the line at a place in the order of series looks.
+  const swatch = (place) => {
+    const [svg, line] = ["svg", "line"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+    const drawn = { x1: 0, x2: 32, y1: 4, y2: 4, class: `line c${place % 8}`, "stroke-dasharray": dashes[place % dashes.length] };
+    const frame = { class: "swatch", width: 32, height: 8, "aria-hidden": "true" };
+    for (const [key, value] of Object.entries(frame)) svg.setAttribute(key, value);
+    for (const [key, value] of Object.entries(drawn)) line.setAttribute(key, value);
+    svg.append(line);
+    return svg;
   };
 
   // What a pointer is over, as lines of name and value: text, never markup.
@@ -108,8 +119,8 @@
     };
 
     chart.names.forEach((name, place) => {
-      const key = element("button", { type: "button", "aria-pressed": "true", class: `key s${place % 8} d${Math.floor(place / 8) % 4}` });
-      key.append(element("span", { class: "swatch", "aria-hidden": "true" }), document.createTextNode(name));
+      const key = element("button", { type: "button", "aria-pressed": "true", class: "key" });
+      key.append(swatch(place), document.createTextNode(name));
       key.addEventListener("click", () => {
         const on = key.getAttribute("aria-pressed") !== "true";
         key.setAttribute("aria-pressed", String(on));

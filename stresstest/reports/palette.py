@@ -76,4 +76,14 @@ DARK: Palette = MappingProxyType(
 PALETTES: Mapping[str, Palette] = MappingProxyType({"light": LIGHT, "dark": DARK})
 COLORS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")  # of series: the first ones are no outcome's
 VALUES = tuple(f"v{i}" for i in range(9))  # of numbers, the low ones nearest to the paper
-DASHES: tuple[tuple[int, ...], ...] = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of series beside their colour
+DASHES: tuple[tuple[int, ...], ...] = ((), (8, 3), (2, 2), (8, 3, 2, 3), (14, 4))  # of series beside their colour
+
+
+def dashes(place: int) -> tuple[int, ...]:
+    """Dash and gap lengths of the line at a place in the order of series; none of a solid one."""
+    return DASHES[place % len(DASHES)]
+
+
+def dashes_text(place: int) -> str:
+    """The same as SVG writes it."""
+    return " ".join(map(str, dashes(place))) or "none"

@@ -9,7 +9,7 @@ from typing import Any
 from stresstest.reports.charts import Scale, drawn, scales
 from stresstest.reports.document import Axis, Chart, Series
 from stresstest.reports.numbers import number
-from stresstest.reports.palette import COLORS, DASHES
+from stresstest.reports.palette import COLORS, dashes_text
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
 _ROW, _NAMES_LEFT = 34, 150  # height of a named place of y, and room for its name
@@ -66,7 +66,7 @@ def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[s
             "name": each.name,
             "kind": each.kind,
             "color": COLORS[place % len(COLORS)],
-            "dashes": " ".join(map(str, DASHES[place // len(COLORS) % len(DASHES)])) or "none",
+            "dashes": dashes_text(place),
             "points": " ".join(f"{across(a)},{up(b)}" for a, b in _corners(each)) * (each.kind != "dots"),
             "dots": _dots(each) * (each.kind == "dots" or (chart.dots and each.kind == "line")),
             "band": "" if chart.y.names or each.kind == "dots" else _band(each),

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from stresstest.reports.charts import Scale, drawn, scales
 from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Series, Tiles, Tone
-from stresstest.reports.palette import COLORS, DASHES
+from stresstest.reports.palette import COLORS, dashes
 from stresstest.reports.plot import HOVER, WIDTH, Columns, Json, Plot, digits, quoted
 from stresstest.reports.svg import color_places, keyed, parts
 from stresstest.reports.vega_map import map_plot
 from stresstest.reports.vega_tiles import tiles_plot
 
+_KEY = 700  # square pixels of a line in a legend, long enough for its dashes
 _HEIGHT, _ROW = 240, 34  # pixels, of a chart and of a named place of its y axis
 _ROOM = 6  # pixels, between the ends of an axis and what is drawn, whose dots would be cut
 _LEFT, _MOST_LEFT, _LETTER = 76, 190, 6.5  # pixels for the labels of y, where parts stand under each other
@@ -81,10 +82,11 @@ def _layers(
     if shared:
         x, left = shared
         y["axis"] = {**y["axis"], "minExtent": left, "maxExtent": left}
-    legend = {"title": None, "columns": 3} if names else None
+    size = {} if all(each.kind == "dots" for each in series) else {"symbolSize": _KEY}
+    legend = {"title": None, "columns": 3, **size} if names else None
     names = names or tuple(color_places(chart))
     color = {"field": "series", "type": "nominal", "scale": _colors(names), "legend": legend}
-    dash = {"field": "series", "type": "nominal", "scale": _dashes(names), "legend": None}
+    dash = {"field": "series", "type": "nominal", "scale": _dashes(names), "legend": legend}
     base = {"x": x, "y": y, "color": color}
     layers: list[Json] = []
 
@@ -236,7 +238,7 @@ def _colors(names: Sequence[str]) -> Json:
 
 
 def _dashes(names: Sequence[str]) -> Json:
-    found = [list(DASHES[i // len(COLORS) % len(DASHES)]) or [1, 0] for i in range(len(names))]
+    found = [list(dashes(i)) or [1, 0] for i in range(len(names))]
     return {"domain": list(names), "range": found}
 
 

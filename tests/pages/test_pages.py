@@ -92,8 +92,8 @@ def test_a_page_that_overlaps_asks_the_network_or_is_too_wide_is_complained_abou
 
 def test_where_scripts_are_blocked_a_static_picture_stands_there(page_of: Callable[..., Any]) -> None:
     with page_of(DOCUMENT, java_script_enabled=False) as (page, said):
-        assert page.locator("figure .static svg").count() == 2
-        assert page.locator("figure .static svg").first.is_visible()
+        assert page.locator("figure .static svg[role=img]").count() == 2
+        assert page.locator("figure .static svg[role=img]").first.is_visible()
         assert page.locator("figure .static table.map").is_visible()
         assert page.locator("button").count() == 0, "what needs a script is not offered"
         assert said == []
@@ -105,7 +105,7 @@ def test_a_page_is_printed_light_and_folded_out_without_what_can_be_clicked(page
         page.emulate_media(media="print", color_scheme="dark")
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         assert [page.locator(f"details{which}").count() for which in ("", "[open]")] == [1, 1]
-        assert page.locator("figure .static svg").first.is_visible()
+        assert page.locator("figure .static svg[role=img]").first.is_visible()
         assert [each for each in page.locator(".live, .tools, code + button").all() if each.is_visible()] == []
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

@@ -194,7 +194,7 @@ class Balanced(HTMLParser):
 def test_the_page_is_well_formed_and_needs_no_network() -> None:
     page = result_text(result_of(EVERY_KIND), "html")
     tags = Balanced(page).tags
-    assert tags.count("svg") == 2
+    assert page.count('role="img"') == 2
     assert not {"link", "img", "iframe"} & set(tags)
     text = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     assert "://" not in text
