@@ -138,8 +138,12 @@ def _on_axes(point: Point, chart: Chart) -> bool:
 
 
 def lines_of(chart: Chart) -> list[Series]:
-    """What a terminal draws of a chart: its lines, without those of single seeds."""
-    return [series for series in drawn(chart) if series.kind in ("line", "steps") or _is_scattered(series)]
+    """What a terminal draws of a chart: its lines, without those of single seeds; dots where they have no line."""
+    series = drawn(chart)
+    lines = {each.name for each in series if each.kind in ("line", "steps")}
+    return [
+        each for each in series if each.kind in ("line", "steps") or (_is_scattered(each) and each.name not in lines)
+    ]
 
 
 def _is_scattered(series: Series) -> bool:

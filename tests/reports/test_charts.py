@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresstest.reports.charts import Scale, drawn, scale_of, text_chart
+from stresstest.reports.charts import Scale, drawn, lines_of, scale_of, text_chart
 from stresstest.reports.document import Axis, Chart, Series
 from stresstest.reports.svg import static_charts
 
@@ -110,3 +110,9 @@ def test_what_stands_below_a_chart_has_its_x_axis() -> None:
 def test_a_lone_dot_is_drawn_and_a_lone_point_of_a_line_is_not() -> None:
     line, dot = Series("a", ((1.0, 2.0),)), Series("b", ((1.0, 2.0),), kind="dots")
     assert [each.name for each in drawn(Chart("t", Axis("x"), Axis("y"), (line, dot)))] == ["b"]
+
+
+def test_a_terminal_draws_a_line_and_its_dots_once() -> None:
+    curve = ((1.0, 2.0), (2.0, 3.0))
+    line, dots, alone = Series("a", curve), Series("a", curve, kind="dots"), Series("b", curve, kind="dots")
+    assert lines_of(Chart("t", Axis("x"), Axis("y"), (line, dots, alone))) == [line, alone]
