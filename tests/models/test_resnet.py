@@ -154,7 +154,9 @@ def test_a_variant_that_it_lacks_is_one_line() -> None:
 def test_a_report_names_no_norm_function_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its BatchNorms are the model's, whatever --norm is for the others."""
     line = ["lr-range", "--model", "resnet", "--width", "2", "--seeds", "1", "--num-steps", "20", "--hold-steps", "20"]
-    assert run([*line, "--variant", "rezero", "--batch-size", "4", "-j", "1", "-q", "--run-dir", str(tmp_path)]) == 0
+    assert (
+        run([*line, "--variant", "rezero", "--batch-size", "4", "-j", "1", "-q", "-v", "--run-dir", str(tmp_path)]) == 0
+    )
     said = capsys.readouterr().out
     assert "4 images per step of synthetic" in said
     assert "layer-norm" not in said

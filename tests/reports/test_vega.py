@@ -148,7 +148,7 @@ def test_a_report_without_pictures_says_so(tmp_path: Path) -> None:
 
 def test_what_draws_pictures_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    with pytest.raises(ConfigError, match=r"output svg: needs vl_convert; .*charts"):
+    with pytest.raises(ConfigError, match="needs vl_convert; "):
         parse_output(f"svg:{tmp_path}")
 
 

@@ -136,7 +136,7 @@ def test_seeds_start_alike_and_the_files_content_is_part_of_a_cells_key(capsys: 
     for seed in (0, 5):
         torch.save(net(seed).state_dict(), "w.pt")
         words = ["--model", "model.py:build", "--from-weights", "w.pt", "--run-dir", f"run{seed}"]
-        assert run(["lr-range", *words, *TINY]) == 0
+        assert run(["lr-range", *words, *TINY, "-v"]) == 0
         stored = json.loads(Path(f"run{seed}/result.json").read_text())
         assert stored["data"]["starts_from"] == "the weights in w.pt"
         keys.append({cell["key"] for cell in stored["cells"]})

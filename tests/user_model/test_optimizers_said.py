@@ -308,7 +308,7 @@ def batch(step, batch_size, generator):
 
 def test_where_theory_fails_ramp_and_hold_stand_and_the_reason_is_said() -> None:
     Path("again.py").write_text(CHECKPOINTED)
-    words = "lr-range --model again.py:build --num-steps 30 --hold-steps 30 --seeds 1 -j 1 --run-dir run"
+    words = "lr-range --model again.py:build --num-steps 30 --hold-steps 30 --seeds 1 -j 1 -v --run-dir run"
     done = subprocess.run([sys.executable, "-m", "stresstest", *words.split()], capture_output=True, text=True)
     assert done.returncode == 0
     assert "No theory: the loss as a function of the parameters raised RuntimeError" in " ".join(done.stdout.split())

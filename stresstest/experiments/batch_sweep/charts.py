@@ -82,13 +82,11 @@ def steps_over_batch(spec: BatchSweepSpec, arms: Arms, target: float) -> Steps:
 def _steps(found: Sequence[Steps], target: float, spec: BatchSweepSpec, result: Result) -> Chart:
     names = [row_name(trend, result) for trend in result.trends]
     series = [part for name, steps in zip(names, found, strict=True) for part in _of_optimizer(name, steps)]
-    anchor = next(each.points[0] for each in series if each.kind == "line" and each.points)
+    anchor = next((each.points[0] for each in series if each.kind == "line" and each.points), None)
     ys = [y for each in series for _, y in each.points]
     words = with_unit(f"{target:.4g}", loss_unit(result.data))
-    guides = [
-        _guide("perfect scaling: steps ~ 1/batch", anchor, spec, -1.0),
-        _guide("steps ~ 1/sqrt(batch)", anchor, spec, -0.5),
-    ]
+    slopes = {"perfect scaling: steps ~ 1/batch": -1.0, "steps ~ 1/sqrt(batch)": -0.5}
+    guides = [_guide(name, anchor, spec, power) for name, power in slopes.items()] if anchor else []
     return Chart(
         f"Steps to a training loss of {words} over the batch size",
         _sizes(spec),
