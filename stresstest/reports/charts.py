@@ -27,11 +27,10 @@ class Scale:
     low: float
     high: float
 
-    def share(self, value: float) -> float:
-        """0 at the low end, 1 at the high one; values beyond are at the end."""
+    def share(self, value: float, beyond: float = 0.0) -> float:
+        """0 at the low end, 1 at the high one; what lies more than so many lengths beyond an end is there."""
         low, high = self._place(self.low), self._place(self.high)
-        value = min(max(self.low, self.high), max(min(self.low, self.high), value))
-        return (self._place(value) - low) / (high - low)
+        return min(1.0 + beyond, max(-beyond, (self._place(value) - low) / (high - low)))
 
     def ticks(self) -> list[float]:
         """Round values between the ends, not too many: decades, or 1, 2 and 5 times such, or equal steps."""
@@ -59,7 +58,9 @@ class Scale:
         return self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)
 
     def _place(self, value: float) -> float:
-        return math.log10(value) if self.log else value
+        if not self.log:
+            return value
+        return math.log10(value) if value > 0.0 else -math.inf
 
 
 def scale_of(axis: Axis, values: Sequence[float]) -> Scale:

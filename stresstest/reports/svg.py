@@ -13,6 +13,7 @@ from stresstest.reports.palette import COLORS, dashes_text
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 276, 72, 40, 10, 16
 _ROW, _NAMES_LEFT = 34, 150  # height of a named place of y, and room for its name
+_BEYOND = 9.0  # lengths of an axis that a line may leave it by
 
 
 def static_charts(chart: Chart) -> list[dict[str, Any]]:
@@ -54,11 +55,15 @@ def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[s
     series, (_, y) = drawn(chart), scales(chart)
     height = _TOP + _BOTTOM + _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
 
-    def across(value: float) -> float:
-        return round(left + x.share(value) * (_WIDTH - _RIGHT - left), 1)
+    def across(value: float, beyond: float = 0.0) -> float:
+        return round(left + x.share(value, beyond) * (_WIDTH - _RIGHT - left), 1)
 
-    def up(value: float) -> float:
-        return round(height - _BOTTOM - y.share(value) * (height - _BOTTOM - _TOP), 1)
+    def up(value: float, beyond: float = 0.0) -> float:
+        return round(height - _BOTTOM - y.share(value, beyond) * (height - _BOTTOM - _TOP), 1)
+
+    def line(points: Sequence[tuple[float, float]]) -> str:
+        """Cut off at the ends of the axes by what shows it."""
+        return " ".join(f"{across(a, _BEYOND)},{up(b, _BEYOND)}" for a, b in points)
 
     def shapes(each: Series) -> dict[str, Any]:
         place = colors[each.name]
@@ -66,8 +71,8 @@ def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[s
             "name": each.name,
             "kind": each.kind,
             "color": COLORS[place % len(COLORS)],
-            "dashes": dashes_text(place),
-            "points": " ".join(f"{across(a)},{up(b)}" for a, b in _corners(each)) * (each.kind != "dots"),
+            "dashes": "none" if each.kind == "seed" else dashes_text(place),
+            "points": line(_corners(each)) * (each.kind != "dots"),
             "dots": _dots(each) * (each.kind == "dots" or (chart.dots and each.kind == "line")),
             "band": "" if chart.y.names or each.kind == "dots" else _band(each),
         }
@@ -94,9 +99,9 @@ def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[s
         return [across(x_at), up(low), across(x_at), up(high)]
 
     def _band(each: Series) -> str:
-        low = [f"{across(a)},{up(span[0])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
-        high = [f"{across(a)},{up(span[1])}" for (a, _), span in zip(each.points, each.spans, strict=False)]
-        return " ".join([*low, *reversed(high)])
+        low = [(a, span[0]) for (a, _), span in zip(each.points, each.spans, strict=False)]
+        high = [(a, span[1]) for (a, _), span in zip(each.points, each.spans, strict=False)]
+        return line([*low, *reversed(high)])
 
     def _reference() -> dict[str, Any] | None:
         """The ends of a named level, and where its name stands."""

@@ -86,13 +86,14 @@ def test_points_far_apart_are_joined_by_a_slope() -> None:
     assert all(line[8 - row] == "*" for row, line in enumerate(lines))
 
 
-def test_coordinates_lie_inside_the_picture() -> None:
-    chart = Chart("t", Axis("x"), Axis("y", low=1.0, high=2.0), (Series("a", ((1.0, 0.5), (2.0, 1.5), (30.0, 9.0))),))
+def test_a_line_goes_on_beyond_its_axis_where_the_picture_cuts_it_off() -> None:
+    curve = ((1.0, 0.5), (2.0, 1.5), (30.0, 1e30))
+    chart = Chart("t", Axis("x"), Axis("y", log=False, low=1.0, high=2.0), (Series("a", curve),))
     [svg] = static_charts(chart)
-    points = [tuple(map(float, point.split(","))) for point in svg["series"][0]["points"].split()]
-    assert all(svg["left"] <= x <= svg["right"] and svg["top"] <= y <= svg["bottom"] for x, y in points)
-    assert points[0] == (svg["left"], svg["bottom"])
-    assert points[-1] == (svg["right"], svg["top"])
+    (x, y), _, last = [tuple(map(float, point.split(","))) for point in svg["series"][0]["points"].split()]
+    height = svg["bottom"] - svg["top"]
+    assert (x, y) == (svg["left"], svg["bottom"] + height / 2)
+    assert last == (svg["right"], svg["top"] - 9 * height)
 
 
 def test_what_stands_below_a_chart_has_its_x_axis() -> None:

@@ -309,7 +309,7 @@ def test_the_page_is_well_formed_and_needs_no_network(kind: str) -> None:
 def test_the_chart_of_learning_rates_has_a_dot_for_each_depth() -> None:
     page = result_text(result_of(HOLDS), "html")
     chart = page.split("<h2>max_stable_lr against depth, both logarithmic, medians (0.0078 to 0.25)</h2>")[1].split(
-        "</svg>"
+        'class="legend"'
     )[0]
     assert chart.count("<circle") == 8
     assert len(re.findall(r'<polyline [^>]*class="line ', chart)) == 2
