@@ -31,17 +31,9 @@ dist.destroy_process_group()
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both_and_rank_0_writes(tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(SCRIPT)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29571",
-        "run.py",
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     found = sorted(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     assert found == [[0, 41, "nonfinite", 40], [1, 41, "nonfinite", 40]]
     rows = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
