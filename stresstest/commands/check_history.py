@@ -23,7 +23,7 @@ def show_history(name: str, limit: int, outputs: Sequence[str]) -> int:
     CHECKS.mkdir(parents=True, exist_ok=True)
 
     def no_tables() -> Tables:
-        raise ConfigError("the history of a gate is no table of cells; write html or md")
+        raise ConfigError("the history of a gate has no rows of cells; write html or md")
 
     write_outputs([("html", page), *written], Made(lambda: document, no_tables, {}))
     print_document(document.with_facts([Fact("report", str(page), file=True)]), console())

@@ -60,7 +60,10 @@ def first_few(steps: Iterable[Fact | None]) -> tuple[Fact, ...]:
 def try_again(
     result: Result, why: str, settings: Mapping[str, Any], command: str = "", lacks: Iterable[str] = ()
 ) -> Fact | None:
-    """The line of a result with other settings, or of another command, which lacks some; `None` where it is no line."""
+    """The line of a result with other settings, or of another command, which lacks some.
+
+    `None` where that line cannot be read again.
+    """
     text = result.reproduce
     try:
         if is_call(text):

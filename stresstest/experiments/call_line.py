@@ -53,7 +53,7 @@ class _Words:
     def _expression(self, value: object) -> str | None:
         """The text of a value that is made of constants and of what can be imported."""
         if type(value) in _BRACKETS:
-            return self._several(value)  # type: ignore[arg-type]
+            return self._several(value)  # type: ignore[arg-type]  # its type is one of the collections in _BRACKETS
         if isinstance(value, functools.partial):
             return self._partial(value)
         constant = _constant(value)

@@ -173,7 +173,7 @@ def layout(plan: Plan, settings: RunSettings) -> tuple[list[list[CellPlan]], int
 
 
 def _jobs(settings: RunSettings, number: int) -> int:
-    """How many jobs of a Slurm array train so many cells; elsewhere that is no limit."""
+    """How many jobs of a Slurm array train so many cells; elsewhere that sets no limit."""
     if settings.executor != "slurm":
         return number
     return settings.jobs or math.ceil(number / _CELLS_A_JOB)

@@ -56,7 +56,7 @@ def row_of(scenario: str, one: Judged) -> ForestRow | None:
 
 
 def _panel(one: Judged) -> str:
-    """Ratios together; what is no ratio by its metric."""
+    """Ratios together; what cannot be divided by its metric."""
     claim = one.claim
     return claim.left.metric if claim.how == "-" or claim.limit <= 0 else _RATIO
 

@@ -32,7 +32,7 @@ LINE_COLUMNS: Mapping[str, Column] = {
     "threshold": Column("text", "What was asked for."),
     "level": Column("text", "error or warn."),
     "verdict": Column("text", "What became of it."),
-    "reason": Column("text", "Why there is no other verdict, where there is none."),
+    "reason": Column("text", "Why nothing could be judged, where nothing could."),
     **_SIDES,
     "p": Column("number", "p-value of a loss, adjusted over the lines."),
     "n": Column("integer", "Seeds that both sides have."),

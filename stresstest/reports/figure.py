@@ -106,7 +106,7 @@ def figure_named(document: Document, name: str) -> Figure:
     """One of them, or the first; a name that there is not is a `ConfigError`."""
     found = figures_of(document)
     if not found:
-        raise ConfigError("there is no chart in this report")
+        raise ConfigError("this report has no chart")
     if name and name not in found:
         raise ConfigError(f"no chart is named '{name}'{did_you_mean(name, found)}")
     return found[name] if name else next(iter(found.values()))

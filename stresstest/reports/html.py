@@ -127,7 +127,7 @@ def _names(block: Block) -> list[str]:
 
 
 def _data(plots: Sequence[Plot]) -> Markup | str:
-    """What the page's script draws; nothing where there is no picture."""
+    """What the page's script draws; nothing of a page without pictures."""
     if not plots:
         return ""
     palettes = {name: dict(palette) for name, palette in PALETTES.items()}

@@ -21,7 +21,7 @@ class InPython:
     """Something that has a report: how it prints, what a notebook shows of it, its charts."""
 
     def _document(self) -> Document:
-        raise NotImplementedError
+        raise NotImplementedError  # each class that shows itself so has its own
 
     def __repr__(self) -> str:
         """Its verdicts: a few lines."""

@@ -90,7 +90,7 @@ def parse_output(text: str, others: Mapping[str, tuple[str, ...]] = JSON) -> Out
     if colon and kind in known and rest:
         return kind, _checked(kind, Path(rest))
     if colon and kind in known:
-        raise ConfigError(f"output '{text}' has no path; write {kind}:PATH")
+        raise ConfigError(f"output '{text}' has no path; write {kind}:{'FOLDER' if kind in FOLDERS else 'PATH'}")
     suffix = Path(text).suffix.lower()
     for name, suffixes in known.items():
         if suffix in suffixes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stresstest.reports.charts import Scale, drawn, scales
-from stresstest.reports.document import Axis, Chart, Series
+from stresstest.reports.document import Axis, Chart, Point, Series
 from stresstest.reports.numbers import number
 from stresstest.reports.palette import COLORS, dashes_text
 
@@ -51,86 +52,102 @@ def _colored(chart: Chart) -> list[str]:
     return list(dict.fromkeys(each.name for each in series if not (each.tones and all(each.tones))))
 
 
-def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[str, Any]:
-    series, (_, y) = drawn(chart), scales(chart)
-    height = _TOP + _BOTTOM + _ROW * len(chart.y.names) if chart.y.names else _HEIGHT
+@dataclass(frozen=True)
+class _Frame:
+    """Where the values of one chart lie in its picture."""
 
-    def across(value: float, beyond: float = 0.0) -> float:
-        return round(left + x.share(value, beyond) * (_WIDTH - _RIGHT - left), 1)
+    chart: Chart
+    x: Scale
+    y: Scale
+    left: int
 
-    def up(value: float, beyond: float = 0.0) -> float:
-        return round(height - _BOTTOM - y.share(value, beyond) * (height - _BOTTOM - _TOP), 1)
+    @property
+    def height(self) -> int:
+        return _TOP + _BOTTOM + _ROW * len(self.chart.y.names) if self.chart.y.names else _HEIGHT
 
-    def line(points: Sequence[tuple[float, float]]) -> str:
+    def across(self, value: float, beyond: float = 0.0) -> float:
+        return round(self.left + self.x.share(value, beyond) * (_WIDTH - _RIGHT - self.left), 1)
+
+    def up(self, value: float, beyond: float = 0.0) -> float:
+        return round(self.height - _BOTTOM - self.y.share(value, beyond) * (self.height - _BOTTOM - _TOP), 1)
+
+    def line(self, points: Sequence[Point]) -> str:
         """Cut off at the ends of the axes by what shows it."""
-        return " ".join(f"{across(a, _BEYOND)},{up(b, _BEYOND)}" for a, b in points)
+        return " ".join(f"{self.across(a, _BEYOND)},{self.up(b, _BEYOND)}" for a, b in points)
 
-    def shapes(each: Series) -> dict[str, Any]:
-        place = colors[each.name]
-        return {
-            "name": each.name,
-            "kind": each.kind,
-            "color": COLORS[place % len(COLORS)],
-            "dashes": "none" if each.kind == "seed" else dashes_text(place),
-            "points": line(_corners(each)) * (each.kind != "dots"),
-            "dots": _dots(each) * (each.kind == "dots" or (chart.dots and each.kind == "line")),
-            "band": "" if chart.y.names or each.kind == "dots" else _band(each),
-        }
 
-    def _dots(each: Series) -> list[dict[str, Any]]:
-        found = []
-        for i, (a, b) in enumerate(each.points):
-            note = f"{each.notes[i]}, " if each.notes else ""
-            up_words = "" if chart.y.names else f", {number(b)}"
-            span = _ends(each, i)
-            tone = each.tones[i] if each.tones else ""
-            found.append(
-                {"x": across(a), "y": up(b), "label": f"{note}{number(a)}{up_words}", "tone": tone, "span": span}
-            )
-        return found
-
-    def _ends(each: Series, i: int) -> list[float]:
-        """[x, y] of both ends of a dot's interval, along x where y has names."""
-        if not each.spans or not all(map(math.isfinite, each.spans[i])):
-            return []
-        (x_at, y_at), (low, high) = each.points[i], each.spans[i]
-        if chart.y.names:
-            return [across(low), up(y_at), across(high), up(y_at)]
-        return [across(x_at), up(low), across(x_at), up(high)]
-
-    def _band(each: Series) -> str:
-        low = [(a, span[0]) for (a, _), span in zip(each.points, each.spans, strict=False)]
-        high = [(a, span[1]) for (a, _), span in zip(each.points, each.spans, strict=False)]
-        return line([*low, *reversed(high)])
-
-    def _reference() -> dict[str, Any] | None:
-        """The ends of a named level, and where its name stands."""
-        scale = x if chart.y.names else y
-        level = math.nan if chart.reference is None else chart.reference[1]
-        if chart.reference is None or not scale.low <= level <= scale.high:
-            return None
-        name = f"{chart.reference[0]} {level:.4g}"
-        if chart.y.names:
-            at = across(level)
-            return {"name": name, "ends": [at, _TOP, at, height - _BOTTOM], "x": at + 4, "y": _TOP}
-        at = up(level)
-        return {"name": name, "ends": [left, at, _WIDTH - _RIGHT, at], "x": left + 4, "y": at - 4}
-
+def _static(chart: Chart, x: Scale, left: int, colors: dict[str, int]) -> dict[str, Any]:
+    frame = _Frame(chart, x, scales(chart)[1], left)
+    series = sorted(drawn(chart), key=lambda each: each.kind != "seed")
     return {
         "label": chart.title,
         "width": _WIDTH,
-        "height": height,
+        "height": frame.height,
         "left": left,
         "right": _WIDTH - _RIGHT,
         "top": _TOP,
-        "bottom": height - _BOTTOM,
-        "x_ticks": [{"at": across(at), "label": label} for at, label in _ticks(chart.x, x)],
-        "y_ticks": [{"at": up(at), "label": label} for at, label in _ticks(chart.y, y)],
+        "bottom": frame.height - _BOTTOM,
+        "x_ticks": [{"at": frame.across(at), "label": label} for at, label in _ticks(chart.x, x)],
+        "y_ticks": [{"at": frame.up(at), "label": label} for at, label in _ticks(chart.y, frame.y)],
         "x_label": chart.x.label,
         "y_label": chart.y.label,
-        "reference": _reference(),
-        "series": [shapes(each) for each in sorted(series, key=lambda each: each.kind != "seed")],
+        "reference": _reference(frame),
+        "series": [_shapes(each, frame, colors[each.name]) for each in series],
     }
+
+
+def _shapes(each: Series, frame: _Frame, place: int) -> dict[str, Any]:
+    """A series as a line, dots and a band, in the colour and with the dashes of its place."""
+    dotted = each.kind == "dots" or (frame.chart.dots and each.kind == "line")
+    return {
+        "name": each.name,
+        "kind": each.kind,
+        "color": COLORS[place % len(COLORS)],
+        "dashes": "none" if each.kind == "seed" else dashes_text(place),
+        "points": "" if each.kind == "dots" else frame.line(_corners(each)),
+        "dots": _dots(each, frame) if dotted else [],
+        "band": "" if frame.chart.y.names or each.kind == "dots" else _band(each, frame),
+    }
+
+
+def _dots(each: Series, frame: _Frame) -> list[dict[str, Any]]:
+    found = []
+    for i, (a, b) in enumerate(each.points):
+        note = f"{each.notes[i]}, " if each.notes else ""
+        label = f"{note}{number(a)}" + ("" if frame.chart.y.names else f", {number(b)}")
+        tone = each.tones[i] if each.tones else ""
+        dot = {"x": frame.across(a), "y": frame.up(b), "label": label, "tone": tone, "span": _ends(each, i, frame)}
+        found.append(dot)
+    return found
+
+
+def _ends(each: Series, i: int, frame: _Frame) -> list[float]:
+    """[x, y] of both ends of a dot's interval, along x where y has names."""
+    if not each.spans or not all(map(math.isfinite, each.spans[i])):
+        return []
+    (x, y), (low, high) = each.points[i], each.spans[i]
+    ends = [(low, y), (high, y)] if frame.chart.y.names else [(x, low), (x, high)]
+    return [place for a, b in ends for place in (frame.across(a), frame.up(b))]
+
+
+def _band(each: Series, frame: _Frame) -> str:
+    low = [(x, span[0]) for (x, _), span in zip(each.points, each.spans, strict=False)]
+    high = [(x, span[1]) for (x, _), span in zip(each.points, each.spans, strict=False)]
+    return frame.line([*low, *reversed(high)])
+
+
+def _reference(frame: _Frame) -> dict[str, Any] | None:
+    """The ends of a named level, and where its name stands; `None` of one that lies outside."""
+    chart, scale = frame.chart, frame.x if frame.chart.y.names else frame.y
+    if chart.reference is None or not scale.low <= chart.reference[1] <= scale.high:
+        return None
+    words, level = chart.reference
+    name = f"{words} {level:.4g}"
+    if chart.y.names:
+        at = frame.across(level)
+        return {"name": name, "ends": [at, _TOP, at, frame.height - _BOTTOM], "x": at + 4, "y": _TOP}
+    at = frame.up(level)
+    return {"name": name, "ends": [frame.left, at, _WIDTH - _RIGHT, at], "x": frame.left + 4, "y": at - 4}
 
 
 def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:

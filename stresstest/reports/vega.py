@@ -103,19 +103,7 @@ def _layers(
         band = _between(chart, base)
         for kind in ("guide", "line"):
             add(f"datum.kind == '{kind}' && isValid(datum.low)", {"type": "area", "opacity": 0.18}, band)
-    line = {"type": "line", "strokeWidth": 2.4}
-    looks: dict[str, tuple[Json, Json]] = {
-        "guide": (
-            {"type": "line", "strokeWidth": 1.4, "strokeDash": [5, 4]},
-            {**base, "detail": {"field": "line", "type": "nominal"}},
-        ),
-        "steps": ({**line, "interpolate": "step-after"}, {**base, "strokeDash": dash}),
-        "line": (line, {**base, "strokeDash": dash}),
-        "seed": (
-            {"type": "line", "strokeWidth": 1, "opacity": 0.75},
-            {**base, "detail": {"field": "line", "type": "nominal"}},
-        ),
-    }
+    looks = _looks(base, dash)
     for kind, (mark, encoding) in looks.items():
         if kind in kinds:
             add(f"datum.kind == '{kind}'", mark, encoding)
@@ -131,6 +119,18 @@ def _layers(
         select = {"type": "interval", "encodings": ["x"] if chart.y.names else ["x", "y"], **_ZOOM}
         layers[0] = {"params": [{"name": f"zoom_{name}", "select": select, "bind": "scales"}], **layers[0]}
     return layers
+
+
+def _looks(base: Json, dash: Json) -> dict[str, tuple[Json, Json]]:
+    """The mark and the encoding of each kind of line, the lowest first."""
+    line = {"type": "line", "strokeWidth": 2.4}
+    each_by_itself = {**base, "detail": {"field": "line", "type": "nominal"}}
+    return {
+        "guide": ({"type": "line", "strokeWidth": 1.4, "strokeDash": [5, 4]}, each_by_itself),
+        "steps": ({**line, "interpolate": "step-after"}, {**base, "strokeDash": dash}),
+        "line": (line, {**base, "strokeDash": dash}),
+        "seed": ({"type": "line", "strokeWidth": 1, "opacity": 0.75}, each_by_itself),
+    }
 
 
 _ZOOM: Json = {

@@ -104,7 +104,7 @@ def test_a_result_alone_says_which_curves_it_lacks(tmp_path: Path, capsys: pytes
         ("{}/x.csv", r"csv writes a folder of files; name one: csv:.*/x$"),
         ("csv:{}/no/x", r"/no is not a folder; give another"),
         ("csv:{}/file", r"/file is not a folder; give another"),
-        ("csv:", r"output 'csv:' has no path; write csv:PATH"),
+        ("csv:", r"output 'csv:' has no path; write csv:FOLDER"),
         ("csw:{}/x", r"unknown format of output .*; did you mean 'csv'\?"),
     ],
 )

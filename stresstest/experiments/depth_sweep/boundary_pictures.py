@@ -149,7 +149,7 @@ def _law_words(law: Law, result: Result) -> str:
 
 
 def _left_out(rows: Sequence[SummaryRow]) -> Iterator[str]:
-    """Medians that are no number: below or above what was held."""
+    """Medians without a value: below or above what was held."""
     stable = [(row, row.metrics["max_stable_lr"].median) for row in rows if "max_stable_lr" in row.metrics]
     none = [row for row, median in stable if median.low is None]
     above = [row for row, median in stable if median.low is not None and not median.high]
