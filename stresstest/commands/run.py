@@ -148,6 +148,7 @@ def print_plan(plan: Plan, request: Request) -> int:
     """Print the resolved settings with the source of each, and what they ask for."""
     from stresstest.engine.memory import gib
     from stresstest.experiments.following import forecast_of
+    from stresstest.experiments.workload import number_of_cells
     from stresstest.reports.progress import estimated
 
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
@@ -156,11 +157,11 @@ def print_plan(plan: Plan, request: Request) -> int:
         table.add_row(name, shown, request.sources[name])
     out = console()
     out.print(table)
-    cells = len(plan.cells)
-    need = max((plan.need(cell) for cell in plan.cells), key=lambda need: need.total)
+    need = max((plan.need(cell) for cell in plan.places), key=lambda need: need.total)
     out.print(
-        f"\n{cells} cell{'s' * (cells > 1)} on {plan.environment['device_name']}, "
-        f"at most about {gib(need.total)} a replica; nothing was trained"
+        f"\n{number_of_cells(plan)} on {plan.environment['device_name']}, at most about {gib(need.total)} a replica; "
+        "nothing was trained",
+        soft_wrap=True,
     )
     progress, at_once = forecast_of(plan, request.settings)
     if progress.left is not None:

@@ -17,9 +17,11 @@ from stresstest.specs.base import TrainingSpec
 
 def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
     """What a scenario asks for, in words, without training; what is wrong with it is a `ConfigError`."""
+    from stresstest.experiments.workload import number_of_cells
+
     plans = plan_scenario(scenario.experiments, requests, OnStderr())
-    cells, number = sum(len(plan.cells) for plan in plans), len(plans)
-    words = [f"{cells} cells in {number} experiment{'s' * (number > 1)}; valid"]
+    number = len(plans)
+    words = [f"{number_of_cells(*plans)} in {number} experiment{'s' * (number > 1)}; valid"]
     if scenario.claims:
         check_claims(scenario, [plan.spec for plan in plans])
         words.append(f"{len(scenario.claims)} claim{'s' * (len(scenario.claims) > 1)} over its metrics")

@@ -169,7 +169,7 @@ def layout(plan: Plan, settings: RunSettings) -> tuple[list[list[CellPlan]], int
     if settings.cell_timeout is not None or is_parallel(plan.spec):
         return [[cell] for cell in _largest_first(cells)], at_once
     groups = _populations(plan, cells, at_once)
-    return groups, min(at_once, len(groups))
+    return groups, max(1, min(at_once, len(groups)) if groups else at_once)
 
 
 def _jobs(settings: RunSettings, number: int) -> int:

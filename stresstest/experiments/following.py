@@ -40,7 +40,8 @@ def forecast_of(plan: Plan, settings: RunSettings) -> tuple[Progress, int]:
     forecast = Forecast(at_once, STARTUP_SECONDS if at_once > 1 else 0.0)
     forecast.expect([work_of(plan, cell) for group in groups for cell in group])
     forecast.groups = [tuple(cell.key for cell in group) for group in groups]
-    forecast.more = to_come(plan, plan.cells) if settings.max_cells is None and settings.storage is None else []
+    more = to_come(plan, plan.cells) if settings.storage is None else []
+    forecast.more = more if settings.max_cells is None else more[: max(0, settings.max_cells - len(forecast.works))]
     if _may_be_timed(plan):
         _time(plan, forecast, max((len(group) for group in groups), default=1))
     left = forecast.left(0.0) if forecast.can_tell else None

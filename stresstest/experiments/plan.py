@@ -49,6 +49,7 @@ class Plan:
     command: str
     spec: TrainingSpec
     device: str
+    depths: tuple[int, ...]
     cells: list[CellPlan]
     environment: dict[str, Any]
     data: dict[str, Any]
@@ -63,7 +64,14 @@ class Plan:
     @property
     def identity(self) -> str:
         """The same for two plans that train the same cells."""
-        return cell_key({"cells": sorted(cell.key for cell in self.cells), "search": self.search})
+        return cell_key({"cells": sorted(cell.key for cell in self.places), "search": self.search})
+
+    @property
+    def places(self) -> list[CellPlan]:
+        """Its cells; where all of them are asked for as it goes, one without a point at each place they may have."""
+        if self.cells:
+            return self.cells
+        return [self.cell(*each) for each in product(self.spec.variant, self.depths, self.spec.seeds)]
 
     def cell(self, variant: str, depth: int, seed: int, point: Mapping[str, Any] = NO_POINT) -> CellPlan:
         """The cell of one point for one seed."""
@@ -136,7 +144,20 @@ def make_plan(
         | ({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {})  # which sum a batch in another order
     )
     plan = Plan(
-        command, spec, device, [], env, data, rules, measure, tuple(phases), refine, settings, dict(search), own
+        command,
+        spec,
+        device,
+        tuple(depths),
+        [],
+        env,
+        data,
+        rules,
+        measure,
+        tuple(phases),
+        refine,
+        settings,
+        dict(search),
+        own,
     )
     for seed in spec.seeds:
         for variant, depth in product(spec.variant, depths):

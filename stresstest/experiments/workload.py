@@ -35,6 +35,14 @@ def to_come(plan: Plan, known: Sequence[CellPlan]) -> list[Work]:
     return found
 
 
+def number_of_cells(*plans: Plan) -> str:
+    """How many cells these plans have, and how many of them others will ask for, in words."""
+    known, later = sum(len(plan.cells) for plan in plans), sum(len(to_come(plan, plan.cells)) for plan in plans)
+    total = known + later
+    text = f"{total} cell{'s' * (total > 1)}"
+    return f"{text}, {later if known else 'all'} of them chosen as the run goes on," if later else text
+
+
 def steps_taken(cell: Cell) -> int:
     """The steps that a cell's training took, of one replica."""
     parts = [cell.ramp, cell.recipe, *cell.hold]

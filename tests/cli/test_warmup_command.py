@@ -104,6 +104,33 @@ def test_bad_input_is_one_line_before_any_training(
     assert list(project.iterdir()) == [], "no run directory was made"
 
 
+@pytest.mark.parametrize(
+    ("words", "cells", "timed"),
+    [
+        (["--no-map"], "2 cells, all of them chosen as the run goes on, on ", "2 cells: about "),
+        (["--no-map", "--max-cells", "1"], "2 cells, all of them chosen", "1 cell: about "),
+        ([], "6 cells, 2 of them chosen as the run goes on, on ", "6 cells: about "),
+        (["--trials", "0"], "4 cells on ", "4 cells: about "),
+    ],
+)
+def test_a_dry_run_counts_the_trials_that_a_search_will_ask_for(
+    words: list[str], cells: str, timed: str, project: Path, capsys: Capture
+) -> None:
+    assert run([*TINY, *words, "--dry-run"]) == 0
+    *_, needs, seconds = capsys.readouterr().out.splitlines()
+    assert needs.startswith(cells)
+    assert re.search(r", at most about [\d.]+ MiB a replica; nothing was trained$", needs)
+    assert seconds.startswith(timed)
+    assert list(project.iterdir()) == []
+
+
+def test_searches_of_two_depths_have_two_run_directories(project: Path) -> None:
+    alone = [*TINY, "--no-map", "-q"]
+    for depth in ("1", "2", "1"):
+        assert run([*alone, "--depth", depth]) == 0
+    assert len(list(project.glob(".stresstest/runs/*-warmup*/result.json"))) == 2
+
+
 def test_a_search_in_which_every_trial_fails_reports_and_says_where_to_look(capsys: Capture) -> None:
     assert run([*TINY, "--no-map", "--trials", "3", "--start-lr", "100", "--end-lr", "10000", "-q", "-v"]) == 0
     out = " ".join(capsys.readouterr().out.split())
