@@ -1,0 +1,1 @@
+"""`stresstest scale`."""
