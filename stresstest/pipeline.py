@@ -139,8 +139,8 @@ def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
         parse_target(text)
     _check_ranks(request)
     plan = experiment.plan(request.spec)
-    if plan.own is not None and not request.quiet:
-        for note in plan.own.notes:
+    if not request.quiet:
+        for note in (*(() if plan.own is None else plan.own.notes), *plan.said):
             listener.note(note)
     if request.settings.storage:
         experiment.check_storage(plan, request.settings)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -54,7 +55,7 @@ def run(
     """
     finished: dict[str, Cell] = {}
     cells, left = list(plan.cells), settings.max_cells
-    rounds = _largest_first(cells) or _asked_for(plan, cells, [], store, settings, listener)
+    rounds = plan.in_order(cells) or _asked_for(plan, cells, [], store, settings, listener)
     found: list[Cell] = []
     while rounds:
         mine = rounds[settings.shard[0] - 1 :: settings.shard[1]]
@@ -111,11 +112,12 @@ def _train(
         return
     executor, at_once, share = _executor(plan, store, cells, settings)
     alone = settings.cell_timeout is not None or is_parallel(plan.spec)
-    parts = [[cell] for cell in _largest_first(cells)] if alone else _populations(plan, cells, at_once)
+    parts = [[cell] for cell in plan.in_order(cells)] if alone else _populations(plan, cells, at_once)
     environment_key = plan.environment["key"]
     folder, live = (str(store.path.resolve() / name) for name in ("checkpoints", "live"))
+    common = (share, environment_key, folder)
     groups = [
-        Group(plan.spec, plan.device, tuple(part), share, environment_key, folder, plan.constant_of(part[0]), live)
+        Group(plan.spec_of(part[0]), plan.device, tuple(part), *common, plan.constant_of(part[0]), live)
         for part in parts
     ]
     listener.grouped(parts, 0 if settings.executor == "ray" else min(at_once, _jobs(settings, len(cells))))
@@ -153,7 +155,7 @@ def _executor(
         cluster = str(parameters.pop("cluster", "slurm"))
         slurm = Slurm(store.path.resolve() / "slurm", jobs, parameters, cluster, timeout, limited=on_cpu)
         return slurm, len(cells), share
-    needs = [plan.need(cell).total for cell in _largest_first(cells)[: len(workers)]]
+    needs = [plan.need(cell).total for cell in _largest(plan, cells)[: len(workers)]]
     fit = [n for n in range(1, len(needs) + 1) if sum(needs[:n]) <= free_bytes(torch.device(plan.device))]
     if on_cpu:
         workers = workers[: fit[-1] if fit else 1]
@@ -167,9 +169,15 @@ def layout(plan: Plan, settings: RunSettings) -> tuple[list[list[CellPlan]], int
     workers = len(local_workers(plan.device, settings.jobs, settings.per_gpu))
     at_once = 1 if is_parallel(plan.spec) else workers if settings.executor == "local" else _jobs(settings, len(cells))
     if settings.cell_timeout is not None or is_parallel(plan.spec):
-        return [[cell] for cell in _largest_first(cells)], at_once
+        return [[cell] for cell in plan.in_order(cells)], at_once
     groups = _populations(plan, cells, at_once)
     return groups, max(1, min(at_once, len(groups)) if groups else at_once)
+
+
+def _largest(plan: Plan, cells: Sequence[CellPlan]) -> list[CellPlan]:
+    """Cells that need the most memory first."""
+    ordered = plan.in_order(cells)
+    return ordered[::-1] if plan.ascending else ordered
 
 
 def _jobs(settings: RunSettings, number: int) -> int:
@@ -184,15 +192,16 @@ def _key_of(group: Group) -> str:
 
 
 def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:
-    """Cells that train at once, the deepest first, so that no long task is left for the end.
+    """Cells that train at once, in their order.
 
     On a GPU, and for thin MLPs, whose cost is in the number of operations, all cells of an
     architecture together, as long as every process has something to do; for transformers on a CPU
     one cell a task.
     """
-    together: dict[tuple[str, int, str], list[CellPlan]] = {}
-    for cell in _largest_first(cells):
-        together.setdefault((cell.variant, cell.depth, cell.optimizer(plan.spec)), []).append(cell)
+    together: dict[tuple[Any, ...], list[CellPlan]] = {}
+    for cell in plan.in_order(cells):
+        shape = (plan.spec_of(cell), cell.variant, cell.depth, cell.optimizer(plan.spec))
+        together.setdefault(shape, []).append(cell)
     groups = list(together.values())
     if plan.device != "cpu":
         return groups
@@ -202,8 +211,3 @@ def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[
         for group in groups
         for start in range(0, len(group), math.ceil(len(group) / parts))
     ]
-
-
-def _largest_first(cells: Sequence[CellPlan]) -> list[CellPlan]:
-    """The order in which cells are trained and dealt out to shards, whatever the order of the settings."""
-    return sorted(cells, key=lambda cell: (-cell.depth, cell.seed, cell.variant))

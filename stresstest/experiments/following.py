@@ -16,7 +16,7 @@ from stresstest.errors import StorageError
 from stresstest.experiments.cells import layout
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.step_time import time_steps
-from stresstest.experiments.workload import steps_taken, to_come, work_of
+from stresstest.experiments.workload import shape_of, steps_taken, to_come, work_of
 from stresstest.measurements.base import CellPlan
 from stresstest.reports.numbers import cell_name, number
 from stresstest.results.progress import Progress, TimeLeft
@@ -60,9 +60,12 @@ def _time(plan: Plan, forecast: Forecast, replicas: int) -> None:
     """Time a step of what is not known from cells that were trained before."""
     works: list[Work] = [*forecast.works.values(), *forecast.more]
     kinds = list(dict.fromkeys(work.kind for work in works if work.kind not in forecast.timed))
+    shapes = {"": (plan.spec, plan.own)}
+    shapes |= {shape_of(plan, cell): (plan.spec_of(cell), plan.own_of(cell)) for cell in plan.cells}
     with suppress(Exception):  # what fails here fails in the training too, where it is recorded
-        constants = {} if plan.own is None else plan.own.constants
-        forecast.timed |= time_steps(plan.spec, plan.device, kinds, replicas, constants)
+        for shape, (spec, own) in shapes.items():
+            alike = [kind for kind in kinds if kind.shape == shape]
+            forecast.timed |= time_steps(spec, plan.device, alike, replicas, {} if own is None else own.constants)
 
 
 class Following:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -37,6 +37,12 @@ from stresstest.user_model.preflight import Preflight, preflight
 T = TypeVar("T", bound=TrainingSpec)
 
 NO_POINT: Mapping[str, Any] = MappingProxyType({})  # the point of an experiment that varies no more
+Place = tuple[int, Mapping[str, Any]]  # a depth and a point
+
+
+def one_size(spec: TrainingSpec, depth: int, point: Mapping[str, Any]) -> TrainingSpec:
+    """The settings of a cell, in an experiment that trains one shape of model."""
+    return spec
 
 
 Phase = Literal["train", "probe", "train and probe"]
@@ -60,6 +66,10 @@ class Plan:
     settings: dict[str, Any]  # all that decides a cell, but variant, depth, seed and point
     search: dict[str, Any]  # what else decides which cells there will be
     own: Preflight | None = None  # what was seen of the user's own model
+    sized: Sized = one_size
+    ascending: bool = False  # small sizes train first
+    said: tuple[str, ...] = ()  # what its user should know before training
+    owns: Mapping[TrainingSpec, Preflight] = field(default_factory=dict)  # of its other sizes, by their settings
 
     @property
     def identity(self) -> str:
@@ -78,20 +88,43 @@ class Plan:
         key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed, **point})
         return CellPlan(key, variant, depth, seed, dict(point))
 
+    def spec_of(self, cell: CellPlan) -> TrainingSpec:
+        """The settings that a cell is trained with: those of its size."""
+        return self.sized(self.spec, cell.depth, cell.point)
+
+    def own_of(self, cell: CellPlan) -> Preflight | None:
+        """What was seen of the user's own model at a cell's size."""
+        return self.owns.get(self.spec_of(cell), self.own)
+
     def constant_of(self, cell: CellPlan) -> Constant | None:
         """The best constant predictor of the user's model at a cell's place, where the preflight tried it there."""
         batch_size = int(cell.point.get("batch_size", self.spec.batch_size))
-        return None if self.own is None else self.own.constants.get((cell.variant, cell.depth, batch_size))
+        own = self.own_of(cell)
+        return None if own is None else own.constants.get((cell.variant, cell.depth, batch_size))
+
+    def in_order(self, cells: Sequence[CellPlan]) -> list[CellPlan]:
+        """The order in which cells are trained and dealt out to shards, whatever the order of the settings.
+
+        The deepest come first, so that no long task is left for the end; along growing sizes the smallest.
+        """
+
+        def place(cell: CellPlan) -> tuple[Any, ...]:
+            if not self.ascending:
+                return (-cell.depth,)
+            return (cell.depth, *(size for size in cell.point.values() if isinstance(size, int)))
+
+        return sorted(cells, key=lambda cell: (*place(cell), cell.seed, cell.variant))
 
     def need(self, cell: CellPlan) -> Need:
         """Memory of one replica of a cell, by estimate: of the phase that takes most."""
-        if self.own is not None:
-            return self.own.need_at(cell.depth)
-        needs = [
-            need_of(phase, self.spec, cell.variant, cell.depth, cell.optimizer(self.spec)) for phase in self.phases
-        ]
+        own, spec = self.own_of(cell), self.spec_of(cell)
+        if own is not None:
+            return own.need_at(cell.depth)
+        needs = [need_of(phase, spec, cell.variant, cell.depth, cell.optimizer(spec)) for phase in self.phases]
         return max(needs, key=lambda need: need.total)
 
+
+Sized = Callable[[Any, int, Mapping[str, Any]], TrainingSpec]  # the settings of a cell, of an experiment's
 
 # Cells that the finished ones ask for; in their run directory, as it is run.
 Refine = Callable[[Plan, Sequence[Cell], RunStore, RunSettings], list[CellPlan]]
@@ -112,11 +145,14 @@ def make_plan(
     refine: Refine = no_more,
     points: Sequence[Mapping[str, Any]] = (NO_POINT,),
     search: Mapping[str, Any] = NO_POINT,
+    sized: Sized = one_size,
+    places: Sequence[Place] = (),
 ) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training.
 
     `not_in_key` names settings that do not decide a cell; `phases` what is done to a replica; `points` what
-    is varied beside variant, depth and seed.
+    is varied beside variant, depth and seed, or `places` where not every depth has every point; `sized` gives the
+    settings of a cell where its point changes the shape of the model.
     """
     device = resolve_device(spec.device)
     own = _preflight(spec, depths, device) if is_user_model(spec.model) else None
@@ -125,8 +161,10 @@ def make_plan(
         raise ConfigError(
             f"depth {uneven[0]} of a resnet is not a multiple of its {STAGES} stages; use {uneven[0] * 3}"
         )
-    for variant, depth in product(spec.variant, depths):
-        _check_memory(_needs(spec, variant, depth, phases, own), variant, depth, device, spec.accumulate > 1)
+    places = places or list(product(depths, points))
+    shapes = {(sized(spec, depth, point), depth): point for depth, point in places}
+    for (shape, depth), variant in product(shapes, spec.variant):
+        check_memory(shape, variant, depth, phases, device, own)
     data = _built_in_data(spec) if own is None else own.data
     env = environment(device, spec.dtype)
     rules = asdict(Rules())
@@ -158,10 +196,10 @@ def make_plan(
         settings,
         dict(search),
         own,
+        sized,
     )
-    for seed in spec.seeds:
-        for variant, depth in product(spec.variant, depths):
-            plan.cells.extend(plan.cell(variant, depth, seed, point) for point in points)
+    for seed, variant in product(spec.seeds, spec.variant):
+        plan.cells.extend(plan.cell(variant, depth, seed, point) for depth, point in places)
     return plan
 
 
@@ -265,12 +303,13 @@ def _needs(
         yield phase, need_of(phase, spec, variant, depth, optimizer)
 
 
-def _check_memory(
-    needs: Iterator[tuple[Phase, Need]], variant: str, depth: int, device: str, accumulates: bool
+def check_memory(
+    spec: TrainingSpec, variant: str, depth: int, phases: Sequence[Phase], device: str, own: Preflight | None = None
 ) -> None:
+    """Raise `ConfigError` where one replica does not fit the free memory, by estimate."""
     free = free_bytes(torch.device(device))
-    less = "" if accumulates else " (or --accumulate: the same training in less memory)"
-    for phase, need in needs:
+    less = "" if spec.accumulate > 1 else " (or --accumulate: the same training in less memory)"
+    for phase, need in _needs(spec, variant, depth, phases, own):
         if need.total > free:
             raise ConfigError(
                 f"depth {depth} of {variant} needs about {need} to {phase} one replica, but only {gib(free)} are free; "

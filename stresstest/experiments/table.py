@@ -7,6 +7,7 @@ from stresstest.experiments.batch_sweep.experiment import BatchSweep
 from stresstest.experiments.depth_sweep.experiment import DepthSweep
 from stresstest.experiments.lr_range.experiment import LrRange
 from stresstest.experiments.race.experiment import Race
+from stresstest.experiments.scale.experiment import Scale
 from stresstest.experiments.warmup.experiment import Warmup
 
 EXPERIMENTS = Experiments(
@@ -16,5 +17,6 @@ EXPERIMENTS = Experiments(
         Warmup(),
         Race(),
         BatchSweep(),
+        Scale(),
     ]
 )

@@ -17,9 +17,17 @@ def work_of(plan: Plan, cell: CellPlan) -> Work:
     """One cell as a forecast sees it."""
     experiment = EXPERIMENTS[plan.command]
     size = int(cell.point.get("batch_size", plan.spec.batch_size))
-    kind = Kind(cell.variant, cell.depth, cell.optimizer(plan.spec), size)
+    kind = Kind(cell.variant, cell.depth, cell.optimizer(plan.spec), size, shape_of(plan, cell))
     place = json.dumps([cell.variant, cell.depth, dict(cell.point)])
     return Work(cell.key, kind, place, experiment.steps(plan.spec, cell.point), experiment.spread(plan.spec))
+
+
+def shape_of(plan: Plan, cell: CellPlan) -> str:
+    """The settings of its model that the plan varies, but for depth and batch size; empty without any."""
+    mine, first = plan.spec_of(cell), plan.spec
+    return " ".join(
+        f"{name} {value}" for name in ("width", "seq_len") if (value := getattr(mine, name)) != getattr(first, name)
+    )
 
 
 def to_come(plan: Plan, known: Sequence[CellPlan]) -> list[Work]:

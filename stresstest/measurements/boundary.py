@@ -37,12 +37,17 @@ def measure_ramp(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) ->
     return found
 
 
-def measure_boundary(bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan]) -> list[Measurement]:
-    """Ramp every seed, then hold constant learning rates around the answer until the bracket is found."""
+def measure_boundary(
+    bench: Bench, spec: BoundarySpec, cells: Sequence[CellPlan], best: bool = False
+) -> list[Measurement]:
+    """Ramp every seed, then hold constant learning rates around the answer until the bracket is found.
+
+    best: on down until the LR of the lowest loss is found as well.
+    """
     seeds = [cell.seed for cell in cells]
     ramps = ramp(bench, seeds, ramp_lrs(spec))
     found = _of_ramps(spec, ramps)
-    searches = [_search(spec, run) for run in ramps]
+    searches = [_search(spec, run, best) for run in ramps]
     trials: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
     while asked := [(i, k) for i, search in enumerate(searches) for k in search.ask()]:
         runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in asked], spec.hold_steps)
@@ -92,7 +97,7 @@ def _hold_measurement(search: HoldSearch, held: Sequence[ReplicaRun]) -> Measure
     )
 
 
-def _search(spec: BoundarySpec, run: ReplicaRun) -> HoldSearch:
+def _search(spec: BoundarySpec, run: ReplicaRun, best: bool) -> HoldSearch:
     """Start two octaves below the ramp's answer: the early part of a ramp works as a warm-up."""
     record = run.record()
     broke_at = record["onset_lr"]
@@ -109,6 +114,7 @@ def _search(spec: BoundarySpec, run: ReplicaRun) -> HoldSearch:
         stride,
         spec.lr_window,
         both_ways=is_user_model(spec.model),
+        best=best,
         lowest=octave_below(spec.start_lr) if spec.start_lr else LOWEST,
         noise_floor=floor,
     )
@@ -117,7 +123,10 @@ def _search(spec: BoundarySpec, run: ReplicaRun) -> HoldSearch:
 def _answer(run: ReplicaRun) -> HoldAnswer:
     judgement = run.detector.judgement()
     broke = judgement.outcome in ("nonfinite", "exploded")
-    return HoldAnswer(judgement.outcome, math.inf if broke else run.detector.final_level)
+    if broke:
+        return HoldAnswer(judgement.outcome, math.inf)
+    validation = run.validation_loss if math.isfinite(run.validation_loss) else math.inf
+    return HoldAnswer(judgement.outcome, run.detector.final_level, validation)
 
 
 def _ramp_metrics(spec: BoundarySpec, record: Mapping[str, Any]) -> dict[str, Bracket]:
@@ -148,6 +157,8 @@ def _hold_metrics(search: HoldSearch, held: Sequence[ReplicaRun]) -> dict[str, B
         metrics |= {name: Bracket.exactly(score) for name, score in best.scores.items()}
     if trained:
         metrics["lr_window"] = _window(search)
+        if search.best:
+            metrics["best_lr"] = search.best_lr
     return metrics
 
 

@@ -40,6 +40,7 @@ class HoldAnswer:
 
     outcome: Outcome
     final_loss: float
+    validation_loss: float = math.inf  # inf where it broke
 
     @property
     def trained(self) -> bool:
@@ -61,6 +62,7 @@ class HoldSearch:
     stride: int = OCTAVE
     lower_end: bool = False
     both_ways: bool = False  # walk down and up before nothing is said to train
+    best: bool = False  # walk down until the lowest loss is found
     lowest: int = LOWEST  # down to which nothing is said to train: the ramp's first LR
     noise_floor: float = 0.0  # in the loss's own unit; smaller differences of final losses mean nothing
     answers: dict[int, HoldAnswer] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class HoldSearch:
 
     def ask(self) -> list[int]:
         """The places to try next; empty when the search is over."""
-        wanted = self._coarse() or self._finer() or self._window()
+        wanted = self._coarse() or self._finer() or self._window() or self._below_the_best()
         return [k for k in wanted if k not in self.answers]
 
     @property
@@ -112,6 +114,40 @@ class HoldSearch:
         last = max(k for k in trained if not broken or k < broken[0])
         above = min((k for k in self.answers if k > last), default=None)
         return Bracket(low=grid_lr(last), high=None if above is None else grid_lr(above))
+
+    @property
+    def best_lr(self) -> Bracket:
+        """The LR of the lowest validation loss: where a parabola through it and its neighbours an octave off has its
+        lowest point (in log LR); between the neighbours where one of them broke. Open where it is not known.
+        """
+        best = self._best()
+        if best is None:
+            return Bracket(low=None, high=None)
+        below, above = (self.answers.get(k) for k in (best - OCTAVE, best + OCTAVE))
+        if below is None or above is None:
+            ends = [
+                None if side is None else grid_lr(k) for side, k in ((below, best - OCTAVE), (above, best + OCTAVE))
+            ]
+            return Bracket(low=ends[0], high=ends[1])
+        losses = (below.validation_loss, self.answers[best].validation_loss, above.validation_loss)
+        if not all(map(math.isfinite, losses)):
+            return Bracket(low=grid_lr(best - OCTAVE), high=grid_lr(best + OCTAVE))
+        bend = losses[0] - 2.0 * losses[1] + losses[2]
+        off = 0.5 * (losses[0] - losses[2]) / bend if bend > 0.0 else 0.0
+        return Bracket.exactly(2.0 ** (best / OCTAVE + off))
+
+    def _best(self) -> int | None:
+        """Of the octaves that were tried, the place of the lowest validation loss."""
+        start = self.guess % OCTAVE
+        octaves = {k: answer.validation_loss for k, answer in self.answers.items() if k % OCTAVE == start}
+        finite = {k: loss for k, loss in octaves.items() if math.isfinite(loss)}
+        return min(finite, key=lambda k: (finite[k], k), default=None)
+
+    def _below_the_best(self) -> list[int]:
+        best = self._best() if self.best and self.max_stable[0] is not None else None
+        if best is None or best - OCTAVE in self.answers:
+            return []
+        return [best - OCTAVE] if best - OCTAVE >= max(LOWEST, self.guess - _FARTHEST * OCTAVE) else []
 
     @property
     def monotone(self) -> bool:

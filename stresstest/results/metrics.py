@@ -42,6 +42,10 @@ METRICS: Registry[Metric] = Registry(
         Metric(
             "max_stable_lr", "lr", "log2", "higher", "Largest constant LR that trains through the hold (a bracket)."
         ),
+        Metric("best_lr", "lr", "log2", "", "Constant LR with the lowest validation loss at the end of the hold."),
+        Metric("max_stable_lr_at", "lr", "log2", "higher", "max_stable_lr of a size that was not trained, by its law."),
+        Metric("best_lr_at", "lr", "log2", "", "best_lr of a size that was not trained, by its law."),
+        Metric("best_lr_exponent", "", "linear", "", "b of best_lr ~ size^b."),
         Metric(
             "critical_lr",
             "lr",

@@ -19,6 +19,7 @@ DECIDES = (
     "engine/*.py",
     "experiments/batch_sweep/spec.py",
     "experiments/*/measure.py",
+    "experiments/scale/path.py",
     "experiments/training.py",
     "measurements/*.py",
     "models/*.py",
@@ -56,6 +57,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "specs/lr_grid.py": "settings, whose values are in the key",
     "experiments/depth_sweep/spec.py": "settings, whose values are in the key",
     "experiments/lr_range/spec.py": "settings, whose values are in the key",
+    "experiments/scale/spec.py": "settings, whose values are in the key",
     "experiments/race/spec.py": "settings, whose values are in the key",
     "experiments/warmup/spec.py": "settings, whose values are in the key",
     **dict.fromkeys(

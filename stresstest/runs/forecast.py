@@ -35,6 +35,7 @@ class Kind:
     depth: int
     optimizer: str
     batch_size: int
+    shape: str = ""  # what else makes a model larger, in words
 
     @property
     def size(self) -> int:

@@ -1,0 +1,89 @@
+"""`stresstest scale` as an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from stresstest.experiments.base import Cost, Experiment, Resolution, Row
+from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics
+from stresstest.experiments.scale.path import NAMES
+from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.reports.numbers import NO_DATA
+from stresstest.results.records import Cell, Result
+
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
+    from stresstest.reports.document import Document
+    from stresstest.results.summary import Reduced
+
+_BEST_HOLDS = 2.0  # beside those of a boundary: on down to the LR of the lowest loss, as counted
+_OF_THE_LAW = ("max_stable_lr_exponent", "best_lr_exponent")
+_OF_THE_TARGET = ("max_stable_lr_at", "best_lr_at")
+
+
+class Scale(Experiment[ScaleSpec]):
+    """The boundary along growing sizes, its law, and a size that was not measured."""
+
+    name = "scale"
+    spec = ScaleSpec
+    summary = "Measure the boundary along growing sizes and predict that of a size which you cannot afford to break."
+    details = (
+        "With no options: pre-ln and post-ln at widths 32 to 256, three seeds, and what width 512 will take; under 10 "
+        "minutes on 2 cores. Each fit leaves out its largest sizes, predicts them, and says whether it was right."
+    )
+    source = "Wortsman et al. 2023; Everett et al. 2024; Yang et al. 2022; Dey et al. 2025"
+    varies = ("width", "batch_size", "seq_len", "train_steps")
+    gated = ("max_stable_lr",)
+
+    def plan(self, spec: ScaleSpec) -> Plan:
+        """One cell a variant, size and seed."""
+        from stresstest.experiments.scale.measure import plan
+
+        return plan(spec)
+
+    def metrics(self, spec: ScaleSpec) -> dict[str, Resolution]:
+        """Of each size, of the target, and of the law over all sizes."""
+        found = hold_metrics(spec) | exact(("best_lr",))
+        return found | exact(_OF_THE_TARGET) | exact(_OF_THE_LAW, over_all=True)
+
+    def rows(self, spec: ScaleSpec) -> list[Row]:
+        """One a size, one of the target, and one over all sizes."""
+        found: list[Row] = []
+        for variant, optimizer in product(spec.variant, spec.optimizers):
+            at = {"variant": variant, "optimizer": optimizer}
+            for size in (*spec.places, spec.beyond):
+                point = {NAMES[axis]: value for axis, value in size.items()}
+                found.append(at | {"depth": spec.depth} | point)
+            found.append(at)
+        return found
+
+    def cost(self, spec: ScaleSpec) -> Cost:
+        """Every size, in steps of one."""
+        runs = len(spec.seeds) * len(spec.places)
+        steps = sum(self.steps(spec, {NAMES[axis]: value for axis, value in size.items()}) for size in spec.places)
+        return Cost(
+            runs, round(len(spec.seeds) * steps), max(size.get("batch_size", spec.batch_size) for size in spec.places)
+        )
+
+    def steps(self, spec: ScaleSpec, point: Mapping[str, Any]) -> float:
+        """A ramp and its holds, which may be longer at a larger size."""
+        sized = spec.model_copy(update={"hold_steps": point.get("train_steps", spec.hold_steps)})
+        return boundary_steps(sized) + _BEST_HOLDS * sized.hold_steps
+
+    def spread(self, spec: ScaleSpec) -> float:
+        """A search takes as many holds as it needs."""
+        return HOLDS_SPREAD
+
+    def reduce(self, spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
+        """One row a variant and size, one of its target, one over all sizes, and what they say."""
+        from stresstest.experiments.scale.rows import reduce
+
+        return reduce(spec, cells, data)
+
+    def document(self, result: Result) -> Document:
+        """The law's picture, sizes, exponents, and how far to trust them."""
+        from stresstest.experiments.scale.document import document
+
+        return document(result)

@@ -1,0 +1,131 @@
+"""Settings of `stresstest scale`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from stresstest.experiments.scale.path import AXES, NAMES, on_the_path, parse_sizes, parse_target
+from stresstest.specs.base import OneDepthSpec, TrainingSpec, is_user_model, kind_of
+from stresstest.specs.boundary import BoundarySpec
+
+_WIDTH_UNIT = 8  # of a range of widths of the user's own model, whose heads are not known
+_FARTHEST = 2  # times the largest size: the target where none is given
+
+
+class ScaleSpec(BoundarySpec, OneDepthSpec):
+    """Everything that decides the result of `stresstest scale`."""
+
+    variant: tuple[str, ...] = Field(
+        ("pre-ln", "post-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
+    )
+    depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
+    widths: tuple[int, ...] = Field(
+        (32, 44, 64, 92, 128, 180, 256), description="Widths along the path: 64,128,256 or 32:256:x1.41."
+    )
+    depths: tuple[int, ...] = Field((), description="Numbers of blocks along the path: 4,6,8,12 or 2:32:x1.41.")
+    batch_sizes: tuple[int, ...] = Field((), description="Batch sizes along the path: 8:128:x2.")
+    seq_lens: tuple[int, ...] = Field((), description="Lengths of sequences along the path: 32:256:x1.41.")
+    train_steps: tuple[int, ...] = Field(
+        (), description="Lengths of training along the path: so many steps an LR is held, 150:2400:x2."
+    )
+    target: str = Field(
+        "", description="Size to predict, beyond the path: width=1024, or width=384,depth=24 (off: twice the largest)."
+    )
+    theory: bool = Field(False, description=str(BoundarySpec.model_fields["theory"].description))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_sizes(cls, settings: Any) -> Any:
+        """Widths grow where nothing else is asked to; those of a range are multiples of the heads."""
+        if not isinstance(settings, Mapping):
+            return settings
+        found = dict(settings)
+        if "widths" not in found and any(found.get(listed) for listed in AXES):
+            found["widths"] = ()
+        for listed in AXES:
+            if isinstance(found.get(listed), str):
+                unit = _width_unit(found) if listed == "widths" else 1
+                try:
+                    found[listed] = parse_sizes(found[listed], unit)
+                except ValueError as error:
+                    raise ValueError(f"{listed} '{found[listed]}': {error}") from None
+        return found
+
+    @property
+    def path(self) -> dict[str, tuple[int, ...]]:
+        """By setting of a run, its values along the path; the first is the size."""
+        return {axis: sizes for listed, axis in AXES.items() if (sizes := getattr(self, listed))}
+
+    @property
+    def axis(self) -> str:
+        """The size, by the name that a target, a selector and a report give it."""
+        return NAMES[next(iter(self.path))]
+
+    @property
+    def places(self) -> list[dict[str, int]]:
+        """The settings of each size, the smallest first."""
+        path = self.path
+        return [dict(zip(path, values, strict=True)) for values in zip(*path.values(), strict=True)]
+
+    @property
+    def beyond(self) -> dict[str, int]:
+        """The settings of the target."""
+        path = self.path
+        asked = parse_target(self.target, list(path)) if self.target else {}
+        first, sizes = next(iter(path.items()))
+        return on_the_path(path, asked or {first: _FARTHEST * sizes[-1]})
+
+    @model_validator(mode="after")
+    def _path_grows(self) -> Self:
+        path = self.path
+        if not path:
+            raise ValueError("nothing grows; give widths, depths, batch_sizes, seq_lens or train_steps")
+        numbers = {listed: len(getattr(self, listed)) for listed, axis in AXES.items() if axis in path}
+        if len(set(numbers.values())) > 1:
+            told = ", ".join(f"{listed} has {number}" for listed, number in numbers.items())
+            raise ValueError(f"settings grow together along one path, but {told} sizes; give as many of each")
+        for listed, axis in AXES.items():
+            sizes = path.get(axis, (1, 2))
+            if len(sizes) < 2:
+                raise ValueError(f"{listed} has one size; a law takes three or more, 1.41 apart, e.g. 32:256:x1.41")
+            if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
+                raise ValueError(f"{listed} must be positive whole numbers in increasing order, e.g. 64,128,256")
+        assert self.beyond, "one that cannot be read is an error of the settings"
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_are_given_once(self) -> Self:
+        for axis, sizes in self.path.items():
+            value, default = getattr(self, axis), type(self).model_fields[axis].default
+            if value not in (default, kind_of(self.model).defaults.get(axis), sizes[0]):
+                listed = next(name for name, known in AXES.items() if known == axis)
+                raise ValueError(f"the path grows in {axis}, by {listed}; leave out {axis} {value}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_size_is_one_of_the_model(self) -> Self:
+        path = self.path
+        lacks = {NAMES.get(name, name) for name in kind_of(self.model).lacks} & {NAMES[axis] for axis in path}
+        if lacks:
+            raise ValueError(f"model {self.model} has no {min(lacks)} that could grow; give another setting")
+        if odd := [w for w in path.get("width", ()) if "heads" not in kind_of(self.model).lacks and w % self.heads]:
+            raise ValueError(
+                f"width {odd[0]} is not divisible by heads {self.heads}; use {round(odd[0] / self.heads) * self.heads}"
+            )
+        if short := [steps for steps in path.get("hold_steps", ()) if steps < 20]:
+            raise ValueError(f"train_steps {short[0]}: a hold takes at least 20 steps")
+        return self
+
+
+def _width_unit(settings: Mapping[str, Any]) -> int:
+    model = str(settings.get("model", "decoder"))
+    if is_user_model(model):
+        return _WIDTH_UNIT
+    try:
+        return 1 if model in ("mlp", "resnet") else max(1, int(settings.get("heads", 4)))
+    except (TypeError, ValueError):
+        return 1  # which the field's own check complains about
