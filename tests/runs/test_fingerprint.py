@@ -41,6 +41,7 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "warmup": ("warmup", SMALL | GRID | {"warmup_steps": (0, 5), "train_steps": 20, "trials": 1}),
     "race": ("race", SMALL | GRID | {"train_steps": 20}),
     "batch-sweep": ("batch-sweep", SMALL | GRID | {"batch_sizes": (4, 8), "tokens": 4000}),
+    "scale": ("scale", SMALL | BOUNDARY | {"width": 64, "widths": (4, 8, 16)}),
     "own model": ("lr-range", {"model": "own.py:build", "seeds": (0,)} | BOUNDARY),
 }
 # Torch is imported once, and of the package nothing before a fork.
@@ -68,7 +69,9 @@ def modules_of_workers(folder: Path) -> dict[str, set[str]]:
         experiment = EXPERIMENTS[command]
         plan = experiment.plan(experiment.spec.model_validate(settings))
         cell = plan.cells[0]
-        group = Group(plan.spec, plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell))
+        group = Group(
+            plan.spec_of(cell), plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell)
+        )
         (folder / name).write_bytes(pickle.dumps((train_cells, plan.measure, group)))
     done = subprocess.run([sys.executable, "-c", WORKERS, *TINY], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics
-from stresstest.experiments.scale.path import NAMES
+from stresstest.experiments.scale.path import named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
@@ -44,25 +44,24 @@ class Scale(Experiment[ScaleSpec]):
         return plan(spec)
 
     def metrics(self, spec: ScaleSpec) -> dict[str, Resolution]:
-        """Of each size, of the target, and of the law over all sizes."""
+        """Of each size, and of the law over all of them, at the target."""
         found = hold_metrics(spec) | exact(("best_lr",))
-        return found | exact(_OF_THE_TARGET) | exact(_OF_THE_LAW, over_all=True)
+        return found | exact((*_OF_THE_TARGET, *_OF_THE_LAW), over_all=True)
 
     def rows(self, spec: ScaleSpec) -> list[Row]:
-        """One a size, one of the target, and one over all sizes."""
+        """One a size, and one over all of them, which is about the target."""
         found: list[Row] = []
         for variant, optimizer in product(spec.variant, spec.optimizers):
             at = {"variant": variant, "optimizer": optimizer}
-            for size in (*spec.places, spec.beyond):
-                point = {NAMES[axis]: value for axis, value in size.items()}
-                found.append(at | {"depth": spec.depth} | point)
-            found.append(at)
+            for size in spec.places:
+                found.append(at | {"depth": spec.depth} | named(size))
+            found.append(at | {name: value for name, value in named(spec.beyond).items() if name != "depth"})
         return found
 
     def cost(self, spec: ScaleSpec) -> Cost:
         """Every size, in steps of one."""
         runs = len(spec.seeds) * len(spec.places)
-        steps = sum(self.steps(spec, {NAMES[axis]: value for axis, value in size.items()}) for size in spec.places)
+        steps = sum(self.steps(spec, named(size)) for size in spec.places)
         return Cost(
             runs, round(len(spec.seeds) * steps), max(size.get("batch_size", spec.batch_size) for size in spec.places)
         )

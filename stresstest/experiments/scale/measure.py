@@ -8,7 +8,7 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
-from stresstest.experiments.scale.path import AXES, NAMES
+from stresstest.experiments.scale.path import AXES, NAMES, Size, named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
@@ -88,10 +88,10 @@ def of_size(spec: ScaleSpec, depth: int, point: Mapping[str, Any]) -> ScaleSpec:
     return spec.model_copy(update=named | ({"depth": depth} if "depth" in spec.path else {}))
 
 
-def place_of(size: Mapping[str, int], spec: ScaleSpec) -> Place:
+def place_of(size: Size, spec: ScaleSpec) -> Place:
     """Depth and point of a size."""
-    point = {NAMES[axis]: value for axis, value in size.items() if axis != "depth"}
-    return size.get("depth", spec.depth), point
+    point = named(size)
+    return point.pop("depth", spec.depth), point
 
 
 def measure_sizes(bench: Bench, spec: ScaleSpec, cells: Sequence[CellPlan]) -> list[Measurement]:

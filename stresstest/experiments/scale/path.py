@@ -27,6 +27,11 @@ _RANGE = "give sizes such as 64,128,256, or a range such as 32:256:x1.41"
 Size = Mapping[str, int]  # by the setting of a run
 
 
+def named(size: Size) -> dict[str, int]:
+    """A size by the names of a target, a selector and a report."""
+    return {NAMES[axis]: value for axis, value in size.items()}
+
+
 def parse_sizes(text: str, unit: int = 1) -> tuple[int, ...]:
     """`64,128,256` means these sizes; `32:256:x1.41` both ends, and between them as many as come closest to that.
 
