@@ -43,9 +43,8 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         """Widths grow where nothing else is asked to; those of a range are multiples of the heads."""
         if not isinstance(settings, Mapping):
             return settings
-        found = dict(settings)
-        if "widths" not in found and any(found.get(listed) for listed in AXES):
-            found["widths"] = ()
+        default = () if any(settings.get(listed) for listed in AXES) else cls.model_fields["widths"].default
+        found = dict.fromkeys(AXES, ()) | {"widths": default} | dict(settings)  # no model's own defaults
         for listed in AXES:
             if isinstance(found.get(listed), str):
                 unit = _width_unit(found) if listed == "widths" else 1
