@@ -60,8 +60,9 @@ class Scale(Experiment[ScaleSpec]):
 
     def cost(self, spec: ScaleSpec) -> Cost:
         """Every size, in steps of one."""
-        runs = len(spec.seeds) * len(spec.places)
-        steps = sum(self.steps(spec, named(size)) for size in spec.places)
+        places = spec.places[:1] if spec.depths else spec.places  # a depth has one
+        runs = len(spec.seeds) * len(places)
+        steps = sum(self.steps(spec, named(size)) for size in places)
         return Cost(
             runs, round(len(spec.seeds) * steps), max(size.get("batch_size", spec.batch_size) for size in spec.places)
         )
