@@ -22,6 +22,7 @@ from stresstest.results.typed import (
     EnvironmentRecord,
     PointRecord,
     RulesRecord,
+    SizeLawRecord,
     TrialRecord,
 )
 
@@ -112,6 +113,9 @@ class TrendRow(Brief):
     map: list[MapPlace] = Field([], description="Every warm-up at every peak LR.")
     min_warmup: dict[str, MetricSummary] = Field(
         {}, description="By peak LR, the fewest steps of warm-up that train, in steps."
+    )
+    laws: list[Annotated[SizeLawRecord, AS_WRITTEN]] = Field(
+        [], description="How its metrics change with size.", exclude_if=lambda laws: not laws
     )
 
 

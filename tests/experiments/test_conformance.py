@@ -36,7 +36,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "warmup": {"depth": 1, "warmup_steps": (0, 10), "num_lrs": 2, "train_steps": 20, "trials": 2, "trials_at_once": 2},
     "race": {"depth": 1, "num_lrs": 2, "train_steps": 20},
-    "scale": {"depth": 1, "widths": (8, 12, 16), "num_steps": 30, "hold_steps": 20},
+    "scale": {"depth": 1, "widths": (16, 20, 24), "num_steps": 30, "hold_steps": 20},
     "batch-sweep": {"depth": 1, "batch_sizes": (4, 8), "tokens": 2000, "num_lrs": 2},
 }
 

@@ -1,24 +1,70 @@
-"""What the cells of a path come to."""
+"""What the cells of a path come to: a row a size, and a row over all of them with their laws."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stresstest.experiments.scale.path import NAMES
+from stresstest.experiments.scale.findings import scale_findings
+from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at
+from stresstest.experiments.scale.path import Size, named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
-from stresstest.results.records import Cell, SummaryRow
+from stresstest.results.records import Bracket, Cell, SummaryRow, TrendRow
 from stresstest.results.summary import Reduced, depth_rows
+
+METRICS_OF_LAWS = ("max_stable_lr", "best_lr")
 
 
 def reduce(spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
-    """One row a variant and size, the smallest first."""
+    """One row a variant and size, the smallest first; one a variant over all sizes, which is about the target."""
     rows: list[SummaryRow] = []
+    fits: dict[str, list[Fitted]] = {}
     for variant in spec.variant:
-        for size in spec.places:
-            point = {NAMES[axis]: value for axis, value in size.items() if axis != "depth"}
-            depth = size.get("depth", spec.depth)
-            mine = [c for c in cells if (c.variant, c.depth) == (variant, depth) and dict(c.point) == point]
-            rows += [row.model_copy(update={"point": point}) for row in depth_rows(mine, spec.optimizer)]
-    return Reduced(rows, [], [])
+        sizes = {next(iter(size.values())): _at(spec, cells, variant, size) for size in spec.places}
+        there = {size: mine for size, mine in sizes.items() if mine}
+        for size, mine in zip(spec.places, sizes.values(), strict=True):
+            rows += [row.model_copy(update={"point": _point(size)}) for row in depth_rows(mine, spec.optimizer)]
+        if there:
+            fits[variant] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS_OF_LAWS]
+    trends = _trends(spec, fits)
+    return Reduced(rows, trends, scale_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
+
+
+def _at(spec: ScaleSpec, cells: Sequence[Cell], variant: str, size: Size) -> list[Cell]:
+    """The cells of a size that have ended well."""
+    depth, point = size.get("depth", spec.depth), _point(size)
+    return [
+        cell
+        for cell in cells
+        if (cell.variant, cell.depth, cell.status) == (variant, depth, "done") and dict(cell.point) == point
+    ]
+
+
+def _along(metric: str, sizes: Mapping[int, Sequence[Cell]]) -> Along:
+    cells: tuple[dict[int, Bracket], ...] = tuple(
+        {cell.seed: cell.metrics[metric] for cell in mine if metric in cell.metrics} for mine in sizes.values()
+    )
+    return Along(metric, tuple(float(size) for size in sizes), cells)
+
+
+def _trends(spec: ScaleSpec, fits: Mapping[str, Sequence[Fitted]]) -> list[TrendRow]:
+    ratios = [ratios_at({variant: both[place] for variant, both in fits.items()}) for place in range(2)]
+    return [
+        TrendRow(
+            variant=variant,
+            optimizer=spec.optimizer,
+            metrics={name: summary for each in both for name, summary in each.summaries().items()},
+            point=named(spec.beyond),
+            laws=[each.record() | {"ratios": of[variant]} for each, of in zip(both, ratios, strict=True)],
+        )
+        for variant, both in fits.items()
+    ]
+
+
+def _point(size: Size) -> dict[str, int]:
+    return {name: value for name, value in named(size).items() if name != "depth"}
+
+
+def _target(spec: ScaleSpec) -> float:
+    return float(next(iter(spec.beyond.values())))

@@ -9,7 +9,6 @@ from stresstest.experiments.scale.law.fit import Prediction, law
 from stresstest.experiments.scale.law.observed import FEWEST_SIZES, Cells, centre
 from stresstest.results.bracket import Bracket
 
-MOST_LEFT_OUT = 2  # sizes at the upper end
 _NEARLY = 1e-9  # octaves: rounding
 
 
@@ -46,12 +45,13 @@ class LeaveOut:
         return tuple(map(self.prediction.holds, self.seeds))
 
 
-def leave_outs(sizes: Sequence[float], cells: Cells, most: int = MOST_LEFT_OUT) -> tuple[LeaveOut, ...]:
-    """What the law says of the largest size without it, then of the two largest without both, as long as three remain.
+def leave_outs(sizes: Sequence[float], cells: Cells) -> tuple[LeaveOut, ...]:
+    """What the law says of the largest size without it, then of the two largest without both, and so on.
 
+    At least three sizes remain, so that seven sizes 1.41 apart are checked up to two octaves ahead.
     A fit whose remaining sizes have too few answers is left out; so is a size without any answer.
     """
-    fits = range(len(sizes) - 1, max(FEWEST_SIZES, len(sizes) - most) - 1, -1)
+    fits = range(len(sizes) - 1, FEWEST_SIZES - 1, -1)
     return tuple(found for number in fits for found in _predicted(sizes, cells, number, len(sizes)))
 
 
