@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stresstest.engine.optimizer import Optimizer, Step
+from stresstest.models.scales import Scales
 from stresstest.registry import OptionValue
 
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
@@ -149,13 +150,14 @@ def first_step(
     grad_P: Tensor,
     decay_P: Tensor,
     segments: Sequence[tuple[int, int, int, bool]],
+    scales: Scales = Scales(),
 ) -> FirstStep:
     """The first update of an optimizer at `theta_P`: every one of the table is linear in the LR."""
     theta_RP = theta_P.clone()[None]
     state = {slot: torch.zeros_like(theta_RP) for slot in optimizer.slots}
     ones = torch.ones(1, 1, dtype=torch.float64, device=theta_P.device)
     lr_R1 = ones.to(theta_P.dtype)
-    step = Step(theta_RP, grad_P.clone()[None], lr_R1, state, ones, decay_P, segments)
+    step = Step(theta_RP, grad_P.clone()[None], lr_R1, state, ones, decay_P, segments, scales)
     optimizer.update(step, **options)
     return FirstStep(theta_P - theta_RP[0], {slot: matrix[0] for slot, matrix in state.items()})
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stresstest.models.scales import Scales, UpdateSize
 from stresstest.registry import OptionValue
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Step:
 
     `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
     applies, and empty where there is none; `segments` holds
-    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size.
+    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size. `scales`
+    multiply the learning rate and eps of each parameter.
     """
 
     theta_RP: Tensor
@@ -28,20 +30,27 @@ class Step:
     step_R1: Tensor
     decay_P: Tensor
     segments: Sequence[tuple[int, int, int, bool]]
+    scales: Scales = Scales()
 
     def add_l2(self, weight_decay: float) -> None:
-        """Add the gradient of an L2 penalty (coupled weight decay)."""
+        """Add the gradient of an L2 penalty (coupled weight decay), which shrinks every weight at the same rate."""
         if weight_decay:
-            self.grad_RP.addcmul_(self.theta_RP, self.decay_P, value=weight_decay)
+            decay_P = self.decay_P if self.scales.lr_P is None else self.decay_P / self.scales.lr_P
+            self.grad_RP.addcmul_(self.theta_RP, decay_P, value=weight_decay)
 
     def decay(self, weight_decay: float) -> None:
-        """Shrink the weights by lr * weight_decay (decoupled; Loshchilov & Hutter 2019)."""
+        """Shrink the weights by lr * weight_decay, whatever its scale (decoupled; Loshchilov & Hutter 2019)."""
         if weight_decay:
             self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * self.decay_P)
 
     def descend(self, direction_RP: Tensor) -> None:
         """theta <- theta - lr * direction."""
-        self.theta_RP.addcmul_(direction_RP, self.lr_R1, value=-1.0)
+        lr = self.lr_R1 if self.scales.lr_P is None else self.lr_R1 * self.scales.lr_P
+        self.theta_RP.addcmul_(direction_RP, lr, value=-1.0)
+
+    def eps(self, eps: float) -> Tensor | float:
+        """An optimizer's eps, of each parameter where they differ."""
+        return eps if self.scales.eps_P is None else eps * self.scales.eps_P
 
     def correction(self, beta: float) -> Tensor:
         """1 - beta^t of each replica, [R, 1]: what a running mean has seen so far."""
@@ -90,3 +99,10 @@ class Optimizer:
     decoupled_decay: bool
     stability: Stability | None
     elementwise: bool = True
+
+    @property
+    def update_size(self) -> UpdateSize:
+        """What the size of its updates follows, which decides how a parametrization scales its learning rate."""
+        if not self.elementwise:
+            return "weights"
+        return "unit" if self.adaptive else "gradient"

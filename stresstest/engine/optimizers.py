@@ -114,7 +114,7 @@ def _adagrad(s: Step, eps: float = 1e-10, weight_decay: float = 0.0) -> None:
     """s += g^2; theta -= lr * g / (sqrt(s) + eps)."""
     s.add_l2(weight_decay)
     total = s.state["sum"].addcmul_(s.grad_RP, s.grad_RP)
-    s.descend(s.grad_RP / total.sqrt().add_(eps))
+    s.descend(s.grad_RP / total.sqrt().add_(s.eps(eps)))
 
 
 @_optimizer(
@@ -129,7 +129,7 @@ def _rmsprop(s: Step, alpha: float = 0.99, eps: float = 1e-8, weight_decay: floa
     """v = alpha v + (1 - alpha) g^2; theta -= lr * g / (sqrt(v) + eps)."""
     s.add_l2(weight_decay)
     square = s.state["square"].mul_(alpha).addcmul_(s.grad_RP, s.grad_RP, value=1.0 - alpha)
-    s.descend(s.grad_RP / square.sqrt().add_(eps))
+    s.descend(s.grad_RP / square.sqrt().add_(s.eps(eps)))
 
 
 @_optimizer(
@@ -198,7 +198,7 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     numerator_R1 = ((rho_R1 - 4.0) * (rho_R1 - 2.0) * rho_inf).clamp(min=0.0)
     rectifier_R1 = (numerator_R1 / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho_R1)).sqrt()
     scale_R1 = (rectifier_R1 * (1.0 - decay_R1).sqrt()).to(mean.dtype)
-    adaptive = mean * scale_R1 / square.sqrt().add_(eps)
+    adaptive = mean * scale_R1 / square.sqrt().add_(s.eps(eps))
     s.descend(adaptive.where(rho_R1 > 5.0, mean))
 
 
@@ -230,7 +230,7 @@ def _lamb(
         direction = _adam_direction(s, beta1, beta2, eps)
     else:
         mean, square = s.moments(beta1, beta2)
-        direction = mean / square.sqrt().add_(eps)
+        direction = mean / square.sqrt().add_(s.eps(eps))
     if weight_decay:
         direction.addcmul_(s.theta_RP, s.decay_P, value=weight_decay)
     for start, stop, rows, decays in s.segments:
@@ -254,7 +254,7 @@ def _lion(s: Step, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float 
 
 def _adam_direction(s: Step, beta1: float, beta2: float, eps: float) -> Tensor:
     mean, square = s.moments(beta1, beta2)
-    return (mean / s.correction(beta1)).div_(square.sqrt().div_(s.correction(beta2).sqrt()).add_(eps))
+    return (mean / s.correction(beta1)).div_(square.sqrt().div_(s.correction(beta2).sqrt()).add_(s.eps(eps)))
 
 
 def _trust_ratio(weights: Tensor, update: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ class Replicas(ABC, Generic[B]):
         decays = {**training.optimizer.options, **training.options}.get("weight_decay", 0.0)
         self._decay_P = model.layout.decay_mask().to(training.device) if decays else theta_RP.new_empty(0)
         self._segments = model.layout.segments()
+        self._scales = model.layout.scales(training.optimizer.update_size).like(theta_RP)
         self._step_R1 = torch.zeros(len(theta_RP), 1, dtype=torch.float64, device=training.device)
         self._scale_R = torch.full((len(theta_RP),), FIRST_LOSS_SCALE, device=training.device)
         self._since_skip_R = torch.zeros_like(self._scale_R)
@@ -153,8 +154,10 @@ class Replicas(ABC, Generic[B]):
         expected = self._second_moment()
         if expected is not None:
             square_RP, eps = expected
-            layout = self.model.layout
-            look.moments(layout.names(), layout.parts(self.grad_RP), layout.parts(square_RP), eps)
+            layout, grad_RP, scale_P = self.model.layout, self.grad_RP, self._scales.eps_P
+            if scale_P is not None:  # against one eps, numbers of the base model's size
+                grad_RP, square_RP = grad_RP / scale_P, square_RP / scale_P.square()
+            look.moments(layout.names(), layout.parts(grad_RP), layout.parts(square_RP), eps)
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
         """Adam's bias-corrected mean of squared gradients, [R, P], and its eps; `None` where there is none."""
@@ -203,6 +206,7 @@ class Replicas(ABC, Generic[B]):
                     step_R1=self._step_R1,
                     decay_P=self._decay_P[part],
                     segments=self._segments,
+                    scales=self._scales.part(part),
                 )
                 self.training.optimizer.update(step, **self.training.options)
 

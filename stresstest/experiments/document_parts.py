@@ -75,7 +75,14 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     names = [name for name in ("depth", "width") if name in spec and name in data.get("takes", ("depth", "width"))]
     shape = [f"{name} {spec[name]}" for name in names]
     others = [text for text in spec.get("set", ()) if text.partition("=")[0] not in names]
-    return ", ".join([spec["model"], *others, *shape])
+    return ", ".join([spec["model"], *others, *shape, *_parametrized(spec)])
+
+
+def _parametrized(spec: Mapping[str, Any]) -> Iterator[str]:
+    if spec.get("parametrization") == "mup":
+        yield f"muP of width {spec['base_width']}"
+    if spec.get("parametrization") == "completep":
+        yield f"CompleteP of width {spec['base_width']} and depth {spec['base_depth']}"
 
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:

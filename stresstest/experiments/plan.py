@@ -14,6 +14,7 @@ from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError
+from stresstest.experiments.parametrized import check_parametrization
 from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan
 from stresstest.models.build import make_model
@@ -235,7 +236,9 @@ def canonical(spec: T, sweeps_depth: bool = False) -> T:
         resolved = resolve_user_model(spec, sweeps_depth)
         return resolve_parallel(resolved) if is_parallel(resolved) else resolved
     optimizers = tuple(dict.fromkeys(parse_choice(text, OPTIMIZERS).label for text in spec.optimizers))
-    return spec.with_names(tuple(_variants(spec)), optimizers)
+    variants = tuple(_variants(spec))
+    check_parametrization(spec, variants, optimizers)
+    return spec.with_names(variants, optimizers)
 
 
 def resolve_device(name: str) -> str:

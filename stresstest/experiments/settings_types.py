@@ -38,6 +38,9 @@ class SharedSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    parametrization: Literal["sp", "mup", "completep"]
+    base_width: int
+    base_depth: int
     dropout: float
     label_smoothing: float
     variant: str | Sequence[str]
@@ -154,6 +157,9 @@ class StableSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    parametrization: Literal["sp", "mup", "completep"]
+    base_width: int
+    base_depth: int
     dropout: float
     label_smoothing: float
     depth: int
@@ -191,6 +197,9 @@ class ScenarioSettings(TypedDict, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    parametrization: Literal["sp", "mup", "completep"]
+    base_width: int
+    base_depth: int
     dropout: float
     label_smoothing: float
     depth: int

@@ -24,6 +24,7 @@ from stresstest.engine.curvature import (
 from stresstest.engine.memory import in_halves
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.measurements.base import Bench, Measurement
+from stresstest.models.scales import Scales
 from stresstest.results.bracket import Bracket, finite
 from stresstest.user_code import UserCodeError, user_code
 
@@ -54,19 +55,21 @@ def _measured(bench: Bench, seed: int) -> Measurement:
     optimizer, layout = bench.training.optimizer, bench.model.layout
     options = {**optimizer.options, **bench.training.options}
     decay_P = layout.decay_mask().to(theta_P)
+    scales = layout.scales(optimizer.update_size).like(theta_P)
     coupled = 0.0 if optimizer.decoupled_decay else float(options.get("weight_decay", 0.0))
 
     def decay(at_P: Tensor) -> Tensor:
-        return 0.5 * coupled * (decay_P * at_P.square()).sum()
+        rate_P = decay_P if scales.lr_P is None else decay_P / scales.lr_P
+        return 0.5 * coupled * (rate_P * at_P.square()).sum()
 
     loss = _added(data_loss, decay) if coupled else data_loss
     initial, data_grad_P = gradient(data_loss, theta_P)
-    step = first_step(optimizer, options, theta_P, data_grad_P, decay_P, layout.segments())
+    step = first_step(optimizer, options, theta_P, data_grad_P, decay_P, layout.segments(), scales)
     record: dict[str, Any] = {"initial_loss": finite(initial)}
     metrics: dict[str, Bracket] = {}
     if math.isfinite(initial) and bool(step.direction_P.isfinite().all()):
         metrics["critical_lr"], record["forwards"] = _critical(data_loss, theta_P, step, initial)
-        found = _sharpness(bench, loss, theta_P, step, options)
+        found = _sharpness(bench, loss, theta_P, step, options, scales)
         if isinstance(found, str):
             record["no_curvature"] = found
         elif found is not None:
@@ -91,13 +94,20 @@ def _critical(loss: Loss, theta_P: Tensor, step: FirstStep, initial: float) -> t
 
 
 def _sharpness(
-    bench: Bench, loss: Loss, theta_P: Tensor, step: FirstStep, options: dict[str, Any]
+    bench: Bench, loss: Loss, theta_P: Tensor, step: FirstStep, options: dict[str, Any], scales: Scales
 ) -> Eigenvalue | str | None:
-    """The (preconditioned) sharpness after the optimizer's first step; a text says why there is none."""
+    """The (preconditioned) sharpness after the optimizer's first step; a text says why there is none.
+
+    A parameter whose learning rate is scaled has that scale in its preconditioner.
+    """
     stability = bench.training.optimizer.stability
     if stability is None:
         return None
+    if scales.eps_P is not None and "eps" in options:
+        options = options | {"eps": options["eps"] * scales.eps_P}
     scale_P = None if stability.preconditioner is None else stability.preconditioner(options, step.state, 1).rsqrt()
+    if scales.lr_P is not None:
+        scale_P = scales.lr_P.sqrt() if scale_P is None else scale_P * scales.lr_P.sqrt()
     most = max(2, min(100, _BASIS_BYTES // (theta_P.numel() * theta_P.element_size())))
     try:
         return largest_eigenvalue(

@@ -32,9 +32,7 @@ class EncoderDecoder(Transformer):
             ("decoder", depth, _OF_DECODER),
         )
         return {
-            (before + layer, sublayer): self.variant.wiring(
-                SublayerPosition(layer, depth, sublayer, stack, depth), **options
-            )
+            (before + layer, sublayer): self._wired_at(SublayerPosition(layer, depth, sublayer, stack, depth), options)
             for stack, before, sublayers in stacks
             for layer in range(1, depth + 1)
             for sublayer in sublayers

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+from stresstest.models.scales import Scales, UpdateSize
+
+if TYPE_CHECKING:
+    from stresstest.models.parametrization import Growth
 
 SAMPLED_BLOCKS = 16  # of a deep model, of whose tensors statistics are kept
 
@@ -83,6 +88,11 @@ class Bank:
         return math.prod(self.shape)
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether its tensors map vectors to vectors."""
+        return len(self.shape) > 1 and self.kind not in _VECTORS
+
+    @property
     def stop(self) -> int:
         return self.start + self.numel * len(self.layers)
 
@@ -111,12 +121,16 @@ class RowLayout(Protocol):
     def segments(self) -> list[tuple[int, int, int, bool]]:
         """(start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size."""
 
+    def scales(self, size: UpdateSize) -> Scales:
+        """What the parametrization asks of an optimizer whose updates have this size."""
+
 
 class Layout:
     """All banks of a model, in the order they were added."""
 
     def __init__(self) -> None:
         self.banks: dict[str, Bank] = {}
+        self.growth: dict[str, Growth] = {}  # by kind; empty where every tensor is as in the base model
 
     def add(self, kind: str, layer: int, shape: Sequence[int], init: Init) -> None:
         """Declare the tensor `kind` of `layer` (0 where a model has it once)."""
@@ -180,7 +194,7 @@ class Layout:
         ]
 
     def _matrices(self) -> list[Bank]:
-        return [bank for bank in self.banks.values() if len(bank.shape) > 1 and bank.kind not in _VECTORS]
+        return [bank for bank in self.banks.values() if bank.is_matrix]
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""
@@ -197,10 +211,24 @@ class Layout:
                 bank.start,
                 bank.stop,
                 len(bank.layers) * (bank.shape[0] if bank.kind in _SPLIT else 1),
-                len(bank.shape) > 1 and bank.kind not in _VECTORS,
+                bank.is_matrix,
             )
             for bank in self.banks.values()
         ]
+
+    def scales(self, size: UpdateSize) -> Scales:
+        """What the parametrization asks of an optimizer whose updates have this size."""
+        grown = self.growth.items()
+        return Scales(
+            self._spread({kind: growth.lr(size) for kind, growth in grown}),
+            self._spread({kind: growth.eps for kind, growth in grown}),
+        )
+
+    def _spread(self, factors: Mapping[str, float]) -> Tensor | None:
+        """[P]: each parameter's factor."""
+        if all(factor == 1.0 for factor in factors.values()):
+            return None
+        return torch.cat([torch.full((b.stop - b.start,), factors[b.kind]) for b in self.banks.values()])
 
 
 _VECTORS = {"qkv.bias", "cross.q.bias", "cross.kv.bias"}

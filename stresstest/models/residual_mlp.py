@@ -24,6 +24,7 @@ from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
 from stresstest.models.norms import apply_norm, declare_norm
+from stresstest.models.parametrization import base_of, output_multiplier, parametrize, scaled
 from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
@@ -48,12 +49,14 @@ class ResidualMlp:
         self.num_inputs = num_inputs
         self.num_classes = num_classes
         self.wirings: dict[tuple[int, Sublayer], Wiring] = {
-            (layer, "mlp"): self.variant.wiring(SublayerPosition(layer, spec.depth, "mlp"), **options)
+            (layer, "mlp"): scaled(spec, self.variant.wiring(SublayerPosition(layer, spec.depth, "mlp"), **options))
             for layer in range(1, spec.depth + 1)
         }
         self.layout = Layout()
         self._declare()
         self.layout.close()
+        if (base := base_of(spec)) is not None:
+            parametrize(self.layout, ResidualMlp(base, variant, options, num_inputs, num_classes).layout, spec)
         self._stack = MlpStack(spec.norm, [self.wirings[layer, "mlp"] for layer in range(1, spec.depth + 1)])
 
     def initial_row(self, seed: int) -> Tensor:
@@ -131,7 +134,8 @@ class ResidualMlp:
     def _read_out(self, parameters: Parameters, x_RBD: Tensor) -> Tensor:
         if self.variant.final_norm:
             x_RBD = apply_norm(self.spec.norm, parameters, "final.norm", 0, x_RBD)
-        return torch.baddbmm(parameters["output.bias", 0][:, None], x_RBD, parameters["output.weight", 0].mT)
+        weight_RCD, multiplier = parameters["output.weight", 0], output_multiplier(self.spec)
+        return torch.baddbmm(parameters["output.bias", 0][:, None], x_RBD, weight_RCD.mT, alpha=multiplier)
 
     def _declare(self) -> None:
         width, norm, layout = self.spec.width, self.spec.norm, self.layout

@@ -24,6 +24,7 @@ from stresstest.models.block import (
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.norms import apply_norm, declare_norm
+from stresstest.models.parametrization import attention_scale, base_of, output_multiplier, parametrize, scaled
 from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
@@ -58,14 +59,20 @@ class Transformer:
         self.layout = Layout()
         self._declare()
         self.layout.close()
+        self._attention_scale = attention_scale(spec)
+        if (base := base_of(spec)) is not None:
+            parametrize(self.layout, type(self)(base, variant, options, vocabulary).layout, spec)
         self._positions: dict[torch.device, Tensor] = {}
 
     def _wired(self, options: dict[str, OptionValue]) -> dict[tuple[int, Sublayer], Wiring]:
         return {
-            (layer, sublayer): self.variant.wiring(SublayerPosition(layer, self.spec.depth, sublayer), **options)
+            (layer, sublayer): self._wired_at(SublayerPosition(layer, self.spec.depth, sublayer), options)
             for layer in range(1, self.spec.depth + 1)
             for sublayer in SUBLAYERS
         }
+
+    def _wired_at(self, place: SublayerPosition, options: dict[str, OptionValue]) -> Wiring:
+        return scaled(self.spec, self.variant.wiring(place, **options))
 
     def initial_row(self, seed: int) -> Tensor:
         """The initial parameters of the replica `seed`: [P], float64."""
@@ -82,6 +89,8 @@ class Transformer:
         """Logits of the stream that leaves the last block, [R, N, V]."""
         if self.variant.final_norm:
             x_RND = self._norm(parameters, "final.norm", 0, x_RND)
+        if (multiplier := output_multiplier(self.spec)) != 1.0:
+            x_RND = x_RND * multiplier
         output_RVD = parameters["embedding" if self.spec.tied else "unembedding", 0]
         return torch.bmm(x_RND, output_RVD.mT)
 
@@ -253,7 +262,7 @@ class Transformer:
             q = self._norm(parameters, f"{prefix}query.norm", layer, q.flatten(1, 3)).view_as(q)
             k = self._norm(parameters, f"{prefix}key.norm", layer, k.flatten(1, 3)).view_as(k)
         q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, scale=self._attention_scale)
         out = out.transpose(1, 2).reshape(replicas, batch * time, heads, -1)
         if wiring.head_scale:
             out = out * parameters[f"{prefix}head_scale", layer][:, None, :, None]

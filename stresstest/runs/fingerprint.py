@@ -74,6 +74,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
         ),
         "says which cells there are, each with its settings in its key",
     ),
+    "experiments/parametrized.py": "refuses what a parametrization has no rule for, before anything is trained",
     "user_model/causality.py": "refuses a model before it is trained",
     "user_model/lr_response.py": "notes on an optimizer before anything is trained",
     "user_model/objective.py": "refuses a model before it is trained",

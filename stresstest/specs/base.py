@@ -32,6 +32,7 @@ class ModelKind:
     has: frozenset[str] | None = None  # the variants that it can be wired as, where they are few
 
 
+_PARAMETRIZED = frozenset({"parametrization", "base_width", "base_depth"})
 _OF_TRANSFORMERS = frozenset(
     {"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain", "dropout"}
 )
@@ -93,7 +94,7 @@ MODELS: Registry[ModelKind] = Registry(
             "ResNet with two convolutions per block; 9, 27, 54 blocks of width 16 are ResNet-20, -56, -110.",
             "He et al. 2016; Bachlechner et al. 2020 (ReZero)",
             "images",
-            lacks=_OF_TRANSFORMERS | {"seq_len", "norm"},
+            lacks=_OF_TRANSFORMERS | _PARAMETRIZED | {"seq_len", "norm"},
             defaults={
                 "task": "images",
                 "depth": 3,
@@ -116,7 +117,7 @@ _OWN = ModelKind(
     "Your own: FILE.py:FACTORY, MODULE:FACTORY or hf:MODEL.",
     "",
     task="",
-    lacks=_OF_TRANSFORMERS | {"norm", "label_smoothing"},
+    lacks=_OF_TRANSFORMERS | _PARAMETRIZED | {"norm", "label_smoothing"},
     defaults={"variant": (AS_BUILT,)},
 )
 
@@ -168,6 +169,13 @@ class ShapeSpec(Spec):
     qkv_gain: float = Field(
         1.0, gt=0, description="Gain of W_Q, W_K, W_V at initialisation; torch and fairseq use 0.70710678."
     )
+    parametrization: Literal["sp", "mup", "completep"] = Field(
+        "sp",
+        description="Whether a learning rate carries over to other sizes: sp (it does not), mup (to other widths), "
+        "completep (to other depths too).",
+    )
+    base_width: int = Field(32, ge=2, description="Width at which mup and completep train as sp does.")
+    base_depth: int = Field(2, ge=1, description="Depth at which completep trains as mup does.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout in training, of a transformer's embedding and of each sublayer's output."
     )
@@ -221,12 +229,15 @@ class ShapeSpec(Spec):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if "heads" not in kind_of(self.model).lacks and self.width % self.heads:
-            near = [h for h in range(1, self.width + 1) if self.width % h == 0]
-            nearest = min(near, key=lambda h: abs(h - self.heads))
+            divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            nearest = min(divisors, key=lambda h: abs(h - self.heads))
             raise ValueError(
                 f"width {self.width} is not divisible by heads {self.heads}; use heads {nearest}, "
                 f"or width {max(1, round(self.width / self.heads)) * self.heads}"
             )
+        if self.parametrization != "sp" and "heads" not in kind_of(self.model).lacks and self.base_width % self.heads:
+            near = max(1, round(self.base_width / self.heads)) * self.heads
+            raise ValueError(f"base_width {self.base_width} is not divisible by heads {self.heads}; use {near}")
         return self
 
 

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from stresstest.engine.rounded import Stretch
 from stresstest.models.layout import TensorName
 from stresstest.models.peers import tensor_name
+from stresstest.models.scales import Scales, UpdateSize
 from stresstest.user_code import UserCodeError
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -95,6 +96,10 @@ class OwnLayout:
     def stretches(self) -> list[Stretch]:
         """Each parameter by itself: what does not fill a vector at a tensor's end may round otherwise."""
         return [Stretch(p.start, p.stop, p.dtype, len(p.shape) > 1) for p in self.parameters]
+
+    def scales(self, size: UpdateSize) -> Scales:
+        """Nothing: a model of the user's own is trained as it is."""
+        return Scales()
 
     def segments(self) -> list[tuple[int, int, int, bool]]:
         """(start, stop, rows, decays): each parameter is one of LAMB's layers."""

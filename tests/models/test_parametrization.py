@@ -1,0 +1,113 @@
+"""A parametrization changes nothing at the base model's size, and what its papers say at another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.engine.population import Population, Training
+from stresstest.engine.train import Batches
+from stresstest.errors import ConfigError
+from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.plan import canonical
+from stresstest.models.block import Model
+from stresstest.models.build import make_model
+from stresstest.models.scales import UpdateSize
+from stresstest.specs.base import ShapeSpec
+from stresstest.specs.profiles import make_spec
+from stresstest.tasks import load_task
+
+SHAPE = {"width": 16, "heads": 2, "seq_len": 8, "base_width": 16}
+KINDS = {
+    "decoder": SHAPE,
+    "encoder": SHAPE,
+    "encoder-decoder": SHAPE,
+    "mlp": {"width": 8, "base_width": 8},
+}
+
+
+def build(model: str = "decoder", variant: str = "pre-ln", depth: int = 2, **settings: Any) -> tuple[Model, Batches]:
+    spec = ShapeSpec.model_validate({"model": model, **KINDS[model], **settings})
+    task = load_task(make_spec(LrRangeSpec, "quick", {"model": model}).task, "synthetic", 4, spec.seq_len)
+    return make_model(spec, variant, depth, task), Batches(task, torch.device("cpu"))
+
+
+def losses(optimizer: str, steps: int = 3, **settings: Any) -> list[float]:
+    model, batches = build(**settings)
+    population = Population(model, [0], Training(OPTIMIZERS[optimizer], {}, torch.device("cpu")))
+    lr_R = torch.tensor([0.01])
+    return [float(population.step(batches.batch([0], step), lr_R).loss_R) for step in range(steps)]
+
+
+def lr_scale(model: Model, size: UpdateSize) -> dict[str, float]:
+    """The one factor of each kind of tensor."""
+    scale_P = model.layout.scales(size).lr_P
+    assert scale_P is not None
+    found = {kind: bank.view(scale_P[None]).unique().tolist() for kind, bank in model.layout.banks.items()}
+    assert all(len(factors) == 1 for factors in found.values())
+    return {kind: factors[0] for kind, factors in found.items()}
+
+
+@pytest.mark.parametrize("model", KINDS)
+@pytest.mark.parametrize("variant", ["post-ln", "rezero", "normformer:res_scale=true"])
+@pytest.mark.parametrize("parametrization", ["mup", "completep"])
+def test_at_the_base_models_size_every_parametrization_trains_as_sp_to_the_bit(
+    model: str, variant: str, parametrization: str
+) -> None:
+    at = {"model": model, "variant": variant, "depth": 3, "base_depth": 3}
+    assert losses("adam", **at, parametrization=parametrization) == losses("adam", **at)
+
+
+@pytest.mark.parametrize("parametrization", ["mup", "completep"])
+def test_a_shared_embedding_trains_as_in_sp_at_the_base_models_size(parametrization: str) -> None:
+    assert losses("sgd", tied=True, parametrization=parametrization) == losses("sgd", tied=True)
+
+
+def test_a_wider_decoder_in_mup_has_the_learning_rates_of_table_9() -> None:
+    """Yang et al. 2022, Tensor Programs V; the embedding's factor D^1/2 is of this project's models in sp already."""
+    model, _ = build(width=64, parametrization="mup")
+    adam, sgd = lr_scale(model, "unit"), lr_scale(model, "gradient")
+    assert adam["embedding"] == adam["unembedding"] == 4.0**-0.5
+    for matrix in ("qkv.weight", "output.weight", "fc1.weight", "fc2.weight"):
+        assert (adam[matrix], sgd[matrix]) == (1 / 4, 1.0)
+    assert sgd["embedding"] == sgd["unembedding"] == 1.0
+    for vector in ("qkv.bias", "output.bias", "fc1.bias", "fc2.bias", "attention.pre.gain", "final.norm.bias"):
+        assert (adam[vector], sgd[vector]) == (1.0, 4.0)
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_without_an_own_width_of_the_feed_forward_layer_mup_starts_at_the_weights_of_sp(model: str) -> None:
+    wide = {"model": model, "width": 48}
+    torch.testing.assert_close(
+        build(**wide, parametrization="mup")[0].initial_row(0), build(**wide)[0].initial_row(0), rtol=1e-12, atol=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"optimizer": "adam:weight_decay=0.1"}, "adam:weight_decay=0.1 has no mup: its weight decay is part"),
+        ({"optimizer": "lamb"}, "use lamb:weight_decay=0, or adamw"),
+        ({"optimizer": "lamb:weight_decay=0", "parametrization": "completep"}, "has no completep; use adamw"),
+        ({"variant": ("plain",), "parametrization": "completep"}, "variant plain has no residual branch"),
+    ],
+)
+def test_what_has_no_rule_is_refused_in_one_line(settings: dict[str, Any], line: str) -> None:
+    spec = make_spec(LrRangeSpec, "quick", {"parametrization": "mup", **settings})
+    with pytest.raises(ConfigError, match=line):
+        canonical(spec)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"model": "resnet"}, "model resnet has no setting parametrization; leave it out"),
+        ({"heads": 3, "width": 96}, "base_width 32 is not divisible by heads 3; use 33"),
+    ],
+)
+def test_a_model_that_cannot_be_scaled_says_why(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        ShapeSpec.model_validate({"parametrization": "mup", **settings})
