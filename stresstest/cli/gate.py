@@ -43,6 +43,7 @@ _CHECK_OPTIONS = [
     ),
     click.option("--fresh", is_flag=True, help="Train every cell of base and head again."),
     click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-v", "--verbose", is_flag=True, help="On a terminal also a line for each cell that ends."),
 ]  # fmt: skip
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresstest.commands.check_estimate import check_estimate
+from stresstest.commands.check_progress import CheckProgress, showing
 from stresstest.commands.check_request import CheckRequest
 from stresstest.commands.run import OnStderr
 from stresstest.errors import ConfigError, ExitCode, InterruptedRunError, ModelError, StresstestError
 from stresstest.gate import judge
-from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, load_baseline
+from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, find_baseline, load_baseline
 from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
 from stresstest.gate.history import keep_record
@@ -40,18 +40,20 @@ class _Check:
     """One check under way."""
 
     asked: CheckRequest
-    specs: dict[str, TrainingSpec]
-    lacks: dict[str, set[str]]  # settings that an experiment's model does not have
-    commands: dict[str, str]
-    absolute: list[Threshold]
-    relative: list[Threshold]
-    looks: list[int]
     stop: Stopping
     sides: list[Side]
-    warnings: list[str]
+    plans: Sequence[Plan] = ()
+    specs: dict[str, TrainingSpec] = field(default_factory=dict)
+    lacks: dict[str, set[str]] = field(default_factory=dict)  # settings that an experiment's model does not have
+    commands: dict[str, str] = field(default_factory=dict)
+    absolute: list[Threshold] = field(default_factory=list)
+    relative: list[Threshold] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def take(self, plans: Sequence[Plan]) -> None:
-        """The settings of what was planned."""
+        """What was planned, and its settings."""
+        self.plans = plans
         for experiment, plan in zip(self.asked.scenario.experiments, plans, strict=True):
             self.specs[experiment.name], self.commands[experiment.name] = plan.spec, experiment.command
             self.lacks[experiment.name] = _lacks(plan.spec)
@@ -66,14 +68,22 @@ class _Check:
             found[name] = {"command": self.commands[name], **given}
         return found
 
-    def run(self, side: Side, names: Sequence[str], look: int = 0, seeds: int = 0) -> Ran:
+    def run_alone(self, tree: Tree | None) -> Ran:
+        """Train the head, once. Stopping raises."""
+        side = _side(self, "head", tree, None)
+        with showing(self.asked, self.plans, [side]) as shown:
+            return self.run(side, list(self.specs), shown)
+
+    def run(self, side: Side, names: Sequence[str], shown: CheckProgress, look: int = 0, seeds: int = 0) -> Ran:
         """Train one side, from the second look on with so many seeds; what was trained stays. Stopping raises."""
         self._stop_if_asked()
         self.sides.append(side)
-        try:
-            ran = side.run(self.experiments(names, seeds if look else None), lambda: self.stop.code, keep=look > 0)
-        finally:
-            side.kill()
+        asked = self.experiments(names, seeds if look else None)
+        with shown.running(side, names, look):
+            try:
+                ran = side.run(asked, lambda: self.stop.code, keep=look > 0, tell=shown.said)
+            finally:
+                side.kill()
         self._stop_if_asked()
         return ran
 
@@ -149,7 +159,7 @@ def _taken_signals(sides: Sequence[Side]) -> Iterator[Stopping]:
 
 def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdict:
     scenario = asked.scenario
-    check = _Check(asked, {}, {}, {}, [], [], [], stop, sides, [])
+    check = _Check(asked, stop, sides)
     try:
         plans = plan_scenario(scenario.experiments, asked.requests)
     except ModelError as error:
@@ -162,16 +172,14 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
                 f"{scenario.source} has no limits to check and nothing to compare with; give --base REV, "
                 "--baseline auto, or thresholds: {max_stable_lr: 'med >= 0.003'}"
             )
-        return _verdict(check, {}, [], check.run(_side(check, "head", _tree(), None), list(check.specs)))
+        return _verdict(check, {}, [], check.run_alone(_tree()))
     check.relative = relative
     check.looks = planned_looks(scenario, check.specs, relative, lines, once=asked.base is None)
-    if not asked.quiet and (said := check_estimate(asked, plans, check.looks)):
-        OnStderr().note(said)
     if asked.base is not None:
         return _against_base(check, lines)
     key = plans[0].environment["key"]
-    baseline = _baseline(asked, key)  # before anything is trained
-    return _against_baseline(check, baseline, check.run(_side(check, "head", _tree(), None), list(check.specs)), key)
+    baseline = find_baseline(asked.baseline or "", scenario.name, key)  # before anything is trained
+    return _against_baseline(check, baseline, check.run_alone(_tree()), key)
 
 
 def _tree() -> Tree | None:
@@ -181,7 +189,7 @@ def _tree() -> Tree | None:
 
 
 def _side(check: _Check, name: str, tree: Tree | None, other: Tree | None, take_from: str = "") -> Side:
-    return Side(name, tree, other, check.asked.scenario.name, check.asked.words, not check.asked.quiet, take_from)
+    return Side(name, tree, other, check.asked.scenario.name, check.asked.words, take_from)
 
 
 def _against_base(check: _Check, number: int) -> CheckVerdict:
@@ -203,10 +211,13 @@ def _against_base(check: _Check, number: int) -> CheckVerdict:
             )
         sides = _side(check, "head", head, base, base.tree if comments else ""), _side(check, "base", base, head)
         facts = {"ref": asked.base, "commit": base.short, "changed": "comments" if comments else "" if same else "code"}
-        return _looks(check, *sides, number, facts)
+        with showing(asked, check.plans, sides[::-1], check.looks) as shown:
+            return _looks(check, shown, *sides, number, facts)
 
 
-def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str, Any]) -> CheckVerdict:
+def _looks(
+    check: _Check, shown: CheckProgress, ours: Side, theirs: Side, number: int, facts: dict[str, Any]
+) -> CheckVerdict:
     """Look at both sides, with more seeds as long as a line that counts is open."""
     names, why = list(check.specs), ""
     settled: list[GateLine] = []
@@ -215,10 +226,10 @@ def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str
         base = None
         if not why:
             try:
-                base = check.run(theirs, names, look, seeds)
+                base = check.run(theirs, names, shown, look, seeds)
             except SideError as error:
                 why = f"the base cannot run it: {error}"
-        head = check.run(ours, names, look, seeds)
+        head = check.run(ours, names, shown, look, seeds)
         all_head, all_base = all_head.and_then(head), all_base.and_then(base) if base else all_base
         if failures := failures_of(head):
             return _verdict(check, facts, [], all_head, all_base, failures=failures)
@@ -229,6 +240,7 @@ def _looks(check: _Check, ours: Side, theirs: Side, number: int, facts: dict[str
         settled += [line for line in lines if last or line not in undecided or line.place.experiment not in names]
         if last:
             break
+        shown.note(f"{seeds} seeds do not settle {', '.join(names)}: {check.looks[look + 1]} seeds now")
     return _verdict(check, facts, settled, all_head, all_base)
 
 
@@ -268,15 +280,6 @@ def failures_of(ran: Ran) -> list[str]:
         for cell in result.cells
         if cell.status != "done"
     ]
-
-
-def _baseline(asked: CheckRequest, key: str) -> Baseline | None:
-    """The baseline that is named; with `auto` that of this environment, or else of another, or `None`."""
-    if asked.baseline != "auto":
-        return load_baseline(Path(asked.baseline or ""))
-    path = baseline_file(asked.scenario.name, key)
-    others = sorted(path.parent.glob("*.json"))
-    return load_baseline(path if path.exists() else others[0]) if others else None
 
 
 def _against_baseline(check: _Check, baseline: Baseline | None, ran: Ran, key: str) -> CheckVerdict:
@@ -333,7 +336,7 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec]
     """
     sides: list[Side] = []
     with _taken_signals(sides) as stop:
-        check, head = _Check(asked, {}, {}, {}, [], [], [], stop, sides, []), _tree()
+        check, head = _Check(asked, stop, sides), _tree()
         if head is None or head.dirty:
             what = "no git repository" if head is None else f"uncommitted changes on top of {head.commit[:10]}"
             raise ConfigError(f"a baseline belongs to a commit, and the working tree has {what}; commit first")
@@ -341,4 +344,4 @@ def run_for_baseline(asked: CheckRequest) -> tuple[Tree, dict[str, TrainingSpec]
         check.take(plans)
         path = baseline_file(asked.scenario.name, plans[0].environment["key"])
         before = load_baseline(path) if path.exists() else None
-        return head, check.specs, check.run(_side(check, "head", head, None), list(check.specs)), before
+        return head, check.specs, check.run_alone(head), before

@@ -13,6 +13,8 @@ from stresstest.scenario.request import Request, SettingSources, scenario_reques
 
 LINE_SETTINGS = ("seeds", "profile", "device")  # what a check's line says of the experiments
 
+_OWN = ("base", "baseline", "lenient", "as_json", "quiet", "verbose")
+
 
 @dataclass(frozen=True)
 class CheckRequest:
@@ -28,6 +30,7 @@ class CheckRequest:
     outputs: Sequence[str] = ()
     as_json: bool = False
     quiet: bool = False
+    verbose: bool = False  # a line for each cell, also where there is a bar
 
     @classmethod
     def of(cls, name: str, given: SettingSources, options: Mapping[str, Any]) -> CheckRequest:
@@ -39,7 +42,7 @@ class CheckRequest:
             words=_run_words(options),
             reproduce=_reproduce_line(name, options),
             outputs=options.get("output", ()),
-            **{key: options[key] for key in ("base", "baseline", "lenient", "as_json", "quiet") if key in options},
+            **{name: options[name] for name in _OWN if name in options},
         )
 
 

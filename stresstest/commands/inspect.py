@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from stresstest.scenario.library import shipped_scenarios
 from stresstest.specs.base import MODELS
 
 if TYPE_CHECKING:
+    from stresstest.results.progress import Progress
     from stresstest.runs.status import RunStatus
 
 
@@ -63,10 +64,18 @@ def print_index(folder: str | None, output: Sequence[str], as_json: bool) -> int
 
 
 def print_status(run_path: str | None, as_json: bool) -> int:
-    """Print how far a run, or each run of a scenario, has got."""
+    """Print how far a run, each run of a scenario, or a check has got; without a path a check that runs comes first."""
+    from stresstest.commands.check_progress import checks_under_way
+    from stresstest.gate.sides import CHECKS
     from stresstest.runs.status import read_status
     from stresstest.runs.store import DEFAULT_ROOT, runs_in
 
+    of_checks = run_path is not None and Path(run_path).resolve() == CHECKS.resolve()
+    if checks := checks_under_way() if of_checks or run_path is None else {}:
+        _print_checks(checks, as_json)
+        return ExitCode.OK
+    if of_checks:
+        raise ConfigError(f"no check is under way in {CHECKS}")
     path = Path(run_path) if run_path else _newest("manifest.json")
     if not run_path and path.parent != DEFAULT_ROOT:
         path = path.parent  # of the scenario that it belongs to
@@ -79,6 +88,21 @@ def print_status(run_path: str | None, as_json: bool) -> int:
     for status in statuses:
         out.print(_in_words(status), markup=False, soft_wrap=True)
     return ExitCode.OK
+
+
+def _print_checks(checks: Mapping[Path, Progress], as_json: bool) -> None:
+    from stresstest.reports.progress import time_left
+
+    if as_json:
+        stored = [{"path": str(path), **asdict(progress)} for path, progress in checks.items()]
+        sys.stdout.write(json.dumps(stored, indent=1) + "\n")
+        return
+    out = console()
+    for path, each in checks.items():
+        left = f"; {each.share:.0%}, {time_left(each.left)} left" if each.left else ""
+        lines = [f"{path}: check, {each.total} cells: {each.ended} ended{left}"]
+        lines += [f"  running: {name}" for name in each.running]
+        out.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _in_words(status: RunStatus) -> str:

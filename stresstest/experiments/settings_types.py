@@ -38,6 +38,7 @@ class SharedSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
+    parametrization: Literal["sp", "mup", "completep"]
     base_width: int
     base_depth: int
     dropout: float
@@ -58,7 +59,6 @@ class SharedSettings(CallSettings, total=False):
 class LrRangeSettings(SharedSettings, total=False):
     """Settings of `stresstest lr-range`."""
 
-    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Callable[..., Any]
     ramp: Literal["exponential", "linear"]
@@ -74,7 +74,6 @@ class LrRangeSettings(SharedSettings, total=False):
 class DepthSweepSettings(SharedSettings, total=False):
     """Settings of `stresstest depth-sweep`."""
 
-    parametrization: Literal["sp", "mup", "completep"]
     optimizer: str | Callable[..., Any]
     ramp: Literal["exponential", "linear"]
     num_steps: int
@@ -99,7 +98,6 @@ class DepthSweepSettings(SharedSettings, total=False):
 class WarmupSettings(SharedSettings, total=False):
     """Settings of `stresstest warmup`."""
 
-    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -117,7 +115,6 @@ class WarmupSettings(SharedSettings, total=False):
 class RaceSettings(SharedSettings, total=False):
     """Settings of `stresstest race`."""
 
-    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -130,7 +127,6 @@ class RaceSettings(SharedSettings, total=False):
 class BatchSweepSettings(SharedSettings, total=False):
     """Settings of `stresstest batch-sweep`."""
 
-    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -139,28 +135,6 @@ class BatchSweepSettings(SharedSettings, total=False):
     tokens: int | str
     lr_scaling: Literal["sqrt", "linear", "none"]
     warmup_share: float
-
-
-class ScaleSettings(SharedSettings, total=False):
-    """Settings of `stresstest scale`."""
-
-    parametrization: str | Sequence[Literal["sp", "mup", "completep"]]
-    depth: int
-    optimizer: str | Callable[..., Any]
-    ramp: Literal["exponential", "linear"]
-    num_steps: int
-    hold_steps: int
-    hold_resolution: Literal["octave", "half-octave", "quarter-octave"]
-    theory: bool
-    probes: Literal["off", "economy", "standard", "full"]
-    lr_window: bool
-    parallel: Literal["off", "fsdp"]
-    widths: int | str | Sequence[int]
-    depths: int | str | Sequence[int]
-    batch_sizes: int | str | Sequence[int]
-    seq_lens: int | str | Sequence[int]
-    train_steps: int | str | Sequence[int]
-    target: str
 
 
 class StableSettings(CallSettings, total=False):
@@ -223,7 +197,7 @@ class ScenarioSettings(TypedDict, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
-    parametrization: str | Sequence[Literal["sp", "mup", "completep"]]
+    parametrization: Literal["sp", "mup", "completep"]
     base_width: int
     base_depth: int
     dropout: float
@@ -254,7 +228,7 @@ class ScenarioSettings(TypedDict, total=False):
     init_only: bool
     peak_lr: float
     warmup_steps: int | str | Sequence[int]
-    train_steps: int | str | Sequence[int]
+    train_steps: int
     target_loss: float | None
     bisect: bool
     probe_steps: int | str | Sequence[int]
@@ -271,6 +245,3 @@ class ScenarioSettings(TypedDict, total=False):
     tokens: int | str
     lr_scaling: Literal["sqrt", "linear", "none"]
     warmup_share: float
-    widths: int | str | Sequence[int]
-    seq_lens: int | str | Sequence[int]
-    target: str

@@ -88,6 +88,15 @@ def baseline_file(scenario: str, environment: str) -> Path:
     return BASELINES / scenario / f"{re.sub(r'[^A-Za-z0-9.]+', '-', environment).strip('-')}.json"
 
 
+def find_baseline(named: str, scenario: str, environment: str) -> Baseline | None:
+    """The baseline of that name; with `auto` that of this environment, or else of another, or `None`."""
+    if named != "auto":
+        return load_baseline(Path(named))
+    path = baseline_file(scenario, environment)
+    others = sorted(path.parent.glob("*.json"))
+    return load_baseline(path if path.exists() else others[0]) if others else None
+
+
 def load_baseline(path: Path) -> Baseline:
     """Read a baseline; a `ConfigError` if it is incomplete or of another version. Nothing is written."""
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,10 +14,12 @@ from pathlib import Path
 
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
+from stresstest.reports.progress import is_cell
 from stresstest.results.records import Result, read_result
+from stresstest.runs.store import planned_cells, read_manifest, stored_status
+from stresstest.specs.base import TrainingSpec
 
 CHECKS = Path(".stresstest/checks")
-_CELL_ENDED = re.compile(r"\[\d+/\d+\] ")
 
 
 class SideError(StresstestError):
@@ -61,26 +62,49 @@ class Side:
     other: Tree | None  # the one that it must not run
     scenario: str
     words: Sequence[str]
-    loud: bool
     take_from: str = ""
     process: subprocess.Popen[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder of this scenario's runs."""
+        return self.folder / self.scenario
 
     @property
     def folder(self) -> Path:
         """Where its runs are kept, beside those of other scenarios."""
         return (CHECKS / (self.tree.tree[:16] if self.tree else "untracked")).resolve()
 
-    def run(self, experiments: dict[str, dict[str, object]], code: Callable[[], ExitCode | None], keep: bool) -> Ran:
+    def stored_share(self, name: str, spec: TrainingSpec, code: str, cells: int) -> float:
+        """Of so many cells of an experiment, how many it need not train, as far as one sees beforehand; 0 to 1."""
+        if "--fresh" in self.words:
+            return 0.0
+        if self.take_from:
+            return 1.0  # the other side runs first
+        manifest, settings = read_manifest(self.path / name) or {}, spec.model_dump(mode="json", exclude={"seeds"})
+        if manifest.get("code") != code or not settings.items() <= manifest.get("spec", {}).items():
+            return 0.0
+        stored = stored_status(self.path / name)
+        return min(1.0, sum(stored.get(key) == "done" for key in planned_cells(self.path / name)) / max(1, cells))
+
+    def run(
+        self,
+        experiments: dict[str, dict[str, object]],
+        code: Callable[[], ExitCode | None],
+        keep: bool,
+        tell: Callable[[str], None],
+    ) -> Ran:
         """Train what is missing of these experiments; a `SideError` where that cannot be.
 
-        `code` tells whether somebody asked to stop; with `keep`, --fresh is for what is not there.
+        `code` tells whether somebody asked to stop; with `keep`, --fresh is for what is not there; `tell` hears each
+        line that the run says.
         """
-        path = self.folder / self.scenario
+        path = self.path
         path.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{self.scenario}.yaml"
         file.write_text(json.dumps({"experiments": experiments}, indent=1) + "\n")  # JSON is YAML
         asked = [word for word in self.words if word != "--fresh" or not keep]
-        trained, last = self._train([str(file), "--run-dir", str(path), *asked])
+        trained, last = self._train([str(file), "--run-dir", str(path), *asked], tell)
         status = self.process.returncode if self.process is not None else 0
         if code() is None and status not in (ExitCode.OK, ExitCode.MODEL_FAILED):
             raise SideError(last or f"stresstest run ended with {status}")
@@ -92,7 +116,7 @@ class Side:
         results = {name: read_result(where / "result.json") for name, where in paths.items()}
         return Ran(results, paths, trained)
 
-    def _train(self, words: Sequence[str]) -> tuple[int, str]:
+    def _train(self, words: Sequence[str], tell: Callable[[str], None]) -> tuple[int, str]:
         """Cells that were trained, and the last line that was said."""
         trained, last = 0, ""
         self.process = subprocess.Popen(
@@ -110,9 +134,8 @@ class Side:
             for line in self.process.stderr:
                 if line.strip():
                     last = line.strip().removeprefix("stresstest: ")
-                    trained += bool(_CELL_ENDED.match(line))
-                    if self.loud:
-                        sys.stderr.write(f"{self.name}: {line.rstrip()}\n")
+                    trained += is_cell(line)
+                    tell(line.rstrip())
             self.process.wait()
         return trained, last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -24,6 +25,9 @@ LINE_SECONDS = 30.0  # between two lines in a pipe, at most
 _WIDE = 1.3  # times the lowest estimate: from there on a range is said
 _SHORT = 10.0  # seconds: a run of less needs no estimate
 _MOST_RUNNING = 4  # groups of cells that a terminal shows
+_CELL = re.compile(r"\[\d+/\d+\] ")  # what is said in a pipe, for who reads it there
+_TIME = re.compile(r"\d+%(; |$)|\d+ cells?: about .* on \d+ process(es)?$")
+_LEFT = re.compile(r", about [^,]*(, at most [^,]*)? left$")
 
 
 class ProgressBar:
@@ -42,7 +46,7 @@ class ProgressBar:
 
     def __enter__(self) -> Self:
         if self._live is not None:
-            self._live.start()
+            self._live.start(refresh=True)
         elif self._console.is_jupyter and not self._quiet:
             from stresstest.reports.notebook import NotebookBar
 
@@ -59,11 +63,11 @@ class ProgressBar:
 
     def cells_known(self, finished: Sequence[Cell], missing: int) -> None:
         """More cells belong to the run: those that are on the disk, and so many others."""
-        if finished and not self._quiet:
+        if finished:
             failed = sum(cell.status != "done" for cell in finished)
             failures = f", {failed} of them failed (--retry-errors trains them again)" if failed else ""
             rest = "training the rest" if missing else "nothing to train"
-            self._say(
+            self.note(
                 f"{len(finished)} of {len(finished) + missing} cells were already finished{failures}; {rest} "
                 "(--fresh trains all cells again)"
             )
@@ -83,12 +87,23 @@ class ProgressBar:
 
     def cell_ended(self, cell: Cell, progress: Progress) -> None:
         """One more cell has ended."""
+        self.cell_line(f"[{progress.ended}/{progress.total}] {describe(cell)}", progress)
+
+    def cell_line(self, text: str, progress: Progress) -> None:
+        """A line about one more cell that has ended, in a pipe or where it was asked for; how far the run is then."""
         self._progress = progress
-        if self._quiet or ((self._live or self._notebook) and not self._verbose):
-            return
         left = progress.left if progress.ended < progress.total else None
-        more = f", {time_left(left)} left" if left is not None else ""
-        self._say(f"[{progress.ended}/{progress.total}] {describe(cell)}{more}")
+        self.detail(f"{text}, {time_left(left)} left" if left is not None else text)
+
+    def detail(self, text: str) -> None:
+        """A line that a bar makes needless: it is for pipes and for who asked for it."""
+        if not (self._live or self._notebook) or self._verbose:
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        if not self._quiet:
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
@@ -130,15 +145,31 @@ def estimated(progress: Progress, at_once: int) -> str:
     return f"{cells} cell{'s' * (cells > 1)}: {time_left(progress.left)} on {where}"
 
 
+def is_cell(text: str) -> bool:
+    """Whether a line that a run said in a pipe is of a cell that has ended."""
+    return _CELL.match(text) is not None
+
+
+def is_time(text: str) -> bool:
+    """Whether it is of how far the run is alone, or how long it will take."""
+    return _TIME.match(text) is not None
+
+
+def without_time_left(text: str) -> str:
+    """A line of a cell, without the time left of its run."""
+    return _LEFT.sub("", text)
+
+
 def time_left(left: TimeLeft) -> str:
-    """A time and its range, where that is wide: "about 4 min (3 to 6)"."""
+    """A time and its range, where that is wide: "about 4 min (3 to 6), at most 12 min"."""
     middle, low, high = (duration(seconds) for seconds in (left.seconds, left.low, left.high))
+    most = f", at most {duration(left.at_most)}" if left.at_most is not None else ""
     if left.high < _WIDE * left.low or low == high:
-        return f"about {middle}"
+        return f"about {middle}{most}"
     unit = middle.rpartition(" ")[2]
     if low.endswith(f" {unit}") and high.endswith(f" {unit}"):
         low, high = low.removesuffix(f" {unit}"), high.removesuffix(f" {unit}")
-    return f"about {middle} ({low} to {high})"
+    return f"about {middle} ({low} to {high}){most}"
 
 
 def duration(seconds: float) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """Seconds that are left, and between which they lie in 8 of 10 runs."""
+    """Seconds that are left, and between which they lie in 8 of 10 runs.
+
+    at_most: with everything that may still be asked for, the further looks of a gate; `None` where nothing is.
+    """
 
     seconds: float
     low: float
     high: float
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,3 +34,17 @@ class Progress:
     share: float
     left: TimeLeft | None
     running: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """As `progress.json` has it, with the time of now, `time.time()`, as `at`."""
+        return json.dumps({**asdict(self), "at": time.time()}) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self | None:
+        """What was written; `None` where it is nothing yet, or of another version."""
+        try:
+            told = json.loads(text)
+            left = None if told["left"] is None else TimeLeft(**told["left"])
+            return cls(int(told["ended"]), int(told["total"]), float(told["share"]), left, tuple(told["running"]))
+        except (ValueError, TypeError, KeyError):
+            return None

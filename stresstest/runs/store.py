@@ -16,7 +16,6 @@ import shutil
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO
@@ -122,7 +121,7 @@ class RunStore:
 
     def write_progress(self, progress: Progress) -> None:
         """How far the run is now, for `status`."""
-        self._write("progress.json", json.dumps({**asdict(progress), "at": time.time()}) + "\n")
+        self._write("progress.json", progress.to_json())
 
     def set_aside(self, *names: str) -> None:
         """Keep these files under another name, out of the way of what is written now."""

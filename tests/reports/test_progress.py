@@ -11,7 +11,16 @@ import pytest
 from rich.console import Console
 
 from stresstest.reports import progress as module
-from stresstest.reports.progress import ProgressBar, estimated, line, shown, time_left
+from stresstest.reports.progress import (
+    ProgressBar,
+    estimated,
+    is_cell,
+    is_time,
+    line,
+    shown,
+    time_left,
+    without_time_left,
+)
 from stresstest.results.progress import Progress, TimeLeft
 from stresstest.results.records import Cell
 
@@ -59,6 +68,7 @@ def test_many_groups_are_counted_and_not_all_shown() -> None:
         (TimeLeft(960.0, 720.0, 1140.0), "about 16 min (12 to 19)"),
         (TimeLeft(90.0, 60.0, 150.0), "about 90 s (60 s to 2 min)"),
         (TimeLeft(7200.0, 5400.0, 9000.0), "about 2.0 h (90 min to 2.5 h)"),
+        (TimeLeft(240.0, 180.0, 360.0, 900.0), "about 4 min (3 to 6), at most 15 min"),
     ],
 )
 def test_a_time_has_its_range_where_that_is_wide(left: TimeLeft, said: str) -> None:
@@ -88,6 +98,29 @@ def test_a_pipe_gets_a_line_a_cell_and_one_every_half_minute(monkeypatch: pytest
         line(HALF),
     ]
     assert line(HALF) == f"48%; {RUNNING[0]}; and 1 more; about 2 min (2 to 3) left"
+
+
+@pytest.mark.parametrize("left", [HALF.left, TimeLeft(240.0, 235.0, 250.0), TimeLeft(240.0, 180.0, 360.0, 900.0)])
+def test_who_reads_the_lines_tells_cells_from_times(left: TimeLeft) -> None:
+    out, progress = io.StringIO(), Progress(7, 15, 0.48, left, RUNNING)
+    with ProgressBar(Console(file=out, width=200), quiet=False, verbose=False) as bar:
+        bar.cell_ended(CELL, progress)
+        bar.cells_known([CELL], 3)
+    cell, known = out.getvalue().splitlines()
+    assert (is_cell(cell), is_time(cell)) == (True, False)
+    assert without_time_left(cell) == "[7/15] pre-ln depth 6 seed 1: crashed (ValueError: no)"
+    assert (is_cell(known), is_time(known)) == (False, False)
+    assert is_time(line(progress))
+    assert is_time(line(Progress(0, 15, 0.0, None)))
+    assert is_time(estimated(progress, 2))
+    assert not is_cell(line(progress))
+
+
+def test_progress_is_read_as_it_was_written_and_what_is_not_progress_is_nothing() -> None:
+    assert Progress.from_json(HALF.to_json()) == HALF
+    most = Progress(0, 1, 0.0, TimeLeft(1.0, 1.0, 2.0, 3.0))
+    assert Progress.from_json(most.to_json()) == most
+    assert [Progress.from_json(text) for text in ("{}", "", "[]", '{"ended": 1, "total": 2}')] == [None] * 4
 
 
 def test_a_run_of_seconds_has_no_estimate_and_a_quiet_one_says_nothing() -> None:

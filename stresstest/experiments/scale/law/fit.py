@@ -75,17 +75,17 @@ class Law:
     @property
     def exponent(self) -> Interval:
         """b."""
-        return interval(self.exponent_D)
+        return _interval(self.exponent_D)
 
     @property
     def size_scatter(self) -> Interval:
         """Octaves (standard deviation) by which all seeds of a size lie off the law."""
-        return interval(self.size_scatter_D)
+        return _interval(self.size_scatter_D)
 
     @property
     def cell_scatter(self) -> Interval:
         """Octaves (standard deviation) between the seeds of a size."""
-        return interval(self.cell_scatter_D)
+        return _interval(self.cell_scatter_D)
 
     def predict(self, size: float) -> Prediction:
         """One new seed at that size: with a new effect of the size, and a new scatter."""
@@ -127,7 +127,6 @@ def ratio(over: Law, under: Law, size: float) -> Interval:
     return Interval(float(low), float(median), float(high))
 
 
-def interval(values_D: Array) -> Interval:
-    """Median and 90 % interval of equally likely draws."""
+def _interval(values_D: Array) -> Interval:
     low, median, high = np.quantile(values_D, _SHARES)
     return Interval(float(low), float(median), float(high))
