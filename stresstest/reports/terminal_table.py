@@ -62,13 +62,14 @@ def _folded(name: Value) -> Value:
 
 def name_lines(name: str, width: int) -> list[str]:
     """A long name in lines that end where its parts do."""
-    parts = [part for whole in re.findall(r"[^\s:,=]+[\s:,=]?|[\s:,=]", name) for part in textwrap.wrap(whole, width)]
+    words = re.findall(r"[^\s:,=]+[\s:,=]?|[\s:,=]", name)
+    parts = [part for whole in words for part in textwrap.wrap(whole, width, drop_whitespace=False)]
     lines = [""]
     for part in parts:
-        if lines[-1] and len(lines[-1]) + len(part) > width:
+        if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 def _grid(
