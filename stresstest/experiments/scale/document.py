@@ -1,32 +1,36 @@
-"""The report of a path of sizes."""
+"""The report of a path of sizes: the law's picture and tables, its own checks, what was measured."""
 
 from __future__ import annotations
 
-from stresstest.experiments.answers import Answer
+from typing import Any
+
 from stresstest.experiments.document_parts import data_words, model_words, report_of, seeds_words
-from stresstest.reports.document import AT_LENGTH, Column, Document, Table, Value
-from stresstest.reports.numbers import interval, middle
+from stresstest.experiments.scale.charts import charts
+from stresstest.experiments.scale.naming import path_words
+from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.scale.tables import brief, carried_over, laws, left_out, sizes
+from stresstest.experiments.scale.verdicts import answer
+from stresstest.reports.document import Block, Document
 from stresstest.results.records import Result
 
 
 def document(result: Result) -> Document:
     """The whole report."""
-    spec = result.spec
-    title = f"Scale: {model_words(spec, result.data)}, {spec['optimizer']}, {seeds_words(result)}"
-    names = ("max_stable_lr", "best_lr", "onset_lr")
-    rows = tuple(
-        (
-            Value(row.variant),
-            Value(str(row.depth)),
-            Value(str(dict(row.point))),
-            *(
-                Value(middle(row.metrics[n]), interval(row.metrics[n])) if n in row.metrics else Value("-")
-                for n in names
-            ),
-        )
-        for row in result.summary
-    )
-    table = Table(
-        (Column("variant"), Column("depth"), Column("size"), *map(Column, names)), rows, stacked=True, formats=AT_LENGTH
-    )
-    return report_of(result, title, data_words(spec, result.data), [table] if rows else [], Answer())
+    spec = ScaleSpec.model_validate(result.spec)
+    fixed = {name: value for name, value in result.spec.items() if name not in spec.path}
+    model = model_words(fixed, result.data)
+    title = f"Scale: {model}, {path_words(spec)}, {spec.optimizer}, {seeds_words(result)}"
+    blocks: list[Block] = []
+    if result.summary:
+        blocks += [*brief(result, spec), *charts(result), *laws(result, spec), *carried_over(result, spec)]
+        blocks += [*left_out(result, spec), *sizes(result, spec)]
+    return report_of(result, title, _setting(result, spec), blocks, answer(result))
+
+
+def _setting(result: Result, spec: ScaleSpec) -> str:
+    """What was trained on, how long an LR was held, and where."""
+    grown = {axis: f"{sizes[0]} to {sizes[-1]}" for axis, sizes in spec.path.items()}
+    told: dict[str, Any] = {axis: grown[axis] for axis in ("batch_size", "seq_len") if axis in grown}
+    data = data_words({**result.spec, **told}, result.data)
+    held = grown.get("hold_steps", str(spec.hold_steps))
+    return f"{data}; holds of {held} steps; {result.environment['device_name']}, {result.spec['dtype']}"

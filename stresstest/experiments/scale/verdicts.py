@@ -1,0 +1,131 @@
+"""The answer of a path of sizes: up to which LR the target will train, how sure that is, which size to run next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from stresstest.experiments.answers import (
+    ENOUGH_SEEDS,
+    Answer,
+    first_few,
+    lrs_apart,
+    more_seeds,
+    rounded,
+    seeds_to_be_sure,
+    seeds_to_start,
+    try_again,
+)
+from stresstest.experiments.scale.naming import arm, law_of, longer, named_size, of_arm, size_of, target_words
+from stresstest.experiments.scale.sentences import (
+    WIDE,
+    Law,
+    bend_words,
+    bent,
+    checks,
+    goes,
+    octaves,
+    trains_at_none,
+    unnamed,
+    width,
+)
+from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.reports.document import Fact, Tone, Verdict
+from stresstest.reports.numbers import lr
+from stresstest.results.records import Result, SummaryRow, TrendRow
+
+_WIDER = 16.0  # times: how far a range goes beyond one whose end was reached
+
+
+def answer(result: Result) -> Answer:
+    """A verdict a row, in the order of the spec."""
+    spec = ScaleSpec.model_validate(result.spec)
+    laws = [(trend, law) for trend in result.trends if (law := law_of(trend, "max_stable_lr"))]
+    verdicts = tuple(_verdict(trend, law, result, spec) for trend, law in laws)
+    if not verdicts:
+        return Answer()
+    return Answer(verdicts, _sure([law for _, law in laws], result), first_few(_next(result, spec)))
+
+
+def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verdict:
+    if "no_law" in law:
+        return Verdict(arm(trend), f"no law: {law['no_law'].removeprefix('no law: ')}", "bad")
+    predicted, target, rows = law["predicted"], target_words(spec, trend), of_arm(result.summary, trend)
+    never = any(map(trains_at_none, rows))
+    if predicted is None or never:
+        text = f"no number for {target}: {unnamed(law, rows, spec.axis)}; {goes(law, spec.axis)}"
+        return Verdict(arm(trend), text, "bad" if never else "mixed")
+    new_seed = f"{lr(predicted['low'])} to {lr(predicted['high'])} for a new seed"
+    told = f"{target}: use LR up to {lr(predicted['median'])} ({new_seed}); {goes(law, spec.axis)}"
+    warned = _warning(law)
+    tone: Tone = "mixed" if warned or width(predicted) > WIDE else "good"
+    return Verdict(arm(trend), f"{told}{warned}", tone)
+
+
+def _warning(law: Law) -> str:
+    """Why a number is not to be trusted."""
+    if bent(law):
+        return f"; {bend_words(law)}"
+    check = checks([law])
+    return f"; but inside in only {check.inside} of {check.counted} leave-outs" if check.failed else ""
+
+
+def _sure(laws: Sequence[Law], result: Result) -> str:
+    seeds = len(result.spec["seeds"])
+    parts = [checks(laws).words]
+    if any(law.get("predicted") for law in laws):
+        parts.append("the lower end holds for 19 of 20 new seeds")
+    unbent = [law for law in laws if law.get("bend") and not bent(law)]
+    if unbent and len(unbent) == len(laws):
+        parts.append(bend_words(max(unbent, key=lambda law: float(law["bend"]["smallest"]))))
+    return "; ".join([*parts, f"{seeds} seed{'s' * (seeds > 1)} a size", lrs_apart(result)])
+
+
+def _next(result: Result, spec: ScaleSpec) -> Iterator[Fact | None]:
+    laws = [law for trend in result.trends if (law := law_of(trend, "max_stable_lr"))]
+    yield seeds_to_start(result)
+    yield from _answers_first(result, spec)
+    yield _reaching(result, spec, laws)
+    wide = [law for law in laws if law.get("predicted") and width(law["predicted"]) > WIDE]
+    if wide:
+        yield _narrower(result, octaves(max(width(law["predicted"]) for law in wide)))
+    yield seeds_to_be_sure(result)
+
+
+def _answers_first(result: Result, spec: ScaleSpec) -> Iterator[Fact | None]:
+    """Sizes whose boundary lies beyond what was tried."""
+    never = [row for row in result.summary if trains_at_none(row)]
+    medians = [(row, row.metrics["max_stable_lr"].median) for row in result.summary if "max_stable_lr" in row.metrics]
+    above = [row for row, median in medians if median.low is not None and median.high is None]
+    if above:
+        why = f"a wider range: the highest LR of this one still trains at {_where(above[0], spec)}"
+        yield try_again(result, why, {"end_lr": rounded(_WIDER * spec.end_lr)})
+    if never and "hold_steps" not in spec.path:
+        why = f"longer holds: no LR trains {_where(never[0], spec)}"
+        yield try_again(result, why, {"hold_steps": 2 * spec.hold_steps})
+
+
+def _where(row: SummaryRow, spec: ScaleSpec) -> str:
+    return f"{arm(row)} at {named_size(spec.axis, size_of(row, spec.axis))}"
+
+
+def _reaching(result: Result, spec: ScaleSpec, laws: Sequence[Law]) -> Fact | None:
+    """The sizes that let the law name the target: beyond the smallest fit of the leave-outs as far as before it."""
+    largest = max((size_of(row, spec.axis) for row in result.summary), default=0.0)
+    refused = [law for law in laws if "no_law" not in law and law["predicted"] is None]
+    if not refused:
+        return None
+    smallest_fit = largest / 2.0 ** min(law["reach"] for law in refused)
+    end = math.sqrt(refused[0]["target"] * smallest_fit)
+    sizes = longer(spec, max(end, largest))
+    last = next(iter(sizes.values()))[-1]
+    why = f"sizes up to {named_size(spec.axis, last)}: then the leave-outs look as far ahead as the target lies"
+    return try_again(result, why, sizes)
+
+
+def _narrower(result: Result, wide: str) -> Fact | None:
+    """What makes an interval narrower: finer brackets first, which cost two holds a cell, then seeds."""
+    why = f"a narrower interval: now {wide}"
+    if result.spec["hold_resolution"] == "octave":
+        return try_again(result, why, {"hold_resolution": "quarter-octave"})
+    return more_seeds(result, ENOUGH_SEEDS, why)
