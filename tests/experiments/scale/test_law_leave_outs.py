@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stresstest.experiments.scale.law.fit import Prediction
+from stresstest.experiments.scale.law.fit import Prediction, law
 from stresstest.experiments.scale.law.leave_outs import LeaveOut, covers, leave_outs, reach, rolling
 from stresstest.results.bracket import Bracket
 
@@ -70,9 +70,13 @@ def test_no_size_is_named_farther_ahead_than_a_leave_out_has_looked() -> None:
     assert not covers((), 0.5)
 
 
-def test_a_size_without_an_answer_is_not_looked_at() -> None:
+def test_a_size_of_which_nothing_is_known_is_not_counted_from() -> None:
     cells = [*falling(SIZES[:4]), [Bracket(low=None, high=None)]]
-    assert [each.size for each in leave_outs(SIZES, cells)] == [256.0]
+    assert [(each.size, each.octaves_ahead) for each in leave_outs(SIZES, cells)] == [(256.0, 1.0)]
+    assert leave_outs(SIZES, cells) == leave_outs(SIZES[:4], cells[:4])
+    whole = law(SIZES, cells)
+    assert whole is not None
+    assert whole.predict(512.0).octaves_ahead == 1.0
 
 
 def test_rolling_origins_look_up_to_two_octaves_ahead() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stresstest.experiments.scale.law.normal import Array, mixture_quantiles
-from stresstest.experiments.scale.law.observed import Cells, centre, log2_sides, observe, too_few
+from stresstest.experiments.scale.law.observed import Cells, centre, known_sizes, log2_sides, observe, too_few
 from stresstest.experiments.scale.law.posterior import LEVEL_PRIOR, posterior
 from stresstest.results.bracket import Bracket
 
@@ -33,7 +33,7 @@ class Prediction:
     """Where one new seed at a size lies, in units of LR: a median with its 90 % prediction interval."""
 
     size: float
-    octaves_ahead: float  # log2 of the size over the largest one of the fit; negative inside
+    octaves_ahead: float  # log2 of the size over the largest one of which the fit knows anything
     low: float
     median: float
     high: float
@@ -65,7 +65,7 @@ class Prediction:
 class Law:
     """log2 lr = a + b (log2 size - mean) + what the law misses at a size + the scatter of a seed, as draws."""
 
-    sizes: tuple[float, ...]
+    sizes: tuple[float, ...]  # those of which anything is known
     origin: float  # mean of log2 size
     level_D: Array
     exponent_D: Array
@@ -75,17 +75,17 @@ class Law:
     @property
     def exponent(self) -> Interval:
         """b."""
-        return _interval(self.exponent_D)
+        return interval(self.exponent_D)
 
     @property
     def size_scatter(self) -> Interval:
         """Octaves (standard deviation) by which all seeds of a size lie off the law."""
-        return _interval(self.size_scatter_D)
+        return interval(self.size_scatter_D)
 
     @property
     def cell_scatter(self) -> Interval:
         """Octaves (standard deviation) between the seeds of a size."""
-        return _interval(self.cell_scatter_D)
+        return interval(self.cell_scatter_D)
 
     def predict(self, size: float) -> Prediction:
         """One new seed at that size: with a new effect of the size, and a new scatter."""
@@ -112,7 +112,9 @@ def law(sizes: Sequence[float], cells: Cells) -> Law | None:
     design_IP = np.stack([np.ones(len(sizes)), observed.size_I - origin], axis=1)
     draws = posterior(observed, design_IP, np.array([LEVEL_PRIOR, EXPONENT_PRIOR]))
     level_D, exponent_D = draws.coefficients_DP.T
-    return Law(tuple(sizes), origin, level_D, exponent_D, draws.size_scatter_D, draws.cell_scatter_D)
+    return Law(
+        tuple(known_sizes(sizes, cells)[0]), origin, level_D, exponent_D, draws.size_scatter_D, draws.cell_scatter_D
+    )
 
 
 def ratio(over: Law, under: Law, size: float) -> Interval:
@@ -127,6 +129,7 @@ def ratio(over: Law, under: Law, size: float) -> Interval:
     return Interval(float(low), float(median), float(high))
 
 
-def _interval(values_D: Array) -> Interval:
+def interval(values_D: Array) -> Interval:
+    """Median and 90 % interval of equally likely draws."""
     low, median, high = np.quantile(values_D, _SHARES)
     return Interval(float(low), float(median), float(high))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stresstest.experiments.scale.law.fit import Prediction, law
-from stresstest.experiments.scale.law.observed import FEWEST_SIZES, Cells, centre
+from stresstest.experiments.scale.law.observed import FEWEST_SIZES, Cells, centre, known_sizes
 from stresstest.results.bracket import Bracket
 
 _NEARLY = 1e-9  # octaves: rounding
@@ -49,14 +49,16 @@ def leave_outs(sizes: Sequence[float], cells: Cells) -> tuple[LeaveOut, ...]:
     """What the law says of the largest size without it, then of the two largest without both, and so on.
 
     At least three sizes remain, so that seven sizes 1.41 apart are checked up to two octaves ahead.
-    A fit whose remaining sizes have too few answers is left out; so is a size without any answer.
+    A fit whose remaining sizes have too few answers is left out; so is a size of which nothing is known.
     """
+    sizes, cells = known_sizes(sizes, cells)
     fits = range(len(sizes) - 1, FEWEST_SIZES - 1, -1)
     return tuple(found for number in fits for found in _predicted(sizes, cells, number, len(sizes)))
 
 
 def rolling(sizes: Sequence[float], cells: Cells, octaves: float = 2.0) -> tuple[LeaveOut, ...]:
     """Every fit of the first sizes, three or more, with what it says of the larger ones at most `octaves` ahead."""
+    sizes, cells = known_sizes(sizes, cells)
     found: list[LeaveOut] = []
     for number in range(FEWEST_SIZES, len(sizes)):
         near = [size for size in sizes if size <= sizes[number - 1] * 2.0 ** (octaves + _NEARLY)]
@@ -79,5 +81,4 @@ def _predicted(sizes: Sequence[float], cells: Cells, number: int, end: int) -> l
     known = law(sizes[:number], cells[:number])
     if known is None:
         return []
-    made = [LeaveOut(known.predict(sizes[i]), tuple(sizes[:number]), tuple(cells[i])) for i in range(number, end)]
-    return [each for each in made if any(inside is not None for inside in each.inside)]
+    return [LeaveOut(known.predict(sizes[i]), tuple(sizes[:number]), tuple(cells[i])) for i in range(number, end)]

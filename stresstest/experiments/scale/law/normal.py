@@ -61,7 +61,7 @@ def mixture_quantiles(means: Array, sds: Array, shares: Array) -> Array:
     """The values below which those shares of an equal mixture of normals lie, by bisection."""
     low = np.full(shares.shape, float(np.min(means - _END * sds)))
     high = np.full(shares.shape, float(np.max(means + _END * sds)))
-    for _ in range(40):
+    for _ in range(28):
         middle = 0.5 * (low + high)
         below = cdf((middle[:, None] - means) / sds).mean(axis=1) < shares
         low, high = np.where(below, middle, low), np.where(below, high, middle)

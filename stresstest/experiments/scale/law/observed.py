@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,34 +21,35 @@ FEWEST_SIZES = 3
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """log2 of sizes and of the sides of brackets; an open side is infinite, a seed too few is open on both."""
+    """log2 of I sizes, and K different brackets of a size in octaves: an open side is infinite, equal ones are exact.
+
+    `count_IK` says how many seeds of a size lie in a bracket, which belongs to one size.
+    """
 
     size_I: Array
-    low_IJ: Array
-    high_IJ: Array
+    low_K: Array
+    high_K: Array
+    count_IK: Array
 
     def rough_line(self) -> tuple[float, float]:
-        """(level at the mean size, slope) of least squares through each size's median centre.
+        """(level at the mean size, slope) of least squares through each size's mean centre.
 
         It only says where to look: where no bracket of a size has two sides, its bounds stand for it.
         """
-        known = [i for i in range(len(self.size_I)) if np.isfinite(self._sides(i)).any()]
-        centres = np.array([np.median(self._centres(i)) for i in known])
-        x = self.size_I[known] - self.size_I.mean()
-        slope = float(((x - x.mean()) * centres).sum() / ((x - x.mean()) ** 2).sum()) if len(known) > 1 else 0.0
-        return float(centres.mean() - slope * x.mean()), slope
-
-    def _sides(self, i: int) -> Array:
-        return np.stack([self.low_IJ[i], self.high_IJ[i]])
-
-    def _centres(self, i: int) -> Array:
-        sides = self._sides(i)
-        both = np.isfinite(sides).all(axis=0)
-        return sides[:, both].mean(axis=0) if both.any() else sides[np.isfinite(sides)]
+        sides = np.stack([self.low_K, self.high_K])
+        known = np.isfinite(sides)
+        middle_K = np.where(known, sides, 0.0).sum(axis=0) / known.sum(axis=0)
+        weight_IK = self.count_IK * np.where(known.all(axis=0), 1.0, 1e-9)
+        has = weight_IK.any(axis=1)
+        centre = (weight_IK @ middle_K)[has] / weight_IK.sum(axis=1)[has]
+        x = self.size_I[has] - self.size_I.mean()
+        away = x - x.mean()
+        slope = float(away @ centre / max(away @ away, 1e-9))
+        return float(centre.mean() - slope * x.mean()), slope
 
 
 def observe(sizes: Sequence[float], cells: Cells) -> Observed:
-    """The bounds of all cells.
+    """The bounds of all cells that have any.
 
     Raises:
         ConfigError: Sizes that do not grow or are not positive, or a bracket whose sides are exchanged.
@@ -57,16 +59,24 @@ def observe(sizes: Sequence[float], cells: Cells) -> Observed:
     positive = all(0.0 < size < math.inf for size in sizes)
     if not positive or any(a >= b for a, b in itertools.pairwise(sizes)):
         raise ConfigError(f"sizes {', '.join(f'{size:g}' for size in sizes)}: give positive sizes that grow")
-    most = max((len(seeds) for seeds in cells), default=0)
-    low_IJ, high_IJ = np.full((len(sizes), most), -math.inf), np.full((len(sizes), most), math.inf)
-    for i, seeds in enumerate(cells):
-        for j, bracket in enumerate(seeds):
-            low_IJ[i, j], high_IJ[i, j] = log2_sides(bracket)
-            if low_IJ[i, j] > high_IJ[i, j]:
-                raise ConfigError(
-                    f"a bracket of size {sizes[i]:g} from {bracket.low:g} to {bracket.high:g}: exchange its sides"
-                )
-    return Observed(np.log2(np.array(sizes, dtype=np.float64)), low_IJ, high_IJ)
+    counts = [Counter(filter(_has_a_side, map(log2_sides, seeds))) for seeds in cells]
+    found = [(i, low, high, number) for i, seeds in enumerate(counts) for (low, high), number in seeds.items()]
+    for i, low, high, _ in found:
+        if low > high:
+            raise ConfigError(f"a bracket of size {sizes[i]:g} from {2.0**low:g} to {2.0**high:g}: exchange its sides")
+    at_K, low_K, high_K, number_K = np.array(found, dtype=np.float64).reshape(-1, 4).T
+    count_IK = np.where(at_K == np.arange(len(sizes))[:, None], number_K, 0.0)
+    return Observed(np.log2(np.array(sizes, dtype=np.float64)), low_K, high_K, count_IK)
+
+
+def known_sizes(sizes: Sequence[float], cells: Cells) -> tuple[list[float], list[Sequence[Bracket]]]:
+    """The sizes of which anything is known, with their brackets: another is no place to count octaves from."""
+    known = [i for i, seeds in enumerate(cells) if any(map(_has_a_side, map(log2_sides, seeds)))]
+    return [sizes[i] for i in known], [cells[i] for i in known]
+
+
+def _has_a_side(sides: tuple[float, float]) -> bool:
+    return math.isfinite(sides[0]) or math.isfinite(sides[1])
 
 
 def log2_sides(bracket: Bracket) -> tuple[float, float]:
@@ -81,10 +91,10 @@ def centre(bracket: Bracket) -> float | None:
     return None if math.isinf(low) or math.isinf(high) else float(2.0 ** (0.5 * (low + high)))
 
 
-def too_few(cells: Cells) -> str:
-    """Why there is no law, or nothing: at least three sizes must have a seed whose bracket has two sides."""
+def too_few(cells: Cells, fewest: int = FEWEST_SIZES) -> str:
+    """Why there is no law, or nothing: at least `fewest` sizes must have a seed whose bracket has two sides."""
     sides = [[log2_sides(bracket) for bracket in seeds] for seeds in cells]
     answered = sum(any(math.isfinite(low) and math.isfinite(high) for low, high in seeds) for seeds in sides)
-    if answered >= FEWEST_SIZES:
+    if answered >= fewest:
         return ""
-    return f"no law: it takes {FEWEST_SIZES} sizes with an answer, and {answered or 'none'} of {len(cells)} has one"
+    return f"no law: it takes {fewest} sizes with an answer, and {answered or 'none'} of {len(cells)} has one"

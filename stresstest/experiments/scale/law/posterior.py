@@ -6,8 +6,8 @@ For each pair of scatters the size effects are integrated out on a grid of level
 transforms; what is left, a log-concave density of the coefficients c, is summed over a grid that is laid around its
 own mass. Nothing is random: the same brackets give the same draws.
 
-Shapes: S cell scatters, T size scatters, N = S T pairs (or those that matter), I sizes, J seeds, G levels,
-Q grid points, P coefficients, D draws.
+Shapes: S cell scatters, T size scatters, N = S T pairs (or those that matter), I sizes, K brackets,
+G levels, Q grid points, P coefficients, D draws.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import numpy as np
 from stresstest.experiments.scale.law.normal import Array, cdf, log_between, log_density
 from stresstest.experiments.scale.law.observed import Observed
 
-STEP = 1.0 / 64.0  # octaves between levels
+STEP = 1.0 / 48.0  # octaves between levels
 LEAST_SCATTER = 2.0 * STEP
 MOST_SCATTER = 2.0
-SCATTERS = np.geomspace(LEAST_SCATTER, MOST_SCATTER, 19)
+SCATTERS = np.geomspace(LEAST_SCATTER, MOST_SCATTER, 15)
 SCATTER_PRIOR = 0.5  # octaves: scale of the half-normal priors
 LEVEL_PRIOR = 4.0  # octaves, around the rough line: wide
 NUM_DRAWS = 4096
 _MARGIN = round(3.0 / STEP)  # levels beyond the brackets
+_FACTOR = 64  # of the transform's length, which makes it fast
 _NOTHING = 1e-14  # of the largest likelihood of a size: below is rounding of the transform
 _NEGLIGIBLE = -10.0  # log share of a pair of scatters that is left out of the fine grid
 
@@ -54,8 +55,9 @@ class _Table:
     size_N: Array
 
     def kept(self, keep: Array) -> _Table:
-        n = (self.log_NIG, self.mean_NI, self.variance_NI, self.log_prior_N, self.cell_N, self.size_N)
-        return _Table(self.first, *(each[keep] for each in n))
+        """Of some pairs of scatters."""
+        pairs = (self.log_NIG, self.mean_NI, self.variance_NI, self.log_prior_N, self.cell_N, self.size_N)
+        return _Table(self.first, *(each[keep] for each in pairs))
 
 
 def posterior(observed: Observed, design_IP: Array, prior_P: Array) -> Draws:
@@ -97,19 +99,19 @@ def _spacing(cube_QP: Array) -> float:
 
 def _table(observed: Observed, rough_I: Array) -> _Table:
     """The likelihood of every size's level around the rough line, for every pair of scatters."""
-    low_IJ, high_IJ = observed.low_IJ - rough_I[:, None], observed.high_IJ - rough_I[:, None]
-    finite = np.concatenate([low_IJ[np.isfinite(low_IJ)], high_IJ[np.isfinite(high_IJ)]])
+    rough_K = rough_I @ (observed.count_IK > 0.0)
+    low_K, high_K = observed.low_K - rough_K, observed.high_K - rough_K
+    finite = np.concatenate([low_K[np.isfinite(low_K)], high_K[np.isfinite(high_K)]])
     first = float(finite.min()) - _MARGIN * STEP
     level_G = first + STEP * np.arange(math.ceil((finite.max() - first) / STEP) + _MARGIN + 1)
-    log_SIG = _log_seeds(low_IJ, high_IJ, level_G)
+    log_SIG = observed.count_IK @ _log_cells(low_K, high_K, level_G)
     peak_SI = log_SIG.max(axis=2)
     alone_SIG = np.exp(log_SIG - peak_SI[:, :, None])
     share_SIG = alone_SIG / alone_SIG.sum(axis=2, keepdims=True)
     mean_SI = share_SIG @ level_G
     variance_SI = share_SIG @ level_G**2 - mean_SI**2
     log_STIG = _log_smoothed(alone_SIG) + peak_SI[:, None, :, None]
-    number = len(SCATTERS)
-    log_weight = np.log(_prior_mass())
+    number, log_weight = len(SCATTERS), np.log(_prior_mass())
     return _Table(
         first,
         log_STIG.reshape(number * number, *log_STIG.shape[2:]),
@@ -121,30 +123,27 @@ def _table(observed: Observed, rough_I: Array) -> _Table:
     )
 
 
-def _log_seeds(low_IJ: Array, high_IJ: Array, level_G: Array) -> Array:
-    """log P(the seeds' brackets | the level of their size), S x I x G; of an exact value its density."""
-    exact_IJ = low_IJ == high_IJ
-    apart_IJ = np.where(exact_IJ, high_IJ + 1.0, high_IJ)
-    found = []
-    for scatter in SCATTERS:
-        low_IJG, high_IJG = ((side[:, :, None] - level_G) / scatter for side in (low_IJ, apart_IJ))
-        log_IJG = log_between(low_IJG, high_IJG)
-        if exact_IJ.any():
-            log_IJG[exact_IJ] = log_density(low_IJG[exact_IJ]) - math.log(scatter)
-        found.append(log_IJG.sum(axis=1))
-    return np.stack(found)
+def _log_cells(low_K: Array, high_K: Array, level_G: Array) -> Array:
+    """log P(a seed lies in its bracket | the level of its size), S x K x G; of an exact value its density."""
+    exact_K = low_K == high_K
+    log_SKG = np.empty((len(SCATTERS), len(low_K), len(level_G)))
+    scatter_S = SCATTERS[:, None, None]
+    low_SKG, high_SKG = ((side[~exact_K, None] - level_G) / scatter_S for side in (low_K, high_K))
+    log_SKG[:, ~exact_K] = log_between(low_SKG, high_SKG)
+    log_SKG[:, exact_K] = log_density((low_K[exact_K, None] - level_G) / scatter_S) - np.log(scatter_S)
+    return log_SKG
 
 
 def _log_smoothed(alone_SIG: Array) -> Array:
     """log of the likelihood under a normal effect of the size, S x T x I x G, by convolution."""
     levels = alone_SIG.shape[2]
     padded = np.pad(alone_SIG, ((0, 0), (0, 0), (_MARGIN, _MARGIN)), mode="edge")
-    length = 1 << (padded.shape[2] - 1).bit_length()
+    length = math.ceil(padded.shape[2] / _FACTOR) * _FACTOR
     spectrum_SIF = np.fft.rfft(padded, n=length)
     frequency_F = 2.0 * math.pi * np.fft.rfftfreq(length, STEP)
     kernel_TF = np.exp(-0.5 * (SCATTERS[:, None] * frequency_F) ** 2)
     smooth = np.fft.irfft(spectrum_SIF[:, None] * kernel_TF[:, None, :], n=length)
-    return np.log(np.maximum(smooth[..., _MARGIN : _MARGIN + levels], _NOTHING))
+    return np.asarray(np.log(np.maximum(smooth[..., _MARGIN : _MARGIN + levels], _NOTHING)))
 
 
 def _prior_mass() -> Array:
@@ -166,17 +165,17 @@ def _evaluate(
     table: _Table, design_IP: Array, prior: tuple[Array, Array], centre_NP: Array, root_NPP: Array, grid_QP: Array
 ) -> tuple[Array, Array]:
     """(log density at grid points, N x Q; the points, N x Q x P), for every pair of scatters."""
-    at_NQP = centre_NP[:, None, :] + np.einsum("qr,npr->nqp", grid_QP, root_NPP)
+    at_NQP = centre_NP[:, None, :] + grid_QP @ root_NPP.transpose(0, 2, 1)
     log_NQ = -0.5 * (((at_NQP - prior[0]) / prior[1]) ** 2).sum(axis=2) + table.log_prior_N[:, None]
     pairs, sizes, levels = table.log_NIG.shape
     flat, start_N = table.log_NIG.ravel(), np.arange(pairs)[:, None] * sizes * levels
     for i in range(sizes):
         place_NQ = np.clip((at_NQP @ design_IP[i] - table.first) / STEP, 0.0, levels - 1.001)
         below_NQ = place_NQ.astype(np.int64)
-        part_NQ = place_NQ - below_NQ
+        place_NQ -= below_NQ
         below_NQ += start_N + i * levels
         left_NQ = flat[below_NQ]
-        log_NQ += left_NQ + part_NQ * (flat[below_NQ + 1] - left_NQ)
+        log_NQ += left_NQ + place_NQ * (flat[below_NQ + 1] - left_NQ)
     return log_NQ, at_NQP
 
 
