@@ -38,7 +38,6 @@ class SharedSettings(CallSettings, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
-    parametrization: Literal["sp", "mup", "completep"]
     base_width: int
     base_depth: int
     dropout: float
@@ -59,6 +58,7 @@ class SharedSettings(CallSettings, total=False):
 class LrRangeSettings(SharedSettings, total=False):
     """Settings of `stresstest lr-range`."""
 
+    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Callable[..., Any]
     ramp: Literal["exponential", "linear"]
@@ -74,6 +74,7 @@ class LrRangeSettings(SharedSettings, total=False):
 class DepthSweepSettings(SharedSettings, total=False):
     """Settings of `stresstest depth-sweep`."""
 
+    parametrization: Literal["sp", "mup", "completep"]
     optimizer: str | Callable[..., Any]
     ramp: Literal["exponential", "linear"]
     num_steps: int
@@ -98,6 +99,7 @@ class DepthSweepSettings(SharedSettings, total=False):
 class WarmupSettings(SharedSettings, total=False):
     """Settings of `stresstest warmup`."""
 
+    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -115,6 +117,7 @@ class WarmupSettings(SharedSettings, total=False):
 class RaceSettings(SharedSettings, total=False):
     """Settings of `stresstest race`."""
 
+    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -127,6 +130,7 @@ class RaceSettings(SharedSettings, total=False):
 class BatchSweepSettings(SharedSettings, total=False):
     """Settings of `stresstest batch-sweep`."""
 
+    parametrization: Literal["sp", "mup", "completep"]
     depth: int
     optimizer: str | Sequence[str] | Callable[..., Any]
     num_lrs: int
@@ -135,6 +139,28 @@ class BatchSweepSettings(SharedSettings, total=False):
     tokens: int | str
     lr_scaling: Literal["sqrt", "linear", "none"]
     warmup_share: float
+
+
+class ScaleSettings(SharedSettings, total=False):
+    """Settings of `stresstest scale`."""
+
+    parametrization: str | Sequence[Literal["sp", "mup", "completep"]]
+    depth: int
+    optimizer: str | Callable[..., Any]
+    ramp: Literal["exponential", "linear"]
+    num_steps: int
+    hold_steps: int
+    hold_resolution: Literal["octave", "half-octave", "quarter-octave"]
+    theory: bool
+    probes: Literal["off", "economy", "standard", "full"]
+    lr_window: bool
+    parallel: Literal["off", "fsdp"]
+    widths: int | str | Sequence[int]
+    depths: int | str | Sequence[int]
+    batch_sizes: int | str | Sequence[int]
+    seq_lens: int | str | Sequence[int]
+    train_steps: int | str | Sequence[int]
+    target: str
 
 
 class StableSettings(CallSettings, total=False):
@@ -197,7 +223,7 @@ class ScenarioSettings(TypedDict, total=False):
     tied: bool
     qk_norm: bool
     qkv_gain: float
-    parametrization: Literal["sp", "mup", "completep"]
+    parametrization: str | Sequence[Literal["sp", "mup", "completep"]]
     base_width: int
     base_depth: int
     dropout: float
@@ -228,7 +254,7 @@ class ScenarioSettings(TypedDict, total=False):
     init_only: bool
     peak_lr: float
     warmup_steps: int | str | Sequence[int]
-    train_steps: int
+    train_steps: int | str | Sequence[int]
     target_loss: float | None
     bisect: bool
     probe_steps: int | str | Sequence[int]
@@ -245,3 +271,6 @@ class ScenarioSettings(TypedDict, total=False):
     tokens: int | str
     lr_scaling: Literal["sqrt", "linear", "none"]
     warmup_share: float
+    widths: int | str | Sequence[int]
+    seq_lens: int | str | Sequence[int]
+    target: str

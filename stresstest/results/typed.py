@@ -206,6 +206,7 @@ class PointRecord(TypedDict, total=False):
     warmup: Annotated[str, Field(description="Shape of the warm-up; none without one.")]
     batch_size: Annotated[int, Field(description="Sequences or images a step.")]
     width: Annotated[int, Field(description="Model width.")]
+    parametrization: Annotated[str, Field(description="sp, mup or completep.")]
     seq_len: Annotated[int, Field(description="Tokens a sequence.")]
     train_steps: Annotated[int, Field(description="Steps that an LR is held.")]
     warmup_steps: Annotated[int, Field(description="Steps of warm-up.")]

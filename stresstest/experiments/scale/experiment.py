@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics
-from stresstest.experiments.scale.path import named
+from stresstest.experiments.scale.path import named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
@@ -34,7 +34,7 @@ class Scale(Experiment[ScaleSpec]):
         "minutes on 2 cores. Each fit leaves out its largest sizes, predicts them, and says whether it was right."
     )
     source = "Wortsman et al. 2023; Everett et al. 2024; Yang et al. 2022; Dey et al. 2025"
-    varies = ("width", "batch_size", "seq_len", "train_steps")
+    varies = ("width", "batch_size", "seq_len", "train_steps", "parametrization")
     gated = ("max_stable_lr",)
 
     def plan(self, spec: ScaleSpec) -> Plan:
@@ -51,8 +51,8 @@ class Scale(Experiment[ScaleSpec]):
     def rows(self, spec: ScaleSpec) -> list[Row]:
         """One a size, and one over all of them, which is about the target."""
         found: list[Row] = []
-        for variant, optimizer in product(spec.variant, spec.optimizers):
-            at = {"variant": variant, "optimizer": optimizer}
+        for variant, optimizer, each in product(spec.variant, spec.optimizers, spec.parametrization):
+            at = {"variant": variant, "optimizer": optimizer, **shown_by(each, spec.parametrization)}
             for size in spec.places:
                 found.append(at | {"depth": spec.depth} | named(size))
             found.append(at | {name: value for name, value in named(spec.beyond).items() if name != "depth"})
@@ -61,8 +61,8 @@ class Scale(Experiment[ScaleSpec]):
     def cost(self, spec: ScaleSpec) -> Cost:
         """Every size, in steps of one."""
         places = spec.places[:1] if spec.depths else spec.places  # a depth has one
-        runs = len(spec.seeds) * len(places)
-        steps = sum(self.steps(spec, named(size)) for size in places)
+        runs = len(spec.seeds) * len(places) * len(spec.parametrization)
+        steps = len(spec.parametrization) * sum(self.steps(spec, named(size)) for size in places)
         return Cost(
             runs, round(len(spec.seeds) * steps), max(size.get("batch_size", spec.batch_size) for size in spec.places)
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
-from stresstest.experiments.scale.path import AXES, NAMES, Size, named
+from stresstest.experiments.scale.path import AXES, NAMES, Size, known_by, named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
@@ -23,9 +23,10 @@ def plan(spec: ScaleSpec) -> Plan:
 
     Sizes that do not fit the memory are left out, which the plan says.
     """
-    spec = canonical(spec.model_copy(update=spec.places[0]), sweeps_depth="depth" in spec.path)
-    places, too_large = _that_fit(spec, [place_of(size, spec) for size in spec.places])
-    not_in_key = frozenset({*AXES, *spec.path, "depth", "target"})
+    spec = _canonical(spec)
+    fitting, too_large = _that_fit(spec, [place_of(size, spec) for size in spec.places])
+    places = [(depth, {**point, **known_by(each)}) for depth, point in fitting for each in spec.parametrization]
+    not_in_key = frozenset({*AXES, *spec.path, "depth", "target", "parametrization"})
     made = make_plan("scale", spec, [places[0][0]], not_in_key, measure_sizes, sized=of_size, places=places)
     owns: dict[TrainingSpec, Preflight] = {}
     if made.own is not None:
@@ -33,11 +34,20 @@ def plan(spec: ScaleSpec) -> Plan:
         too_large = larger or too_large
         fit = {of_size(spec, *places[0]), *owns}
         made.cells[:] = [cell for cell in made.cells if made.spec_of(cell) in fit]
-    left = {(cell.depth, tuple(cell.point.items())) for cell in made.cells}
+    left = {(cell.depth, *(value for value in cell.point.values() if isinstance(value, int))) for cell in made.cells}
     if too_large and len(left) < _FEWEST_SIZES:
         raise ConfigError(f"{len(left)} sizes of the path fit, and a law takes {_FEWEST_SIZES}: {too_large}")
     said = (f"{len(spec.places) - len(left)} sizes are left out: {too_large}",) if too_large else ()
     return replace(made, owns=owns, said=said, ascending=True)
+
+
+def _canonical(spec: ScaleSpec) -> ScaleSpec:
+    """At the smallest size, in every parametrization."""
+    asked, found = spec.parametrization, spec
+    for each in asked:
+        first = spec.model_copy(update={**spec.places[0], "parametrization": each})
+        found = canonical(first, sweeps_depth="depth" in spec.path)
+    return found.model_copy(update={"parametrization": asked})
 
 
 def _that_fit(spec: ScaleSpec, places: Sequence[Place]) -> tuple[list[Place], str]:
@@ -84,8 +94,9 @@ def name_of(depth: int, point: Mapping[str, Any], spec: ScaleSpec) -> str:
 
 def of_size(spec: ScaleSpec, depth: int, point: Mapping[str, Any]) -> ScaleSpec:
     """The settings of a cell at its place of the path."""
-    named = {axis: point[name] for axis, name in NAMES.items() if name in point}
-    return spec.model_copy(update=named | ({"depth": depth} if "depth" in spec.path else {}))
+    update: dict[str, Any] = {axis: point[name] for axis, name in NAMES.items() if name in point}
+    update["parametrization"] = point.get("parametrization", "sp")
+    return spec.model_copy(update=update | ({"depth": depth} if "depth" in spec.path else {}))
 
 
 def place_of(size: Size, spec: ScaleSpec) -> Place:

@@ -32,6 +32,16 @@ def named(size: Size) -> dict[str, int]:
     return {NAMES[axis]: value for axis, value in size.items()}
 
 
+def known_by(parametrization: str) -> dict[str, str]:
+    """What the point of a cell says of its parametrization: nothing of `sp`, as other experiments train it."""
+    return {} if parametrization == "sp" else {"parametrization": parametrization}
+
+
+def shown_by(parametrization: str, compared: Sequence[str]) -> dict[str, str]:
+    """What a row says of its parametrization: which it is, where several are compared or it is not `sp`."""
+    return {"parametrization": parametrization} if len(compared) > 1 else known_by(parametrization)
+
+
 def parse_sizes(text: str, unit: int = 1) -> tuple[int, ...]:
     """`64,128,256` means these sizes; `32:256:x1.41` both ends, and between them as many as come closest to that.
 

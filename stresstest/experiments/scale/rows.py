@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from stresstest.experiments.scale.findings import scale_findings
 from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at
-from stresstest.experiments.scale.path import Size, named
+from stresstest.experiments.scale.path import Size, known_by, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Bracket, Cell, SummaryRow, TrendRow
@@ -15,30 +16,30 @@ from stresstest.results.summary import Reduced, depth_rows
 
 METRICS_OF_LAWS = ("max_stable_lr", "best_lr")
 
+Arm = tuple[str, str]  # variant and parametrization
+
 
 def reduce(spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant and size, the smallest first; one a variant over all sizes, which is about the target."""
     rows: list[SummaryRow] = []
-    fits: dict[str, list[Fitted]] = {}
-    for variant in spec.variant:
-        sizes = {next(iter(size.values())): _at(spec, cells, variant, size) for size in spec.places}
+    fits: dict[Arm, list[Fitted]] = {}
+    for arm in product(spec.variant, spec.parametrization):
+        sizes = {next(iter(size.values())): _at(spec, cells, arm, size) for size in spec.places}
         there = {size: mine for size, mine in sizes.items() if mine}
         for size, mine in zip(spec.places, sizes.values(), strict=True):
-            rows += [row.model_copy(update={"point": _point(size)}) for row in depth_rows(mine, spec.optimizer)]
+            point = shown_by(arm[1], spec.parametrization) | _point(size)
+            rows += [row.model_copy(update={"point": point}) for row in depth_rows(mine, spec.optimizer)]
         if there:
-            fits[variant] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS_OF_LAWS]
+            fits[arm] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS_OF_LAWS]
     trends = _trends(spec, fits)
     return Reduced(rows, trends, scale_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
 
 
-def _at(spec: ScaleSpec, cells: Sequence[Cell], variant: str, size: Size) -> list[Cell]:
+def _at(spec: ScaleSpec, cells: Sequence[Cell], arm: Arm, size: Size) -> list[Cell]:
     """The cells of a size that have ended well."""
-    depth, point = size.get("depth", spec.depth), _point(size)
-    return [
-        cell
-        for cell in cells
-        if (cell.variant, cell.depth, cell.status) == (variant, depth, "done") and dict(cell.point) == point
-    ]
+    wanted = (arm[0], size.get("depth", spec.depth), "done")
+    point = _point(size) | known_by(arm[1])
+    return [cell for cell in cells if (cell.variant, cell.depth, cell.status) == wanted and dict(cell.point) == point]
 
 
 def _along(metric: str, sizes: Mapping[int, Sequence[Cell]]) -> Along:
@@ -48,17 +49,18 @@ def _along(metric: str, sizes: Mapping[int, Sequence[Cell]]) -> Along:
     return Along(metric, tuple(float(size) for size in sizes), cells)
 
 
-def _trends(spec: ScaleSpec, fits: Mapping[str, Sequence[Fitted]]) -> list[TrendRow]:
-    ratios = [ratios_at({variant: both[place] for variant, both in fits.items()}) for place in range(2)]
+def _trends(spec: ScaleSpec, fits: Mapping[Arm, Sequence[Fitted]]) -> list[TrendRow]:
+    names = {arm: " ".join((arm[0], *shown_by(arm[1], spec.parametrization).values())) for arm in fits}
+    ratios = [ratios_at({names[arm]: both[place] for arm, both in fits.items()}) for place in range(2)]
     return [
         TrendRow(
-            variant=variant,
+            variant=arm[0],
             optimizer=spec.optimizer,
             metrics={name: summary for each in both for name, summary in each.summaries().items()},
-            point=named(spec.beyond),
-            laws=[each.record() | {"ratios": of[variant]} for each, of in zip(both, ratios, strict=True)],
+            point=shown_by(arm[1], spec.parametrization) | named(spec.beyond),
+            laws=[each.record() | {"ratios": of[names[arm]]} for each, of in zip(both, ratios, strict=True)],
         )
-        for variant, both in fits.items()
+        for arm, both in fits.items()
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stresstest.experiments.scale.path import AXES, NAMES, on_the_path, parse_sizes, parse_target
 from stresstest.specs.base import OneDepthSpec, TrainingSpec, is_user_model, kind_of
@@ -14,6 +14,9 @@ from stresstest.specs.boundary import BoundarySpec
 
 _WIDTH_UNIT = 8  # of a range of widths of the user's own model, whose heads are not known
 _FARTHEST = 2  # times the largest size: the target where none is given
+
+
+Parametrization = Literal["sp", "mup", "completep"]
 
 
 class ScaleSpec(BoundarySpec, OneDepthSpec):
@@ -31,6 +34,11 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     seq_lens: tuple[int, ...] = Field((), description="Lengths of sequences along the path: 32:256:x1.41.")
     train_steps: tuple[int, ...] = Field(
         (), description="Lengths of training along the path: so many steps an LR is held, 150:2400:x2."
+    )
+    parametrization: tuple[Parametrization, ...] = Field(  # type: ignore[assignment]  # each in turn, at every size
+        ("sp",),
+        min_length=1,
+        description=f"{TrainingSpec.model_fields['parametrization'].description} Several are compared: sp,mup.",
     )
     target: str = Field(
         "", description="Size to predict, beyond the path: width=1024, or width=384,depth=24 (off: twice the largest)."
@@ -53,6 +61,12 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
                 except ValueError as error:
                     raise ValueError(f"{listed} '{found[listed]}': {error}") from None
         return found
+
+    @field_validator("parametrization", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        texts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(dict.fromkeys(texts)) if isinstance(texts, list | tuple) else texts
 
     @property
     def path(self) -> dict[str, tuple[int, ...]]:
