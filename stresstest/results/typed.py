@@ -248,6 +248,15 @@ class LeftOutRecord(IntervalRecord):
 
 
 @_STRICT
+class BendRecord(TypedDict):
+    """Whether the slope changes on the way."""
+
+    change: Annotated[IntervalRecord, Field(description="Slope of the larger sizes minus that of the smaller ones.")]
+    seen: Annotated[bool, Field(description="Whether its 95 % interval leaves out 0.")]
+    smallest: Annotated[float, Field(description="The change that such sizes would have shown in 80 of 100 draws.")]
+
+
+@_STRICT
 class SizeLawRecord(TypedDict, total=False):
     """How a metric changes with size, by a line in log2-log2, and what it says of the target."""
 
@@ -269,7 +278,11 @@ class SizeLawRecord(TypedDict, total=False):
     band: Annotated[
         list[tuple[float, float, float, float]], Field(description="[size, low, median, high] of one new seed, in LR.")
     ]
+    width_factor: Annotated[
+        float, Field(description="By which predicted and band are wider than the law says, as its leave-outs ask.")
+    ]
     left_out: Annotated[list[LeftOutRecord], Field(description="The law's own checks.")]
+    bend: Annotated[BendRecord, Field(description="A test for a bend; absent with fewer than four sizes.")]
     ratios: Annotated[
         dict[str, IntervalRecord],
         Field(description="By other row, how many times its LR is that row's, at the target."),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from stresstest.experiments.scale.law.bend import Bend, bend
 from stresstest.experiments.scale.law.fit import NOMINAL, Law, Prediction, law, ratio
 from stresstest.experiments.scale.law.leave_outs import LeaveOut, covers, leave_outs, reach
 from stresstest.experiments.scale.law.observed import too_few
+from stresstest.experiments.scale.law.recalibration import misses, width_factor
 from stresstest.results.bracket import Bracket
 from stresstest.results.records import MetricSummary
 from stresstest.results.statistics import summarise
@@ -40,13 +42,15 @@ class Fitted:
     law: Law | None
     why_not: str  # where there is none
     left_out: tuple[LeaveOut, ...]
+    bend: Bend | None = None
+    factor: float = 1.0  # by which the leave-outs of the run say that intervals must be wider
 
     @property
     def prediction(self) -> Prediction | None:
         """Of the target, where the law's own checks looked as far beyond their sizes."""
         if self.law is None or not self.within_reach:
             return None
-        return self.law.predict(self.target)
+        return self.law.predict(self.target).widened(self.factor)
 
     @property
     def within_reach(self) -> bool:
@@ -64,9 +68,12 @@ class Fitted:
             "size_scatter": asdict(self.law.size_scatter),
             "cell_scatter": asdict(self.law.cell_scatter),
             "predicted": None if predicted is None else _ends(predicted),
-            "band": [[size, *_ends(self.law.predict(size)).values()] for size in self._band()],
+            "band": [[size, *_ends(self.law.predict(size).widened(self.factor)).values()] for size in self._band()],
+            "width_factor": self.factor,
             "left_out": [_left_out(each) for each in self.left_out],
         }
+        if self.bend is not None:
+            found["bend"] = asdict(self.bend)
         return found
 
     def summaries(self) -> dict[str, MetricSummary]:
@@ -91,7 +98,17 @@ def fitted(along: Along, target: float) -> Fitted:
     """The law of a metric, with its leave-outs."""
     if (why := too_few(along.brackets)) or (known := law(along.sizes, along.brackets)) is None:
         return Fitted(along, target, None, why, ())
-    return Fitted(along, target, known, "", leave_outs(along.sizes, along.brackets))
+    left_out, bent = leave_outs(along.sizes, along.brackets), bend(along.sizes, along.brackets)
+    return Fitted(along, target, known, "", left_out, bent)
+
+
+def recalibrated(fits: Sequence[Fitted]) -> list[Fitted]:
+    """Laws of one metric with intervals as wide as their leave-outs ask for, never narrower than the laws say.
+
+    That takes 20 misses. Those of a run alone: what its result says must not depend on what else is stored.
+    """
+    factor = max(1.0, width_factor([miss for each in fits for miss in misses(each.left_out)]))
+    return [replace(each, factor=factor) for each in fits]
 
 
 def ratios_at(fits: Mapping[str, Fitted]) -> dict[str, dict[str, dict[str, float]]]:

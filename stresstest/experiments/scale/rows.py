@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from stresstest.experiments.scale.findings import scale_findings
-from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at
+from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at, recalibrated
 from stresstest.experiments.scale.path import Size, known_by, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
@@ -31,7 +31,8 @@ def reduce(spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_
             rows += [row.model_copy(update={"point": point}) for row in depth_rows(mine, spec.optimizer)]
         if there:
             fits[arm] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS_OF_LAWS]
-    trends = _trends(spec, fits)
+    by_metric = [recalibrated(each) for each in zip(*fits.values(), strict=True)]
+    trends = _trends(spec, {arm: list(both) for arm, both in zip(fits, zip(*by_metric, strict=True), strict=True)})
     return Reduced(rows, trends, scale_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
 
 
