@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stresstest.experiments.result_views import document_of
 from stresstest.reports.document import (
     Axis,
     Chart,
@@ -25,6 +26,7 @@ from stresstest.reports.document import (
     Value,
 )
 from stresstest.reports.html import render
+from tests.reports.scale_results import two_variants
 
 CURVE = tuple((10.0 ** (-4 + i / 10), 3.0 - i / 20) for i in range(40))
 NAMES = [f"dynamic-tanh:alpha=0.{i}" for i in range(6)]
@@ -74,6 +76,12 @@ def page_of(browser: Any, tools: ModuleType, tmp_path: Path) -> Callable[..., An
 
 def test_a_page_has_nothing_to_complain_about(complaints: Callable[[str], list[str]]) -> None:
     assert complaints(render(DOCUMENT)) == []
+
+
+def test_the_page_of_a_law_with_its_band_and_target_has_nothing_to_complain_about(
+    complaints: Callable[[str], list[str]],
+) -> None:
+    assert complaints(render(document_of(two_variants()))) == []
 
 
 def test_a_page_that_overlaps_asks_the_network_or_is_too_wide_is_complained_about(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stresstest.experiments.scale.naming import arm, cells_of, label, law_of, named_size, of_arm, size_of, target_words
-from stresstest.experiments.scale.sentences import Law, between, goes
+from stresstest.experiments.scale.sentences import Law, between
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import PAGE, VERBOSE, Axis, Chart, Mark, Point, Series
 from stresstest.reports.numbers import bracket, lr, middle
@@ -38,7 +38,7 @@ def charts(result: Result) -> Iterator[Chart]:
 
 
 def _picture(result: Result, spec: ScaleSpec, metric: str, trends: Sequence[TrendRow], dots: Sequence[Series]) -> Chart:
-    laws = {arm(trend): law for trend in trends if "band" in (law := law_of(trend, metric))}
+    laws = {arm(trend): law for trend in trends if (law := law_of(trend, metric)).get("band")}
     lines = [_line(name, law) for name, law in laws.items()]
     marks = [_predicted(name, law, place, len(trends)) for place, (name, law) in enumerate(laws.items())]
     drawn = [*lines, *dots, *(mark for mark in marks if mark.points)]
@@ -67,7 +67,7 @@ def _in_text(result: Result, spec: ScaleSpec, metric: str, trends: Sequence[Tren
         medians = [(size_of(row, spec.axis), _centre(row.metrics[metric].median)) for row in rows]
         known = tuple((size, value) for size, value in medians if value is not None)
         series.append(Series(arm(trend), known, (mark,)))
-        if "band" in (law := law_of(trend, metric)):
+        if (law := law_of(trend, metric)).get("band"):
             series.append(replace(_line(f"{arm(trend)} law", law), marks=(mark,), spans=()))
     title = f"{metric} over {label(spec.axis)}, both logarithmic: medians, and the law"
     across = Axis(label(spec.axis))
@@ -142,8 +142,7 @@ def _caption(metric: str, laws: dict[str, Law], spec: ScaleSpec, result: Result)
     bars = "A bar is what one seed's holds leave open" if metric == "max_stable_lr" else "A dot is one seed"
     parts = [_ADVICE[metric], f"{bars}{', seeds and variants side by side' * several}."]
     if laws:
-        words = "; ".join(f"{name} {goes(law, spec.axis)}" for name, law in laws.items())
-        parts.append(f"Line: the law, its band where one new seed lies 9 times in 10: {words}.")
+        parts.append("Line: the law; band: where one new seed lies 9 times in 10.")
     parts.append("Upright: the target." if all(law["predicted"] for law in laws.values()) else _short_of(laws))
     return " ".join([*parts, *_not_drawn(result, spec, metric)])
 

@@ -23,7 +23,7 @@ def document(result: Result) -> Document:
     blocks: list[Block] = []
     if result.summary:
         blocks += [*brief(result, spec), *charts(result), *laws(result, spec), *carried_over(result, spec)]
-        blocks += [*left_out(result, spec), *sizes(result, spec)]
+        blocks += [*left_out(result), *sizes(result, spec)]
     return report_of(result, title, _setting(result, spec), blocks, answer(result))
 
 

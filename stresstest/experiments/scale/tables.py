@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from stresstest.experiments.document_parts import metric_cell
 from stresstest.experiments.scale.findings import margin
-from stresstest.experiments.scale.naming import arm, label, law_of, named_size, of_arm, size_of, target_words
+from stresstest.experiments.scale.naming import arm, label, law_of, of_arm, size_of, target_words
 from stresstest.experiments.scale.sentences import Law, bend_words, bent, between, checks, counted, exponent, octaves
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import (
     AT_LENGTH,
     BRIEF,
-    PAGE,
+    VERBOSE,
     Block,
     Column,
     Details,
-    Formats,
     Heading,
     Paragraph,
     Table,
+    Tone,
     Value,
 )
 from stresstest.reports.numbers import lr, middle, number
@@ -31,6 +32,7 @@ from stresstest.results.records import Result, SummaryRow, TrendRow
 LeftOut = Mapping[str, Any]  # a `LeftOutRecord`
 
 METRICS = ("max_stable_lr", "best_lr")
+_UNFOLDED = (*VERBOSE, "md")  # formats that show what a page folds away
 _FEW_SIZES = 6  # columns
 _NONE = Value("-")
 
@@ -45,7 +47,7 @@ def brief(result: Result, spec: ScaleSpec) -> Iterator[Table]:
         for trend in result.trends:
             at = {size_of(row, spec.axis): row.metrics for row in of_arm(result.summary, trend)}
             found = [Value(middle(at[size][metric])) if metric in at.get(size, {}) else _NONE for size in sizes]
-            rows.append((Value(arm(trend)), *found, _at_target(law_of(trend, metric))))
+            rows.append((Value(arm(trend)), *found, replace(_at_target(law_of(trend, metric)), interval="")))
         if rows:
             head = Column(f"{metric} at {label(spec.axis)}")
             columns = (head, *(Column(f"{size:.0f}", wide=size not in kept) for size in sizes), _law_column(spec))
@@ -71,7 +73,7 @@ def laws(result: Result, spec: ScaleSpec) -> Iterator[Block]:
             _at_target(law),
             Value(_scatter(law, "size_scatter")),
             Value(_scatter(law, "cell_scatter")),
-            Value(_inside(law)),
+            _inside(law),
             Value(_bend(law)),
         )
         for metric in METRICS
@@ -85,8 +87,8 @@ def laws(result: Result, spec: ScaleSpec) -> Iterator[Block]:
         Column("of", "left"),
         Column(f"{spec.axis}^b"),
         Column(f"at {target_words(spec, result.trends[0])}"),
-        Column("off the law,\noctaves", wide=True),
-        Column("between seeds,\noctaves", wide=True),
+        Column("sizes,\noctaves", wide=True),
+        Column("seeds,\noctaves", wide=True),
         Column("leave-outs\ninside"),
         *([Column("bend", "left")] if any(row[-1].text for row in rows) else []),
     )
@@ -94,8 +96,8 @@ def laws(result: Result, spec: ScaleSpec) -> Iterator[Block]:
     yield Table(columns, tuple(row[: len(columns)] for row in rows), formats=AT_LENGTH)
     yield Paragraph(
         "b and the learning rate at the target: medians, in brackets where each lies 9 times in 10 (of the LR: of one "
-        "new seed). Off the law: by how much all seeds of a size lie beside it together (standard deviation); more "
-        "seeds do not make that smaller, more sizes do.",
+        "new seed). Standard deviations: sizes, by which all seeds of a size lie off the law together, which further "
+        "sizes make up for and further seeds do not; seeds, between those of a size.",
         "dim",
         formats=AT_LENGTH,
     )
@@ -112,32 +114,41 @@ def _scatter(law: Law, name: str) -> str:
     return number(law[name]["median"]) if name in law else "-"
 
 
-def _inside(law: Law) -> str:
+def _inside(law: Law) -> Value:
     found = checks([law])
-    return f"{found.inside}/{found.counted}" if found.counted else "-"
+    tone: Tone = "bad" if found.failed else "good"
+    return Value(f"{found.inside}/{found.counted}", tone=tone) if found.counted else _NONE
 
 
 def _bend(law: Law) -> str:
     return bend_words(law).partition(";")[0] if bent(law) else bend_words(law)
 
 
-def left_out(result: Result, spec: ScaleSpec) -> Iterator[Block]:
+def left_out(result: Result) -> Iterator[Block]:
     """What fits said of sizes that they did not see: of each size the one that looks about as far as the target."""
-    known = [(trend, m, law) for m in METRICS for trend in result.trends if (law := law_of(trend, m)).get("left_out")]
-    if not known:
-        return
-    shown = [(trend, metric, each) for trend, metric, law in known for each in _alike(law)]
-    every = [(trend, metric, each) for trend, metric, law in known for each in law["left_out"]]
-    total = checks([law for _, _, law in known])
-    yield Heading("Its own check: the largest sizes left out of the fit", formats=AT_LENGTH)
-    yield _predictions(shown, spec, AT_LENGTH)
-    yield Paragraph(
-        f"Together {total.words}. The interval is to hold 9 in 10; inside is a seed whose bracket has its centre "
-        "(geometric mean) there. Of each size the fit that looks about as far ahead as the target lies.",
-        "dim",
-        formats=AT_LENGTH,
+    spec = ScaleSpec.model_validate(result.spec)
+    found = {m: [(t, law) for t in result.trends if (law := law_of(t, m)).get("left_out")] for m in METRICS}
+    for metric, known in found.items():
+        if not known:
+            continue
+        first = metric == METRICS[0]
+        table = _predictions([(trend, each) for trend, law in known for each in _alike(law)], spec)
+        told = Paragraph(_told([law for _, law in known]), "dim")
+        title = f"Its own check: {metric} of the largest sizes, left out of the fit"
+        shown = AT_LENGTH if first else _UNFOLDED
+        yield Heading(title, formats=shown)
+        yield from (replace(table, formats=shown), replace(told, formats=shown))
+        if not first:
+            yield Details(title, (table, told))
+        every = _predictions([(trend, each) for trend, law in known for each in law["left_out"]], spec)
+        yield Details(f"Every leave-out of every fit: {metric}", (every,))
+
+
+def _told(laws: Sequence[Law]) -> str:
+    return (
+        f"Together {checks(laws).words}; an interval is to hold 9 in 10. Inside: a seed whose bracket has its centre "
+        "(geometric mean) there. Of each size the fit that looks about as far ahead as the target lies."
     )
-    yield Details("Every leave-out of every fit", (_predictions(every, spec, PAGE),))
 
 
 def _alike(law: Law) -> list[LeftOut]:
@@ -150,27 +161,26 @@ def _alike(law: Law) -> list[LeftOut]:
     return [found[size] for size in sorted(found, reverse=True)]
 
 
-def _predictions(left: Sequence[tuple[TrendRow, str, LeftOut]], spec: ScaleSpec, formats: Formats) -> Table:
+def _predictions(left: Sequence[tuple[TrendRow, LeftOut]], spec: ScaleSpec) -> Table:
     rows = tuple(
         (
             Value(arm(trend)),
-            Value(metric),
-            Value(named_size(spec.axis, each["size"])),
+            Value(f"{each['size']:.0f}"),
             Value(octaves(each["octaves_ahead"])),
             Value(between(each)),
-            Value(" ".join(map(_measured, each["seeds"]))),
+            Value(", ".join(map(_measured, each["seeds"]))),
             _share(each["inside"]),
         )
-        for trend, metric, each in left
+        for trend, each in left
     )
-    heads = (Column("left out"), Column("of", "left"), Column("size"), Column("ahead", wide=True), Column("predicted"))
-    return Table((*heads, Column("measured", "left"), Column("inside")), rows, grouped=True, formats=formats)
+    heads = (Column("left out"), Column(label(spec.axis)), Column("ahead", wide=True), Column("predicted"))
+    return Table((*heads, Column("measured", "left"), Column("inside")), rows, grouped=True)
 
 
 def _measured(found: dict[str, float | None]) -> str:
     low, high = found["low"], found["high"]
     if low is None and high is None:
-        return "no-answer"
+        return "no answer"
     if low is None or high is None:
         return f"<{lr(high)}" if low is None else f">{lr(low)}"
     return lr(low) if low == high else f"{lr(low)}..{lr(high)}"

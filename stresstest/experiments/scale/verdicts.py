@@ -17,6 +17,7 @@ from stresstest.experiments.answers import (
     try_again,
 )
 from stresstest.experiments.scale.naming import arm, law_of, longer, named_size, of_arm, size_of, target_words
+from stresstest.experiments.scale.path import named
 from stresstest.experiments.scale.sentences import (
     WIDE,
     Law,
@@ -74,7 +75,7 @@ def _sure(laws: Sequence[Law], result: Result) -> str:
     seeds = len(result.spec["seeds"])
     parts = [checks(laws).words]
     if any(law.get("predicted") for law in laws):
-        parts.append("the lower end holds for 19 of 20 new seeds")
+        parts.append("to be safe take the lower end, which 19 of 20 new seeds bear")
     unbent = [law for law in laws if law.get("bend") and not bent(law)]
     if unbent and len(unbent) == len(laws):
         parts.append(bend_words(max(unbent, key=lambda law: float(law["bend"]["smallest"]))))
@@ -120,7 +121,8 @@ def _reaching(result: Result, spec: ScaleSpec, laws: Sequence[Law]) -> Fact | No
     sizes = longer(spec, max(end, largest))
     last = next(iter(sizes.values()))[-1]
     why = f"sizes up to {named_size(spec.axis, last)}: then the leave-outs look as far ahead as the target lies"
-    return try_again(result, why, sizes)
+    target = ",".join(f"{name}={value}" for name, value in named(spec.beyond).items())
+    return try_again(result, why, {**sizes, "target": target})
 
 
 def _narrower(result: Result, wide: str) -> Fact | None:
