@@ -94,9 +94,7 @@ def result_of_json(result: Result) -> Result:
 def test_the_interval_that_is_named_is_that_of_the_law(two: Result) -> None:
     answer = "width 256: use LR up to 0.016 (0.012 to 0.021 for a new seed); falls as width^-1.00 (-1.15..-0.85)"
     assert said(two)["pre-ln"] == answer
-    sure = (
-        "inside in 36 of 36 when the largest sizes were left out, up to 1 octave ahead; to be safe take the lower"
-    )
+    sure = "inside in 36 of 36 when the largest sizes were left out, up to 1 octave ahead; to be safe take the lower"
     assert document(two).sure.startswith(sure)
 
 
@@ -178,9 +176,9 @@ def test_variants_whose_exponents_overlap_are_not_ranked() -> None:
 def test_no_bend_is_never_said_without_the_smallest_that_would_have_shown() -> None:
     change = {"low": -0.4, "median": -0.1, "high": 0.2}
     assert bend_words({}) == ""
-    straight = {"bend": {"found": False, "change": change, "smallest": 0.61}}
+    straight = {"bend": {"seen": False, "change": change, "smallest": 0.61}}
     assert bend_words(straight) == "no bend seen; one of 0.6 or more would have shown"
-    bent = {"bend": {"found": True, "change": {"low": -1.5, "median": -1.0, "high": -0.5}, "smallest": 0.61}}
+    bent = {"bend": {"seen": True, "change": {"low": -1.5, "median": -1.0, "high": -0.5}, "smallest": 0.61}}
     assert bend_words(bent) == "bends: the slope changes by -1.00 (-1.50..-0.50); do not extrapolate"
 
 

@@ -21,6 +21,11 @@ def arm(row: SummaryRow | TrendRow | Cell) -> str:
     return f"{row.variant} {scaled}".rstrip()
 
 
+def ratio_key(row: TrendRow) -> str:
+    """The name of a row in the ratios of others."""
+    return f"{row.variant} {dict(row.point).get('parametrization', '')}".rstrip()
+
+
 def label(axis: str) -> str:
     """The size in words."""
     return _LABELS.get(axis, axis)

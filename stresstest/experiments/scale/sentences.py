@@ -103,7 +103,7 @@ def trains_at_none(row: SummaryRow) -> bool:
 
 def bent(law: Law) -> bool:
     """Whether the slope changes along the path."""
-    return bool(law.get("bend") and law["bend"]["found"])
+    return bool(law.get("bend") and law["bend"]["seen"])
 
 
 def bend_words(law: Law) -> str:
@@ -111,6 +111,6 @@ def bend_words(law: Law) -> str:
     bend = law.get("bend")
     if not bend:
         return ""
-    if not bend["found"]:
+    if not bend["seen"]:
         return f"no bend seen; one of {bend['smallest']:.1f} or more would have shown"
     return f"bends: the slope changes by {exponent(bend['change'])}; do not extrapolate"

@@ -10,7 +10,7 @@ from typing import Any
 
 from stresstest.experiments.document_parts import metric_cell
 from stresstest.experiments.scale.findings import margin
-from stresstest.experiments.scale.naming import arm, label, law_of, of_arm, size_of, target_words
+from stresstest.experiments.scale.naming import arm, label, law_of, of_arm, ratio_key, size_of, target_words
 from stresstest.experiments.scale.sentences import Law, bend_words, bent, between, checks, counted, exponent, octaves
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import (
@@ -196,7 +196,7 @@ def carried_over(result: Result, spec: ScaleSpec) -> Iterator[Block]:
     """How many times the learning rate of one variant is that of another at the target."""
     rows = []
     for one, two in combinations(result.trends, 2):
-        found = [law_of(one, metric).get("ratios", {}).get(arm(two)) for metric in METRICS]
+        found = [law_of(one, metric).get("ratios", {}).get(ratio_key(two)) for metric in METRICS]
         if any(found):
             told = (Value(f"{number(each['median'])}x", _times(each)) if each else _NONE for each in found)
             rows.append((Value(f"{arm(one)} over {arm(two)}"), *told))
