@@ -36,7 +36,8 @@ class CallSettings(TypedDict, total=False):
     quiet: bool
 '''
 
-_OBJECTS = {"optimizer": "Callable[..., Any]", "loss_fn": "Callable[..., Any]"}  # may be functions beside a factory
+# Beside what a file may say: functions beside a factory, and a size by its names.
+_OBJECTS = {"optimizer": "Callable[..., Any]", "loss_fn": "Callable[..., Any]", "target": "int | Mapping[str, int]"}
 _SET_BY_ASSERT_STABLE = (
     "lr start_lr end_lr num_lrs warmup_steps train_steps seeds map trials trials_at_once sampler search_seed"
 ).split()
@@ -75,7 +76,7 @@ def _of_all() -> dict[str, str]:
         for name, field in spec.model_fields.items():
             if name not in found or get_origin(field.annotation) is tuple:
                 found[name] = _given_type(spec, name, field)
-    return found
+    return found | {"target": f"{found['target']} | {_OBJECTS['target']}"}
 
 
 def _given_type(spec: type[Spec], name: str, field: FieldInfo) -> str:

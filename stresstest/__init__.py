@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         papers,
         race,
         run,
+        scale,
         warmup,
     )
     from stresstest.diagnosis.records import Diagnosis
@@ -59,6 +60,7 @@ __all__ = [
     "papers",
     "race",
     "run",
+    "scale",
     "warmup",
 ]
 

@@ -21,6 +21,7 @@ from stresstest.experiments.settings_types import (
     DepthSweepSettings,
     LrRangeSettings,
     RaceSettings,
+    ScaleSettings,
     ScenarioSettings,
     WarmupSettings,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "papers",
     "race",
     "run",
+    "scale",
     "warmup",
 ]
 
@@ -111,12 +113,19 @@ def batch_sweep(model: str | Build, **settings: Unpack[BatchSweepSettings]) -> R
     return _experiment("batch-sweep", model, settings)
 
 
+@_described("scale")
+def scale(model: str | Build, **settings: Unpack[ScaleSettings]) -> Result:
+    """Measure the boundary along growing sizes and predict that of a size which you cannot afford to break."""
+    return _experiment("scale", model, settings)
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Result]] = {
     "lr-range": lr_range,
     "depth-sweep": depth_sweep,
     "warmup": warmup,
     "race": race,
     "batch-sweep": batch_sweep,
+    "scale": scale,
 }
 
 

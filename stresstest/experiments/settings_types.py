@@ -160,7 +160,7 @@ class ScaleSettings(SharedSettings, total=False):
     batch_sizes: int | str | Sequence[int]
     seq_lens: int | str | Sequence[int]
     train_steps: int | str | Sequence[int]
-    target: str
+    target: str | int | Mapping[str, int]
 
 
 class StableSettings(CallSettings, total=False):
@@ -273,4 +273,4 @@ class ScenarioSettings(TypedDict, total=False):
     warmup_share: float
     widths: int | str | Sequence[int]
     seq_lens: int | str | Sequence[int]
-    target: str
+    target: str | int | Mapping[str, int]
