@@ -37,6 +37,14 @@ class ModelError(ConfigError):
     """The user's model cannot be built or tried: found before the first training step."""
 
 
+class TooLargeError(ModelError):
+    """A model that does not fit the memory; `brief` is what it needs, in a few words."""
+
+    def __init__(self, message: str, brief: str = "it does not fit the memory") -> None:
+        super().__init__(message)
+        self.brief = brief
+
+
 class StorageError(StresstestError):
     """The disk failed during a run; what was finished before is on it."""
 

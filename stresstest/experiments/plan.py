@@ -13,7 +13,7 @@ import torch
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.parametrized import check_parametrization
 from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan
@@ -309,12 +309,13 @@ def _needs(
 def check_memory(
     spec: TrainingSpec, variant: str, depth: int, phases: Sequence[Phase], device: str, own: Preflight | None = None
 ) -> None:
-    """Raise `ConfigError` where one replica does not fit the free memory, by estimate."""
+    """Raise `TooLargeError` where one replica does not fit the free memory, by estimate."""
     free = free_bytes(torch.device(device))
     less = "" if spec.accumulate > 1 else " (or --accumulate: the same training in less memory)"
     for phase, need in _needs(spec, variant, depth, phases, own):
         if need.total > free:
-            raise ConfigError(
+            raise TooLargeError(
                 f"depth {depth} of {variant} needs about {need} to {phase} one replica, but only {gib(free)} are free; "
-                f"use fewer blocks, a smaller --width or a smaller --batch-size{less}"
+                f"use fewer blocks, a smaller --width or a smaller --batch-size{less}",
+                f"{variant} needs about {gib(need.total)} there, and {gib(free)} are free",
             )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from stresstest.experiments.base import depths_of
-from stresstest.experiments.plan import Plan
+from stresstest.experiments.plan import Plan, no_more
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
@@ -32,6 +32,8 @@ def shape_of(plan: Plan, cell: CellPlan) -> str:
 
 def to_come(plan: Plan, known: Sequence[CellPlan]) -> list[Work]:
     """The cells that others will ask for as they end: how many, and where, is known beforehand, but not which."""
+    if plan.refine is no_more:
+        return []
     spec, experiment = plan.spec, EXPERIMENTS[plan.command]
     runs, found = experiment.cost(spec).runs, []
     for variant in spec.variant:

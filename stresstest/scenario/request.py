@@ -165,7 +165,12 @@ def flag(name: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A list as the command line takes it; one number alone keeps a comma, as `seeds 3` would mean three."""
+    """A list as the command line takes it; one number alone keeps a comma, as `seeds 3` would mean three.
+
+    Values by names are KEY=VALUE,...
+    """
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={each}" for name, each in value.items())
     if not isinstance(value, tuple | list):
         return value
     return ",".join(map(str, value)) + "," * (len(value) == 1 and isinstance(value[0], int))

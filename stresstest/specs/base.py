@@ -183,6 +183,11 @@ class ShapeSpec(Spec):
         0.0, ge=0, lt=1, description="Label smoothing of the training loss; validation is without."
     )
 
+    @property
+    def grown(self) -> frozenset[str]:
+        """Settings of a run that an experiment gives from size to size, beside which the one value has no say."""
+        return frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_models_defaults(cls, settings: Any) -> Any:
@@ -228,7 +233,9 @@ class ShapeSpec(Spec):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if "heads" not in kind_of(self.model).lacks and self.width % self.heads:
+        if "width" in self.grown or "heads" in kind_of(self.model).lacks:
+            return self
+        if self.width % self.heads:
             divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
             nearest = min(divisors, key=lambda h: abs(h - self.heads))
             raise ValueError(
@@ -325,7 +332,9 @@ class TrainingSpec(ShapeSpec):
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> Self:
         size = self.largest_batch
-        if size % self.accumulate and not is_user_model(self.model):  # whose loader may say another size
+        if is_user_model(self.model) or "batch_size" in self.grown:  # a loader may say another size
+            return self
+        if size % self.accumulate:
             near = [n for n in range(1, size + 1) if size % n == 0]
             nearest = min(near, key=lambda n: abs(n - self.accumulate))
             raise ValueError(

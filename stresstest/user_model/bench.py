@@ -275,7 +275,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
             if name not in spec.model_fields_set and isinstance(default, int) and not isinstance(default, bool):
                 update[name] = default
         elif name in spec.model_fields_set:
-            raise ConfigError(f"{name}: {_does_not_take(factory, name)}")
+            raise ConfigError(f"{name}: {does_not_take(factory, name)}")
         elif name == "depth":
             update[name] = 1
     if sweeps_depth and "depth" not in takes and not anything:
@@ -287,7 +287,7 @@ def resolve_user_model(spec: T, sweeps_depth: bool) -> T:
             raise ConfigError(f"{name} works only with built-in models; leave it out for {spec.model}")
     variants = [variant for variant in spec.variant if variant != AS_BUILT]
     if variants and "variant" not in takes and not anything:
-        raise ConfigError(f"variant {variants[0]}: {_does_not_take(factory, 'variant')}")
+        raise ConfigError(f"variant {variants[0]}: {does_not_take(factory, 'variant')}")
     if not variants and "variant" in takes:
         if required(takes["variant"]):
             raise ConfigError(f"{factory.name} needs a variant; give --variant NAME,...")
@@ -339,10 +339,10 @@ def _check_step(spec: TrainingSpec, factory: Factory) -> None:
 
 def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     """Settings that come with a loader or a trainer; another value of one that it alone can change is an error."""
-    if "batch_size" in factory.fixed and "batch_sizes" in type(spec).model_fields:
+    if "batch_size" in factory.fixed and getattr(spec, "batch_sizes", None):
         raise ConfigError(
-            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for a "
-            "batch sweep write batch(step, batch_size, generator)"
+            f"batch_sizes: every batch that {factory.name} trains on has {factory.fixed['batch_size']} examples; for "
+            "batches of other sizes write batch(step, batch_size, generator)"
         )
     task = factory.settings.get("task", "language")
     if (
@@ -360,7 +360,8 @@ def _of_what_is_brought(spec: TrainingSpec, factory: Factory) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name not in spec.model_fields_set}
 
 
-def _does_not_take(factory: Factory, name: str) -> str:
+def does_not_take(factory: Factory, name: str) -> str:
+    """Why a depth, width or variant cannot be given to a factory, in a line."""
     if factory.shape and name in ("depth", "width", "depths"):
         return factory.shape
     theirs = size_called(name, factory.takes)

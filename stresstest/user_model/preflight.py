@@ -21,7 +21,7 @@ from torch import Tensor
 from stresstest.engine.memory import Need, is_out_of_memory, training_need
 from stresstest.engine.outcomes import Rules
 from stresstest.engine.probes import look_at
-from stresstest.errors import ConfigError, ModelError
+from stresstest.errors import ConfigError, ModelError, TooLargeError
 from stresstest.specs.base import AS_BUILT, TrainingSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
@@ -99,7 +99,7 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
                 raise
             text = traceback.format_exc()
             line = f"{name}: one replica runs out of memory; use a smaller --batch-size, --width or --depth"
-            raise ModelError(_kept(line, text)) from None
+            raise TooLargeError(_kept(line, text), "one replica runs out of memory") from None
         found.append((bench, loss, activations))
     bench, loss, _ = found[0]
     factory = factory_of(spec)

@@ -41,7 +41,7 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "warmup": ("warmup", SMALL | GRID | {"warmup_steps": (0, 5), "train_steps": 20, "trials": 1}),
     "race": ("race", SMALL | GRID | {"train_steps": 20}),
     "batch-sweep": ("batch-sweep", SMALL | GRID | {"batch_sizes": (4, 8), "tokens": 4000}),
-    "scale": ("scale", SMALL | BOUNDARY | {"width": 64, "widths": (4, 8, 16)}),
+    "scale": ("scale", SMALL | BOUNDARY | {"width": 4, "widths": (4, 8, 16)}),
     "own model": ("lr-range", {"model": "own.py:build", "seeds": (0,)} | BOUNDARY),
 }
 # Torch is imported once, and of the package nothing before a fork.

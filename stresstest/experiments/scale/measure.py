@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
-from stresstest.experiments.scale.path import AXES, NAMES, Size, known_by, named
+from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
 from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.tasks.task import TRAINING
+from stresstest.user_model.bench import does_not_take
+from stresstest.user_model.contract import shape_words
+from stresstest.user_model.factory import factory_of
 from stresstest.user_model.preflight import Preflight, preflight
-
-_FEWEST_SIZES = 3  # for a law
 
 
 def plan(spec: ScaleSpec) -> Plan:
@@ -23,6 +25,8 @@ def plan(spec: ScaleSpec) -> Plan:
 
     Sizes that do not fit the memory are left out, which the plan says.
     """
+    if is_user_model(spec.model):
+        _check_factory(spec)
     spec = _canonical(spec)
     fitting, too_large = _that_fit(spec, [place_of(size, spec) for size in spec.places])
     places = [(depth, {**point, **known_by(each)}) for depth, point in fitting for each in spec.parametrization]
@@ -30,14 +34,14 @@ def plan(spec: ScaleSpec) -> Plan:
     made = make_plan("scale", spec, [places[0][0]], not_in_key, measure_sizes, sized=of_size, places=places)
     owns: dict[TrainingSpec, Preflight] = {}
     if made.own is not None:
-        owns, larger = _tried(spec, places[1:], made.device)
-        too_large = larger or too_large
-        fit = {of_size(spec, *places[0]), *owns}
-        made.cells[:] = [cell for cell in made.cells if made.spec_of(cell) in fit]
+        owns, too_large = _tried(spec, places, made.device, made.own)
+        made.cells[:] = [cell for cell in made.cells if made.spec_of(cell) in owns]
     left = {(cell.depth, *(value for value in cell.point.values() if isinstance(value, int))) for cell in made.cells}
-    if too_large and len(left) < _FEWEST_SIZES:
-        raise ConfigError(f"{len(left)} sizes of the path fit, and a law takes {_FEWEST_SIZES}: {too_large}")
-    said = (f"{len(spec.places) - len(left)} sizes are left out: {too_large}",) if too_large else ()
+    if too_large and len(left) < FEWEST_SIZES:
+        raise ConfigError(f"{too_large}: {len(left)} of the path's sizes fit, and a law takes {FEWEST_SIZES}")
+    number = len(spec.places) - len(left)
+    beyond = f", and {number - 1} larger with it" if number > 1 else ""
+    said = (f"left out, as it does not fit: {too_large}{beyond}",) if too_large else ()
     return replace(made, owns=owns, said=said, ascending=True)
 
 
@@ -50,40 +54,75 @@ def _canonical(spec: ScaleSpec) -> ScaleSpec:
     return found.model_copy(update={"parametrization": asked})
 
 
+def _check_factory(spec: ScaleSpec) -> None:
+    """Whether the user's model can grow as the path does: what cannot is a `ConfigError`."""
+    factory, listed_by = factory_of(spec), {axis: listed for listed, axis in AXES.items()}
+    for axis in spec.path:
+        theirs = factory.known_as.get(axis, axis)
+        if axis in factory.args:
+            raise ConfigError(f"{listed_by[axis]}: set has {theirs}={factory.args[axis]}; leave it out there")
+        if axis in ("width", "depth") and axis not in factory.takes and "**" not in factory.takes:
+            raise ConfigError(f"{listed_by[axis]}: {does_not_take(factory, axis)}; or let --train-steps grow")
+    if "seq_len" in spec.path and not _is_read_at_length(spec):
+        raise ConfigError(
+            f"seq_lens: the batches that {factory.name} trains on are its own, and seq_len does not change them; "
+            "let another setting grow"
+        )
+
+
+def _is_read_at_length(spec: ScaleSpec) -> bool:
+    """Whether the user's model is fed by sequences of a length that a setting has: those of the built-in data."""
+    shortest, longest = (
+        factory_of(spec.model_copy(update={"seq_len": length})) for length in (spec.seq_lens[0], spec.seq_lens[-1])
+    )
+    if not spec.model.startswith("hf:") or shortest.stream is None or longest.stream is None:
+        return not shortest.draws and spec.task != "images"
+    first, last = (shape_words(each.draw(0, 0, TRAINING)) for each in (shortest.stream, longest.stream))
+    return first != last
+
+
 def _that_fit(spec: ScaleSpec, places: Sequence[Place]) -> tuple[list[Place], str]:
     """The places whose built-in models fit the memory, and why the next one does not."""
     if is_user_model(spec.model):
         return list(places), ""
-    found: list[Place] = []
     device = resolve_device(spec.device)
-    for depth, point in places:
+    for number, (depth, point) in enumerate(places):
         try:
             for variant in spec.variant:
                 check_memory(of_size(spec, depth, point), variant, depth, ("train",), device)
-        except ConfigError as error:
-            if not found:
-                raise
-            return found, f"{name_of(depth, point, spec)}: {error}"
-        found.append((depth, point))
-    return found, ""
+        except TooLargeError as error:
+            if number == 0:
+                raise TooLargeError(f"{name_of(depth, point, spec)}: {error}") from None
+            return list(places[:number]), f"{name_of(depth, point, spec)} ({error.brief})"
+    return list(places), ""
 
 
-def _tried(spec: ScaleSpec, places: Sequence[Place], device: str) -> tuple[dict[TrainingSpec, Preflight], str]:
-    """What is seen of the user's model at these places, up to one that does not fit the memory, and why."""
+def _tried(
+    spec: ScaleSpec, places: Sequence[Place], device: str, first: Preflight
+) -> tuple[dict[TrainingSpec, Preflight], str]:
+    """What is seen of the user's model at these places, up to one that does not fit the memory, and why.
+
+    `first` is what was seen at the first one; a longer training is that of the same model.
+    """
     found: dict[TrainingSpec, Preflight] = {}
+    seen = {_as_long(of_size(spec, *places[0]), spec): first}
     for depth, point in places:
         sized = of_size(spec, depth, point)
+        shape, name = _as_long(sized, spec), name_of(depth, point, spec)
         try:
-            seen = preflight(sized, [depth], device)
+            seen[shape] = seen.get(shape) or preflight(sized, [depth], device)
             for variant in spec.variant:
-                check_memory(sized, variant, depth, ("train",), device, seen)
+                check_memory(sized, variant, depth, ("train",), device, seen[shape])
+        except TooLargeError as error:
+            return found, f"{name} ({error.brief})"
         except ConfigError as error:
-            where = f"{name_of(depth, point, spec)}: {error}"
-            if "memory" not in str(error) and "are free" not in str(error):
-                raise type(error)(where) from None
-            return found, where
-        found[sized] = seen
+            raise type(error)(f"{name}: {error}") from None
+        found[sized] = seen[shape]
     return found, ""
+
+
+def _as_long(sized: ScaleSpec, spec: ScaleSpec) -> ScaleSpec:
+    return sized.model_copy(update={"hold_steps": spec.hold_steps})
 
 
 def name_of(depth: int, point: Mapping[str, Any], spec: ScaleSpec) -> str:

@@ -20,6 +20,14 @@ AXES: Mapping[str, str] = {
 NAMES: Mapping[str, str] = {
     axis: listed if axis == "hold_steps" else axis for listed, axis in AXES.items()
 }  # as a target, a selector and a report call them
+EXAMPLES: Mapping[str, str] = {
+    "widths": "e.g. 32:256:x1.41",
+    "depths": "e.g. 2:16:x1.41",
+    "batch_sizes": "e.g. 8:128:x2",
+    "seq_lens": "e.g. 32:256:x1.41",
+    "train_steps": "e.g. 150:2400:x2",
+}
+FEWEST_SIZES = 3  # for a law
 MOST_SIZES = 100
 _OFF_THE_PATH = 0.1  # in the logarithm of a setting: how far a target may lie beside the path
 _RANGE = "give sizes such as 64,128,256, or a range such as 32:256:x1.41"

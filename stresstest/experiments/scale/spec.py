@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from stresstest.experiments.scale.path import AXES, NAMES, on_the_path, parse_sizes, parse_target
+from stresstest.experiments.scale.path import (
+    AXES,
+    EXAMPLES,
+    FEWEST_SIZES,
+    NAMES,
+    on_the_path,
+    parse_sizes,
+    parse_target,
+)
 from stresstest.specs.base import OneDepthSpec, TrainingSpec, is_user_model, kind_of
 from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.profiles import PROFILES
 
-_WIDTH_UNIT = 8  # of a range of widths of the user's own model, whose heads are not known
+_OWN_UNIT = 8  # of a range of widths of the user's own model, whose heads are not known
+_HUGGING_FACE_UNIT = 16  # of the narrowest heads that a config is given there
+_SHORTEST = 20  # steps of a hold
 _FARTHEST = 2  # times the largest size: the target where none is given
 
 
@@ -53,6 +64,7 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
             return settings
         default = () if any(settings.get(listed) for listed in AXES) else cls.model_fields["widths"].default
         found = dict.fromkeys(AXES, ()) | {"widths": default} | dict(settings)  # no model's own defaults
+        found["target"] = _as_text(found.get("target", ""))
         for listed in AXES:
             if isinstance(found.get(listed), str):
                 unit = _width_unit(found) if listed == "widths" else 1
@@ -72,6 +84,11 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     def path(self) -> dict[str, tuple[int, ...]]:
         """By setting of a run, its values along the path; the first is the size."""
         return {axis: sizes for listed, axis in AXES.items() if (sizes := getattr(self, listed))}
+
+    @property
+    def grown(self) -> frozenset[str]:
+        """The settings that grow along the path."""
+        return frozenset(self.path)
 
     @property
     def axis(self) -> str:
@@ -102,19 +119,17 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
             told = ", ".join(f"{listed} has {number}" for listed, number in numbers.items())
             raise ValueError(f"settings grow together along one path, but {told} sizes; give as many of each")
         for listed, axis in AXES.items():
-            sizes = path.get(axis, (1, 2))
-            if len(sizes) < 2:
-                raise ValueError(f"{listed} has one size; a law takes three or more, 1.41 apart, e.g. 32:256:x1.41")
-            if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
-                raise ValueError(f"{listed} must be positive whole numbers in increasing order, e.g. 64,128,256")
+            if axis in path:
+                _check_sizes(listed, path[axis])
         assert self.beyond, "one that cannot be read is an error of the settings"
         return self
 
     @model_validator(mode="after")
     def _sizes_are_given_once(self) -> Self:
         for axis, sizes in self.path.items():
-            value, default = getattr(self, axis), type(self).model_fields[axis].default
-            if value not in (default, kind_of(self.model).defaults.get(axis), sizes[0]):
+            value, allowed = getattr(self, axis), [sizes[0], kind_of(self.model).defaults.get(axis)]
+            allowed += [profile.get(axis) for profile in PROFILES.values()]
+            if axis in self.model_fields_set and value not in allowed:
                 listed = next(name for name, known in AXES.items() if known == axis)
                 raise ValueError(f"the path grows in {axis}, by {listed}; leave out {axis} {value}")
         return self
@@ -126,18 +141,35 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         if lacks:
             raise ValueError(f"model {self.model} has no {min(lacks)} that could grow; give another setting")
         if odd := [w for w in path.get("width", ()) if "heads" not in kind_of(self.model).lacks and w % self.heads]:
-            raise ValueError(
-                f"width {odd[0]} is not divisible by heads {self.heads}; use {round(odd[0] / self.heads) * self.heads}"
-            )
-        if short := [steps for steps in path.get("hold_steps", ()) if steps < 20]:
-            raise ValueError(f"train_steps {short[0]}: a hold takes at least 20 steps")
+            near = max(1, round(odd[0] / self.heads)) * self.heads
+            raise ValueError(f"widths: {odd[0]} is not divisible by heads {self.heads}; use {near}")
+        if short := [steps for steps in path.get("hold_steps", ()) if steps < _SHORTEST]:
+            raise ValueError(f"train_steps: {short[0]} are too few for a hold; give {_SHORTEST} or more")
+        if odd := [size for size in path.get("batch_size", ()) if size % self.accumulate]:
+            raise ValueError(f"batch_sizes: accumulate {self.accumulate} does not divide {odd[0]}; use multiples of it")
         return self
+
+
+def _check_sizes(listed: str, sizes: Sequence[int]) -> None:
+    if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
+        shown = ",".join(map(str, sizes))
+        raise ValueError(f"{listed} {shown}: give sizes from 1 on, each above the last, {EXAMPLES[listed]}")
+    if len(sizes) < FEWEST_SIZES:
+        some = "one size" if len(sizes) == 1 else f"{len(sizes)} sizes"
+        raise ValueError(f"{listed} has {some}; a law takes {FEWEST_SIZES} or more, {EXAMPLES[listed]}")
+
+
+def _as_text(target: Any) -> Any:
+    """A target as an option has it: of `{"width": 1024}`, `width=1024`."""
+    if isinstance(target, Mapping):
+        return ",".join(f"{name}={value}" for name, value in target.items())
+    return str(target) if isinstance(target, int) and not isinstance(target, bool) else target
 
 
 def _width_unit(settings: Mapping[str, Any]) -> int:
     model = str(settings.get("model", "decoder"))
     if is_user_model(model):
-        return _WIDTH_UNIT
+        return _HUGGING_FACE_UNIT if model.startswith("hf:") else _OWN_UNIT
     try:
         return 1 if model in ("mlp", "resnet") else max(1, int(settings.get("heads", 4)))
     except (TypeError, ValueError):

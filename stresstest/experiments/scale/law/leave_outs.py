@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stresstest.experiments.scale.law.fit import Prediction, law
-from stresstest.experiments.scale.law.observed import FEWEST_SIZES, Cells, centre, known_sizes
+from stresstest.experiments.scale.law.observed import Cells, centre, known_sizes
+from stresstest.experiments.scale.path import FEWEST_SIZES
 from stresstest.results.bracket import Bracket
 
 _NEARLY = 1e-9  # octaves: rounding
