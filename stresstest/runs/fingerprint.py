@@ -79,6 +79,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "user_model/lr_response.py": "notes on an optimizer before anything is trained",
     "user_model/objective.py": "refuses a model before it is trained",
     "user_model/preflight.py": "refuses a model before it is trained",
+    "specs/profiles.py": "defaults of settings, which are in the key",
 }
 
 _FOR_READERS = frozenset({"description", "formula", "source", "summary"})  # arguments of settings and tables
