@@ -60,7 +60,8 @@ class CheckProgress:
         self._side: Side | None = None  # that runs
         self._names: Sequence[str] = ()  # its experiments
         self._since = 0.0
-        self._said: set[tuple[str, str]] = set()  # so that a second look repeats nothing
+        self._look = 0
+        self._said: dict[tuple[str, str], int] = {}  # at which look first, so that the second repeats nothing
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_again, daemon=True)
@@ -88,7 +89,7 @@ class CheckProgress:
     def running(self, side: Side, names: Sequence[str], look: int) -> Iterator[None]:
         """While this lasts, a side runs these experiments."""
         with self._lock:
-            self._side, self._names, self._since = side, names, time.time()
+            self._side, self._names, self._look, self._since = side, names, look, time.time()
             self._forecast.began(side.name, names, look, self._since)
         try:
             yield
@@ -106,9 +107,8 @@ class CheckProgress:
         """A line that the side that runs said: what it says of its time is not that of the whole."""
         assert self._side is not None, "a side says it"
         side = self._side.name
-        if is_time(text) or (side, text) in self._said:
+        if is_time(text) or self._said.setdefault((side, text), self._look) < self._look:
             return
-        self._said.add((side, text))
         if is_cell(text):
             self._bar.cell_line(f"{side}: {without_time_left(text)}", self.look())
         elif text.partition(": ")[0] in self._names:

@@ -46,7 +46,7 @@ def base(**told: Progress) -> Side:
 def say(shown: CheckProgress, side: Side) -> None:
     with shown, shown.running(side, ["a", "b"], 0):
         base(a=TOLD)
-        for text in ("a note", "a: lr-range", "8 cells: about 2 min on 2 processes", "a note"):
+        for text in ("a note", "a: lr-range", "8 cells: about 2 min on 2 processes"):
             shown.said(text)
         shown.said("40%; pre-ln depth 2; about 2 min left")
         shown.said(f"{CELL}, about 2 min (1 to 3) left")
@@ -73,6 +73,19 @@ def test_on_a_terminal_one_bar_shows_it_and_what_trains_on_which_side() -> None:
     out = io.StringIO()
     say(showing(out, terminal=True, verbose=True), base())
     assert f"base: {CELL}" in out.getvalue()
+
+
+def test_a_second_look_does_not_repeat_what_the_first_said() -> None:
+    out = io.StringIO()
+    shown = showing(out)
+    with shown:
+        for look in (0, 1):
+            with shown.running(base(), ["a", "b"], look):
+                shown.said("a note of a model")
+                shown.said("a note of a model")
+                shown.said(f"look {look}")
+    said = [line.removeprefix("base: ") for line in out.getvalue().splitlines()]
+    assert said == ["a note of a model", "a note of a model", "look 0", "look 1"]
 
 
 def test_a_quiet_check_shows_nothing_and_writes_how_far_it_is() -> None:
