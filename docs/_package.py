@@ -17,7 +17,7 @@ from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.logs.readers.table import READERS
-from stresstest.models.variants import NORMS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
+from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, SHIPPED, shipped_scenarios
@@ -51,6 +51,7 @@ __all__ = [
     "NORMS",
     "OPTIMIZERS",
     "PAPERS",
+    "PARAMETRIZATIONS",
     "PROFILES",
     "READERS",
     "RUN_KINDS",

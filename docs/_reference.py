@@ -14,6 +14,7 @@ from _package import (
     MODELS,
     NORMS,
     OPTIMIZERS,
+    PARAMETRIZATIONS,
     SOURCES,
     VARIANTS,
     WARMUPS,
@@ -145,7 +146,7 @@ def _typed(value: Any) -> str:
 
 
 def models_page() -> str:
-    """Built-in models and norm functions."""
+    """Built-in models, norm functions and parametrizations."""
     rows = (
         [
             code(m.name),
@@ -159,12 +160,17 @@ def models_page() -> str:
     )
     return page(
         "Models and norm functions",
-        "the tables of models and norms",
+        "the tables of models, norms and parametrizations",
         "[Built-in models and data](../guides/models-and-data.md) says more of each.",
         table(["model (`--model`)", "", "task", "variants", "settings that it lacks", "source"], rows),
         "## Norm functions",
         table(
             ["norm (`--norm`)", "N(x)", "source"], ([code(n.name), plain(n.summary), n.source] for n in NORMS.values())
+        ),
+        "## Parametrizations",
+        table(
+            ["`--parametrization`", "", "source"],
+            ([code(p.name), plain(p.summary), plain(p.source)] for p in PARAMETRIZATIONS.values()),
         ),
     )
 

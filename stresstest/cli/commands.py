@@ -141,7 +141,7 @@ def schema(kind: str) -> int:
 @cli.command("list")
 @click.argument("kind", required=False)
 def list_(kind: str | None) -> int:
-    """List experiments, models, variants, norms, optimizers, data, metrics and scenarios; KIND for one table."""
+    """List experiments, models, variants, norms, parametrizations, optimizers, data, ...; KIND for one table."""
     from stresstest.commands.inspect import print_tables
 
     return print_tables(kind)

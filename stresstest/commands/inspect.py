@@ -17,7 +17,7 @@ from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import is_unfinished
-from stresstest.models.variants import NORMS, VARIANTS
+from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS
 from stresstest.registry import Registry, did_you_mean
 from stresstest.reports.document import Fact
 from stresstest.reports.output import Made, console, parse_output, write_outputs
@@ -150,6 +150,7 @@ def _tables() -> dict[str, Registry[Any]]:
         "models": MODELS,
         "variants": VARIANTS,
         "norms": NORMS,
+        "parametrizations": PARAMETRIZATIONS,
         "optimizers": OPTIMIZERS,
         "warm-ups": WARMUPS,
         "decays": DECAYS,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stresstest.experiments.answers import Answer, warnings_of
+from stresstest.models.variants import PARAMETRIZATIONS
 from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
 from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result
@@ -79,10 +80,8 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _parametrized(spec: Mapping[str, Any]) -> Iterator[str]:
-    if spec.get("parametrization") == "mup":
-        yield f"muP of width {spec['base_width']}"
-    if spec.get("parametrization") == "completep":
-        yield f"CompleteP of width {spec['base_width']} and depth {spec['base_depth']}"
+    if words := PARAMETRIZATIONS[spec.get("parametrization", "sp")].words:
+        yield words.format_map(spec)
 
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -291,3 +291,33 @@ NORMS: Registry[Norm] = Registry(
         Norm("none", "the identity: the variant's wiring without its norms", ""),
     ],
 )
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """One way to scale a model with its size; `stresstest/models/parametrization.py` has its rules."""
+
+    name: str
+    words: str
+    summary: str
+    source: str
+
+
+PARAMETRIZATIONS: Registry[Parametrization] = Registry(
+    "parametrization",
+    [
+        Parametrization("sp", "", "As the models are written: a learning rate belongs to one width and depth.", ""),
+        Parametrization(
+            "mup",
+            "muP of width {base_width}",
+            "A learning rate carries over to other widths: init, lr by kind of tensor, output and attention scaled.",
+            "Yang & Hu 2021; Yang et al. 2022 (Tensor Programs V, Table 9)",
+        ),
+        Parametrization(
+            "completep",
+            "CompleteP of width {base_width} and depth {base_depth}",
+            "muP, and to other depths: residual branches times base_depth / depth, eps scaled.",
+            "Dey et al. 2025 (CompleteP, Table 1, alpha = 1)",
+        ),
+    ],
+)

@@ -22,7 +22,7 @@ from stresstest.cli.main import main, run
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Readings
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.models.variants import NORMS, VARIANTS
+from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS
 from stresstest.registry import Registry
 from stresstest.results.metrics import METRICS
 from stresstest.tasks.task import Batch
@@ -359,7 +359,13 @@ def test_a_cell_that_does_not_fit_ends_with_4_and_the_others_are_reported(
     assert not re.search(r"^  post-ln ", out, re.MULTILINE), "it is no row: it says nothing about stability"
 
 
-TABLES: dict[str, Registry[Any]] = {"variants": VARIANTS, "norms": NORMS, "optimizers": OPTIMIZERS, "metrics": METRICS}
+TABLES: dict[str, Registry[Any]] = {
+    "variants": VARIANTS,
+    "norms": NORMS,
+    "parametrizations": PARAMETRIZATIONS,
+    "optimizers": OPTIMIZERS,
+    "metrics": METRICS,
+}
 
 
 @pytest.mark.parametrize("kind", [None, *TABLES])

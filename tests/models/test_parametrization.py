@@ -17,6 +17,7 @@ from stresstest.models.block import Model
 from stresstest.models.build import make_model
 from stresstest.models.scales import UpdateSize
 from stresstest.specs.base import ShapeSpec
+from stresstest.specs.parsing import parse_choice
 from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
@@ -76,6 +77,110 @@ def test_a_wider_decoder_in_mup_has_the_learning_rates_of_table_9() -> None:
     assert sgd["embedding"] == sgd["unembedding"] == 1.0
     for vector in ("qkv.bias", "output.bias", "fc1.bias", "fc2.bias", "attention.pre.gain", "final.norm.bias"):
         assert (adam[vector], sgd[vector]) == (1.0, 4.0)
+
+
+def test_a_feed_forward_layer_of_a_set_width_is_narrow_at_one_side() -> None:
+    """Yang et al. 2022, Table 3: into a fixed width as an output layer, out of it as an input layer."""
+    model, _ = build(width=64, ffn_width=32, parametrization="mup")
+    known = build(ffn_width=32)[0]
+    adam, sgd = lr_scale(model, "unit"), lr_scale(model, "gradient")
+    assert (adam["fc1.weight"], sgd["fc1.weight"]) == (1 / 4, 1 / 4)
+    assert (adam["fc2.weight"], sgd["fc2.weight"]) == (1.0, 4.0)
+    assert (adam["fc1.bias"], sgd["fc1.bias"]) == (1.0, 1.0)
+    for kind, ratio in (("fc1.weight", 1 / 4), ("fc2.weight", 1.0)):
+        assert model.layout.banks[kind].inits[0].std == known.layout.banks[kind].inits[0].std * ratio
+
+
+def test_a_deeper_decoder_in_completep_has_the_scales_of_its_table_1() -> None:
+    """Dey et al. 2025, alpha = 1: eps of what is in a residual branch, and no other learning rate than muP's."""
+    model, _ = build(depth=8, parametrization="completep")
+    assert model.layout.scales("unit").lr_P is None
+    eps_P = model.layout.scales("unit").eps_P
+    assert eps_P is not None
+    found = {kind: bank.view(eps_P[None]).unique().tolist() for kind, bank in model.layout.banks.items()}
+    ends = {"embedding", "unembedding", "final.norm.gain", "final.norm.bias"}
+    assert found == {kind: [1.0 if kind in ends else 1 / 4] for kind in model.layout.banks}
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind", "adam", "sgd"),
+    [
+        ("pre-ln", "fc1.weight", 1.0, 4.0),
+        ("pre-ln", "ffn.pre.gain", 1.0, 4.0),
+        ("post-ln", "ffn.post.gain", 1 / 4, 1 / 4),
+        ("admin", "ffn.skip", 1 / 4, 1 / 4),
+        ("rezero", "gate", 1 / 4, 1 / 4),
+        ("layerscale", "ffn.gate", 1 / 4, 1 / 4),
+        ("pre-ln", "final.norm.gain", 1.0, 1.0),
+    ],
+)
+def test_in_completep_all_blocks_together_step_as_far_as_the_base_models(
+    variant: str, kind: str, adam: float, sgd: float
+) -> None:
+    """The sum over 4 times as many blocks: of branches that are 1/4 as large, of gates of 1/4, and of the stream."""
+    growth = build(variant=variant, depth=8, parametrization="completep")[0].layout.growth[kind]
+    assert (growth.lr("unit"), growth.lr("gradient")) == (adam, sgd)
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_completep_divides_every_residual_branch_by_the_growth_in_depth(model: str) -> None:
+    settings = {"model": model, "depth": 6, "variant": "rezero:alpha=1"}
+    deep, batches = build(**settings, parametrization="completep")
+    plain, _ = build(**settings)
+    inputs = batches.batch([0], 0).inputs
+    rows = {one: one.initial_row(0).float() for one in (deep, plain)}
+    kept = {kind: bank.view(rows[plain][None]) for kind, bank in plain.layout.banks.items()}
+    torch.testing.assert_close(deep.layout.banks["gate"].view(rows[deep][None]), kept["gate"] / 3.0)
+    kept["gate"] /= 3.0
+    ours, expected = (one.logits(one.layout.unbind(one.layout.views(rows[one][None])), inputs) for one in (deep, plain))
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def moved(optimizer: str, lr: float, **settings: Any) -> float:
+    """How far two steps move the logits, root mean square."""
+    model, batches = build(**settings)
+    choice = parse_choice(optimizer, OPTIMIZERS)
+    training = Training(OPTIMIZERS[choice.name], choice.options, torch.device("cpu"))
+    population = Population(model, [0], training)
+    batch, lr_R = batches.batch([0], 0), torch.tensor([lr])
+
+    def logits() -> torch.Tensor:
+        return model.logits(model.layout.unbind(model.layout.views(population.theta_RP)), batch.inputs)
+
+    before = logits()
+    for _ in range(2):
+        population.step(batch, lr_R)
+    return float((logits() - before).square().mean().sqrt())
+
+
+LRS = {"sgd": 0.02, "adam": 0.002, "lamb:weight_decay=0": 0.02}
+
+
+@pytest.mark.parametrize("optimizer", LRS)
+def test_in_mup_alone_a_step_moves_the_outputs_of_a_wide_model_as_far_as_those_of_a_wider_one(optimizer: str) -> None:
+    def ratio(parametrization: str) -> float:
+        narrow, wide = (
+            moved(optimizer, LRS[optimizer], model="mlp", depth=1, width=width, parametrization=parametrization)
+            for width in (128, 512)
+        )
+        return wide / narrow
+
+    assert 0.75 < ratio("mup") < 1.1
+    assert ratio("sp") > 1.5
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("variant", ["pre-ln", "post-ln", "layerscale:init=1"])
+def test_in_completep_alone_a_step_moves_the_outputs_of_a_deep_model_as_far_as_those_of_a_deeper_one(
+    variant: str, optimizer: str
+) -> None:
+    def ratio(parametrization: str) -> float:
+        at = {"variant": variant, "parametrization": parametrization}
+        shallow, deep = (moved(optimizer, LRS[optimizer], depth=depth, **at) for depth in (2, 16))
+        return deep / shallow
+
+    assert 0.6 < ratio("completep") < 1.3
+    assert not 0.5 < ratio("mup") < 1.7
 
 
 @pytest.mark.parametrize("model", KINDS)

@@ -9,7 +9,16 @@ import pytest
 
 from stresstest.errors import ConfigError
 from stresstest.models.transformer import Transformer
-from stresstest.models.variants import NORMS, VARIANTS, Norm, Sublayer, SublayerPosition, Variant, Wiring
+from stresstest.models.variants import (
+    NORMS,
+    PARAMETRIZATIONS,
+    VARIANTS,
+    Norm,
+    Sublayer,
+    SublayerPosition,
+    Variant,
+    Wiring,
+)
 from stresstest.registry import OptionValue, Registry
 from stresstest.specs.base import ModelSpec
 from stresstest.specs.parsing import parse_choice
@@ -227,8 +236,9 @@ def test_a_norm_says_what_it_is(name: str) -> None:
     assert NORMS[name].summary.strip()
 
 
-def test_the_norms_a_spec_accepts_are_the_tables() -> None:
+def test_the_norms_and_parametrizations_a_spec_accepts_are_the_tables() -> None:
     assert get_args(ModelSpec.model_fields["norm"].annotation) == tuple(NORMS)
+    assert get_args(ModelSpec.model_fields["parametrization"].annotation) == tuple(PARAMETRIZATIONS)
 
 
 @pytest.mark.parametrize(
