@@ -11,11 +11,14 @@ multiplies by `c` times what it does there:
     lr             Adam and its like 1 / (n_in c); SGD and its like n_out / (n_in c^2); LAMB n_in^-1/2 / min(...)^1/2
     eps            c / n_out, in completep alone
 
-With c = 1 this is Table 3 of Tensor Programs V, or the spectral condition (Yang et al. 2023, "A Spectral Condition for
-Feature Learning", Eq. 5); every c trains the same (the symmetry of Yang & Hu 2021, Eq. 5, up to Adam's eps). The form
-here is that of Table 9, the one for shared embeddings: the embedding keeps its factor D^1/2, and the output layer is
-multiplied by (D / base_width)^-1/2. So the initial weights are those of `sp`, and so is SGD's learning rate of every
-matrix between the ends. Attention logits are scaled by 1 / d (Tensor Programs V, Definition 4.1).
+With c = 1 this is Table 3 of Tensor Programs V, and the spectral parametrization of Yang et al. 2023 ("A Spectral
+Condition for Feature Learning"). Every c trains the same, up to Adam's eps (the symmetry of abc-parametrizations, Yang
+& Hu 2021). The form here is that of Table 9, which is for shared embeddings: the embedding keeps its factor D^1/2, and
+the output layer is multiplied by (D / base_width)^-1/2. So the initial weights are those of `sp`, and so is SGD's
+learning rate of every matrix between the ends. Attention has 1 / d (Tensor Programs V, Definition 4.1).
+
+LAMB's lr is derived: the trust ratio makes the entries of an update as large as those of the weights at first, where
+muP asks for 1 / (n_in c). RAdam's first five steps, plain momentum, have Adam's factors and shrink with the width.
 
 In depth, with L blocks for each of the base model's, CompleteP multiplies residual branches by 1 / L, and eps of
 what is in them too (Dey et al. 2025, Table 1; Adam's lr changes by L^(alpha - 1) = 1). The rest is derived here, so
