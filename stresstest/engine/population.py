@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.optimizer import Optimizer, Step
-from stresstest.engine.probes import ActivationSnapshot, Blocks, looking
+from stresstest.engine.probes import ActivationSnapshot, Blocks, Look, looking
 from stresstest.engine.rounded import wide
 from stresstest.models.block import Model, Trainable, profile
 from stresstest.models.dropout import Dropout
@@ -93,8 +93,8 @@ class Replicas(ABC, Generic[B]):
         """The loss of each replica, [R], without training: as a step would have it, or of the trained model."""
 
     @abstractmethod
-    def look(self, batch: B) -> ActivationSnapshot:
-        """A forward pass on a batch, looked at; nothing of the replicas changes."""
+    def look(self, batch: B, kind: Look = ActivationSnapshot) -> ActivationSnapshot:
+        """A forward pass on a batch, looked at; no replica changes. `kind` takes what is seen of so many."""
 
     @abstractmethod
     def _backward(self, batch: B, scale_R: Tensor | None) -> Tensor:
@@ -267,9 +267,9 @@ class Population(Replicas[Batch]):
             leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}
             return self.model.logits(self.model.layout.unbind(leaves), inputs)
 
-    def look(self, batch: Batch) -> ActivationSnapshot:
+    def look(self, batch: Batch, kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """A forward pass on a batch, or on its first micro-batch, looked at, without dropout; no replica changes."""
-        look = ActivationSnapshot(self.num_replicas)
+        look = kind(self.num_replicas)
         batch, _ = next(micro_batches(batch, self.training.micro_batch))
         places = Blocks(look, self.model.wirings)
         leaves = {kind: leaf.detach() for kind, leaf in self._leaves.items()}

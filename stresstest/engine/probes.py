@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,8 @@ class ActivationSnapshot:
     larger (Wortsman et al. 2023, StableAdamW). eps_share: where eps is.
     """
 
+    containers: ClassVar[bool] = False  # whether modules that have parts are places too
+
     replicas: int
     values: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
@@ -152,6 +154,32 @@ class ActivationSnapshot:
 
     def _note(self, signal: str, place: str, value_R: Tensor) -> None:
         self.values[signal, place] = value_R
+
+
+Look = Callable[[int], ActivationSnapshot]  # of so many replicas: what is taken of a forward pass
+
+
+class Outputs(ActivationSnapshot):
+    """What every place puts out, as it is: by ("output", place), [R, N] in float32 at least, of attention its logits.
+
+    Masked logits are 0; the logits of the loss stand at "logits".
+    """
+
+    containers = True
+
+    def activation(self, place: str, x: Tensor) -> None:
+        """Keep what a place puts out."""
+        if x.is_floating_point() and x.dim() and x.numel() and not x.numel() % self.replicas:
+            x_RN = x.detach().reshape(self.replicas, -1)
+            self._note("output", place, x_RN.to(wide(x.dtype), copy=True))  # which a later place may write over
+
+    def attention(self, place: str, logits: Tensor) -> None:
+        """Keep attention logits."""
+        self.activation(f"logits in {place}", logits.detach().where(logits > _MASKED, 0.0))
+
+    def output(self, logits: Tensor) -> None:
+        """Keep the logits of the loss."""
+        self.activation("logits", logits)
 
 
 class _Softmaxes(TorchFunctionMode):
@@ -243,13 +271,15 @@ def looking(look: ActivationSnapshot, place: Callable[[], str | None]) -> Iterat
         yield
 
 
-def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnapshot:
+def look_at(module: nn.Module, forward: Callable[[], Tensor], kind: Look = ActivationSnapshot) -> ActivationSnapshot:
     """A forward pass of a foreign module: its places are its modules that have no parts, some 64 of them."""
-    look = ActivationSnapshot(1)
+    look = kind(1)
     inside: list[str] = []
     whole = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
     leaves = [name for name, part in module.named_modules() if next(part.children(), None) is None or name in whole]
     leaves = [name for name in leaves if name.rpartition(".")[0] not in whole]
+    if look.containers:
+        leaves = [name for name, _ in module.named_modules() if name.rpartition(".")[0] not in whole]
     heard = set(leaves[sampled(len(leaves), _MODULES)])
 
     def enter(name: str) -> Callable[..., None]:
@@ -260,7 +290,7 @@ def look_at(module: nn.Module, forward: Callable[[], Tensor]) -> ActivationSnaps
             inside.pop()
             first = output[0] if isinstance(output, tuple | list) and output else output
             if name in heard and isinstance(first, Tensor):
-                look.activation(name, first)
+                look.activation(name or "output", first)
 
         return hook
 

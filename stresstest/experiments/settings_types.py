@@ -161,6 +161,7 @@ class ScaleSettings(SharedSettings, total=False):
     seq_lens: int | str | Sequence[int]
     train_steps: int | str | Sequence[int]
     target: str | int | Mapping[str, int]
+    coords: bool
 
 
 class StableSettings(CallSettings, total=False):
@@ -274,3 +275,4 @@ class ScenarioSettings(TypedDict, total=False):
     widths: int | str | Sequence[int]
     seq_lens: int | str | Sequence[int]
     target: str | int | Mapping[str, int]
+    coords: bool

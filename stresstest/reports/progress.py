@@ -196,6 +196,8 @@ def describe(cell: Cell) -> str:
     if stable is not None:
         low = "none" if stable.low is None else bracket(stable) if stable.high is None else f"{stable.low:.2g}"
         parts.append(f"max_stable_lr {low}")
+    if cell.coords:
+        parts.append(f"{len(cell.coords['places'])} outputs followed")
     if not parts:
         back = cell.metrics.get("grad_ratio")
         parts.append(f"gradient, first over last block: {'-' if back is None else bracket(back)}")

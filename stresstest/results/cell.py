@@ -10,6 +10,7 @@ from stresstest.results.bracket import Bracket
 from stresstest.results.brief import Brief
 from stresstest.results.typed import (
     AS_WRITTEN,
+    CoordsRecord,
     DiagnosisRecord,
     HoldRecord,
     PointRecord,
@@ -49,6 +50,11 @@ class Cell(Brief):
         PointRecord(), description="What the experiment varies beside variant, depth and seed."
     )
     recipe: Annotated[RecipeRecord, AS_WRITTEN] = Field(RecipeRecord(), description="The run through a schedule.")
+    coords: Annotated[CoordsRecord, AS_WRITTEN] = Field(
+        CoordsRecord(),
+        description="How far the output of each place moved in the first steps.",
+        exclude_if=lambda coords: not coords,
+    )
     signal: Annotated[SignalRecord, AS_WRITTEN] = Field(
         SignalRecord(), description="Signal propagation at initialisation."
     )

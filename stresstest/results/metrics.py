@@ -47,6 +47,14 @@ METRICS: Registry[Metric] = Registry(
         Metric("best_lr_at", "lr", "log2", "", "best_lr of a size that was not trained, by its law."),
         Metric("best_lr_exponent", "", "linear", "", "b of best_lr ~ size^b."),
         Metric(
+            "change_exponent",
+            "",
+            "linear",
+            "lower",
+            "Largest b over layers of RMS change of the output in 10 steps ~ width^b; 0 under muP.",
+            "Yang et al. 2022, App. D.1",
+        ),
+        Metric(
             "critical_lr",
             "lr",
             "log2",

@@ -198,6 +198,15 @@ class SignalRecord(TypedDict, total=False):
     jacobian: Annotated[SpectrumRecord | None, Field(description="Null where the Jacobian is not finite.")]
 
 
+@_STRICT
+class CoordsRecord(TypedDict, total=False):
+    """The coordinate check of one replica: lists over `places`, which are in the order of the forward pass."""
+
+    places: Annotated[list[str], Field(description="What puts out numbers: sublayers, or modules of your own model.")]
+    rms: Annotated[list[Curve], Field(description="Root mean square of the output x_t, at initialisation and after.")]
+    change: Annotated[list[Curve], Field(description="Root mean square of x_t - x_0, after each step from the first.")]
+
+
 @_OPEN
 class PointRecord(TypedDict, total=False):
     """What an experiment varies beside variant, depth and seed; an experiment of your own may have other keys."""

@@ -19,6 +19,7 @@ DECIDES = (
     "engine/*.py",
     "experiments/batch_sweep/spec.py",
     "experiments/*/measure.py",
+    "experiments/scale/coords/measure.py",
     "experiments/scale/path.py",
     "experiments/training.py",
     "measurements/*.py",

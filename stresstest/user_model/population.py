@@ -19,7 +19,7 @@ from torch.func import functional_call
 from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.population import FIRST_LR, Replicas, Training
-from stresstest.engine.probes import ActivationSnapshot, look_at, together
+from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
 from stresstest.engine.rounded import update
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch
@@ -129,12 +129,12 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             module.train()
         return torch.stack(losses)
 
-    def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
+    def look(self, batch: Sequence[UserBatch], kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """A forward pass of each replica on its batch, or the first micro-batch, looked at; buffers stay."""
         looks = []
         for module, one in zip(self._modules, batch, strict=True):
             with uncompiled(), torch.no_grad(), kept(module), seeded(one.seed), self._autocast():
-                looks.append(look_at(module, partial(self.model.contract.loss, module, one.parts.parts[0])))
+                looks.append(look_at(module, partial(self.model.contract.loss, module, one.parts.parts[0]), kind))
         look = together(looks)
         self._look_at_moments(look)
         return look

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from stresstest.engine.population import Training
-from stresstest.engine.probes import ActivationSnapshot, look_at, together
+from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
 from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.population import USER_OPTIMIZER, Forward, UserModel, UserPopulation
@@ -42,14 +42,15 @@ class StackedUserPopulation(UserPopulation):
         self._forward.train()
         return loss_R
 
-    def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
+    def look(self, batch: Sequence[UserBatch], kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """A forward pass of each replica, looked at, one after the other."""
         looks = []
         for row, one in enumerate(batch):
             state = {f"inner.{name}": bank[row].detach() for name, bank in self._banks.items()}
             state |= {f"inner.{name}": buffer[row].clone() for name, buffer in self._buffers.items()}
             with seeded(one.seed), self._autocast():
-                looks.append(look_at(self._forward.inner, partial(functional_call, self._forward, state, (one.data,))))
+                forward = partial(functional_call, self._forward, state, (one.data,))
+                looks.append(look_at(self._forward.inner, forward, kind))
         look = together(looks)
         self._look_at_moments(look)
         return look

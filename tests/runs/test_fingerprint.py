@@ -42,6 +42,7 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "race": ("race", SMALL | GRID | {"train_steps": 20}),
     "batch-sweep": ("batch-sweep", SMALL | GRID | {"batch_sizes": (4, 8), "tokens": 4000}),
     "scale": ("scale", SMALL | BOUNDARY | {"width": 4, "widths": (4, 8, 16)}),
+    "scale of coordinates": ("scale", SMALL | {"width": 4, "widths": (4, 8, 16), "coords": True}),
     "own model": ("lr-range", {"model": "own.py:build", "seeds": (0,)} | BOUNDARY),
 }
 # Torch is imported once, and of the package nothing before a fork.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stresstest.results.summary import Reduced
 
 _BEST_HOLDS = 2.0  # beside those of a boundary: on down to the LR of the lowest loss, as counted
+_COORDS_STEPS = 15.0  # ten, and a look after each
 _OF_THE_LAW = ("max_stable_lr_exponent", "best_lr_exponent")
 _OF_THE_TARGET = ("max_stable_lr_at", "best_lr_at")
 
@@ -45,6 +46,8 @@ class Scale(Experiment[ScaleSpec]):
 
     def metrics(self, spec: ScaleSpec) -> dict[str, Resolution]:
         """Of each size, and of the law over all of them, at the target."""
+        if spec.coords:
+            return exact(("change_exponent",), over_all=True)
         found = hold_metrics(spec) | exact(("best_lr",))
         return found | exact((*_OF_THE_TARGET, *_OF_THE_LAW), over_all=True)
 
@@ -53,6 +56,9 @@ class Scale(Experiment[ScaleSpec]):
         found: list[Row] = []
         for variant, optimizer, each in product(spec.variant, spec.optimizers, spec.parametrization):
             at = {"variant": variant, "optimizer": optimizer, **shown_by(each, spec.parametrization)}
+            if spec.coords:
+                found.append(at)
+                continue
             for size in spec.places:
                 found.append(at | {"depth": spec.depth} | named(size))
             found.append(at | {name: value for name, value in named(spec.beyond).items() if name != "depth"})
@@ -68,22 +74,28 @@ class Scale(Experiment[ScaleSpec]):
         )
 
     def steps(self, spec: ScaleSpec, point: Mapping[str, Any]) -> float:
-        """A ramp and its holds, which may be longer at a larger size."""
+        """A ramp and its holds, which may be longer at a larger size; or the steps of a coordinate check."""
+        if spec.coords:
+            return _COORDS_STEPS
         sized = spec.model_copy(update={"hold_steps": point.get("train_steps", spec.hold_steps)})
         return boundary_steps(sized) + _BEST_HOLDS * sized.hold_steps
 
     def spread(self, spec: ScaleSpec) -> float:
         """A search takes as many holds as it needs."""
-        return HOLDS_SPREAD
+        return super().spread(spec) if spec.coords else HOLDS_SPREAD
 
     def reduce(self, spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """One row a variant and size, one of its target, one over all sizes, and what they say."""
+        from stresstest.experiments.scale.coords.rows import reduce as checked
         from stresstest.experiments.scale.rows import reduce
 
+        if spec.coords:
+            return checked(spec, cells)
         return reduce(spec, cells, data)
 
     def document(self, result: Result) -> Document:
         """The law's picture, sizes, exponents, and how far to trust them."""
+        from stresstest.experiments.scale.coords.document import document as checked
         from stresstest.experiments.scale.document import document
 
-        return document(result)
+        return checked(result) if result.spec["coords"] else document(result)

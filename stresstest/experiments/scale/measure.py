@@ -8,6 +8,7 @@ from typing import Any
 
 from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
+from stresstest.experiments.scale.coords.measure import measure_coords
 from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
@@ -145,5 +146,7 @@ def place_of(size: Size, spec: ScaleSpec) -> Place:
 
 
 def measure_sizes(bench: Bench, spec: ScaleSpec, cells: Sequence[CellPlan]) -> list[Measurement]:
-    """Ramp and hold at one size, on down to the LR of the lowest loss."""
+    """Ramp and hold at one size, on down to the LR of the lowest loss; or the coordinate check."""
+    if spec.coords:
+        return measure_coords(bench, spec, cells)
     return measure_boundary(bench, spec, cells, best=True)

@@ -54,6 +54,9 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     target: str = Field(
         "", description="Size to predict, beyond the path: width=1024, or width=384,depth=24 (off: twice the largest)."
     )
+    coords: bool = Field(
+        False, description="Only check, in 10 steps at start_lr, by which power of the width each layer's output moves."
+    )
     theory: bool = Field(False, description=str(BoundarySpec.model_fields["theory"].description))
 
     @model_validator(mode="before")
@@ -79,6 +82,20 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     def _split(cls, value: Any) -> Any:
         texts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         return tuple(dict.fromkeys(texts)) if isinstance(texts, list | tuple) else texts
+
+    @model_validator(mode="after")
+    def _coordinates_are_compared_over_widths(self) -> Self:
+        if not self.coords:
+            return self
+        if more := [listed for listed, axis in AXES.items() if axis in self.path and axis != "width"]:
+            raise ValueError(f"coords compares the layers of one model over its width; leave out {more[0]}")
+        if self.target:
+            raise ValueError("coords predicts nothing; leave out target")
+        if self.parallel != "off":
+            raise ValueError(f"coords looks at whole activations, which parallel {self.parallel} splits; leave it out")
+        if self.start_lr == 0.0:
+            raise ValueError("start_lr 0 moves nothing; give the LR of the 10 steps, e.g. 1e-4")
+        return self
 
     @property
     def path(self) -> dict[str, tuple[int, ...]]:

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from stresstest.engine.population import FIRST_LR, Readings, Replicas, Training
-from stresstest.engine.probes import ActivationSnapshot
+from stresstest.engine.probes import ActivationSnapshot, Look
 from stresstest.runs.ranks import ranks
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch, moved, tensors
@@ -98,7 +98,7 @@ class ShardedUserPopulation(UserPopulation):
         module.train()
         return loss.detach().float()[None]
 
-    def look(self, batch: Sequence[UserBatch]) -> ActivationSnapshot:
+    def look(self, batch: Sequence[UserBatch], kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """Never asked for: probes are off."""
         raise NotImplementedError  # a look is at whole activations
 
