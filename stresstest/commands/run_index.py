@@ -15,6 +15,7 @@ from urllib.parse import quote
 from stresstest.errors import ConfigError
 from stresstest.experiments.document_parts import model_words
 from stresstest.experiments.result_views import document_of
+from stresstest.experiments.scale.sentences import Checks, checks, together
 from stresstest.experiments.unfinished import MANIFEST_SCHEMA
 from stresstest.reports.document import (
     TERMINAL,
@@ -26,6 +27,7 @@ from stresstest.reports.document import (
     Heading,
     Item,
     Items,
+    Paragraph,
     Table,
     Tone,
     Value,
@@ -51,6 +53,7 @@ class IndexedRun:
     cells: str = ""
     verdict: str = ""
     tone: Tone = ""
+    left_out: Checks | None = None  # of the laws of a path of sizes
 
 
 def index_runs(root: Path) -> list[IndexedRun]:
@@ -75,6 +78,8 @@ def index_document(root: Path, runs: Sequence[IndexedRun]) -> Document:
         blocks.append(_table(alone, root))
     for name, some in scenarios.items():
         blocks += [Heading(f"scenario {_printable(name)}", formats=WRITTEN), _table(some, root)]
+    if laws := [run.left_out for run in runs if run.left_out and run.left_out.counted]:
+        blocks.append(Paragraph(_over_all(laws)))
     damaged = sum(run.tone == "bad" for run in runs)
     return Document(
         name=f"stresstest: {len(runs)} runs",
@@ -83,6 +88,12 @@ def index_document(root: Path, runs: Sequence[IndexedRun]) -> Document:
         blocks=tuple(blocks),
         footer=(Fact("again", f"stresstest report --index {_printable(str(root))}"),),
     )
+
+
+def _over_all(laws: Sequence[Checks]) -> str:
+    """How often the laws of all paths of sizes were right about sizes that they did not see."""
+    runs = f"{len(laws)} run{'s' * (len(laws) > 1)}"
+    return f"Laws of max_stable_lr over size: over {runs} of stresstest scale, {together(laws).words}."
 
 
 def index_tables(runs: Sequence[IndexedRun]) -> Tables:
@@ -136,7 +147,8 @@ def _facts(path: Path) -> dict[str, Any]:
     if finished and not (path / "manifest.json").exists():
         result = read_result(path / "result.json")
         total = len(result.cells)
-        return _row(result.command, result.spec, result.data, f"{total} of {total}", _verdicts(path), "")
+        told = (result.command, result.spec, result.data)
+        return {**_row(*told, f"{total} of {total}", _verdicts(path), ""), **_left_out(path, result.command)}
     manifest = json.loads((path / "manifest.json").read_text())
     if manifest.get("schema") != MANIFEST_SCHEMA:
         raise ConfigError(f"schema {manifest.get('schema')!r}, this version reads {MANIFEST_SCHEMA!r}")
@@ -146,8 +158,17 @@ def _facts(path: Path) -> dict[str, Any]:
     cells = f"{ended} of {status.total}{failed}"
     told = (manifest["command"], manifest["spec"], manifest["data"])
     if finished:
-        return _row(*told, cells, _verdicts(path), "")
+        return {**_row(*told, cells, _verdicts(path), ""), **_left_out(path, manifest["command"])}
     return _row(*told, cells, "trains now" if status.holder else f"not finished; go on: {status.again}", "mixed")
+
+
+def _left_out(path: Path, command: str) -> dict[str, Checks]:
+    """What became of the leave-outs of a path of sizes, without reading its cells as records."""
+    if command != "scale":
+        return {}
+    trends = json.loads((path / "result.json").read_text())["trends"]
+    laws = [law for trend in trends for law in trend.get("laws", ())]
+    return {"left_out": checks(law for law in laws if law["metric"] == "max_stable_lr")}
 
 
 def _row(

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from stresstest.cli.main import run
+from tests.reports.scale_results import PRE, law, result_of
 
 TINY = (
     "lr-range --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu "
@@ -90,6 +91,17 @@ def test_what_is_damaged_is_named_in_its_row_and_names_are_text(root: Path, caps
     assert "\x1b" not in out
     assert "img" not in page.tags
     assert "&lt;img src=x" in (root / "index.md").read_text()
+
+
+def test_it_says_how_often_the_laws_of_all_paths_of_sizes_were_right(tmp_path: Path, capsys: Capture) -> None:
+    for name, right in (("one", False), ("two", True)):
+        (tmp_path / name).mkdir()
+        laws = {"pre-ln": [law("max_stable_lr", 0.25, -1.0, wrong=not right)]}
+        (tmp_path / name / "result.json").write_text(result_of(PRE, laws).to_json())
+    assert run(["report", "--index", str(tmp_path)]) == 0
+    words = "over 2 runs of stresstest scale, inside in 24 of 36 when the largest sizes were left out, up to 1 octave"
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert words in " ".join(Page((tmp_path / "index.html").read_text()).words.split())
 
 
 @pytest.mark.parametrize(

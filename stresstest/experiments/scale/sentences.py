@@ -42,9 +42,19 @@ class Checks:
 
 def checks(laws: Iterable[Law]) -> Checks:
     """The leave-outs of some laws together: those that looked at most as far ahead as their target lies."""
-    left_out = [each for law in laws for each in counted(law)]
+    return together([_check(law) for law in laws])
+
+
+def _check(law: Law) -> Checks:
+    left_out = counted(law)
     known = [inside for each in left_out for inside in each["inside"] if inside is not None]
     return Checks(sum(known), len(known), max((each["octaves_ahead"] for each in left_out), default=0.0))
+
+
+def together(found: Sequence[Checks]) -> Checks:
+    """The checks of several runs."""
+    inside, known = sum(each.inside for each in found), sum(each.counted for each in found)
+    return Checks(inside, known, max((each.octaves_ahead for each in found), default=0.0))
 
 
 def counted(law: Law) -> list[Mapping[str, Any]]:
