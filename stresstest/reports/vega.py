@@ -82,7 +82,7 @@ def _layers(
     if shared:
         x, left = shared
         y["axis"] = {**y["axis"], "minExtent": left, "maxExtent": left}
-    size = {} if all(each.kind == "dots" for each in series) else {"symbolSize": _KEY}
+    size = {} if all(each.kind == "dots" for each in series) else {"symbolSize": _KEY, "symbolType": "stroke"}
     legend = {"title": None, "columns": 3, **size} if names else None
     names = names or tuple(color_places(chart))
     color = {"field": "series", "type": "nominal", "scale": _colors(names), "legend": legend}

@@ -16,6 +16,9 @@ from syrupy.assertion import SnapshotAssertion
 
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.scale.document import document
+from stresstest.experiments.scale.law.fit import Prediction
+from stresstest.experiments.scale.law.leave_outs import LeaveOut
+from stresstest.experiments.scale.laws import Along, Fitted
 from stresstest.experiments.scale.naming import arm, longer
 from stresstest.experiments.scale.rows import reduce
 from stresstest.experiments.scale.sentences import bend_words, checks
@@ -128,10 +131,49 @@ def test_without_a_law_the_reason_is_said() -> None:
 def test_a_variant_that_trains_at_no_lr_of_a_size_gets_no_number() -> None:
     none = [cell("pre-ln", width, seed, Bracket(low=None, high=1e-4), None) for width in (92, 128) for seed in range(3)]
     kept = [each for each in PRE if each.point["width"] < 92]
-    result = result_of([*kept, *none], {"pre-ln": PRE_LAWS})
+    result = result_of([*kept, *none], {"pre-ln": [each | {"predicted": None} for each in PRE_LAWS]})
     assert said(result)["pre-ln"].startswith("no number for width 256: it trains at no LR at width 92, 128; ")
     assert [verdict.tone for verdict in document(result).verdicts] == ["bad"]
     assert "--hold-steps" in document(result).next[0].text
+
+
+@pytest.mark.parametrize("low", [0.001, None])
+def test_a_law_names_no_target_beyond_sizes_that_train_at_no_lr(low: float | None) -> None:
+    """Post-LN at depth 32: the exponent of the depths that train says 8e-6 for depth 64."""
+    seeds = (*(Bracket(low=low, high=0.002),) * 2, Bracket(low=0.001, high=0.002))
+    cells = tuple(dict(enumerate(seeds)) for _ in range(4))
+    looked = LeaveOut(Prediction(8.0, 1.0, 0.001, 0.0015, 0.002), (1.0, 2.0, 4.0), seeds)
+    found = Fitted(Along("max_stable_lr", (1.0, 2.0, 4.0, 8.0), cells), 16.0, None, "", (looked,))
+    assert found.within_reach == (low is not None)
+
+
+def test_where_a_law_bends_the_larger_sizes_are_to_be_run_alone() -> None:
+    change = {"change": {"low": -1.5, "median": -1.0, "high": -0.5}, "seen": True, "smallest": 0.61}
+    result = result_of(PRE, {"pre-ln": [law("max_stable_lr", 0.25, -1.0) | {"bend": change}]})
+    (verdict,) = document(result).verdicts
+    assert (verdict.tone, verdict.answer.rpartition("; ")[2]) == ("mixed", "do not extrapolate")
+    words = shlex.split(document(result).next[0].text)
+    assert words[words.index("--widths") + 1] == "44,64,92,128,184"
+    assert words[words.index("--target") + 1] == "width=256"
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, "sp,mup"),
+        ({"parametrization": "mup"}, ""),
+        ({"optimizer": "adam:weight_decay=0.1"}, ""),
+        ({"model": "resnet", "task": "images"}, ""),
+    ],
+)
+def test_a_best_lr_that_moves_with_width_asks_for_mup_where_the_model_has_it(
+    settings: dict[str, Any], asked: str
+) -> None:
+    several = result_of(PRE, {"pre-ln": PRE_LAWS})
+    changed = several.model_copy(update={"spec": several.spec | settings})
+    texts = [shlex.split(fact.text) for fact in document(changed).next]
+    found = [words[words.index("--parametrization") + 1] for words in texts if "--parametrization" in words]
+    assert found == [asked] * bool(asked)
 
 
 def test_where_the_highest_lr_still_trains_the_range_is_widened() -> None:
@@ -177,7 +219,10 @@ def test_no_bend_is_never_said_without_the_smallest_that_would_have_shown() -> N
     change = {"low": -0.4, "median": -0.1, "high": 0.2}
     assert bend_words({}) == ""
     straight = {"bend": {"seen": False, "change": change, "smallest": 0.61}}
-    assert bend_words(straight) == "no bend seen; one of 0.6 or more would have shown"
+    assert bend_words(straight) == "no bend seen, and one of 0.6 or more would have shown"
+    result = result_of(PRE, {"pre-ln": [law("max_stable_lr", 0.25, -1.0) | straight]})
+    everywhere = [document(result).sure, kinds(result, "pre-ln")["law"], result_text(result, "md")]
+    assert all("0.6 or more" in text for text in everywhere)
     bent = {"bend": {"seen": True, "change": {"low": -1.5, "median": -1.0, "high": -0.5}, "smallest": 0.61}}
     assert bend_words(bent) == "bends: the slope changes by -1.00 (-1.50..-0.50); do not extrapolate"
 

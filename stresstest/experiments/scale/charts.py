@@ -149,9 +149,7 @@ def _caption(metric: str, laws: dict[str, Law], spec: ScaleSpec, result: Result)
 
 def _short_of(laws: dict[str, Law]) -> str:
     short = [name for name, law in laws.items() if law["predicted"] is None]
-    return (
-        f"Upright: the target, beyond what the leave-outs of {', '.join(short)} looked at, so that the law ends before."
-    )
+    return f"Upright: the target, for which no number of {', '.join(short)} is named, so that the law ends before."
 
 
 def _not_drawn(result: Result, spec: ScaleSpec, metric: str) -> Iterator[str]:

@@ -32,6 +32,11 @@ class Along:
         """Without their seeds, which are not matched across sizes."""
         return [list(seeds.values()) for seeds in self.cells]
 
+    @property
+    def has_values_everywhere(self) -> bool:
+        """Whether most seeds of each size have a value: where they train at no LR, the law has come to its end."""
+        return all(2 * sum(each.low is not None for each in seeds.values()) > len(seeds) for seeds in self.cells)
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -55,7 +60,8 @@ class Fitted:
     @property
     def within_reach(self) -> bool:
         """Whether the target may be named."""
-        return covers(self.left_out, math.log2(self.target / self.along.sizes[-1]))
+        ahead = math.log2(self.target / self.along.sizes[-1])
+        return self.along.has_values_everywhere and covers(self.left_out, ahead)
 
     def record(self) -> dict[str, Any]:
         """As a result stores it."""

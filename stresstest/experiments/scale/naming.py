@@ -11,13 +11,13 @@ from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.results.records import Cell, SummaryRow, TrendRow
 
 _LABELS = {"batch_size": "batch size", "seq_len": "sequence length", "train_steps": "training steps"}
-_PARAMETRIZATIONS = {"mup": "muP", "completep": "CompleteP"}
+PARAMETRIZATIONS = {"mup": "muP", "completep": "CompleteP"}
 _STEP = math.sqrt(2.0)  # times, between sizes
 
 
 def arm(row: SummaryRow | TrendRow | Cell) -> str:
     """What is compared with others along the path: the variant, and its parametrization where that is not SP."""
-    scaled = _PARAMETRIZATIONS.get(str(dict(row.point).get("parametrization", "")), "")
+    scaled = PARAMETRIZATIONS.get(str(dict(row.point).get("parametrization", "")), "")
     return f"{row.variant} {scaled}".rstrip()
 
 

@@ -101,6 +101,8 @@ def unnamed(law: Law, rows: Sequence[SummaryRow], axis: str) -> str:
     """Why a target may not be named, of the rows of the law."""
     if never := [f"{size_of(row, axis):.0f}" for row in rows if trains_at_none(row)]:
         return f"it trains at no LR at {label(axis)} {', '.join(never)}"
+    if without := [f"{size_of(row, axis):.0f}" for row in rows if law["metric"] not in row.metrics]:
+        return f"there is no {law['metric']} at {label(axis)} {', '.join(without)}"
     ahead = octaves(math.log2(law["target"] / max(size_of(row, axis) for row in rows)))
     looked = f"looked {octaves(law['reach'])} ahead" if law["reach"] else "could not be made"
     return f"it lies {ahead} beyond the largest size, and the leave-outs {looked}"
@@ -122,5 +124,5 @@ def bend_words(law: Law) -> str:
     if not bend:
         return ""
     if not bend["seen"]:
-        return f"no bend seen; one of {bend['smallest']:.1f} or more would have shown"
+        return f"no bend seen, and one of {bend['smallest']:.1f} or more would have shown"
     return f"bends: the slope changes by {exponent(bend['change'])}; do not extrapolate"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from stresstest.errors import ConfigError
 from stresstest.experiments.answers import (
     ENOUGH_SEEDS,
     Answer,
@@ -16,7 +17,16 @@ from stresstest.experiments.answers import (
     seeds_to_start,
     try_again,
 )
-from stresstest.experiments.scale.naming import arm, law_of, longer, named_size, of_arm, size_of, target_words
+from stresstest.experiments.scale.naming import (
+    PARAMETRIZATIONS,
+    arm,
+    law_of,
+    longer,
+    named_size,
+    of_arm,
+    size_of,
+    target_words,
+)
 from stresstest.experiments.scale.path import named
 from stresstest.experiments.scale.sentences import (
     WIDE,
@@ -34,6 +44,7 @@ from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import Fact, Tone, Verdict
 from stresstest.reports.numbers import lr
 from stresstest.results.records import Result, SummaryRow, TrendRow
+from stresstest.specs.base import kind_of
 
 _WIDER = 16.0  # times: how far a range goes beyond one whose end was reached
 
@@ -52,10 +63,9 @@ def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verd
     if "no_law" in law:
         return Verdict(arm(trend), f"no law: {law['no_law'].removeprefix('no law: ')}", "bad")
     predicted, target, rows = law["predicted"], target_words(spec, trend), of_arm(result.summary, trend)
-    never = any(map(trains_at_none, rows))
-    if predicted is None or never:
+    if predicted is None:
         text = f"no number for {target}: {unnamed(law, rows, spec.axis)}; {goes(law, spec.axis)}"
-        return Verdict(arm(trend), text, "bad" if never else "mixed")
+        return Verdict(arm(trend), text, "bad" if any(map(trains_at_none, rows)) else "mixed")
     new_seed = f"{lr(predicted['low'])} to {lr(predicted['high'])} for a new seed"
     told = f"{target}: use LR up to {lr(predicted['median'])} ({new_seed}); {goes(law, spec.axis)}"
     warned = _warning(law)
@@ -72,9 +82,10 @@ def _warning(law: Law) -> str:
 
 
 def _sure(laws: Sequence[Law], result: Result) -> str:
-    seeds = len(result.spec["seeds"])
+    seeds, named = len(result.spec["seeds"]), [law for law in laws if law.get("predicted")]
+    laws = named or laws
     parts = [checks(laws).words]
-    if any(law.get("predicted") for law in laws):
+    if named:
         parts.append("to be safe take the lower end, which 19 of 20 new seeds bear")
     unbent = [law for law in laws if law.get("bend") and not bent(law)]
     if unbent and len(unbent) == len(laws):
@@ -83,13 +94,19 @@ def _sure(laws: Sequence[Law], result: Result) -> str:
 
 
 def _next(result: Result, spec: ScaleSpec) -> Iterator[Fact | None]:
-    laws = [law for trend in result.trends if (law := law_of(trend, "max_stable_lr"))]
+    laws = [
+        law
+        for trend in result.trends
+        if (law := law_of(trend, "max_stable_lr")) and not any(map(trains_at_none, of_arm(result.summary, trend)))
+    ]
     yield seeds_to_start(result)
     yield from _answers_first(result, spec)
     yield _reaching(result, spec, laws)
+    yield _beyond_the_bend(result, spec, laws)
     wide = [law for law in laws if law.get("predicted") and width(law["predicted"]) > WIDE]
     if wide:
         yield _narrower(result, octaves(max(width(law["predicted"]) for law in wide)))
+    yield _transfer(result, spec)
     yield seeds_to_be_sure(result)
 
 
@@ -112,17 +129,56 @@ def _where(row: SummaryRow, spec: ScaleSpec) -> str:
 
 def _reaching(result: Result, spec: ScaleSpec, laws: Sequence[Law]) -> Fact | None:
     """The sizes that let the law name the target: beyond the smallest fit of the leave-outs as far as before it."""
-    largest = max((size_of(row, spec.axis) for row in result.summary), default=0.0)
     refused = [law for law in laws if "no_law" not in law and law["predicted"] is None]
     if not refused:
         return None
+    largest = max(size_of(row, spec.axis) for row in result.summary)
     smallest_fit = largest / 2.0 ** min(law["reach"] for law in refused)
-    end = math.sqrt(refused[0]["target"] * smallest_fit)
-    sizes = longer(spec, max(end, largest))
-    last = next(iter(sizes.values()))[-1]
-    why = f"sizes up to {named_size(spec.axis, last)}: then the leave-outs look as far ahead as the target lies"
-    target = ",".join(f"{name}={value}" for name, value in named(spec.beyond).items())
-    return try_again(result, why, {**sizes, "target": target})
+    sizes = longer(spec, max(largest, math.sqrt(refused[0]["target"] * smallest_fit)))
+    last = named_size(spec.axis, next(iter(sizes.values()))[-1])
+    why = f"sizes up to {last}: then the leave-outs look as far ahead as the target lies"
+    return try_again(result, why, {**sizes, "target": _target(spec)})
+
+
+def _beyond_the_bend(result: Result, spec: ScaleSpec, laws: Sequence[Law]) -> Fact | None:
+    """The larger half of the sizes, and further ones half the way to the target."""
+    if not any(map(bent, laws)):
+        return None
+    first, target = next(iter(spec.path.values())), next(iter(spec.beyond.values()))
+    sizes = {name: values[len(first) // 2 :] for name, values in longer(spec, math.sqrt(first[-1] * target)).items()}
+    return try_again(result, "larger sizes alone: beyond the bend", {**sizes, "target": _target(spec)})
+
+
+def _target(spec: ScaleSpec) -> str:
+    return ",".join(f"{name}={value}" for name, value in named(spec.beyond).items())
+
+
+def _transfer(result: Result, spec: ScaleSpec) -> Fact | None:
+    """Whether the best LR stays where it is under a parametrization, where it moves along width or depth without."""
+    wanted = {"width": "mup", "depth": "completep"}.get(spec.axis)
+    moves = [law for trend in result.trends if "exponent" in (law := law_of(trend, "best_lr")) and _moves(law)]
+    if wanted is None or not moves or spec.parametrization != ("sp",) or not _has(spec, wanted):
+        return None
+    why = f"best_lr moves with {spec.axis}: does it stay under {PARAMETRIZATIONS[wanted]}?"
+    return try_again(result, why, {"parametrization": f"sp,{wanted}"})
+
+
+def _moves(law: Law) -> bool:
+    return bool(law["exponent"]["high"] < 0.0 or law["exponent"]["low"] > 0.0)
+
+
+def _has(spec: ScaleSpec, parametrization: str) -> bool:
+    """Whether the model, the variants and the optimizer can be parametrized so."""
+    from stresstest.experiments.parametrized import check_parametrization
+
+    if "parametrization" in kind_of(spec.model).lacks:
+        return False
+    try:
+        other = spec.model_copy(update={"parametrization": parametrization})
+        check_parametrization(other, spec.variant, spec.optimizers)
+    except ConfigError:
+        return False
+    return True
 
 
 def _narrower(result: Result, wide: str) -> Fact | None:
