@@ -80,8 +80,10 @@ def model_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _parametrized(spec: Mapping[str, Any]) -> Iterator[str]:
-    if words := PARAMETRIZATIONS[spec.get("parametrization", "sp")].words:
-        yield words.format_map(spec)
+    asked = spec.get("parametrization", "sp")
+    for name in [asked] if isinstance(asked, str) else asked:  # a path of sizes compares several
+        if words := PARAMETRIZATIONS[name].words:
+            yield words.format_map(spec)
 
 
 def data_words(spec: Mapping[str, Any], data: Mapping[str, Any]) -> str:

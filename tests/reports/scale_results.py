@@ -75,10 +75,16 @@ def law(metric: str, level: float, power: float, target: int = 256, wrong: bool 
     }
 
 
+def spec_of(**settings: Any) -> ScaleSpec:
+    """Settings as a plan stores them: those of the first size."""
+    spec = make_spec(ScaleSpec, "quick", settings)
+    return spec.model_copy(update=spec.places[0])
+
+
 def result_of(cells: list[Cell], laws: dict[str, list[dict[str, Any]]], target: int = 256) -> Result:
     """The result of cells with these laws of each variant."""
     asked = {"variant": tuple(laws), "depth": 1, "seeds": "3", "hold_resolution": "quarter-octave", "widths": WIDTHS}
-    spec = make_spec(ScaleSpec, "quick", asked | {"target": str(target)})
+    spec = spec_of(**asked, target=str(target))
     rows = [
         row.model_copy(update={"point": {"width": width}})
         for variant in laws

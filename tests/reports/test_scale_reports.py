@@ -37,6 +37,7 @@ from tests.reports.scale_results import (
     law,
     on_a_law,
     result_of,
+    spec_of,
     stored,
     two_variants,
 )
@@ -76,7 +77,7 @@ def test_a_verdict_names_the_lr_of_cells_on_a_known_law_with_its_interval() -> N
     """Fitted: 0.25 x (width / 16)^-1 at twice the largest width is 0.03125."""
     widths = (16, 24, 32, 44, 64)
     cells = on_a_law("pre-ln", widths, 0.25, -1.0, -1.0)
-    spec = make_spec(ScaleSpec, "quick", {"variant": "pre-ln", "depth": 1, "seeds": "3", "widths": widths})
+    spec = spec_of(variant="pre-ln", depth=1, seeds="3", widths=widths)
     result = stored(spec, cells, reduce(spec, cells, DATA))
     words = said(result)["pre-ln"]
     width, median, low, high, exponent, least, most = numbers(words.replace("..", " "))

@@ -8,17 +8,21 @@ from typing import Any
 
 from stresstest.experiments.scale.path import AXES, NAMES
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.models.variants import PARAMETRIZATIONS
 from stresstest.results.records import Cell, SummaryRow, TrendRow
 
 _LABELS = {"batch_size": "batch size", "seq_len": "sequence length", "train_steps": "training steps"}
-PARAMETRIZATIONS = {"mup": "muP", "completep": "CompleteP"}
 _STEP = math.sqrt(2.0)  # times, between sizes
 
 
 def arm(row: SummaryRow | TrendRow | Cell) -> str:
     """What is compared with others along the path: the variant, and its parametrization where that is not SP."""
-    scaled = PARAMETRIZATIONS.get(str(dict(row.point).get("parametrization", "")), "")
-    return f"{row.variant} {scaled}".rstrip()
+    return f"{row.variant} {short_name(str(dict(row.point).get('parametrization', 'sp')))}".rstrip()
+
+
+def short_name(parametrization: str) -> str:
+    """`muP`; nothing of `sp`."""
+    return PARAMETRIZATIONS[parametrization].words.partition(" ")[0]
 
 
 def ratio_key(row: TrendRow) -> str:

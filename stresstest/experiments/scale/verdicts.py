@@ -18,12 +18,12 @@ from stresstest.experiments.answers import (
     try_again,
 )
 from stresstest.experiments.scale.naming import (
-    PARAMETRIZATIONS,
     arm,
     law_of,
     longer,
     named_size,
     of_arm,
+    short_name,
     size_of,
     target_words,
 )
@@ -159,7 +159,7 @@ def _transfer(result: Result, spec: ScaleSpec) -> Fact | None:
     moves = [law for trend in result.trends if "exponent" in (law := law_of(trend, "best_lr")) and _moves(law)]
     if wanted is None or not moves or spec.parametrization != ("sp",) or not _has(spec, wanted):
         return None
-    why = f"best_lr moves with {spec.axis}: does it stay under {PARAMETRIZATIONS[wanted]}?"
+    why = f"best_lr moves with {spec.axis}: does it stay under {short_name(wanted)}?"
     return try_again(result, why, {"parametrization": f"sp,{wanted}"})
 
 
