@@ -149,7 +149,7 @@ def print_plan(plan: Plan, request: Request) -> int:
     from stresstest.engine.memory import gib
     from stresstest.experiments.following import forecast_of
     from stresstest.experiments.workload import number_of_cells
-    from stresstest.reports.progress import estimated
+    from stresstest.reports.progress import estimated, size_times
 
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
     for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
@@ -164,6 +164,8 @@ def print_plan(plan: Plan, request: Request) -> int:
         soft_wrap=True,
     )
     progress, at_once = forecast_of(plan, request.settings)
+    if progress.sizes:
+        out.print(size_times(progress.sizes))
     if progress.left is not None:
         out.print(estimated(progress, at_once))
     return ExitCode.OK

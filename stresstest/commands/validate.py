@@ -56,14 +56,14 @@ def estimate_words(scenario: Scenario, requests: Sequence[Request]) -> list[str]
     from stresstest.experiments.estimate import estimates
     from stresstest.experiments.plan import canonical
 
-    specs = [canonical(request.spec, "depths" in type(request.spec).model_fields) for request in requests]
+    specs = [canonical(request.spec, bool(getattr(request.spec, "depths", ()))) for request in requests]
     check_claims(scenario, specs)
     words, total = [], 0.0
     for experiment, spec in zip(scenario.experiments, specs, strict=True):
         for one in estimates(spec):
             total += one.hours
             words.append(
-                f"{experiment.name}: {one.variant} depth {one.depth}: {one.parameters / 1e6:.4g} M parameters, "
+                f"{experiment.name}: {one.variant} {one.size}: {one.parameters / 1e6:.4g} M parameters, "
                 f"{gib(one.need.total)} per replica, {one.flops_a_step:.3g} FLOPs per step, {one.runs} runs of "
                 f"{one.steps // max(1, one.runs)} steps, {one.hours:.3g} GPU hours"
             )

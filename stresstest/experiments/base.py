@@ -50,6 +50,16 @@ class Cost:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class Part(Generic[S]):
+    """What one variant is trained at: a depth with the settings there, in words, and what it takes."""
+
+    words: str
+    spec: S
+    depth: int
+    cost: Cost
+
+
 class Experiment(Generic[S]):
     """One question, from its settings to its report. Every part in `PARTS` has to be given; the others have a default.
 
@@ -82,6 +92,10 @@ class Experiment(Generic[S]):
     def cost(self, spec: S) -> Cost:
         """What one variant at one depth takes."""
         raise NotImplementedError
+
+    def parts(self, spec: S) -> list[Part[S]]:
+        """What an estimate adds up, of one variant; by default each depth."""
+        return [Part(f"depth {depth}", spec, depth, self.cost(spec)) for depth in depths_of(spec)]
 
     def steps(self, spec: S, point: Mapping[str, Any]) -> float:
         """What one cell takes, at its point; by default the same everywhere."""

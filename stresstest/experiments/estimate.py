@@ -15,7 +15,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stresstest.engine.memory import Need
-from stresstest.experiments.base import depths_of
 from stresstest.experiments.plan import need_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.build import make_model
@@ -29,10 +28,11 @@ SUSTAINED = 1e14  # FLOP/s: 100 TFLOP/s
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one variant at one depth: one replica's numbers, and what all its cells take."""
+    """Of one variant at one depth, or size: one replica's numbers, and what all its cells take."""
 
     variant: str
     depth: int
+    size: str  # in words
     parameters: int
     need: Need
     flops_a_step: float
@@ -46,16 +46,15 @@ class Estimate:
 
 
 def estimates(spec: TrainingSpec) -> list[Estimate]:
-    """Every variant and depth of a spec."""
-    cost = EXPERIMENTS.of(spec).cost(spec)
-    sized = spec.model_copy(update={"batch_size": cost.batch_size})
+    """Every variant at every depth, or size, of a spec."""
     few = STAGES if spec.model == "resnet" else 1
     found = []
-    for variant, depth in product(spec.variant, depths_of(spec)):
+    for variant, part in product(spec.variant, EXPERIMENTS.of(spec).parts(spec)):
+        depth, cost, sized = part.depth, part.cost, part.spec.model_copy(update={"batch_size": part.cost.batch_size})
         need = need_of("train", sized, variant, depth, spec.optimizers[0])
-        flops = 3.0 * cost.batch_size * at_depth(depth, partial(forward_flops, spec, variant), few)
-        parameters = at_depth(depth, partial(num_parameters, spec, variant), few)
-        found.append(Estimate(variant, depth, round(parameters), need, flops, cost.runs, cost.steps))
+        flops = 3.0 * cost.batch_size * at_depth(depth, partial(forward_flops, sized, variant), few)
+        parameters = at_depth(depth, partial(num_parameters, sized, variant), few)
+        found.append(Estimate(variant, depth, part.words, round(parameters), need, flops, cost.runs, cost.steps))
     return found
 
 

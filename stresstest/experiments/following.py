@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -45,7 +46,8 @@ def forecast_of(plan: Plan, settings: RunSettings) -> tuple[Progress, int]:
     if _may_be_timed(plan):
         _time(plan, forecast, max((len(group) for group in groups), default=1))
     left = forecast.left(0.0) if forecast.can_tell else None
-    return Progress(0, len(forecast.works) + len(forecast.more), 0.0, left), at_once
+    sizes = forecast.sizes() if forecast.can_tell else ()
+    return Progress(0, len(forecast.works) + len(forecast.more), 0.0, left, sizes=sizes), at_once
 
 
 def _may_be_timed(plan: Plan) -> bool:
@@ -138,7 +140,8 @@ class Following:
         if self._estimate is not None and groups and not self.trained:
             if not is_user_model(self._plan.spec.model):  # whose code may count how often it is called
                 _time(self._plan, self._forecast, max(len(group) for group in groups))
-            self._estimate(self._progress(), self._forecast.at_once)
+            sizes = self._forecast.sizes() if self._forecast.can_tell else ()
+            self._estimate(replace(self._progress(), sizes=sizes), self._forecast.at_once)
 
     def cell_started(self, cells: Sequence[CellPlan]) -> None:
         """A group of cells was handed to a worker."""

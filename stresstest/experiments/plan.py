@@ -20,6 +20,7 @@ from stresstest.measurements.base import CellPlan
 from stresstest.models.build import make_model
 from stresstest.models.resnet import STAGES
 from stresstest.models.variants import VARIANTS
+from stresstest.reports.numbers import size_name
 from stresstest.results.records import Cell
 from stresstest.runs.fingerprint import code_fingerprint
 from stresstest.runs.identity import cell_key, environment
@@ -92,6 +93,12 @@ class Plan:
     def spec_of(self, cell: CellPlan) -> TrainingSpec:
         """The settings that a cell is trained with: those of its size."""
         return self.sized(self.spec, cell.depth, cell.point)
+
+    def size_of(self, cell: CellPlan) -> str:
+        """In words, what a cell differs in from smaller ones: "width 64, depth 4"."""
+        depth = {"depth": cell.depth} if "depth" in self.spec.grown else {}
+        sizes = {name: value for name, value in cell.point.items() if isinstance(value, int)} | depth
+        return size_name(sizes)
 
     def own_of(self, cell: CellPlan) -> Preflight | None:
         """What was seen of the user's own model at a cell's size."""

@@ -19,7 +19,8 @@ def work_of(plan: Plan, cell: CellPlan) -> Work:
     size = int(cell.point.get("batch_size", plan.spec.batch_size))
     kind = Kind(cell.variant, cell.depth, cell.optimizer(plan.spec), size, shape_of(plan, cell))
     place = json.dumps([cell.variant, cell.depth, dict(cell.point)])
-    return Work(cell.key, kind, place, experiment.steps(plan.spec, cell.point), experiment.spread(plan.spec))
+    steps, spread = experiment.steps(plan.spec, cell.point), experiment.spread(plan.spec)
+    return Work(cell.key, kind, place, steps, spread, plan.size_of(cell) if plan.ascending else "")
 
 
 def shape_of(plan: Plan, cell: CellPlan) -> str:

@@ -102,6 +102,11 @@ def times(ratio: MetricSummary, than: str = "") -> str:
     return f"{middle} ({ratio.low:.3g}x to {high} over seeds)"
 
 
+def size_name(size: Mapping[str, Any]) -> str:
+    """A size by its settings: "width 512, depth 8"."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())
+
+
 def cell_name(cell: Any) -> str:
     """Which cell, planned or ended, this is: all that it differs in from others."""
     point = dict(cell.point)

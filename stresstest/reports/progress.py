@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stresstest.reports.numbers import bracket, cell_name
-from stresstest.results.progress import Progress, TimeLeft
+from stresstest.results.progress import Progress, SizeTime, TimeLeft
 from stresstest.results.records import Cell
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _WIDE = 1.3  # times the lowest estimate: from there on a range is said
 _SHORT = 10.0  # seconds: a run of less needs no estimate
 _MOST_RUNNING = 4  # groups of cells that a terminal shows
 _CELL = re.compile(r"\[\d+/\d+\] ")  # what is said in a pipe, for who reads it there
-_TIME = re.compile(r"\d+%(; |$)|\d+ cells?: about .* on \d+ process(es)?$")
+_TIME = re.compile(r"\d+%(; |$)|\d+ cells?: about .* on \d+ process(es)?(; |$)")
 _LEFT = re.compile(r", about [^,]*(, at most [^,]*)? left$")
 
 
@@ -142,7 +142,22 @@ def estimated(progress: Progress, at_once: int) -> str:
     assert progress.left is not None, "a step was timed"
     cells = progress.total - progress.ended
     where = f"{at_once} process{'es' * (at_once > 1)}"
-    return f"{cells} cell{'s' * (cells > 1)}: {time_left(progress.left)} on {where}"
+    return f"{cells} cell{'s' * (cells > 1)}: {time_left(progress.left)} on {where}{_most_of_it(progress.sizes)}"
+
+
+def _most_of_it(sizes: Sequence[SizeTime]) -> str:
+    """The size that takes more than half of the time, where one does."""
+    whole = sum(each.seconds for each in sizes)
+    most = max(sizes, key=lambda each: each.seconds, default=None)
+    return f"; {most.size} takes {most.seconds / whole:.0%} of it" if most and most.seconds > whole / 2 else ""
+
+
+def size_times(sizes: Sequence[SizeTime]) -> Table:
+    """What each size of a path takes."""
+    table = Table("size", "cells", "a step", "all cells, one after the other", box=None, pad_edge=False)
+    for each in sizes:
+        table.add_row(each.size, str(each.cells), f"{each.step_seconds * 1e3:.3g} ms", duration(each.seconds))
+    return table
 
 
 def is_cell(text: str) -> bool:

@@ -22,6 +22,16 @@ class TimeLeft:
 
 
 @dataclass(frozen=True)
+class SizeTime:
+    """What the cells of one size take: seconds of a step of the slowest, and seconds of all of them on one process."""
+
+    size: str
+    cells: int
+    step_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Progress:
     """A run at one moment.
 
@@ -34,6 +44,7 @@ class Progress:
     share: float
     left: TimeLeft | None
     running: tuple[str, ...] = ()
+    sizes: tuple[SizeTime, ...] = ()  # before the training, along a path of growing ones
 
     def to_json(self) -> str:
         """As `progress.json` has it, with the time of now, `time.time()`, as `at`."""

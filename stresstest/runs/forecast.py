@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stresstest.results.progress import TimeLeft
+from stresstest.results.progress import SizeTime, TimeLeft
 from stresstest.runs.live import ENDED, LiveRecord
 
 Z = 1.28  # standard deviations on both sides that hold 8 of 10
@@ -48,6 +48,7 @@ class Work:
     """One cell to train.
 
     place: all but its seed. steps: of one replica, as expected beforehand. spread: their relative standard deviation.
+    size: in words, along a path of growing ones.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Work:
     place: str
     steps: float
     spread: float = 0.1
+    size: str = ""
 
 
 @dataclass
@@ -164,6 +166,17 @@ class Forecast:
         left = sum(self._left_of(each, now) for each in self._running.values())
         left += sum(self._cost(group) for group in self._waiting())
         return done / (done + left) if done + left else 0.0
+
+    def sizes(self) -> tuple[SizeTime, ...]:
+        """What the cells that are still to train take, by size."""
+        found: dict[str, list[Work]] = defaultdict(list)
+        for work in self.works.values():
+            found[work.size].append(work)
+        return tuple(
+            SizeTime(size, len(works), max(self.step_seconds(work.kind) for work in works), self._cost(works))
+            for size, works in found.items()
+            if size
+        )
 
     @property
     def can_tell(self) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from stresstest.experiments.base import Cost, Experiment, Resolution, Row
+from stresstest.experiments.base import Cost, Experiment, Part, Resolution, Row
 from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics
-from stresstest.experiments.scale.path import named, shown_by
+from stresstest.experiments.scale.path import Size, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
-from stresstest.reports.numbers import NO_DATA
+from stresstest.reports.numbers import NO_DATA, size_name
 from stresstest.results.records import Cell, Result
 
 if TYPE_CHECKING:
@@ -66,12 +66,20 @@ class Scale(Experiment[ScaleSpec]):
 
     def cost(self, spec: ScaleSpec) -> Cost:
         """Every size, in steps of one."""
-        places = spec.places[:1] if spec.depths else spec.places  # a depth has one
-        runs = len(spec.seeds) * len(places) * len(spec.parametrization)
-        steps = len(spec.parametrization) * sum(self.steps(spec, named(size)) for size in places)
-        return Cost(
-            runs, round(len(spec.seeds) * steps), max(size.get("batch_size", spec.batch_size) for size in spec.places)
-        )
+        each = [self._cost_of(spec, size) for size in spec.places]
+        return Cost(sum(one.runs for one in each), sum(one.steps for one in each), max(one.batch_size for one in each))
+
+    def parts(self, spec: ScaleSpec) -> list[Part[ScaleSpec]]:
+        """Each size, which is what a step costs by."""
+        found = []
+        for size in spec.places:
+            sized = spec.model_copy(update={**size, "parametrization": spec.parametrization[0]})
+            found.append(Part(size_name(named(size)), sized, sized.depth, self._cost_of(spec, size)))
+        return found
+
+    def _cost_of(self, spec: ScaleSpec, size: Size) -> Cost:
+        runs = len(spec.seeds) * len(spec.parametrization)
+        return Cost(runs, round(runs * self.steps(spec, named(size))), size.get("batch_size", spec.batch_size))
 
     def steps(self, spec: ScaleSpec, point: Mapping[str, Any]) -> float:
         """A ramp and its holds, which may be longer at a larger size; or the steps of a coordinate check."""

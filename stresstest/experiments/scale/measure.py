@@ -13,6 +13,7 @@ from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, k
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
+from stresstest.reports.numbers import size_name
 from stresstest.specs.base import TrainingSpec, is_user_model
 from stresstest.tasks.task import TRAINING
 from stresstest.user_model.bench import does_not_take
@@ -128,8 +129,7 @@ def _as_long(sized: ScaleSpec, spec: ScaleSpec) -> ScaleSpec:
 
 def name_of(depth: int, point: Mapping[str, Any], spec: ScaleSpec) -> str:
     """A size in words: "width 512, depth 8"."""
-    size = ({"depth": depth} if "depth" in spec.path else {}) | dict(point)
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())
+    return size_name(({"depth": depth} if "depth" in spec.path else {}) | dict(point))
 
 
 def of_size(spec: ScaleSpec, depth: int, point: Mapping[str, Any]) -> ScaleSpec:
