@@ -18,6 +18,7 @@ def document(result: Result) -> Document:
     """The whole report."""
     spec = ScaleSpec.model_validate(result.spec)
     fixed = {name: value for name, value in result.spec.items() if name not in spec.path}
+    fixed["parametrization"] = spec.parametrization[0] if len(spec.parametrization) == 1 else "sp"  # several: in rows
     model = model_words(fixed, result.data)
     title = f"Scale: {model}, {path_words(spec)}, {spec.optimizer}, {seeds_words(result)}"
     blocks: list[Block] = []
