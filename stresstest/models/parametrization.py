@@ -1,8 +1,8 @@
 """Parametrizations: what changes with width and depth, so that a learning rate keeps its meaning.
 
 `sp` trains as the models are written. `mup` is the maximal update parametrization (Yang & Hu 2021; Yang et al. 2022,
-"Tensor Programs V"); `completep` is `mup` in width, and in depth CompleteP with alpha = 1 (Dey et al. 2025). All three
-are the same to the bit at `base_width` (and `base_depth`).
+"Tensor Programs V"); `completep` adds what CompleteP with alpha = 1 does in depth, and to eps (Dey et al. 2025). All
+three are the same to the bit at `base_width` and `base_depth`.
 
 Of a tensor whose fan-in and fan-out are `n_in` and `n_out` times those of the base model, and that the forward pass
 multiplies by `c` times what it does there:

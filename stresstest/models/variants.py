@@ -316,7 +316,7 @@ PARAMETRIZATIONS: Registry[Parametrization] = Registry(
         Parametrization(
             "completep",
             "CompleteP of width {base_width} and depth {base_depth}",
-            "muP, and to other depths: residual branches times base_depth / depth, eps scaled.",
+            "A learning rate carries over to other depths too: muP, and residual branches and eps scaled.",
             "Dey et al. 2025 (CompleteP, Table 1, alpha = 1)",
         ),
     ],

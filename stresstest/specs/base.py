@@ -175,7 +175,7 @@ class ShapeSpec(Spec):
         "completep (to other depths too).",
     )
     base_width: int = Field(32, ge=2, description="Width at which mup and completep train as sp does.")
-    base_depth: int = Field(2, ge=1, description="Depth at which completep trains as mup does.")
+    base_depth: int = Field(2, ge=1, description="Depth at which completep leaves residual branches as they are.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout in training, of a transformer's embedding and of each sublayer's output."
     )

@@ -11,6 +11,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
+from stresstest.experiments.document_parts import model_words
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import canonical
 from stresstest.models.block import Model
@@ -216,3 +217,16 @@ def test_what_has_no_rule_is_refused_in_one_line(settings: dict[str, Any], line:
 def test_a_model_that_cannot_be_scaled_says_why(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
         ShapeSpec.model_validate({"parametrization": "mup", **settings})
+
+
+@pytest.mark.parametrize(
+    ("parametrization", "words"),
+    [
+        ("sp", "decoder, depth 6, width 64"),
+        ("mup", "decoder, depth 6, width 64, muP of width 32"),
+        ("completep", "decoder, depth 6, width 64, CompleteP of width 32 and depth 2"),
+    ],
+)
+def test_a_report_says_which_parametrization_it_is_of(parametrization: str, words: str) -> None:
+    spec = make_spec(LrRangeSpec, "quick", {"parametrization": parametrization, "depth": 6, "width": 64})
+    assert model_words(spec.model_dump(), {}) == words
