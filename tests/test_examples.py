@@ -41,7 +41,7 @@ def call(words: list[str]) -> None:
     """Run a command line; experiments on one seed and few steps."""
     program, *args = words
     if program == "stresstest":
-        trains = args[0] in ("lr-range", "run")
+        trains = args[0] in ("lr-range", "scale", "run")
         assert run([*args, *(SMALLER if trains else [])]) == 0, shlex.join(words)
         return
     module = {"pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider"], "torchrun": ["-m", "torch.distributed.run"]}

@@ -4,62 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 import stresstest
 from stresstest.commands.show_result import document_of
 from stresstest.errors import ConfigError
 from stresstest.experiments.scale.coords.exponents import checks, exponent, interval, t_quantile
+from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.gate.thresholds import check_threshold
 from stresstest.reports.output import FORMATS, render
 from stresstest.results.records import Cell, Result, read_result
+from stresstest.scenario.thresholds import parse_threshold
 
-# An MLP after muP for Adam, by hand: it forgets the LR of one layer.
-MLP = """
-import torch
-import torch.nn.functional as F
-from torch import nn
-
-BASE = 16
-
-
-class MLP(nn.Module):
-    def __init__(self, width, forgets):
-        super().__init__()
-        self.shrink = BASE / width
-        self.fc1 = nn.Linear(16, width)
-        self.fc2 = nn.Linear(width, width, bias=False)
-        self.fc3 = nn.Linear(width, width, bias=False)
-        self.out = nn.Linear(width, 8, bias=False)
-        nn.init.zeros_(self.out.weight)
-        for name in {"fc2", "fc3"} - {forgets}:
-            getattr(self, name).weight.shrink = self.shrink
-
-    def forward(self, x):
-        return self.out(self.fc3(self.fc2(self.fc1(x).relu()).relu()).relu() * self.shrink)
-
-
-def build(width: int = 16, forgets: str = "") -> nn.Module:
-    return MLP(width, forgets)
-
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "mup_model.py"
+SAME_BATCH = """
 
 def batch(step, batch_size, generator):
-    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
-    return x, x[:, :8].argmax(1)
-
-
-def loss_fn(model, batch):
-    x, y = batch
-    return F.cross_entropy(model(x), y)
-
-
-def optimizer(params, lr):
-    groups = [{"params": [p], "lr": lr * getattr(p, "shrink", 1.0)} for p in params]
-    return torch.optim.Adam(groups, lr=lr)
+    x = torch.randn(64, NUM_FEATURES, generator=torch.Generator().manual_seed(0))
+    return x, x[:, :NUM_CLASSES].argmax(dim=1)
 """
 
 
@@ -83,9 +52,9 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a model of one's own."""
+    """The file of an MLP after muP, which may forget the LR of a layer; it trains on one batch."""
     path = tmp_path_factory.mktemp("own") / "mlp.py"
-    path.write_text(MLP)
+    path.write_text(EXAMPLE.read_text() + SAME_BATCH)
     return path
 
 
@@ -140,7 +109,7 @@ def test_a_model_of_ones_own_moves_as_in_a_loop_by_hand(own: Path, after_mup: Re
     cell = next(cell for cell in after_mup.cells if cell.point["width"] == 64 and cell.seed == 1)
     torch.manual_seed(1)
     model, data = file.build(64), file.batch(0, 8, None)
-    optimizer = file.optimizer(model.parameters(), 1e-3)
+    optimizer = file.optimizer(list(model.parameters()), 1e-3)
 
     def hidden() -> torch.Tensor:
         return model.fc2(model.fc1(data[0]).relu()).detach()
@@ -148,7 +117,7 @@ def test_a_model_of_ones_own_moves_as_in_a_loop_by_hand(own: Path, after_mup: Re
     first, found = hidden(), []
     for _ in range(10):
         optimizer.zero_grad()
-        file.loss_fn(model, data).backward()
+        nn.functional.cross_entropy(model(data[0]), data[1]).backward()
         optimizer.step()
         found.append(float((hidden() - first).square().mean().sqrt()))
     np.testing.assert_allclose(changes(cell, "fc2"), found, rtol=1e-3)
@@ -160,6 +129,7 @@ def test_a_model_after_mup_raises_no_alarm(after_mup: Result) -> None:
     (found,) = checks(after_mup.cells)
     assert [place.name for place in found.places] == ["fc1", "fc2", "fc3", "out"]
     assert [place.alarm for place in found.places] == ["", "", "", ""]
+    assert found.broken == ()
     assert document_of(after_mup).verdicts[0].answer.startswith("as muP asks")
 
 
@@ -171,6 +141,26 @@ def test_the_layer_that_was_left_unscaled_is_the_first_that_grows(own: Path) -> 
     (metric,) = [row.metrics["change_exponent"] for row in result.trends]
     assert metric.low is not None
     assert metric.low > 0.3
+
+
+def test_a_threshold_holds_the_largest_exponent(decoder: Result) -> None:
+    spec = ScaleSpec.model_validate(decoder.spec)
+    assert check_threshold(parse_threshold("it.change_exponent", "max <= 0.25"), {"it": spec}) == 1
+    (row,) = decoder.trends
+    assert row.metrics["change_exponent"].median.low == pytest.approx(
+        statistics.median(max(each) for each in zip(*slopes(decoder), strict=True))
+    )
+
+
+def slopes(result: Result) -> list[list[float]]:
+    """By place the slope of each seed, by numpy."""
+    found = []
+    for place in range(len(result.cells[0].coords["places"])):
+        of = {(cell.seed, cell.point["width"]): cell.coords["change"][place][-1] for cell in result.cells}
+        widths = sorted({width for _, width in of})
+        logs = np.log2(np.array([[of[seed, width] for seed in (0, 1)] for width in widths], dtype=np.float64))
+        found.append(np.polyfit(np.log2(widths), logs, 1)[0].tolist())
+    return found
 
 
 def test_the_report_is_the_same_from_what_is_stored(decoder: Result, tmp_path: Path) -> None:
