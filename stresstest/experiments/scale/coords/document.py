@@ -140,7 +140,7 @@ def _cell(exponent: Exponent | None, tone: Tone) -> Value:
 
 
 def _legend(left_out: int) -> str:
-    more = f" {left_out} outputs that are as under muP are not shown; -v shows them." if left_out else ""
+    more = f" {left_out} outputs without an alarm are not shown; -v shows them." if left_out else ""
     return (
         "b of root mean square ~ width^b. Under muP a change has b = 0, or down to -1/2 in the first steps, where it "
         "is not aligned yet; at initialisation b is 0 or less (logits shrink). Above 0, an LR that suits a small model "
@@ -158,14 +158,14 @@ def _chart(checked: Checked) -> Chart | None:
     if room := _MOST_LINES - len(chosen):
         chosen += rest[:: max(1, -(-len(rest) // room))]
     kept = [place for place in drawn if place in chosen]
-    more = f"{len(kept)} of {len(drawn)} outputs." if len(kept) < len(drawn) else ""
+    more = f" {len(kept)} of {len(drawn)} outputs." if len(kept) < len(drawn) else ""
     return Chart(
         f"Change of outputs after {NUM_STEPS} steps over width, {checked.name}",
         Axis("width", ticks=tuple(map(float, checked.widths))),
         Axis("root mean square of x_t - x_0"),
         tuple(Series(place.name, tuple((float(w), value) for w, value in place.changes.items())) for place in kept),
         dots=True,
-        caption=more,
+        caption=f"A line that rises is not muP.{more}",
         name=f"change-over-width-{checked.name}",
         formats=(*VERBOSE, *PAGE),
     )

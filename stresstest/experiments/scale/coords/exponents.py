@@ -12,8 +12,8 @@ from stresstest.experiments.scale.naming import arm
 from stresstest.results.records import Cell
 
 COVERAGE = 0.9
-GROWS, VANISHES = 0.15, -0.65  # exponents beyond which a change is an alarm
 UNALIGNED = -0.5  # under muP, of a change that is not aligned yet with what it is multiplied by; else 0
+GROWS, VANISHES = 0.25, -0.75  # alarms lie beyond: half-way to the next exponents that theory has, 1/2 and -1
 _LOST = 1e-5  # of an output: a change below is mostly rounding
 
 Kind = Literal["change", "rms"]  # of a cell's record
@@ -36,7 +36,7 @@ class Exponent:
 
     @property
     def grows(self) -> bool:
-        """Whether it is clearly above what muP allows, 0: beyond a margin for finite widths, and its interval."""
+        """Whether it is clearly above what muP allows, 0: nearer to 1/2, and with its whole interval."""
         return self.value > GROWS and not self.low <= 0.0  # NaN of one seed
 
     @property
