@@ -106,4 +106,4 @@ class Scale(Experiment[ScaleSpec]):
         from stresstest.experiments.scale.coords.document import document as checked
         from stresstest.experiments.scale.document import document
 
-        return checked(result) if result.spec["coords"] else document(result)
+        return checked(result) if result.spec.get("coords") else document(result)
