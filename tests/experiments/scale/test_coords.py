@@ -17,6 +17,7 @@ import stresstest
 from stresstest.commands.show_result import document_of
 from stresstest.errors import ConfigError
 from stresstest.experiments.scale.coords.exponents import checks, exponent, interval, t_quantile
+from stresstest.experiments.scale.coords.rows import reduce
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.gate.thresholds import check_threshold
 from stresstest.reports.output import FORMATS, render
@@ -150,6 +151,15 @@ def test_a_threshold_holds_the_largest_exponent(decoder: Result) -> None:
     assert row.metrics["change_exponent"].median.low == pytest.approx(
         statistics.median(max(each) for each in zip(*slopes(decoder), strict=True))
     )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_has_ended_of_a_run_is_told_without_exponents(decoder: Result, number: int) -> None:
+    spec, cells = ScaleSpec.model_validate(decoder.spec), decoder.cells[:number]
+    found = reduce(spec, cells)
+    assert [row.metrics for row in found.trends] == [{}]
+    part = decoder.model_copy(update={"cells": cells, "trends": found.trends, "findings": found.findings})
+    assert document_of(part).title == document_of(decoder).title
 
 
 def slopes(result: Result) -> list[list[float]]:

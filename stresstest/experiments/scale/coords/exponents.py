@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stresstest.experiments.scale.naming import arm
+from stresstest.experiments.scale.path import FEWEST_SIZES
 from stresstest.results.records import Cell
 
 COVERAGE = 0.9
@@ -95,7 +96,7 @@ def checks(cells: Sequence[Cell]) -> list[Checked]:
     for cell in cells:
         if cell.status == "done" and cell.coords:
             groups.setdefault(arm(cell), []).append(cell)
-    return [_checked(name, found) for name, found in groups.items() if len(_by_width(found)) > 2]
+    return [_checked(name, found) for name, found in groups.items() if len(_by_width(found)) >= FEWEST_SIZES]
 
 
 def _by_width(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
@@ -105,10 +106,15 @@ def _by_width(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
 
 def _checked(name: str, cells: Sequence[Cell]) -> Checked:
     by_width = _by_width(cells)
-    everywhere = [set(cell.coords["places"]) for cell in cells]
-    places = [place for place in cells[0].coords["places"] if all(place in there for there in everywhere)]
+    places = _everywhere(cells)
     broken = [width for width, mine in by_width.items() if any(None in _lasts(cell) for cell in mine)]
     return Checked(name, tuple(_place(place, by_width) for place in places), tuple(by_width), tuple(broken))
+
+
+def _everywhere(cells: Sequence[Cell]) -> list[str]:
+    """The places that all cells have, in order."""
+    there = set.intersection(*(set(cell.coords["places"]) for cell in cells))
+    return [place for place in cells[0].coords["places"] if place in there]
 
 
 def _lasts(cell: Cell) -> list[float | None]:
@@ -149,9 +155,11 @@ def _value(name: str, coords: Mapping[str, Any], kind: Kind, step: int) -> float
 def exponent(seeds: Sequence[Mapping[int, float]]) -> Exponent | None:
     """Least squares in log2-log2 for each seed, and a t interval over the seeds.
 
-    `None` where there is no seed, or a value is zero or not finite.
+    `None` where there is no seed, there are too few widths, or a value is zero or not finite.
     """
-    if not seeds or any(not 0.0 < value < math.inf for values in seeds for value in values.values()):
+    if not seeds or len(seeds[0]) < FEWEST_SIZES:
+        return None
+    if any(not 0.0 < value < math.inf for values in seeds for value in values.values()):
         return None
     return interval([_slope(values) for values in seeds])
 
@@ -196,6 +204,6 @@ def largest(cells: Sequence[Cell]) -> Iterator[tuple[int, float]]:
     by_width = _by_width(cells)
     for seed in dict.fromkeys(cell.seed for cell in cells):
         mine = {width: [cell for cell in there if cell.seed == seed] for width, there in by_width.items()}
-        found = [exponent(_of_seeds(name, mine, "change", -1)) for name in cells[0].coords["places"]]
+        found = [exponent(_of_seeds(name, mine, "change", -1)) for name in _everywhere(cells)]
         if known := [each.value for each in found if each is not None]:
             yield seed, max(known)
