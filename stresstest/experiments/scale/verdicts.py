@@ -66,8 +66,8 @@ def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verd
     if predicted is None:
         text = f"no number for {target}: {unnamed(law, rows, spec.axis)}; {goes(law, spec.axis)}"
         return Verdict(arm(trend), text, "bad" if any(map(trains_at_none, rows)) else "mixed")
-    new_seed = f"{lr(predicted['low'])} to {lr(predicted['high'])} for a new seed"
-    told = f"{target}: use LR up to {lr(predicted['median'])} ({new_seed}); {goes(law, spec.axis)}"
+    boundary = f"{lr(predicted['median'])} ({lr(predicted['low'])} to {lr(predicted['high'])})"
+    told = f"{target}: use LR up to {lr(predicted['low'])}; a new seed's boundary is {boundary}; {goes(law, spec.axis)}"
     warned = _warning(law)
     tone: Tone = "mixed" if warned or width(predicted) > WIDE else "good"
     return Verdict(arm(trend), f"{told}{warned}", tone)
@@ -86,7 +86,7 @@ def _sure(laws: Sequence[Law], result: Result) -> str:
     laws = named or laws
     parts = [checks(laws).words]
     if named:
-        parts.append("to be safe take the lower end, which 19 of 20 new seeds bear")
+        parts.append("19 of 20 new seeds are to bear that LR")
     unbent = [law for law in laws if law.get("bend") and not bent(law)]
     if unbent and len(unbent) == len(laws):
         parts.append(bend_words(max(unbent, key=lambda law: float(law["bend"]["smallest"]))))
