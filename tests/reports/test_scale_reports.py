@@ -80,11 +80,11 @@ def test_a_verdict_names_the_lr_of_cells_on_a_known_law_with_its_interval() -> N
     spec = spec_of(variant="pre-ln", depth=1, seeds="3", widths=widths)
     result = stored(spec, cells, reduce(spec, cells, DATA))
     words = said(result)["pre-ln"]
-    width, median, low, high, exponent, least, most = numbers(words.replace("..", " "))
+    width, lr, median, low, high, exponent, least, most = numbers(words.replace("..", " "))
     assert words.startswith("width 128: use LR up to")
     assert width == 128
     assert median == pytest.approx(0.03125, rel=0.1)
-    assert low < 0.03125 < high
+    assert lr == low < 0.03125 < high
     assert exponent == pytest.approx(-1.0, abs=0.1)
     assert least < -1.0 < most
     assert document(result).sure.startswith("inside in 9 of 9 when the largest sizes were left out, up to 1 octave")
@@ -96,9 +96,9 @@ def result_of_json(result: Result) -> Result:
 
 
 def test_the_interval_that_is_named_is_that_of_the_law(two: Result) -> None:
-    answer = "width 256: use LR up to 0.016 (0.012 to 0.021 for a new seed); falls as width^-1.00 (-1.15..-0.85)"
-    assert said(two)["pre-ln"] == answer
-    sure = "inside in 36 of 36 when the largest sizes were left out, up to 1 octave ahead; to be safe take the lower"
+    boundary = "a new seed's boundary is 0.016 (0.012 to 0.021)"
+    assert said(two)["pre-ln"] == f"width 256: use LR up to 0.012; {boundary}; falls as width^-1.00 (-1.15..-0.85)"
+    sure = "inside in 36 of 36 when the largest sizes were left out, up to 1 octave ahead; 19 of 20 new seeds"
     assert document(two).sure.startswith(sure)
 
 
