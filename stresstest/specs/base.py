@@ -102,6 +102,7 @@ MODELS: Registry[ModelKind] = Registry(
                 "batch_size": 32,
                 "variant": ("vanilla", "fixup", "rezero"),
                 "depths": (3, 9),
+                "widths": (8, 11, 16, 23, 32),
                 "measure": ("outcome",),
             },
             has=frozenset({"vanilla", "fixup", "rezero"}),

@@ -17,7 +17,7 @@ from stresstest.experiments.scale.path import (
     parse_sizes,
     parse_target,
 )
-from stresstest.specs.base import OneDepthSpec, TrainingSpec, is_user_model, kind_of
+from stresstest.specs.base import MODELS, OneDepthSpec, TrainingSpec, is_user_model, kind_of
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.profiles import PROFILES
 
@@ -65,7 +65,7 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         """Widths grow where nothing else is asked to; those of a range are multiples of the heads."""
         if not isinstance(settings, Mapping):
             return settings
-        default = () if any(settings.get(listed) for listed in AXES) else cls.model_fields["widths"].default
+        default = () if any(settings.get(listed) for listed in AXES) else _default_widths(settings.get("model"))
         found = dict.fromkeys(AXES, ()) | {"widths": default} | dict(settings)  # no model's own defaults
         found["target"] = _as_text(found.get("target", ""))
         for listed in AXES:
@@ -174,6 +174,13 @@ def _check_sizes(listed: str, sizes: Sequence[int]) -> None:
     if len(sizes) < FEWEST_SIZES:
         some = "one size" if len(sizes) == 1 else f"{len(sizes)} sizes"
         raise ValueError(f"{listed} has {some}; a law takes {FEWEST_SIZES} or more, {EXAMPLES[listed]}")
+
+
+def _default_widths(model: Any) -> tuple[int, ...]:
+    """Those of a model that has its own, where wide ones take long."""
+    own = kind_of(model).defaults if isinstance(model, str) and (is_user_model(model) or model in MODELS) else {}
+    widths: tuple[int, ...] = own.get("widths", ScaleSpec.model_fields["widths"].default)
+    return widths
 
 
 def _as_text(target: Any) -> Any:

@@ -176,6 +176,14 @@ def test_where_too_few_sizes_fit_nothing_is_trained(monkeypatch: pytest.MonkeyPa
         planned(widths="4096,8192,16384", **SHAPE)
 
 
+def test_a_longer_path_or_another_target_trains_no_cell_again() -> None:
+    first = planned(widths="8,16,24", **SHAPE)
+    longer = planned(widths="8,16,24,32", target=128, **SHAPE)
+    assert {cell.key for cell in first.cells} == {cell.key for cell in longer.in_order(longer.cells)[:3]}
+        c.key for c in first.cells
+    )
+
+
 def test_a_path_is_estimated_size_by_size() -> None:
     spec = make_spec(ScaleSpec, "quick", {"widths": "8,16,32", "train_steps": "20,40,80", **SHAPE})
     one, two, three = estimates(spec)

@@ -136,4 +136,5 @@ def test_a_stored_path_reads_as_itself_and_a_profile_lengthens_no_hold_that_grow
 @pytest.mark.parametrize("model", ["mlp", "encoder", "resnet", "encoder-decoder"])
 def test_what_a_model_has_by_default_does_not_grow(model: str) -> None:
     assert list(spec(model=model).path) == ["width"]
+    assert (spec(model=model).widths == ScaleSpec().widths) == (model != "resnet")  # whose wide ones take hours
     assert list(spec(model=model, train_steps="150,300,600").path) == ["hold_steps"]
