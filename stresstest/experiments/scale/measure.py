@@ -9,7 +9,7 @@ from typing import Any
 from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
 from stresstest.experiments.scale.coords.measure import measure_coords
-from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named
+from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named, parse_target
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
@@ -53,7 +53,9 @@ def _canonical(spec: ScaleSpec) -> ScaleSpec:
     for each in asked:
         first = spec.model_copy(update={**spec.places[0], "parametrization": each})
         found = canonical(first, sweeps_depth="depth" in spec.path)
-    return found.model_copy(update={"parametrization": asked})
+    target = named(parse_target(spec.target, list(spec.path))) if spec.target else {}
+    spelt = ",".join(f"{name}={value}" for name, value in target.items())
+    return found.model_copy(update={"parametrization": asked, "target": spelt})
 
 
 def _check_factory(spec: ScaleSpec) -> None:

@@ -180,8 +180,7 @@ def test_a_longer_path_or_another_target_trains_no_cell_again() -> None:
     first = planned(widths="8,16,24", **SHAPE)
     longer = planned(widths="8,16,24,32", target=128, **SHAPE)
     assert {cell.key for cell in first.cells} == {cell.key for cell in longer.in_order(longer.cells)[:3]}
-        c.key for c in first.cells
-    )
+    assert longer.spec == planned(widths="8,16,24,32", target={"width": 128}, **SHAPE).spec
 
 
 def test_a_path_is_estimated_size_by_size() -> None:
