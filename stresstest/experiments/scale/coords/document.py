@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from stresstest.experiments.answers import Answer, first_few, seeds_to_be_sure, seeds_to_start, try_again
+from stresstest.experiments.answers import ENOUGH_SEEDS, Answer, first_few, more_seeds, try_again
 from stresstest.experiments.document_parts import data_words, model_words, report_of, seeds_words
 from stresstest.experiments.scale.coords.exponents import COVERAGE, Checked, Exponent, Place, checks
 from stresstest.experiments.scale.coords.measure import NUM_STEPS
@@ -88,7 +88,7 @@ def _sure(result: Result) -> str:
 
 def _next(result: Result, found: Sequence[Checked]) -> tuple[Fact, ...]:
     lr = result.spec["start_lr"]
-    steps = [seeds_to_start(result)]
+    steps: list[Fact | None] = []
     if list(result.spec["parametrization"]) == ["sp"] and "parametrization" not in kind_of(result.spec["model"]).lacks:
         steps.insert(0, try_again(result, "muP beside it", {"parametrization": ("sp", "mup")}))
     if any(each.broken for each in found):
@@ -96,7 +96,7 @@ def _next(result: Result, found: Sequence[Checked]) -> tuple[Fact, ...]:
     elif lost := [place.name for each in found for place in each.places if place.lost]:
         why = f"a larger LR: at {lr:g} the change of {lost[0]} is mostly rounding"
         steps.insert(0, try_again(result, why, {"start_lr": lr * _LARGER}))
-    return first_few([*steps, seeds_to_be_sure(result)])
+    return first_few([*steps, more_seeds(result, ENOUGH_SEEDS, f"{ENOUGH_SEEDS} seeds: narrower intervals")])
 
 
 def _blocks(found: Sequence[Checked]) -> Iterator[Block]:
