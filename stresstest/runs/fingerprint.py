@@ -40,6 +40,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "user_code.py": "puts what the user's code raises into words",
     "engine/machine.py": "says how much memory is free: how many replicas train at once, not how",
     "measurements/journal.py": "stores the state of training and gives it back",
+    "reports/numbers.py": "how numbers are written",
     "results/brief.py": "how records print",
     "results/cell.py": "the form of what is stored",
     "results/metrics.py": "says what a metric means",
