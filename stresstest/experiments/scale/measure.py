@@ -32,7 +32,8 @@ def plan(spec: ScaleSpec) -> Plan:
     spec = _canonical(spec)
     fitting, too_large = _that_fit(spec, [place_of(size, spec) for size in spec.places])
     places = [(depth, {**point, **known_by(each)}) for depth, point in fitting for each in spec.parametrization]
-    not_in_key = frozenset({*AXES, *spec.path, "depth", "target", "parametrization"})
+    listed = {name for name, axis in AXES.items() if axis in spec.path}  # what does not grow is in the key, as empty
+    not_in_key = frozenset({*listed, *spec.path, "depth", "target", "parametrization"})
     made = make_plan("scale", spec, [places[0][0]], not_in_key, measure_sizes, sized=of_size, places=places)
     owns: dict[TrainingSpec, Preflight] = {}
     if made.own is not None:

@@ -239,3 +239,11 @@ def test_on_a_quadratic_the_law_is_one_over_the_largest_eigenvalue(regression: R
     assert known.exponent.median == pytest.approx(-1.0, abs=0.03)
     predicted = known.predict(256)
     assert predicted.low < 2.0 / (1.1 * 256) < predicted.high
+
+
+def test_paths_that_cross_share_no_cell_and_parametrizations_share_those_of_sp() -> None:
+    widths, depths = ScaleSpec(widths=(32, 64, 128)), ScaleSpec(widths=(), depths=(1, 2, 4), width=64)
+    both = widths.model_copy(update={"parametrization": ("sp", "mup")})
+    keys = [{cell.key for cell in plan(spec).cells} for spec in (widths, depths, both)]
+    assert not keys[0] & keys[1], "a stored cell says where on its own path it lies"
+    assert keys[0] < keys[2]
