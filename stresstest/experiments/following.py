@@ -59,15 +59,29 @@ def _may_be_timed(plan: Plan) -> bool:
 
 
 def _time(plan: Plan, forecast: Forecast, replicas: int) -> None:
-    """Time a step of what is not known from cells that were trained before."""
+    """Time a step of what is not known from cells that were trained before.
+
+    Along a path of shapes one kind of each is timed, and all kinds at the smallest alone, whose ratios hold for others.
+    """
     works: list[Work] = [*forecast.works.values(), *forecast.more]
     kinds = list(dict.fromkeys(work.kind for work in works if work.kind not in forecast.timed))
     shapes = {"": (plan.spec, plan.own)}
     shapes |= {shape_of(plan, cell): (plan.spec_of(cell), plan.own_of(cell)) for cell in plan.cells}
     with suppress(Exception):  # what fails here fails in the training too, where it is recorded
+        ratios: dict[tuple[str, str], float] = {}
         for shape, (spec, own) in shapes.items():
             alike = [kind for kind in kinds if kind.shape == shape]
-            forecast.timed |= time_steps(spec, plan.device, alike, replicas, {} if own is None else own.constants)
+            asked = alike[:1] if ratios else alike
+            timed = time_steps(spec, plan.device, asked, replicas, {} if own is None else own.constants)
+            first = next(iter(timed), None)
+            if first is None:
+                continue
+            if not ratios:
+                ratios = {(kind.variant, kind.optimizer): seconds / timed[first] for kind, seconds in timed.items()}
+            own_ratio = ratios.get((first.variant, first.optimizer), 1.0)
+            for kind in alike:
+                ratio = ratios.get((kind.variant, kind.optimizer), own_ratio) / own_ratio
+                forecast.timed[kind] = timed.get(kind, timed[first] * ratio)
 
 
 class Following:
