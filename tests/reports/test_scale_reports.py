@@ -152,6 +152,7 @@ def test_where_a_law_bends_the_larger_sizes_are_to_be_run_alone() -> None:
     change = {"change": {"low": -1.5, "median": -1.0, "high": -0.5}, "seen": True, "smallest": 0.61}
     result = result_of(PRE, {"pre-ln": [law("max_stable_lr", 0.25, -1.0) | {"bend": change}]})
     (verdict,) = document(result).verdicts
+    assert "19 of 20" not in document(result).sure
     assert (verdict.tone, verdict.answer.rpartition("; ")[2]) == ("mixed", "do not extrapolate")
     words = shlex.split(document(result).next[0].text)
     assert words[words.index("--widths") + 1] == "44,64,92,128,184"
@@ -185,7 +186,9 @@ def test_where_the_highest_lr_still_trains_the_range_is_widened() -> None:
 
 
 def test_a_law_that_was_wrong_about_what_it_did_not_see_is_not_trusted() -> None:
-    (verdict,) = document(result_of(PRE, {"pre-ln": [law("max_stable_lr", 0.25, -1.0, wrong=True)]})).verdicts
+    shown = document(result_of(PRE, {"pre-ln": [law("max_stable_lr", 0.25, -1.0, wrong=True)]}))
+    (verdict,) = shown.verdicts
+    assert "19 of 20" not in shown.sure
     assert verdict.tone == "mixed"
     assert verdict.answer.endswith("; but inside in only 6 of 18 leave-outs")
 

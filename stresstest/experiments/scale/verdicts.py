@@ -85,7 +85,7 @@ def _sure(laws: Sequence[Law], result: Result) -> str:
     seeds, named = len(result.spec["seeds"]), [law for law in laws if law.get("predicted")]
     laws = named or laws
     parts = [checks(laws).words]
-    if named:
+    if named and not any(map(_warning, named)):
         parts.append("19 of 20 new seeds are to bear that LR")
     unbent = [law for law in laws if law.get("bend") and not bent(law)]
     if unbent and len(unbent) == len(laws):
