@@ -116,7 +116,7 @@ def _answers_first(result: Result, spec: ScaleSpec) -> Iterator[Fact | None]:
     medians = [(row, row.metrics["max_stable_lr"].median) for row in result.summary if "max_stable_lr" in row.metrics]
     above = [row for row, median in medians if median.low is not None and median.high is None]
     if above:
-        why = f"a wider range: the highest LR of this one still trains at {_where(above[0], spec)}"
+        why = f"a wider range: the highest LR of this one still trains {_where(above[0], spec)}"
         yield try_again(result, why, {"end_lr": rounded(_WIDER * spec.end_lr)})
     if never and "hold_steps" not in spec.path:
         why = f"longer holds: no LR trains {_where(never[0], spec)}"
