@@ -34,6 +34,7 @@ from stresstest.experiments.scale.sentences import (
     bend_words,
     bent,
     checks,
+    exponent,
     goes,
     octaves,
     trains_at_none,
@@ -67,6 +68,10 @@ def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verd
         text = f"no number for {target}: {unnamed(law, rows, spec.axis)}; {goes(law, spec.axis)}"
         return Verdict(arm(trend), text, "bad" if any(map(trains_at_none, rows)) else "mixed")
     boundary = f"{lr(predicted['median'])} ({lr(predicted['low'])} to {lr(predicted['high'])})"
+    if bent(law):
+        change = exponent(law["bend"]["change"])
+        text = f"{target}: do not extrapolate: the slope changes by {change}; a straight line would say {boundary}"
+        return Verdict(arm(trend), text, "mixed")
     told = f"{target}: use LR up to {lr(predicted['low'])}; a new seed's boundary is {boundary}; {goes(law, spec.axis)}"
     warned = _warning(law)
     tone: Tone = "mixed" if warned or width(predicted) > WIDE else "good"
@@ -75,8 +80,6 @@ def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verd
 
 def _warning(law: Law) -> str:
     """Why a number is not to be trusted."""
-    if bent(law):
-        return f"; {bend_words(law)}"
     check = checks([law])
     return f"; but inside in only {check.inside} of {check.counted} leave-outs" if check.failed else ""
 
@@ -85,7 +88,7 @@ def _sure(laws: Sequence[Law], result: Result) -> str:
     seeds, named = len(result.spec["seeds"]), [law for law in laws if law.get("predicted")]
     laws = named or laws
     parts = [checks(laws).words]
-    if named and not any(map(_warning, named)):
+    if named and not any(bent(law) or _warning(law) for law in named):
         parts.append("19 of 20 new seeds are to bear that LR")
     unbent = [law for law in laws if law.get("bend") and not bent(law)]
     if unbent and len(unbent) == len(laws):
