@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
 from stresstest.scenario.request import flag
-from stresstest.specs.base import MODELS, ModelSpec
+from stresstest.specs.base import MODELS, OF_NO_MODEL, ModelSpec
 from stresstest.specs.profiles import PROFILES
 
 Command = Callable[..., Any]
@@ -88,7 +88,7 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
     switch, kind = flag(name), field.annotation
     default = _shown_default(field.default)
     for model in MODELS.values():
-        if name in model.defaults:
+        if name in model.defaults and OF_NO_MODEL not in field.metadata:
             default += f"; {model.name} {_shown_default(model.defaults[name])}"
     settings: dict[str, Any] = {
         "default": None,
@@ -109,7 +109,7 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
 
 
 def _shown_default(value: Any) -> str:
-    if value is None or value is False or value == ():
+    if value is None or value is False or value in ((), ""):
         return "off"
     if value is True:
         return "on"

@@ -15,7 +15,7 @@ from stresstest.runs.ranks import program
 from stresstest.runs.settings import RunSettings
 from stresstest.scenario.library import find_scenario
 from stresstest.scenario.reader import Scenario, ScenarioExperiment, load_scenario
-from stresstest.specs.base import TrainingSpec, kind_of
+from stresstest.specs.base import TrainingSpec
 from stresstest.specs.parsing import exact_text
 from stresstest.specs.profiles import PROFILES, make_spec
 
@@ -214,7 +214,7 @@ def _sources(spec: TrainingSpec, profile: str, given: Sourced) -> dict[str, str]
     """Where each setting comes from."""
     names = type(spec).model_fields
     sources = dict.fromkeys(names, "built in")
-    sources |= dict.fromkeys(kind_of(spec.model).defaults, f"model {spec.model}")
+    sources |= dict.fromkeys(spec.defaults_of(spec.model), f"model {spec.model}")
     sources |= dict.fromkeys(PROFILES[profile], f"profile {profile}")
     return {name: given[name][1] if name in given else sources[name] for name in names}
 

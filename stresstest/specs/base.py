@@ -133,6 +133,9 @@ def kind_of(model: str) -> ModelKind:
     return _OWN if is_user_model(model) else MODELS[model]
 
 
+OF_NO_MODEL = "of no model"  # in a field's metadata: no model has a default of its own for it
+
+
 class ShapeSpec(Spec):
     """The shape of a model, but for its depth."""
 
@@ -195,8 +198,13 @@ class ShapeSpec(Spec):
         model = settings.get("model", "decoder") if isinstance(settings, Mapping) else None
         if not isinstance(model, str) or not (is_user_model(model) or model in MODELS):
             return settings  # the field's own check complains
-        defaults = kind_of(model).defaults
-        return {key: value for key, value in defaults.items() if key in cls.model_fields} | dict(settings)
+        return cls.defaults_of(model) | dict(settings)
+
+    @classmethod
+    def defaults_of(cls, model: str) -> dict[str, Any]:
+        """The defaults that a model has of its own, of these settings."""
+        own, fields = kind_of(model).defaults, cls.model_fields
+        return {name: own[name] for name in own if name in fields and OF_NO_MODEL not in fields[name].metadata}
 
     @field_validator("model")
     @classmethod

@@ -63,7 +63,7 @@ def test_per_cent_of_a_learning_rate_is_in_octaves() -> None:
         ("max_stable_lr", "med vs base >= 0oct", "needs a tolerance above 0"),
         ("max_stable_lr", "med vs base >= -100%", "needs a tolerance above 0"),
         ("seconds_per_step", "med vs base <= 10%", "the load of the machine"),
-        ("max_stable_lr{width=3}", "med > 1", "unknown key 'width'"),
+        ("max_stable_lr{height=3}", "med > 1", "unknown key 'height'"),
         ("max_stable_lr{variant}", "med > 1", "is not KEY=VALUE"),
         ("9lives", "med > 1", "is not a metric"),
     ],
@@ -132,6 +132,7 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         "warmup": {"train_steps": 40, "trials": 0, "num_lrs": 3},
         "race": {"train_steps": 40, "num_lrs": 2},
         "batch-sweep": {"tokens": 2000, "batch_sizes": (2, 4, 8), "num_lrs": 2},
+        "scale": {"num_steps": 40, "hold_steps": 40, "widths": (8, 12, 16, 24), "target": "width=28"},
     }.get(command, {"num_steps": 40, "hold_steps": 40})
     steps = {"warmup_steps": (0, 10)} if command == "warmup" else {}
     if command == "batch-sweep":
@@ -165,6 +166,9 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         "batch_lr_exponent",
         "bits_per_byte",
         "bleu",
+        "best_lr_exponent",
+        "best_lr_at",
+        "max_stable_lr_at",
     }
     assert set(measured) - found <= sometimes
 

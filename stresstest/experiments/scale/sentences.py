@@ -13,6 +13,7 @@ from stresstest.results.records import SummaryRow
 
 Law = Mapping[str, Any]  # a `SizeLawRecord`
 
+_LARGE_BEND = 1.5  # in slope: to rule out larger ones says nothing of a law
 WIDE = 2.0  # octaves of a prediction interval: more, and it is of little use
 _NEARLY = 0.05  # octaves: sizes are whole numbers
 _TOO_FEW = 0.8  # share of leave-outs inside an interval of 90 %: less, and the law does not hold
@@ -124,5 +125,8 @@ def bend_words(law: Law) -> str:
     if not bend:
         return ""
     if not bend["seen"]:
-        return f"no bend seen, and one of {bend['smallest']:.1f} or more would have shown"
+        least = f"{bend['smallest']:.1f}"
+        if bend["smallest"] > _LARGE_BEND:
+            return f"these sizes could not show a bend of less than {least}"
+        return f"no bend seen, and one of {least} or more would have shown"
     return f"bends: the slope changes by {exponent(bend['change'])}; do not extrapolate"

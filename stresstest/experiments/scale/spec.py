@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from stresstest.experiments.scale.path import (
     parse_sizes,
     parse_target,
 )
-from stresstest.specs.base import MODELS, OneDepthSpec, TrainingSpec, is_user_model, kind_of
+from stresstest.specs.base import MODELS, OF_NO_MODEL, OneDepthSpec, TrainingSpec, is_user_model, kind_of
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.profiles import PROFILES
 
@@ -28,6 +28,7 @@ _FARTHEST = 2  # times the largest size: the target where none is given
 
 
 Parametrization = Literal["sp", "mup", "completep"]
+Sizes = Annotated[tuple[int, ...], OF_NO_MODEL]
 
 
 class ScaleSpec(BoundarySpec, OneDepthSpec):
@@ -37,13 +38,13 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         ("pre-ln", "post-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
     )
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
-    widths: tuple[int, ...] = Field(
+    widths: Sizes = Field(
         (32, 44, 64, 92, 128, 180, 256), description="Widths along the path: 64,128,256 or 32:256:x1.41."
     )
-    depths: tuple[int, ...] = Field((), description="Numbers of blocks along the path: 4,6,8,12 or 2:32:x1.41.")
-    batch_sizes: tuple[int, ...] = Field((), description="Batch sizes along the path: 8:128:x2.")
-    seq_lens: tuple[int, ...] = Field((), description="Lengths of sequences along the path: 32:256:x1.41.")
-    train_steps: tuple[int, ...] = Field(
+    depths: Sizes = Field((), description="Numbers of blocks along the path: 4,6,8,12 or 2:32:x1.41.")
+    batch_sizes: Sizes = Field((), description="Batch sizes along the path: 8:128:x2.")
+    seq_lens: Sizes = Field((), description="Lengths of sequences along the path: 32:256:x1.41.")
+    train_steps: Sizes = Field(
         (), description="Lengths of training along the path: so many steps an LR is held, 150:2400:x2."
     )
     parametrization: tuple[Parametrization, ...] = Field(  # type: ignore[assignment]  # each in turn, at every size
@@ -66,7 +67,7 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         if not isinstance(settings, Mapping):
             return settings
         default = () if any(settings.get(listed) for listed in AXES) else _default_widths(settings.get("model"))
-        found = dict.fromkeys(AXES, ()) | {"widths": default} | dict(settings)  # no model's own defaults
+        found = {"widths": default} | dict(settings)
         found["target"] = _as_text(found.get("target", ""))
         for listed in AXES:
             if isinstance(found.get(listed), str):

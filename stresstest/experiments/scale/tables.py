@@ -15,6 +15,7 @@ from stresstest.experiments.scale.sentences import Law, between, checks, counted
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import (
     AT_LENGTH,
+    BRIEF,
     VERBOSE,
     Block,
     Column,
@@ -36,7 +37,7 @@ _FEW_SIZES = 6  # columns
 _NONE = Value("-")
 
 
-def brief(result: Result, spec: ScaleSpec) -> Iterator[Table]:
+def brief(result: Result, spec: ScaleSpec) -> Iterator[Block]:
     """A row a variant and a column a size, the law's answer last, for a terminal that is not asked for all there is."""
     sizes = sorted({size_of(row, spec.axis) for row in result.summary})
     step = max(1, math.ceil((len(sizes) - 1) / (_FEW_SIZES - 1)))
@@ -52,6 +53,11 @@ def brief(result: Result, spec: ScaleSpec) -> Iterator[Table]:
         columns = (Column(f"{metric} at {label(spec.axis)}"), *heads, *([_law_column(spec)] if named else []))
         if rows:
             yield Table(columns, tuple(rows)).medians()
+        if rows and named and metric == "max_stable_lr":
+            text = (
+                f"Of a size the last LR that trained; by law the boundary, up to one {spec.hold_resolution} above it."
+            )
+            yield Paragraph(text, "dim", formats=BRIEF)
 
 
 def _medians(result: Result, trend: TrendRow, metric: str, sizes: Sequence[float], spec: ScaleSpec) -> list[Value]:
@@ -216,7 +222,10 @@ def carried_over(result: Result, spec: ScaleSpec) -> Iterator[Block]:
         target = target_words(spec, result.trends[0])
         yield Heading(f"What carries over: how many times the LR, at {target}", formats=AT_LENGTH)
         yield Table((Column("variants"), *map(Column, METRICS)), tuple(rows), formats=AT_LENGTH)
-        text = "An interval that leaves out 1x: the order of the two is not chance. Scatter of seeds is not in it."
+        text = (
+            "An interval that leaves out 1x: the order of the two is hardly chance (of ten pairs one may be). "
+            "Scatter of seeds is not in it."
+        )
         yield Paragraph(text, "dim", formats=AT_LENGTH)
 
 

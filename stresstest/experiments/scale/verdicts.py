@@ -61,6 +61,8 @@ def answer(result: Result) -> Answer:
 
 
 def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verdict:
+    if "no_law" in law and _all_above(of_arm(result.summary, trend)):
+        return Verdict(arm(trend), f"no law: every size trains at the highest LR, {lr(spec.end_lr)}", "mixed")
     if "no_law" in law:
         return Verdict(arm(trend), f"no law: {law['no_law'].removeprefix('no law: ')}", "bad")
     predicted, target, rows = law["predicted"], target_words(spec, trend), of_arm(result.summary, trend)
@@ -76,6 +78,12 @@ def _verdict(trend: TrendRow, law: Law, result: Result, spec: ScaleSpec) -> Verd
     warned = _warning(law)
     tone: Tone = "mixed" if warned or width(predicted) > WIDE else "good"
     return Verdict(arm(trend), f"{told}{warned}", tone)
+
+
+def _all_above(rows: Sequence[SummaryRow]) -> bool:
+    """Whether the boundary of every size lies above the range."""
+    medians = [row.metrics["max_stable_lr"].median for row in rows if "max_stable_lr" in row.metrics]
+    return bool(medians) and all(median.low is not None and median.high is None for median in medians)
 
 
 def _warning(law: Law) -> str:
