@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stresstest.errors import ConfigError
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.specs.base import MODELS, ShapeSpec
 from stresstest.specs.parsing import MANY_DEPTHS, parse_depths
 from stresstest.specs.profiles import make_spec
@@ -88,7 +89,7 @@ def test_a_setting_that_means_nothing_to_the_model_is_refused(given: dict[str, o
 def test_what_a_model_lacks_are_settings_that_there_are() -> None:
     for model in MODELS.values():
         assert model.lacks <= set(ShapeSpec.model_fields)
-        known = {*LrRangeSpec.model_fields, *DepthSweepSpec.model_fields}
+        known = {*LrRangeSpec.model_fields, *DepthSweepSpec.model_fields, *ScaleSpec.model_fields}
         assert set(model.defaults) <= known
 
 

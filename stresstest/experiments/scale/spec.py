@@ -38,7 +38,7 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         ("pre-ln", "post-ln"), min_length=1, description=str(TrainingSpec.model_fields["variant"].description)
     )
     depth: int = Field(2, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
-    widths: Sizes = Field(
+    widths: tuple[int, ...] = Field(
         (32, 44, 64, 92, 128, 180, 256), description="Widths along the path: 64,128,256 or 32:256:x1.41."
     )
     depths: Sizes = Field((), description="Numbers of blocks along the path: 4,6,8,12 or 2:32:x1.41.")
