@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from turns import Chunk, ratio, take_turns
 
 from stresstest.experiments.lr_range.spec import LrRangeSpec
-from stresstest.specs.base import AS_BUILT
+from stresstest.specs.kinds import AS_BUILT
 from stresstest.user_model.bench import resolve_user_model, user_bench
 from stresstest.user_model.factory import register_callable
 

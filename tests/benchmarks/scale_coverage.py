@@ -1,12 +1,12 @@
 """How often a law's interval held a size that it had not seen, over stored runs of `stresstest scale`. Run by hand:
 
-    python tests/benchmarks/scale_coverage.py RUN [RUN ...] [--every] [--markdown]
+    python tests/benchmarks/scale_coverage.py RUN [RUN ...] [--every] [--exponents] [--markdown]
 
 Of each run, variant and metric, the first sizes (three or more) are fitted, and each size one octave ahead, and two,
 is predicted: the 90 % interval of one new seed, beside the geometric mean of each seed's measured bracket. The same is
 done with the brackets widened to whole octaves, as --hold-resolution octave would have left them. The share's own
 interval draws whole paths (a run's variant) with replacement, since the left-out sizes of a path are not independent.
---every prints each left-out size.
+--every prints each left-out size, --exponents the law of every path.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import argparse
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from tables import show
 
+from stresstest.experiments.scale.law.bend import bend
+from stresstest.experiments.scale.law.fit import law
 from stresstest.experiments.scale.law.leave_outs import LeaveOut, rolling
 from stresstest.experiments.scale.law.observed import too_few
-from stresstest.experiments.scale.path import NAMES
+from stresstest.experiments.scale.naming import METRICS, arm, path_words, size_of
+from stresstest.experiments.scale.sentences import exponent
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.results.records import Bracket, Result, read_result
 
@@ -52,12 +55,12 @@ class Left:
 
 
 def paths_of(result: Result, name: str, metric: str) -> Iterable[tuple[str, list[float], list[list[Bracket]]]]:
-    """By variant, sizes and the brackets of their seeds."""
-    axis = NAMES[next(iter(ScaleSpec.model_validate(result.spec).path))]
-    for variant in dict.fromkeys(row.variant for row in result.summary):
-        rows = [row for row in result.summary if row.variant == variant and metric in row.metrics]
-        sizes = [float(row.depth if axis == "depth" else dict(row.point)[axis]) for row in rows]
-        yield f"{name} {variant}", sizes, [list(row.metrics[metric].per_seed.values()) for row in rows]
+    """By variant and parametrization, sizes and the brackets of their seeds."""
+    axis = ScaleSpec.model_validate(result.spec).axis
+    for path in dict.fromkeys(map(arm, result.summary)):
+        rows = [row for row in result.summary if arm(row) == path and metric in row.metrics]
+        brackets = [list(row.metrics[metric].per_seed.values()) for row in rows]
+        yield f"{name} {path}", [size_of(row, axis) for row in rows], brackets
 
 
 def whole_octaves(bracket: Bracket) -> Bracket:
@@ -109,6 +112,23 @@ def summary(left: Sequence[Left], metric: str) -> list[list[str]]:
     return rows
 
 
+def exponents(runs: Mapping[str, Result]) -> list[list[str]]:
+    """The exponents of every path, and by how much it bends where it does."""
+    rows = []
+    for name, result in runs.items():
+        spec = ScaleSpec.model_validate(result.spec)
+        told: dict[str, list[str]] = {}
+        for metric in METRICS:
+            for path, sizes, cells in paths_of(result, name, metric):
+                known, bent = law(sizes, cells), bend(sizes, cells)
+                turns = f"; bent by {bent.change.median:.2f}" if bent and bent.seen else ""
+                told.setdefault(path, []).append(f"{exponent(asdict(known.exponent))}{turns}" if known else "-")
+        fixed = f"width {spec.width}" if spec.axis == "depth" else f"depth {spec.depth}"
+        where = [f"{spec.model}, {fixed}, {spec.optimizer}", path_words(spec)]
+        rows += [[*where, path.removeprefix(f"{name} "), *both] for path, both in told.items()]
+    return rows
+
+
 def each_line(each: Left, metric: str) -> list[str]:
     """One left-out size."""
     found = each.found
@@ -124,16 +144,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--every", action="store_true")
+    parser.add_argument("--exponents", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     asked = parser.parse_args()
     runs = {path.name: read_result(path / "result.json") for path in asked.runs}
     rows, lines = [], []
-    for metric in ("max_stable_lr", "best_lr"):
+    for metric in METRICS:
         left = left_outs(runs, metric)
         rows += summary(left, metric)
         lines += [each_line(each, metric) for each in left if each.ahead]
     heads = ["metric", "brackets", "octaves ahead", "paths", "sizes", "seeds", "inside", "median width, octaves"]
     show(heads, rows, asked.markdown)
+    if asked.exponents:
+        print()
+        show(["model", "path", "variant", *METRICS], exponents(runs), asked.markdown)
     if asked.every:
         print()
         heads = ["path", "metric", "brackets", "sizes fitted", "left out", "octaves ahead", "predicted", "measured"]
