@@ -23,7 +23,7 @@ from stresstest.results.records import Result
 from stresstest.scenario.library import PAPERS, SHIPPED, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.schema import scenario_schema
-from stresstest.specs.base import MODELS
+from stresstest.specs.kinds import MODELS
 from stresstest.specs.profiles import PROFILES
 from stresstest.tasks.images import IMAGE_SOURCES
 from stresstest.tasks.language import DATA_SOURCES

@@ -17,7 +17,7 @@ from stresstest import api
 from stresstest.experiments.settings_types import StableSettings
 from stresstest.reports.numbers import HOW_IT_BROKE, number
 from stresstest.results.records import TRAINED
-from stresstest.specs.base import AS_BUILT
+from stresstest.specs.kinds import AS_BUILT
 
 __all__ = ["assert_stable"]
 

@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
 from stresstest.scenario.request import flag
-from stresstest.specs.base import MODELS, OF_NO_MODEL, ModelSpec
+from stresstest.specs.base import OF_NO_MODEL, ModelSpec
+from stresstest.specs.kinds import MODELS
 from stresstest.specs.profiles import PROFILES
 
 Command = Callable[..., Any]

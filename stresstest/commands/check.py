@@ -29,7 +29,8 @@ from stresstest.reports.numbers import cell_name
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
 from stresstest.scenario.thresholds import Threshold
-from stresstest.specs.base import TrainingSpec, is_user_model, kind_of
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model, kind_of
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan

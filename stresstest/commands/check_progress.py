@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from stresstest.gate.sides import CHECKS, Side
 from stresstest.reports.output import console
 from stresstest.reports.progress import ProgressBar, is_cell, is_time, without_time_left
 from stresstest.results.progress import Progress
-from stresstest.runs.stopping import SIGNALS
+from stresstest.runs.stopping import signals_blocked
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
@@ -69,11 +68,8 @@ class CheckProgress:
     def __enter__(self) -> Self:
         self.look()
         self._bar.__enter__()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which are the main thread's
-        try:
+        with signals_blocked():
             self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self
 
     def __exit__(

@@ -24,7 +24,7 @@ from stresstest.reports.output import Made, console, parse_output, write_outputs
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import read_result
 from stresstest.scenario.library import shipped_scenarios
-from stresstest.specs.base import MODELS
+from stresstest.specs.kinds import MODELS
 
 if TYPE_CHECKING:
     from stresstest.results.progress import Progress

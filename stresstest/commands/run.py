@@ -28,7 +28,7 @@ from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Cell, Result
 from stresstest.scenario.reader import Scenario
 from stresstest.scenario.request import Request
-from stresstest.specs.base import kind_of
+from stresstest.specs.kinds import kind_of
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan

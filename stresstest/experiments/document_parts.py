@@ -11,7 +11,7 @@ from stresstest.models.variants import PARAMETRIZATIONS
 from stresstest.reports.document import PAGE, Block, Code, Details, Document, Fact, Heading, Paragraph, Value
 from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result
-from stresstest.specs.base import is_user_model, kind_of
+from stresstest.specs.kinds import is_user_model, kind_of
 
 _SEED_ROOM = 0.7  # of a row, for the seeds of what stands in it
 

@@ -18,7 +18,7 @@ from stresstest.engine.memory import Need
 from stresstest.experiments.plan import need_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.build import make_model
-from stresstest.models.resnet import STAGES
+from stresstest.models.variants import STAGES
 from stresstest.specs.base import TrainingSpec
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,9 +24,9 @@ from stresstest.results.records import Cell
 from stresstest.runs.forecast import STARTUP_SECONDS, Forecast, Work
 from stresstest.runs.live import ENDED, LiveRecord, read_records
 from stresstest.runs.settings import RunSettings
-from stresstest.runs.stopping import SIGNALS
+from stresstest.runs.stopping import signals_blocked
 from stresstest.runs.store import RunStore
-from stresstest.specs.base import is_user_model
+from stresstest.specs.kinds import is_user_model
 from stresstest.user_model.factory import factory_of
 from stresstest.user_model.parallel.bench import is_parallel
 
@@ -116,11 +115,8 @@ class Following:
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):
             self._folder.mkdir()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which are the main thread's
-        try:
+        with signals_blocked():
             self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self
 
     def __exit__(

@@ -18,8 +18,7 @@ from stresstest.experiments.parametrized import check_parametrization
 from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan
 from stresstest.models.build import make_model
-from stresstest.models.resnet import STAGES
-from stresstest.models.variants import VARIANTS
+from stresstest.models.variants import STAGES, VARIANTS
 from stresstest.reports.numbers import size_name
 from stresstest.results.records import Cell
 from stresstest.runs.fingerprint import code_fingerprint
@@ -27,7 +26,8 @@ from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.ranks import check_ranks
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
-from stresstest.specs.base import MODELS, TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import MODELS, is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.smoothing import constants
@@ -164,51 +164,38 @@ def make_plan(
     """
     device = resolve_device(spec.device)
     own = _preflight(spec, depths, device) if is_user_model(spec.model) else None
-    uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
-    if uneven:
-        raise ConfigError(
-            f"depth {uneven[0]} of a resnet is not a multiple of its {STAGES} stages; use {uneven[0] * 3}"
-        )
     places = places or list(product(depths, points))
-    shapes = {(sized(spec, depth, point), depth): point for depth, point in places}
+    _check_stages(spec, [depth for depth, _ in places])
+    shapes = dict.fromkeys((sized(spec, depth, point), depth) for depth, point in places)
     for (shape, depth), variant in product(shapes, spec.variant):
         check_memory(shape, variant, depth, phases, device, own)
     data = _built_in_data(spec) if own is None else own.data
-    env = environment(device, spec.dtype)
-    rules = asdict(Rules())
-    settings = (
-        spec.model_dump(exclude={"variant", "seeds", "device", "accumulate"} | not_in_key)
-        | {
-            "experiment": command,
-            "micro_batch": spec.micro_batch,  # all that accumulate decides
-            "code": code_fingerprint(),
-            "data": data["hash"],
-            "environment": env["key"],
-            "rules": rules,
-        }
-        | ({} if own is None else {"own": own.fingerprint})
-        | ({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {})  # which sum a batch in another order
-    )
-    plan = Plan(
-        command,
-        spec,
-        device,
-        tuple(depths),
-        [],
-        env,
-        data,
-        rules,
-        measure,
-        tuple(phases),
-        refine,
-        settings,
-        dict(search),
-        own,
-        sized,
-    )
+    env, rules = environment(device, spec.dtype), asdict(Rules())
+    decided = {
+        "experiment": command,
+        "micro_batch": spec.micro_batch,  # all that accumulate decides
+        "code": code_fingerprint(),
+        "data": data["hash"],
+        "environment": env["key"],
+        "rules": rules,
+        **({} if own is None else {"own": own.fingerprint}),
+        **({"ranks": check_ranks(parallel=True)} if is_parallel(spec) else {}),  # which sum a batch in another order
+    }
+    settings = spec.model_dump(exclude={"variant", "seeds", "device", "accumulate"} | not_in_key) | decided
+    how = (measure, tuple(phases), refine, settings, dict(search), own, sized)
+    plan = Plan(command, spec, device, tuple(depths), [], env, data, rules, *how)
     for seed, variant in product(spec.seeds, spec.variant):
         plan.cells.extend(plan.cell(variant, depth, seed, point) for depth, point in places)
     return plan
+
+
+def _check_stages(spec: TrainingSpec, depths: Sequence[int]) -> None:
+    """Whether a ResNet's blocks can be dealt out to its stages."""
+    uneven = [depth for depth in depths if spec.model == "resnet" and depth % STAGES]
+    if uneven:
+        raise ConfigError(
+            f"depth {uneven[0]} of a resnet is not a multiple of its {STAGES} stages; use {uneven[0] * STAGES}"
+        )
 
 
 def _built_in_data(spec: TrainingSpec) -> dict[str, Any]:

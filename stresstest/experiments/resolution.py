@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from stresstest.experiments.base import Resolution
 from stresstest.results.metrics import METRICS
-from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.kinds import is_user_model
 from stresstest.specs.lr_grid import LrGridSpec
 
 HOLDS: Mapping[str, float] = {"octave": 3.6, "half-octave": 4.6, "quarter-octave": 5.6}  # of a boundary, as counted

@@ -28,7 +28,8 @@ from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
 from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.live import telling
-from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError, heard_once

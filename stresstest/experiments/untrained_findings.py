@@ -9,7 +9,7 @@ from typing import Any
 
 from stresstest.reports.numbers import HOW_IT_BROKE, has_constant, loss, loss_unit, lr, number
 from stresstest.results.records import TRAINED, Cell, Finding
-from stresstest.specs.base import is_user_model
+from stresstest.specs.kinds import is_user_model
 
 _CLOSE = 0.05  # of a loss: two that differ by less are called the same
 _BEYOND = 16.0  # times: how far the range to try next goes beyond the one that was held

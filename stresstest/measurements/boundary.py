@@ -17,8 +17,8 @@ from stresstest.measurements.replica import ReplicaRun
 from stresstest.measurements.theory import measure_theory
 from stresstest.results.bracket import Bracket, finite
 from stresstest.results.outcome import HARMLESS, TRAINED
-from stresstest.specs.base import is_user_model
 from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.kinds import is_user_model
 
 
 def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:

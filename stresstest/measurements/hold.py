@@ -117,18 +117,18 @@ class HoldSearch:
 
     @property
     def best_lr(self) -> Bracket:
-        """The LR of the lowest validation loss: where a parabola through it and its neighbours an octave off has its
-        lowest point (in log LR); between the neighbours where one of them broke. Open where it is not known.
+        """The LR of the lowest validation loss; open where it is not known.
+
+        Where a parabola in log LR through it and its neighbours, an octave off, is lowest; where one of them broke,
+        anywhere between them.
         """
         best = self._best()
         if best is None:
             return Bracket(low=None, high=None)
         below, above = (self.answers.get(k) for k in (best - OCTAVE, best + OCTAVE))
         if below is None or above is None:
-            ends = [
-                None if side is None else grid_lr(k) for side, k in ((below, best - OCTAVE), (above, best + OCTAVE))
-            ]
-            return Bracket(low=ends[0], high=ends[1])
+            low, high = (grid_lr(best - OCTAVE), grid_lr(best + OCTAVE))
+            return Bracket(low=None if below is None else low, high=None if above is None else high)
         losses = (below.validation_loss, self.answers[best].validation_loss, above.validation_loss)
         if not all(map(math.isfinite, losses)):
             return Bracket(low=grid_lr(best - OCTAVE), high=grid_lr(best + OCTAVE))

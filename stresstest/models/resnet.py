@@ -26,11 +26,10 @@ from stresstest.errors import ConfigError
 from stresstest.models.block import Watch, mean_cross_entropy
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
-from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
+from stresstest.models.variants import STAGES, VARIANTS, Sublayer, SublayerPosition, Wiring
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 
-STAGES = 3
 SHAPES = {3072: (3, 32), 64: (1, 8)}  # channels and side, by the numbers of an image
 _BN_EPS = 1e-5
 _KEPT = 6  # tensors of a block's size that its backward pass needs, about

@@ -29,6 +29,8 @@ from stresstest.registry import OptionValue, Registry
 Sublayer = Literal["attention", "cross", "ffn", "mlp", "conv"]
 Stack = Literal["alone", "encoder", "decoder"]
 
+STAGES = 3  # of a ResNet, to which its blocks are dealt out
+
 
 @dataclass(frozen=True)
 class SublayerPosition:

@@ -15,6 +15,7 @@ from stresstest.results.bracket import Bracket, Record, finite
 from stresstest.results.brief import Brief
 from stresstest.results.cell import Cell, Status
 from stresstest.results.outcome import HARMLESS, TRAINED
+from stresstest.results.size_laws import SizeLawRecord
 from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
 from stresstest.results.typed import (
     AS_WRITTEN,
@@ -22,7 +23,6 @@ from stresstest.results.typed import (
     EnvironmentRecord,
     PointRecord,
     RulesRecord,
-    SizeLawRecord,
     TrialRecord,
 )
 

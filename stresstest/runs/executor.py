@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from stresstest.engine.machine import limited_memory
 from stresstest.errors import StoppedError
-from stresstest.runs.stopping import SIGNALS, Stopping, listen, stopping
+from stresstest.runs.stopping import SIGNALS, Stopping, listen, signals_blocked, stopping
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -234,13 +234,10 @@ def _new_pool(variables: Mapping[str, str], last_words: str) -> ProcessPool:
 
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """What is started here, threads and processes, leaves the signals to the driver's main thread."""
-    resource_tracker.ensure_running()  # which would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
+    """For the start of a pool, whose tracker of resources would unblock them."""
+    resource_tracker.ensure_running()
+    with signals_blocked():
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ask_to_stop() -> None:

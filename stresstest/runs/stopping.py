@@ -15,6 +15,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _requested = False
 
 
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """What is started here, threads and processes, leaves the signals to the main thread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def stop_if_requested() -> None:
     """Raise `StoppedError` in a process that was asked to stop: for work that can be taken up again."""
     if _requested:

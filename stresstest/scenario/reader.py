@@ -18,7 +18,8 @@ from stresstest.registry import Registry, did_you_mean
 from stresstest.scenario.claims import Claim, parse_claim
 from stresstest.scenario.thresholds import Threshold, parse_threshold
 from stresstest.scenario.yaml_nodes import Located, YamlReader
-from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model
 from stresstest.specs.parsing import parse_choice, split_choices
 from stresstest.specs.profiles import PROFILES, violations, with_profile
 

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model
 
 
 class BoundarySpec(TrainingSpec):

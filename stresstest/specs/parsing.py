@@ -130,19 +130,30 @@ def _number_or_text(text: str) -> int | float | str:
     return text
 
 
-def parse_depths(text: str) -> tuple[int, ...]:
-    """`4,12,64` means these depths; `10:10000:x10` means 10, 100, 1000, 10000."""
-    example = "give depths such as 4,12,64, or a range such as 10:10000:x10"
+def numbers_or_range(text: str, example: str) -> tuple[tuple[int, ...], float | None]:
+    """The numbers of a list such as `4,12,64`, or the first and last of a range such as `10:10000:x10`, and its factor.
+
+    What is neither is a `ValueError` with the example.
+    """
     start, colon, rest = text.partition(":")
     try:
         if not colon:
-            return tuple(int(part) for part in text.split(",") if part.strip())
+            return tuple(int(part) for part in text.split(",") if part.strip()), None
         stop, _, step = rest.partition(":")
         first, last, factor = int(start), int(stop), float(step.removeprefix("x"))
     except ValueError:
         raise ValueError(example) from None
     if first < 1 or not 1.0 < factor < math.inf or not step.startswith("x"):
         raise ValueError(example)
+    return (first, last), factor
+
+
+def parse_depths(text: str) -> tuple[int, ...]:
+    """`4,12,64` means these depths; `10:10000:x10` means 10, 100, 1000, 10000."""
+    numbers, factor = numbers_or_range(text, "give depths such as 4,12,64, or a range such as 10:10000:x10")
+    if factor is None:
+        return numbers
+    first, last = numbers
     depths: list[int] = []
     value = float(first)
     while round(value) <= last and len(depths) <= MANY_DEPTHS:

@@ -21,7 +21,8 @@ from stresstest.errors import ConfigError
 from stresstest.measurements.base import Bench, probing
 from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import ReplicaRun, Start
-from stresstest.specs.base import AS_BUILT, TrainingSpec
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import AS_BUILT
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
@@ -170,26 +171,7 @@ def user_bench(
         with uncompiled(), seeded(first.seed), advised(module):
             found = contract(factory, module, first.data)
             found = replace(found, in_training=only_in_training(found, module, first.data))
-    if constant is None:
-        with uncompiled():
-            constant = (
-                Constant("no loss of outputs and targets is known")
-                if found.stepped
-                else best_constant(found, module, batches)
-            )
-        if factory.baseline_loss is not None:
-            constant = constant.said_to_be(factory.baseline_loss)
-        elif constant.lowest:
-            raise UserCodeError(
-                f"{found.text}: constant outputs already reach the lowest loss ({constant.baseline_loss:.4g}), so a "
-                "collapse looks like training; give a loss_fn(model, batch) that constant outputs do not minimise"
-            )
-        elif constant.unbounded:
-            raise UserCodeError(
-                f"{found.text}: {constant.text}, so its value does not measure training (a policy gradient, an "
-                "adversarial loss, a maximised score?); give a loss_fn(model, batch) with a lowest value, or "
-                "baseline_loss = NUMBER"
-            )
+    constant = constant or _best_constant(factory, found, module, batches)
     losses = ConstantLosses(constant, found, module) if constant.paired else None
     batches.judge(constant.baseline_loss, constant.chance_loss, losses)
     if spec.micro_batch is not None:
@@ -215,6 +197,29 @@ def user_bench(
         constant=constant,
         stacked=stacked,
     )
+
+
+def _best_constant(factory: Factory, found: Contract, module: nn.Module, batches: UserBatches) -> Constant:
+    """The best constant predictor, or what the user says of it; a loss that cannot be judged is a `UserCodeError`."""
+    if found.stepped:
+        constant = Constant("no loss of outputs and targets is known")
+    else:
+        with uncompiled():
+            constant = best_constant(found, module, batches)
+    if factory.baseline_loss is not None:
+        return constant.said_to_be(factory.baseline_loss)
+    if constant.lowest:
+        raise UserCodeError(
+            f"{found.text}: constant outputs already reach the lowest loss ({constant.baseline_loss:.4g}), so a "
+            "collapse looks like training; give a loss_fn(model, batch) that constant outputs do not minimise"
+        )
+    if constant.unbounded:
+        raise UserCodeError(
+            f"{found.text}: {constant.text}, so its value does not measure training (a policy gradient, an "
+            "adversarial loss, a maximised score?); give a loss_fn(model, batch) with a lowest value, or "
+            "baseline_loss = NUMBER"
+        )
+    return constant
 
 
 def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | None:

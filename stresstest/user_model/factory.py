@@ -21,7 +21,8 @@ from torch import nn
 
 from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
-from stresstest.specs.base import AS_BUILT, TrainingSpec
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import AS_BUILT
 from stresstest.specs.parsing import parse_settings
 from stresstest.user_code import UserCodeError, described, user_code
 from stresstest.user_model.arguments import Arguments, arguments, as_written, parameters

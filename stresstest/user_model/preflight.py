@@ -22,7 +22,8 @@ from stresstest.engine.memory import Need, is_out_of_memory, training_need
 from stresstest.engine.outcomes import Rules
 from stresstest.engine.probes import look_at
 from stresstest.errors import ConfigError, ModelError, TooLargeError
-from stresstest.specs.base import AS_BUILT, TrainingSpec
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import AS_BUILT
 from stresstest.tasks import load_task
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError, heard_once

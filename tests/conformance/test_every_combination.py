@@ -11,7 +11,7 @@ from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.build import make_model
 from stresstest.models.variants import VARIANTS
-from stresstest.specs.base import MODELS
+from stresstest.specs.kinds import MODELS
 from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 

@@ -22,7 +22,7 @@ from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, VARIANTS
 from stresstest.results.metrics import METRICS
-from stresstest.specs.base import MODELS
+from stresstest.specs.kinds import MODELS
 from stresstest.tasks.images import IMAGE_SOURCES
 from stresstest.tasks.language import DATA_SOURCES
 from stresstest.tasks.translation import PAIR_SOURCES

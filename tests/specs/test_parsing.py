@@ -12,7 +12,8 @@ from stresstest.errors import ConfigError
 from stresstest.experiments.depth_sweep.spec import DepthSweepSpec
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.scale.spec import ScaleSpec
-from stresstest.specs.base import MODELS, ShapeSpec
+from stresstest.specs.base import ShapeSpec
+from stresstest.specs.kinds import MODELS
 from stresstest.specs.parsing import MANY_DEPTHS, parse_depths
 from stresstest.specs.profiles import make_spec
 

@@ -34,7 +34,7 @@ from torch.utils.data import (
 import stresstest
 from stresstest.cli.main import run
 from stresstest.errors import ConfigError
-from stresstest.specs.base import AS_BUILT
+from stresstest.specs.kinds import AS_BUILT
 from stresstest.tasks.task import INITIAL, TRAINING, VALIDATION
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import FRESH

@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from stresstest.specs.base import OneDepthSpec, TrainingSpec, kind_of
+from stresstest.specs.base import OneDepthSpec, TrainingSpec
+from stresstest.specs.kinds import kind_of
 from stresstest.specs.lr_grid import LrGridSpec
 
 FEWEST_STEPS = 10  # of the largest batch

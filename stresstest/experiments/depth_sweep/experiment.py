@@ -14,7 +14,7 @@ from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exac
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
 from stresstest.results.summary import Reduced, depth_rows, trend_rows
-from stresstest.specs.base import is_user_model
+from stresstest.specs.kinds import is_user_model
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan

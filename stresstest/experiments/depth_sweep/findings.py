@@ -10,7 +10,7 @@ from stresstest.experiments.untrained_findings import too_little_to_learn
 from stresstest.models.variants import VARIANTS
 from stresstest.reports.numbers import HOW_IT_BROKE, NO_DATA, bracket, failures, number
 from stresstest.results.records import TRAINED, Bracket, Cell, Finding, MetricSummary, SummaryRow, TrendRow
-from stresstest.specs.base import is_user_model
+from stresstest.specs.kinds import is_user_model
 from stresstest.specs.parsing import exact_text
 
 _LARGE = 1e3  # a signal or gradient that changes by this factor over the blocks has exploded or vanished

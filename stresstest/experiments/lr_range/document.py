@@ -47,7 +47,7 @@ from stresstest.reports.numbers import (
     with_unit,
 )
 from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRow
-from stresstest.specs.base import is_user_model
+from stresstest.specs.kinds import is_user_model
 
 _THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
 _MARKS: Sequence[tuple[str, str, Tone]] = (

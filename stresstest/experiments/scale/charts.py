@@ -23,9 +23,8 @@ _ADVICE = {
 }
 
 
-def charts(result: Result) -> Iterator[Chart]:
+def charts(result: Result, spec: ScaleSpec) -> Iterator[Chart]:
     """One of each metric: each seed as a bar, the law with its band; in a terminal medians and laws, line by line."""
-    spec = ScaleSpec.model_validate(result.spec)
     for metric in _ADVICE:
         trends = [trend for trend in result.trends if law_of(trend, metric)]
         dots = [

@@ -23,8 +23,8 @@ def document(result: Result) -> Document:
     title = f"Scale: {model}, {path_words(spec)}, {spec.optimizer}, {seeds_words(result)}"
     blocks: list[Block] = []
     if result.summary:
-        blocks += [*brief(result, spec), *charts(result), *laws(result, spec), *carried_over(result, spec)]
-        blocks += [*left_out(result), *sizes(result, spec)]
+        blocks += [*brief(result, spec), *charts(result, spec), *laws(result, spec), *carried_over(result, spec)]
+        blocks += [*left_out(result, spec), *sizes(result, spec)]
     return report_of(result, title, _setting(result, spec), blocks, answer(result))
 
 

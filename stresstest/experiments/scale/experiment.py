@@ -32,7 +32,8 @@ class Scale(Experiment[ScaleSpec]):
     summary = "Measure the boundary along growing sizes and predict that of a size which you cannot afford to break."
     details = (
         "With no options: pre-ln and post-ln at widths 32 to 256, three seeds, and what width 512 will take; under 10 "
-        "minutes on 2 cores. Each fit leaves out its largest sizes, predicts them, and says whether it was right."
+        "minutes on 2 cores. Each fit leaves out its largest sizes, predicts them, and says whether it was right. "
+        "`--coords` checks in seconds which layer moves more in a wider model."
     )
     source = "Wortsman et al. 2023; Everett et al. 2024; Yang et al. 2022; Dey et al. 2025"
     varies = ("width", "batch_size", "seq_len", "train_steps", "parametrization")

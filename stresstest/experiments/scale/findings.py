@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stresstest.experiments.break_findings import look_closer, why
-from stresstest.experiments.scale.naming import arm, cells_of, label, law_of, named_size, of_arm, size_of, target_words
+from stresstest.experiments.scale.naming import (
+    METRICS,
+    arm,
+    cells_of,
+    label,
+    law_of,
+    named_size,
+    of_arm,
+    size_of,
+    target_words,
+)
 from stresstest.experiments.scale.sentences import Law, bend_words, bent, checks, exponent, goes, unnamed
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.experiments.untrained_findings import never_trained, too_little_to_learn
@@ -14,7 +24,6 @@ from stresstest.reports.numbers import NO_DATA, failures, interval, lr, middle
 from stresstest.results.records import Cell, Finding, MetricSummary, SummaryRow, TrendRow, ratios, summarise
 
 _WIDER = 1.05  # times: an interval that is told to be wider than its law says
-_METRICS = ("max_stable_lr", "best_lr")
 
 
 def scale_findings(
@@ -43,9 +52,9 @@ def scale_findings(
 
 def margin(row: SummaryRow) -> MetricSummary | None:
     """How many times max_stable_lr is best_lr, seed by seed; `None` where a seed's two are not known."""
-    if not set(_METRICS) <= row.metrics.keys():
+    if not set(METRICS) <= row.metrics.keys():
         return None
-    stable, best = (row.metrics[name] for name in _METRICS)
+    stable, best = (row.metrics[name] for name in METRICS)
     found = ratios(stable.per_seed, best.per_seed)
     return summarise("max_stable_lr", found) if found else None
 
@@ -53,7 +62,7 @@ def margin(row: SummaryRow) -> MetricSummary | None:
 def _laws(trend: TrendRow, rows: Sequence[SummaryRow], spec: ScaleSpec) -> Iterator[Finding]:
     """What the law of each metric says, or why there is none; whether it bends."""
     name = arm(trend)
-    for law in filter(None, (law_of(trend, metric) for metric in _METRICS)):
+    for law in filter(None, (law_of(trend, metric) for metric in METRICS)):
         metric = law["metric"]
         if "no_law" in law:
             text = f"{name}: no law of {metric}: {law['no_law'].removeprefix('no law: ')}."

@@ -113,7 +113,7 @@ def recalibrated(fits: Sequence[Fitted]) -> list[Fitted]:
 
     That takes 20 misses. Those of a run alone: what its result says must not depend on what else is stored.
     """
-    factor = max(1.0, width_factor([miss for each in fits for miss in misses(each.left_out)]))
+    factor = width_factor([miss for each in fits for miss in misses(each.left_out)])
     return [replace(each, factor=factor) for each in fits]
 
 

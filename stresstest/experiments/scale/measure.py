@@ -14,7 +14,8 @@ from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
 from stresstest.reports.numbers import size_name
-from stresstest.specs.base import TrainingSpec, is_user_model
+from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model
 from stresstest.tasks.task import TRAINING
 from stresstest.user_model.bench import does_not_take
 from stresstest.user_model.contract import shape_words

@@ -11,6 +11,7 @@ from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.models.variants import PARAMETRIZATIONS
 from stresstest.results.records import Cell, SummaryRow, TrendRow
 
+METRICS = ("max_stable_lr", "best_lr")  # those that have laws
 _LABELS = {"batch_size": "batch size", "seq_len": "sequence length", "train_steps": "training steps"}
 _STEP = math.sqrt(2.0)  # times, between sizes
 

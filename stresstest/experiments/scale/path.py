@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from stresstest.specs.parsing import numbers_or_range
+
 # By the setting that lists them, the setting of a run that grows: in the order in which they count as the size.
 AXES: Mapping[str, str] = {
     "widths": "width",
@@ -55,15 +57,11 @@ def parse_sizes(text: str, unit: int = 1) -> tuple[int, ...]:
 
     Those of a range are multiples of `unit`.
     """
-    start, colon, rest = text.partition(":")
-    try:
-        if not colon:
-            return tuple(int(part) for part in text.split(",") if part.strip())
-        stop, _, step = rest.partition(":")
-        first, last, factor = int(start), int(stop), float(step.removeprefix("x"))
-    except ValueError:
-        raise ValueError(_RANGE) from None
-    if not (1 <= first < last and 1.0 < factor < math.inf and step.startswith("x")):
+    numbers, factor = numbers_or_range(text, _RANGE)
+    if factor is None:
+        return numbers
+    first, last = numbers
+    if first >= last:
         raise ValueError(_RANGE)
     number = max(1, round(math.log(last / first) / math.log(factor)))
     if number >= MOST_SIZES:

@@ -8,13 +8,12 @@ from typing import Any
 
 from stresstest.experiments.scale.findings import scale_findings
 from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at, recalibrated
+from stresstest.experiments.scale.naming import METRICS
 from stresstest.experiments.scale.path import Size, known_by, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Bracket, Cell, SummaryRow, TrendRow
 from stresstest.results.summary import Reduced, depth_rows
-
-METRICS_OF_LAWS = ("max_stable_lr", "best_lr")
 
 Arm = tuple[str, str]  # variant and parametrization
 
@@ -30,7 +29,7 @@ def reduce(spec: ScaleSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_
             point = shown_by(arm[1], spec.parametrization) | _point(size)
             rows += [row.model_copy(update={"point": point}) for row in depth_rows(mine, spec.optimizer)]
         if there:
-            fits[arm] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS_OF_LAWS]
+            fits[arm] = [fitted(_along(metric, there), _target(spec)) for metric in METRICS]
     by_metric = [recalibrated(each) for each in zip(*fits.values(), strict=True)]
     trends = _trends(spec, {arm: list(both) for arm, both in zip(fits, zip(*by_metric, strict=True), strict=True)})
     return Reduced(rows, trends, scale_findings(rows, trends, cells, spec.model_dump(mode="json"), data))
@@ -52,7 +51,7 @@ def _along(metric: str, sizes: Mapping[int, Sequence[Cell]]) -> Along:
 
 def _trends(spec: ScaleSpec, fits: Mapping[Arm, Sequence[Fitted]]) -> list[TrendRow]:
     names = {arm: " ".join((arm[0], *shown_by(arm[1], spec.parametrization).values())) for arm in fits}
-    ratios = [ratios_at({names[arm]: both[place] for arm, both in fits.items()}) for place in range(2)]
+    ratios = [ratios_at({names[arm]: both[place] for arm, both in fits.items()}) for place in range(len(METRICS))]
     return [
         TrendRow(
             variant=arm[0],

@@ -17,8 +17,10 @@ from stresstest.experiments.scale.path import (
     parse_sizes,
     parse_target,
 )
-from stresstest.specs.base import MODELS, OF_NO_MODEL, OneDepthSpec, TrainingSpec, is_user_model, kind_of
+from stresstest.models.variants import STAGES
+from stresstest.specs.base import OF_NO_MODEL, OneDepthSpec, TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
+from stresstest.specs.kinds import MODELS, is_user_model, kind_of
 from stresstest.specs.profiles import PROFILES
 
 _OWN_UNIT = 8  # of a range of widths of the user's own model, whose heads are not known
@@ -47,7 +49,7 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     train_steps: Sizes = Field(
         (), description="Lengths of training along the path: so many steps an LR is held, 150:2400:x2."
     )
-    parametrization: tuple[Parametrization, ...] = Field(  # type: ignore[assignment]  # each in turn, at every size
+    parametrization: tuple[Parametrization, ...] = Field(  # type: ignore[assignment]  # several here, one elsewhere
         ("sp",),
         min_length=1,
         description=f"{TrainingSpec.model_fields['parametrization'].description} Several are compared: sp,mup.",
@@ -71,9 +73,8 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
         found["target"] = _as_text(found.get("target", ""))
         for listed in AXES:
             if isinstance(found.get(listed), str):
-                unit = _width_unit(found) if listed == "widths" else 1
                 try:
-                    found[listed] = parse_sizes(found[listed], unit)
+                    found[listed] = parse_sizes(found[listed], _unit(listed, found))
                 except ValueError as error:
                     raise ValueError(f"{listed} '{found[listed]}': {error}") from None
         return found
@@ -102,6 +103,11 @@ class ScaleSpec(BoundarySpec, OneDepthSpec):
     def path(self) -> dict[str, tuple[int, ...]]:
         """By setting of a run, its values along the path; the first is the size."""
         return {axis: sizes for listed, axis in AXES.items() if (sizes := getattr(self, listed))}
+
+    @property
+    def parametrized(self) -> bool:
+        """Whether anything is trained otherwise than as the models are written."""
+        return self.parametrization != ("sp",)
 
     @property
     def grown(self) -> frozenset[str]:
@@ -191,8 +197,11 @@ def _as_text(target: Any) -> Any:
     return str(target) if isinstance(target, int) and not isinstance(target, bool) else target
 
 
-def _width_unit(settings: Mapping[str, Any]) -> int:
+def _unit(listed: str, settings: Mapping[str, Any]) -> int:
+    """What the sizes of a range are multiples of: the heads of widths, the stages of a ResNet's depths."""
     model = str(settings.get("model", "decoder"))
+    if listed != "widths":
+        return STAGES if (listed, model) == ("depths", "resnet") else 1
     if is_user_model(model):
         return _HUGGING_FACE_UNIT if model.startswith("hf:") else _OWN_UNIT
     try:

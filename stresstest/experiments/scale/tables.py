@@ -10,7 +10,7 @@ from typing import Any
 
 from stresstest.experiments.document_parts import metric_cell
 from stresstest.experiments.scale.findings import margin
-from stresstest.experiments.scale.naming import arm, label, law_of, of_arm, ratio_key, size_of, target_words
+from stresstest.experiments.scale.naming import METRICS, arm, label, law_of, of_arm, ratio_key, size_of, target_words
 from stresstest.experiments.scale.sentences import Law, between, checks, counted, exponent, octaves
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import (
@@ -31,7 +31,6 @@ from stresstest.results.records import Result, SummaryRow, TrendRow
 
 LeftOut = Mapping[str, Any]  # a `LeftOutRecord`
 
-METRICS = ("max_stable_lr", "best_lr")
 _UNFOLDED = (*VERBOSE, "md")  # formats that show what a page folds away
 _FEW_SIZES = 6  # columns
 _NONE = Value("-")
@@ -109,7 +108,7 @@ def laws(result: Result, spec: ScaleSpec) -> Iterator[Block]:
         "b and the learning rate at the target: medians, in brackets where each lies 9 times in 10 (of the LR: of one "
         "new seed). Standard deviations: sizes, by which all seeds of a size lie off the law together, which further "
         "sizes make up for and further seeds do not; seeds, between those of a size. Bend: the slope of the larger "
-        "sizes less that of the smaller; of one that is not seen, what would have shown in 8 of 10 such paths.",
+        "sizes less that of the smaller; of one that is not seen, what would have shown in about 3 of 4 such paths.",
         "dim",
         formats=AT_LENGTH,
     )
@@ -142,9 +141,8 @@ def _bend(law: Law) -> Value:
     return Value(text, ends.strip("()"), tone="bad")
 
 
-def left_out(result: Result) -> Iterator[Block]:
+def left_out(result: Result, spec: ScaleSpec) -> Iterator[Block]:
     """What fits said of sizes that they did not see: of each size the one that looks about as far as the target."""
-    spec = ScaleSpec.model_validate(result.spec)
     found = {m: [(t, law) for t in result.trends if (law := law_of(t, m)).get("left_out")] for m in METRICS}
     for metric, known in found.items():
         if not known:

@@ -45,7 +45,7 @@ from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.reports.document import Fact, Tone, Verdict
 from stresstest.reports.numbers import lr
 from stresstest.results.records import Result, SummaryRow, TrendRow
-from stresstest.specs.base import kind_of
+from stresstest.specs.kinds import kind_of
 
 _WIDER = 16.0  # times: how far a range goes beyond one whose end was reached
 

@@ -49,7 +49,7 @@ def narrow(units=8):
 
 def tens(width=10):
     if width % 10:
-        raise ValueError(f"{width} is no multiple of 10")
+        raise ValueError(f"{width} is not a multiple of 10")
     return Net(width, 1)
 
 

@@ -89,6 +89,7 @@ WRONG: Mapping[str, tuple[dict[str, Any], str]] = {
     "fractions": ({"widths": "32,64.5,128"}, "widths '32,64.5,128': give sizes"),
     "unlike lengths": ({"widths": "32,64,128", "depths": "1,2"}, "widths has 3, depths has 2 sizes; give as many of"),
     "heads": ({"widths": "33,64,128"}, "widths: 33 is not divisible by heads 4; use 32"),
+    "base": ({"parametrization": "sp,mup", "base_width": 30}, "base_width 30 is not divisible by heads 4; use 32"),
     "fewer than heads": ({"widths": "2,64,128"}, "widths: 2 is not divisible by heads 4; use 4"),
     "one width beside": ({"widths": "32,64,128", "width": 64}, "grows in width, by widths; leave out width 64"),
     "one depth beside": ({"depths": "2,4,8", "depth": 6}, "grows in depth, by depths; leave out depth 6"),

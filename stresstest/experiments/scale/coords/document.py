@@ -32,7 +32,7 @@ from stresstest.reports.document import (
     Verdict,
 )
 from stresstest.results.records import Result
-from stresstest.specs.base import kind_of
+from stresstest.specs.kinds import kind_of
 
 _MOST_LINES = 8  # of a chart, whose colours differ
 _MOST_ROWS = 30  # in a terminal; of more those that are not as under muP

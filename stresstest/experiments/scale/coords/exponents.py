@@ -23,7 +23,7 @@ Alarm = Literal["", "grows", "vanishes", "grows at the start"]
 
 @dataclass(frozen=True)
 class Exponent:
-    """b of value ~ width^b, the mean over seeds, and a 90 % t interval; of one seed there is no interval."""
+    """b of value ~ width^b, the mean over seeds, and a 90 % t interval, which takes two seeds."""
 
     value: float
     low: float

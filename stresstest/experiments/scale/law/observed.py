@@ -69,7 +69,7 @@ def observe(sizes: Sequence[float], cells: Cells) -> Observed:
 
 
 def known_sizes(sizes: Sequence[float], cells: Cells) -> tuple[list[float], list[Sequence[Bracket]]]:
-    """The sizes of which anything is known, with their brackets: another is no place to count octaves from."""
+    """The sizes of which anything is known, with their brackets: octaves are not counted from another."""
     known = [i for i, seeds in enumerate(cells) if any(map(_has_a_side, map(log2_sides, seeds)))]
     return [sizes[i] for i in known], [cells[i] for i in known]
 
@@ -91,7 +91,7 @@ def centre(bracket: Bracket) -> float | None:
 
 
 def too_few(cells: Cells, fewest: int = FEWEST_SIZES) -> str:
-    """Why there is no law, or nothing: at least `fewest` sizes must have a seed whose bracket has two sides."""
+    """Why a law cannot be fitted, or nothing: `fewest` sizes must have a seed whose bracket has two sides."""
     sides = [[log2_sides(bracket) for bracket in seeds] for seeds in cells]
     answered = sum(any(math.isfinite(low) and math.isfinite(high) for low, high in seeds) for seeds in sides)
     if answered >= fewest:

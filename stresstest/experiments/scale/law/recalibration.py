@@ -1,4 +1,4 @@
-"""How much wider an interval must be so that it holds what it is to hold, learned from stored leave-outs."""
+"""How much wider an interval must be so that it holds what it is to hold, learned from leave-outs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from stresstest.experiments.scale.law.leave_outs import LeaveOut
 from stresstest.experiments.scale.law.observed import log2_sides
 
 FEWEST_MISSES = 20
-ENOUGH_TO_NARROW = 100
 
 
 def misses(left_out: Sequence[LeaveOut]) -> tuple[float, ...]:
@@ -24,19 +23,17 @@ def misses(left_out: Sequence[LeaveOut]) -> tuple[float, ...]:
     )
 
 
-def width_factor(stored: Sequence[float]) -> float:
+def width_factor(found: Sequence[float]) -> float:
     """What the half width is to be multiplied with so that 90 of 100 new misses lie inside; 1 of fewer than 20.
 
     The split-conformal quantile of |miss|, of rank ceil(0.9 (n + 1)), which holds a new one in 90 % or more of draws
-    where all are exchangeable (Vovk et al. 2005; Lei et al. 2018). It is never below 1 for fewer than 100: misses of
-    one path share their size effects and count for fewer than they are, and too wide an interval costs less than one
-    that promises too much.
+    where all are exchangeable (Vovk et al. 2005; Lei et al. 2018). It is never below 1: misses of one path share their
+    size effects and count for fewer than they are, and too wide an interval costs less than one that promises too much.
     """
-    if len(stored) < FEWEST_MISSES:
+    if len(found) < FEWEST_MISSES:
         return 1.0
-    rank = min(len(stored), math.ceil(NOMINAL * (len(stored) + 1) - 1e-9))
-    factor = sorted(map(abs, stored))[rank - 1]
-    return factor if len(stored) >= ENOUGH_TO_NARROW else max(1.0, factor)
+    rank = min(len(found), math.ceil(NOMINAL * (len(found) + 1) - 1e-9))
+    return max(1.0, sorted(map(abs, found))[rank - 1])
 
 
 def _miss(left_out: LeaveOut, sides: tuple[float, float]) -> float | None:
