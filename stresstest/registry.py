@@ -22,7 +22,7 @@ class Entry(Protocol):
     def source(self) -> str: ...
 
 
-OptionValue = float | bool  # of an entry that takes options, NAME[:key=value,...]
+OptionValue = float | bool | str  # of an entry that takes options, NAME[:key=value,...]
 
 E = TypeVar("E", bound=Entry)
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stresstest.engine.optimizer import Optimizer, Step
+from stresstest.engine.optimizer import Optimizer, Options, Step
 from stresstest.models.scales import Scales
-from stresstest.registry import OptionValue
 
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
 Product = Callable[[Tensor], Tensor]
@@ -145,7 +144,7 @@ def largest_eigenvalue(
 
 def first_step(
     optimizer: Optimizer,
-    options: Mapping[str, OptionValue],
+    options: Options,
     theta_P: Tensor,
     grad_P: Tensor,
     decay_P: Tensor,

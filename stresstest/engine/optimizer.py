@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stresstest.models.scales import Scales, UpdateSize
-from stresstest.registry import OptionValue
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +63,7 @@ class Step:
         return mean, square
 
 
-Options = Mapping[str, OptionValue]
+Options = Mapping[str, float]  # bool among them
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def make_bench(
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     training = Training(
-        OPTIMIZERS[chosen.name], chosen.options, where, DTYPES[spec.dtype], spec.clip_norm, spec.micro_batch
+        OPTIMIZERS[chosen.name], chosen.numbers, where, DTYPES[spec.dtype], spec.clip_norm, spec.micro_batch
     )
     return BuiltInBench(
         make_model(spec, variant, depth, task),

@@ -39,6 +39,11 @@ class Choice:
     options: dict[str, OptionValue]
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """The options that are no words."""
+        return {key: value for key, value in self.options.items() if not isinstance(value, str)}
+
+    @property
     def label(self) -> str:
         """The canonical spelling."""
         if not self.options:
@@ -47,6 +52,8 @@ class Choice:
 
 
 def _spell(value: OptionValue) -> str:
+    if isinstance(value, str):
+        return value
     return str(value).lower() if isinstance(value, bool) else exact_text(value)
 
 
@@ -85,6 +92,8 @@ def _parse_option(what: str, key: str, text: str, default: OptionValue) -> Optio
         if text.lower() not in ("true", "false"):
             raise ConfigError(f"{what} is '{text}'; use true or false")
         return text.lower() == "true"
+    if isinstance(default, str):
+        return text.strip()
     try:
         value = float(text)
     except ValueError:

@@ -184,7 +184,7 @@ def user_bench(
         training = Training(USER_OPTIMIZER, {}, where, DTYPES[spec.dtype], spec.clip_norm)
     else:
         choice = parse_choice(optimizer, OPTIMIZERS)
-        training = Training(OPTIMIZERS[choice.name], choice.options, where, DTYPES[spec.dtype], spec.clip_norm)
+        training = Training(OPTIMIZERS[choice.name], choice.numbers, where, DTYPES[spec.dtype], spec.clip_norm)
     model = UserModel(factory, found, variant, depth, spec.width)
     whole = spec.micro_batch is None
     stacked = where.type == "cuda" and whole and stacks(model, batches, training)  # on a CPU nothing is gained
