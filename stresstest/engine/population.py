@@ -6,9 +6,10 @@ is dropped changes nothing. On a CPU with one thread that is bit-equality.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -16,13 +17,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from stresstest.engine.guard import Guard, Watch
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import ActivationSnapshot, Blocks, Look, looking
 from stresstest.engine.rounded import wide
 from stresstest.models.block import Model, Trainable, profile
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Leaves
-from stresstest.registry import OptionValue
 from stresstest.tasks.task import Batch
 
 B = TypeVar("B")  # what a step is given: a batch of each replica
@@ -34,6 +35,8 @@ _SCALE_GROWTH_STEPS = 200
 _ALIGNED = 64  # bytes
 _CACHED_PARAMETERS = 1 << 17  # with gradient, state and temporaries some 3 MB
 
+SECOND_MOMENTS = frozenset({"square", "sum"})  # of an optimizer's state: what it divides by
+
 FINITE, BAD_LOSS, BAD_GRADIENT, BAD_PARAMETER = range(4)
 
 
@@ -42,11 +45,12 @@ class Training:
     """How every replica of a population is trained."""
 
     optimizer: Optimizer
-    options: dict[str, OptionValue]
+    options: dict[str, float]
     device: torch.device
     dtype: torch.dtype = torch.float32
     clip_norm: float | None = None
     micro_batch: int | None = None  # examples whose gradient is taken at once, at most; all of a step's where off
+    guard: Guard | None = None  # which updates are left out
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Replicas(ABC, Generic[B]):
     """Replicas of any model that train at once as the rows of a matrix, on batches of the kind B."""
 
     model: Trainable
+    between: Callable[[], None] | None = None  # called with the gradient in `grad_RP`, before anything is made of it
 
     def _begin(self, model: Trainable, theta_RP: Tensor, training: Training) -> None:
         self.model = model
@@ -76,6 +81,8 @@ class Replicas(ABC, Generic[B]):
         self._step_R1 = torch.zeros(len(theta_RP), 1, dtype=torch.float64, device=training.device)
         self._scale_R = torch.full((len(theta_RP),), FIRST_LOSS_SCALE, device=training.device)
         self._since_skip_R = torch.zeros_like(self._scale_R)
+        guard = training.guard
+        self._watch = None if guard is None else Watch(guard, theta_RP.new_empty(len(theta_RP), 0, 2).double())
         self._in_parts = training.optimizer.elementwise and training.device.type == "cpu"
         self._attach(theta_RP)
 
@@ -110,14 +117,20 @@ class Replicas(ABC, Generic[B]):
         loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
+        if self.between is not None:
+            self.between()
         grad_norm_R = self._norm(self.grad_RP)
-        skipped_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
+        overflows_R = ~grad_norm_R.isfinite() if scaled else torch.zeros_like(loss_R, dtype=torch.bool)
+        guarded_R = overflows_R & False if self._watch is None else self._watch.skips(loss_R, grad_norm_R)
+        skipped_R = overflows_R | guarded_R
         clipped_R = self._clip(grad_norm_R)
-        if scaled:
+        if scaled or self._watch is not None:
             self._update_unless(skipped_R, lr_R)
         else:
             self._update(lr_R)
-        health_R = self._health(loss_R, grad_norm_R, skipped_R)
+        if scaled:
+            self._adapt_scale(overflows_R)
+        health_R = torch.where(guarded_R, FINITE, self._health(loss_R, grad_norm_R, overflows_R))
         return Readings(loss_R, grad_norm_R, health_R, clipped_R, skipped_R)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -126,7 +139,25 @@ class Replicas(ABC, Generic[B]):
         self._state = {slot: matrix[index] for slot, matrix in self._state.items()}
         self._scale_R, self._since_skip_R = self._scale_R[index], self._since_skip_R[index]
         self._step_R1 = self._step_R1[index]
+        if self._watch is not None:
+            self._watch.keep(index)
         self._attach(self.theta_RP[index])
+
+    def changed(self) -> None:
+        """Let the model have what was written to `theta_RP`."""
+
+    def branch(self, row: int, into: Replicas[B]) -> None:
+        """Let `into`, a fresh population of one replica of this kind, go on as this row would, bit for bit."""
+        into.restore(row_of(self.state(), row))
+
+    def lose(self, moments: frozenset[str], count: bool) -> int:
+        """Zero these moments of the optimizer, "first" and "second", and its count of steps; how many matrices."""
+        lost = [slot for slot in self._state if ("second" if slot in SECOND_MOMENTS else "first") in moments]
+        for slot in lost:
+            self._state[slot].zero_()
+        if count:
+            self._step_R1.zero_()
+        return len(lost)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit, and the last gradient."""
@@ -137,6 +168,7 @@ class Replicas(ABC, Generic[B]):
             "step_R1": self._step_R1,
             "scale_R": self._scale_R,
             "since_skip_R": self._since_skip_R,
+            **({} if self._watch is None else {"seen_RN2": self._watch.seen_RN2}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -146,6 +178,8 @@ class Replicas(ABC, Generic[B]):
         self._step_R1 = state["step_R1"].to(device)
         self._scale_R = state["scale_R"].to(device)
         self._since_skip_R = state["since_skip_R"].to(device)
+        if self._watch is not None:
+            self._watch.seen_RN2 = state["seen_RN2"].to(device)
         self._attach(state["theta_RP"].to(device))
         self.grad_RP.copy_(state["grad_RP"])
 
@@ -211,13 +245,12 @@ class Replicas(ABC, Generic[B]):
                 self.training.optimizer.update(step, **self.training.options)
 
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
-        """Update, but leave rows whose scaled gradient overflowed as they were, and adapt the scale."""
+        """Update, but leave these rows as they were."""
         matrices = [self.theta_RP, self._step_R1, *self._state.values()]
         before = [matrix.clone() for matrix in matrices]
         self._update(lr_R)
         for matrix, old in zip(matrices, before, strict=True):
             matrix.copy_(torch.where(skipped_R[:, None], old, matrix))
-        self._adapt_scale(skipped_R)
 
     def _adapt_scale(self, skipped_R: Tensor) -> None:
         self._since_skip_R = torch.where(skipped_R, 0.0, self._since_skip_R + 1.0)
@@ -314,6 +347,13 @@ class Population(Replicas[Batch]):
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
         self.__dict__.pop("_more", None)  # it has as many rows as there were
+
+
+def row_of(state: Any, row: int) -> Any:
+    """The part of a `state` that is one row's, copied."""
+    if isinstance(state, dict):
+        return {name: row_of(part, row) for name, part in state.items()}
+    return state[row : row + 1].clone() if isinstance(state, Tensor) else copy.deepcopy(state[row : row + 1])
 
 
 def micro_batches(batch: Batch, size: int | None) -> Iterator[tuple[Batch, Tensor | None]]:

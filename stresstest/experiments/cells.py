@@ -194,16 +194,17 @@ def _key_of(group: Group) -> str:
 def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[CellPlan]]:
     """Cells that train at once, in their order.
 
-    On a GPU, and for thin MLPs, whose cost is in the number of operations, all cells of an
-    architecture together, as long as every process has something to do; for transformers on a CPU
-    one cell a task.
+    Those that branch from one run, where a plan has such. Else on a GPU, and for thin MLPs, whose cost is in the number
+    of operations, all cells of an architecture together, as long as every process has something to do; for transformers
+    on a CPU one cell a task.
     """
     together: dict[tuple[Any, ...], list[CellPlan]] = {}
     for cell in plan.in_order(cells):
-        shape = (plan.spec_of(cell), cell.variant, cell.depth, cell.optimizer(plan.spec))
+        run = None if plan.together is None else plan.together(cell)
+        shape = (plan.spec_of(cell), cell.variant, cell.depth, cell.optimizer(plan.spec), run)
         together.setdefault(shape, []).append(cell)
     groups = list(together.values())
-    if plan.device != "cpu":
+    if plan.device != "cpu" or plan.together is not None:
         return groups
     parts = max(1, jobs // len(groups)) if plan.spec.model == "mlp" else len(cells)
     return [

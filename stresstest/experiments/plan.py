@@ -72,6 +72,7 @@ class Plan:
     ascending: bool = False  # small sizes train first
     said: tuple[str, ...] = ()  # what its user should know before training
     owns: Mapping[TrainingSpec, Preflight] = field(default_factory=dict)  # of its other sizes, by their settings
+    together: Callable[[CellPlan], Any] | None = None  # cells of which it says the same branch from one run
 
     @property
     def identity(self) -> str:

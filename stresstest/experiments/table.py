@@ -8,6 +8,7 @@ from stresstest.experiments.depth_sweep.experiment import DepthSweep
 from stresstest.experiments.lr_range.experiment import LrRange
 from stresstest.experiments.race.experiment import Race
 from stresstest.experiments.scale.experiment import Scale
+from stresstest.experiments.shock.experiment import ShockTest
 from stresstest.experiments.warmup.experiment import Warmup
 
 EXPERIMENTS = Experiments(
@@ -18,5 +19,6 @@ EXPERIMENTS = Experiments(
         Race(),
         BatchSweep(),
         Scale(),
+        ShockTest(),
     ]
 )

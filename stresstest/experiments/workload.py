@@ -56,5 +56,5 @@ def number_of_cells(*plans: Plan) -> str:
 
 def steps_taken(cell: Cell) -> int:
     """The steps that a cell's training took, of one replica."""
-    parts = [cell.ramp, cell.recipe, *cell.hold]
+    parts = [cell.ramp, cell.recipe, cell.shock, *cell.hold]
     return sum(int(part.get("steps", 0)) for part in parts if part)

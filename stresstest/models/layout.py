@@ -72,6 +72,15 @@ class TensorName:
     text: str
 
 
+@dataclass(frozen=True)
+class TensorPlace:
+    """The columns of a row that are one tensor's, from `start` to `stop`."""
+
+    name: str
+    start: int
+    stop: int
+
+
 @dataclass
 class Bank:
     """The tensors of one kind: one of `shape` per layer that has it."""
@@ -177,6 +186,14 @@ class Layout:
             for kind, bank in self.banks.items()
             for layer, tensor in zip(bank.layers, leaves[kind].unbind(1), strict=True)
         }
+
+    def tensors(self) -> list[TensorPlace]:
+        """Every tensor by its name, KIND or KIND.BLOCK, and where it lies in a row."""
+        return [
+            TensorPlace(f"{bank.kind}.{layer}" if layer else bank.kind, start, start + bank.numel)
+            for bank in self.banks.values()
+            for layer, start in zip(bank.layers, range(bank.start, bank.stop, bank.numel), strict=True)
+        ]
 
     def names(self) -> list[TensorName]:
         """The matrices that `parts` has, in its order."""

@@ -16,6 +16,7 @@ from stresstest.results.typed import (
     PointRecord,
     RampRecord,
     RecipeRecord,
+    ShockRecord,
     SignalRecord,
     TheoryRecord,
 )
@@ -54,6 +55,9 @@ class Cell(Brief):
         CoordsRecord(),
         description="How far the output of each place moved in the first steps.",
         exclude_if=lambda coords: not coords,
+    )
+    shock: Annotated[ShockRecord, AS_WRITTEN] = Field(
+        ShockRecord(), description="A shock beside its undisturbed twin.", exclude_if=lambda shock: not shock
     )
     signal: Annotated[SignalRecord, AS_WRITTEN] = Field(
         SignalRecord(), description="Signal propagation at initialisation."

@@ -45,6 +45,36 @@ METRICS: Registry[Metric] = Registry(
         Metric("best_lr", "lr", "log2", "", "Constant LR with the lowest validation loss at the end of the hold."),
         Metric("max_stable_lr_at", "lr", "log2", "higher", "max_stable_lr of a size that was not trained, by its law."),
         Metric("best_lr_at", "lr", "log2", "", "best_lr of a size that was not trained, by its law."),
+        Metric(
+            "shock_tolerance", "", "log2", "higher", "Largest dose of a shock that leaves no scar on a run (a bracket)."
+        ),
+        Metric(
+            "break_tolerance", "", "log2", "higher", "Largest dose of a shock that does not break a run (a bracket)."
+        ),
+        Metric(
+            "peak_excess", "nats", "linear", "lower", "Largest loss above the undisturbed twin's, at the standard dose."
+        ),
+        Metric(
+            "recovery_steps",
+            "steps",
+            "linear",
+            "lower",
+            "Steps from the end of a shock until its difference to the twin counts no more.",
+        ),
+        Metric(
+            "lasting_damage",
+            "nats",
+            "linear",
+            "lower",
+            "Mean loss above the undisturbed twin's over the last 30 steps, at the standard dose.",
+        ),
+        Metric(
+            "lasting_share",
+            "",
+            "linear",
+            "lower",
+            "lasting_damage as a share of what the undisturbed twin has learned.",
+        ),
         Metric("best_lr_exponent", "", "linear", "", "b of best_lr ~ size^b."),
         Metric(
             "change_exponent",

@@ -38,7 +38,7 @@ class UsersOptimizers:
         self._factory = factory
         self.each = built(factory, module, lr)
         groups = self.groups
-        self._built_at = lr
+        self.built_at = lr
         self._lr = float(np.float32(lr))  # as a population hands it on
         self._base = [float(group["lr"]) for group in groups]
         self._fixed = fixed or [False] * len(groups)
@@ -93,7 +93,7 @@ class UsersOptimizers:
         """Build those that have two modes anew: HeavyBall's find what they average by where the parameters lay."""
         if self.has_modes:
             stored = self.state()
-            self.each = built(self._factory, module, self._built_at)
+            self.each = built(self._factory, module, self.built_at)
             self._train()
             self.restore(stored)
 
@@ -148,7 +148,7 @@ class UsersOptimizers:
         if lr == self._lr:
             return
         self._lr = lr
-        factor = 1.0 if lr == float(np.float32(self._built_at)) else lr / self._built_at
+        factor = 1.0 if lr == float(np.float32(self.built_at)) else lr / self.built_at
         for group, base, fixed in zip(self.groups, self._base, self._fixed, strict=True):
             if not fixed:
                 _set(group, base * factor)

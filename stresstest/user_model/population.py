@@ -18,16 +18,18 @@ from torch.func import functional_call
 
 from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.optimizer import Optimizer, Step
-from stresstest.engine.population import FIRST_LR, Replicas, Training
+from stresstest.engine.population import FIRST_LR, Replicas, Training, row_of
 from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
 from stresstest.engine.rounded import update
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.carried import carried, kept, put_back
 from stresstest.user_model.contract import Contract, shape_words
+from stresstest.user_model.copies import copied
 from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
+from stresstest.user_model.lost_moments import lose
 from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
 from stresstest.user_model.wrapped import uncompiled
@@ -148,6 +150,36 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for users, module in zip(self._users, self._modules, strict=bool(self._users)):
             users.moved(module)
 
+    def changed(self) -> None:
+        """Let the modules have what was written to `theta_RP`."""
+        self._push()
+
+    def branch(self, row: int, into: Replicas[Sequence[UserBatch]]) -> None:
+        """Let `into`, a fresh population of one replica of this kind, go on as this row would, bit for bit."""
+        assert isinstance(into, UserPopulation), "of this kind"
+        into._take_over(self._copied(row), self._users[row].built_at if self._users else FIRST_LR)
+        UserPopulation.restore(into, row_of(UserPopulation.state(self), row))
+
+    def lose(self, moments: frozenset[str], count: bool) -> int:
+        """Zero these moments of the optimizer, "first" and "second", and its count of steps; how many matrices."""
+        theirs = self._optimizers()
+        return sum(lose(optimizer, moments, count) for optimizer in theirs) if theirs else super().lose(moments, count)
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """The user's own, of all rows."""
+        return [optimizer for users in self._users for optimizer in users.each]
+
+    def _copied(self, row: int) -> nn.Module:
+        """A replica once more, with all that hangs on it."""
+        return copied(self._modules[row])
+
+    def _take_over(self, module: nn.Module, built_at: float) -> None:
+        """Let this module be the one replica."""
+        self._modules = [module]
+        self._parameters = [named_parameters(module, self.model.layout)]
+        if self._users:
+            self._users = [UsersOptimizers(self.model.factory, module, built_at, self.model.fixed_groups)]
+
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit."""
         return super().state() | {
@@ -244,7 +276,6 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         for row, (lr, skipped) in enumerate(zip(lr_R.tolist(), skipped_R.tolist(), strict=True)):
             if not skipped:
                 self._users_step(row, lr)
-        self._adapt_scale(skipped_R)
 
     def _rounded_update(self, lr_R: Tensor) -> None:
         self._step_R1 += 1.0
@@ -302,7 +333,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
 
     def _hand_out(self, row: int) -> None:
         """Let the parameters' gradients be what the matrix says, where that may differ by now."""
-        if self.training.clip_norm is None and self._last[1][row] == 1.0:
+        if self.training.clip_norm is None and self._last[1][row] == 1.0 and self.between is None:
             return
         for parameter, part in zip(self._parameters[row], self._parts(self.grad_RP[row]), strict=True):
             if parameter.grad is None:
@@ -399,6 +430,12 @@ def _trainable(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
             "the factory built a model with different parameters than before; they may depend only on its arguments"
         )
     return found
+
+
+def named_parameters(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
+    """The parameters of the layout, though a step may have left some of them without requires_grad."""
+    found = dict(module.named_parameters())
+    return [found[place.name] for place in layout.parameters]
 
 
 def _flat(parameters: Sequence[nn.Parameter]) -> Tensor:

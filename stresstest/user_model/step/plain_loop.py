@@ -7,7 +7,7 @@ number at given weights is what it returns at LR 0 of a copy of the model, which
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,9 +22,8 @@ from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.brought import Step
 from stresstest.user_model.contract import Contract, contract, loss_in
 from stresstest.user_model.factory import Factory, seeded
-from stresstest.user_model.layout import OwnLayout
 from stresstest.user_model.micro_batches import evaluated
-from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation
+from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, named_parameters
 from stresstest.user_model.step.whole_copy import copied, from_stored, stored
 
 _SAME = 1e-5  # relative: as far as the number may be from a loss that it is taken for
@@ -108,13 +107,19 @@ class PlainLoopPopulation(UserPopulation):
     def restore(self, state: dict[str, Any]) -> None:
         """Take over the rows of a `state`."""
         self._modules = [from_stored(content) for content in state["whole"]]
-        self._parameters = [_named(module, self.model.layout) for module in self._modules]
+        self._parameters = [named_parameters(module, self.model.layout) for module in self._modules]
         super().restore(state)
 
     @property
     def num_kept(self) -> int:
         """How many tensors the optimizers on the modules keep between steps."""
-        return sum(_tensors_kept(vars(module), set()) for module in self._modules)
+        return sum(_tensors_in(list(optimizer.state.values())) for optimizer in self._optimizers())
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return [optimizer for module in self._modules for optimizer in _optimizers_in(vars(module), set())]
+
+    def _copied(self, row: int) -> nn.Module:
+        return copied(self._modules[row])
 
     def _taken(self, row: int, one: UserBatch, lr: float) -> Tensor:
         step = self.model.factory.step
@@ -136,12 +141,6 @@ class PlainLoopPopulation(UserPopulation):
         return torch.where(norm == 0.0, math.nan, norm)
 
 
-def _named(module: nn.Module, layout: OwnLayout) -> list[nn.Parameter]:
-    """The parameters of the layout, though a step may have left some of them without requires_grad."""
-    found = dict(module.named_parameters())
-    return [found[place.name] for place in layout.parameters]
-
-
 def _as_tensors(found: Any) -> Any:
     """What a step returns, with its numbers as scalars."""
     if isinstance(found, Mapping):
@@ -151,17 +150,17 @@ def _as_tensors(found: Any) -> Any:
     return found
 
 
-def _tensors_kept(thing: Any, seen: set[int]) -> int:
-    """Tensors in the states of optimizers that are reached from a thing's attributes and containers."""
+def _optimizers_in(thing: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer]:
+    """The optimizers that are reached from a thing's attributes and containers."""
     if id(thing) in seen:
-        return 0
+        return
     seen.add(id(thing))
-    if isinstance(thing, torch.optim.Optimizer):
-        return _tensors_in(list(thing.state.values())) + _tensors_kept(
-            {key: value for key, value in vars(thing).items() if key not in ("state", "param_groups")}, seen
-        )
     parts = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
-    return sum(_tensors_kept(part, seen) for part in parts)
+    if isinstance(thing, torch.optim.Optimizer):
+        yield thing
+        parts = [value for key, value in vars(thing).items() if key not in ("state", "param_groups")]
+    for part in parts:
+        yield from _optimizers_in(part, seen)
 
 
 def _tensors_in(value: Any) -> int:

@@ -1,0 +1,1 @@
+"""What a run survives: twins with and without a disturbance."""
