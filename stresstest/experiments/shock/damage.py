@@ -22,7 +22,7 @@ WINDOW = 25  # steps of the trailing median
 LAST = 30  # steps at the end, whose mean is the lasting damage
 SHARE = 0.05  # of what the twin has learned: less is no scar
 BROKEN_SHARE = 0.5  # of it: as much is a break
-SIGMAS = 3.0  # of the null twins
+MORE_NULLS = 12  # null twins, where the noise of the first few hides a scar
 # By the number of null twins, how many of their root mean squares a difference has to be above, as surely as a normal
 # one above 3 standard deviations: Student's t at 0.99865.
 _SURE = {4: 6.62, 5: 5.51, 6: 4.90, 7: 4.53, 8: 4.28, 10: 3.96, 12: 3.76, 16: 3.54, 24: 3.34, 32: 3.25, 64: 3.12}
@@ -50,6 +50,16 @@ class Twin:
         return _rms([float((null_T - self.loss_T)[-LAST:].mean()) for null_T in self.null_NT])
 
     @property
+    def trains(self) -> bool:
+        """Whether it learned something, and does so whatever the last place of its weights."""
+        return bool(np.isfinite(self.null_NT).all()) and self.learned > 0.0
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether few null twins leave open what is a scar."""
+        return self.trains and self.floor > SHARE * self.learned
+
+    @property
     def floor(self) -> float:
         """The smallest lasting damage that is a scar."""
         return max(SHARE * self.learned, self.sure * self.noise)
@@ -62,7 +72,7 @@ class Twin:
 
     def limit(self) -> Array:
         """By how much the trailing median of the difference may lie above zero at each step, [T]."""
-        level_T = trailing_median(self.loss_T)
+        level_T = trailing_median(self.loss_T, before=math.nan)
         medians_NT = np.stack([trailing_median(null_T - self.loss_T) for null_T in self.null_NT])
         noise_T = np.sqrt((medians_NT**2).mean(0))
         return np.asarray(np.maximum(SHARE * (self.baseline - level_T), self.sure * np.maximum.accumulate(noise_T)))
@@ -74,7 +84,8 @@ class Damage:
 
     peak_excess: the largest loss above the twin's. recovery_steps: from the end of the shock to the last step at which
     the trailing median of the difference is above the limit; infinite where the run ends before. lasting: the mean
-    difference at the end. lasting_steps: by how many steps of the twin the run lags behind.
+    difference at the end, after the shock. lasting_steps: by how many steps of the twin the run lags behind; infinite
+    where its loss at the end is above all that the twin's was since the shock.
     """
 
     survival: Survival
@@ -87,12 +98,13 @@ class Damage:
 
 def damage_of(loss_T: Array, twin: Twin, lasts: int) -> Damage:
     """Judge a run from the step of the shock on, which lasts so many steps; NaN from where it was not finite."""
-    seen = int(np.isfinite(loss_T).sum())
+    gone = np.flatnonzero(~np.isfinite(loss_T))
+    seen = int(gone[0]) if len(gone) else len(loss_T)
     excess_T = (loss_T - twin.loss_T)[:seen]
     peak = max(0.0, float(excess_T.max())) if seen else math.nan
     if seen < len(loss_T):
         return Damage("broke", peak, math.inf, math.nan, math.nan, math.nan)
-    lasting = float(excess_T[-LAST:].mean())
+    lasting = float(excess_T[max(lasts, seen - LAST) :].mean())
     above = np.flatnonzero(trailing_median(excess_T) > twin.limit())
     last = int(above[-1]) + 1 if len(above) else 0
     recovery = math.inf if last == len(excess_T) else float(max(0, last - lasts))
@@ -102,24 +114,28 @@ def damage_of(loss_T: Array, twin: Twin, lasts: int) -> Damage:
     elif lasting > twin.floor:
         survival = "scarred"
     share = lasting / twin.learned if twin.learned > 0.0 else math.nan
-    return Damage(survival, peak, recovery, lasting, share, float(_behind(loss_T, twin.loss_T)))
+    return Damage(survival, peak, recovery, lasting, share, _behind(loss_T, twin.loss_T))
 
 
-def trailing_median(values_T: Array, window: int = WINDOW) -> Array:
-    """The median of each value and those before it, `window` in all; before the first there is nothing: zeros of a
-    difference, the first value of a loss."""
-    first = values_T[0] if len(values_T) and abs(values_T[0]) > 0 else 0.0
-    padded = np.concatenate([np.full(window - 1, first), values_T])
-    return np.asarray(np.median(sliding_window_view(padded, window), axis=1))
+def trailing_median(values_T: Array, before: float = 0.0) -> Array:
+    """The median of each value and those before it, `WINDOW` in all.
+
+    `before` is what was there before the first: 0 of a difference, since no shock had come; NaN: nothing.
+    """
+    padded = np.concatenate([np.full(WINDOW - 1, before), values_T])
+    return np.asarray(np.nanmedian(sliding_window_view(padded, WINDOW), axis=1))
 
 
-def _behind(loss_T: Array, twin_T: Array) -> int:
+def _behind(loss_T: Array, twin_T: Array) -> float:
     """Steps since the twin was last as high as the run is at its end."""
     end = float(loss_T[-LAST:].mean())
-    level_T = trailing_median(twin_T)
-    above = np.flatnonzero(level_T > end)
-    reached = int(above[-1]) + 1 if len(above) else 0
-    return max(0, len(twin_T) - max(reached, 0) - LAST // 2) if end > float(twin_T[-LAST:].mean()) else 0
+    if end <= float(twin_T[-LAST:].mean()):
+        return 0.0
+    above = np.flatnonzero(trailing_median(twin_T, before=math.nan) > end)
+    if not len(above):
+        return math.inf
+    # The mean of the last losses is as old as their middle, and a trailing median as the middle of its window.
+    return max(0.0, len(twin_T) - LAST / 2 - (int(above[-1]) + 1 - WINDOW // 2))
 
 
 def _rms(values: Sequence[float]) -> float:

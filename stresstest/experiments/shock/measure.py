@@ -15,7 +15,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import schedule
 from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Plan, canonical, make_plan, no_more
-from stresstest.experiments.shock.damage import SHARE, Damage, Twin, damage_of
+from stresstest.experiments.shock.damage import MORE_NULLS, Damage, Twin, damage_of
 from stresstest.experiments.shock.disturbance import Disturbance
 from stresstest.experiments.shock.guards import GuardedTraining, parse_guard
 from stresstest.experiments.shock.line import UNGUARDED, Array, Line
@@ -34,7 +34,6 @@ from stresstest.runs.store import RunStore
 
 # What decides which shocks there are, and not what becomes of one.
 _WHICH = frozenset({"depth", "shock", "guard", "peak_lr", "lr_share"})
-_MORE_NULLS = 12  # null twins, where the noise of the first few hides a scar
 _AGAIN = 3  # times more
 
 
@@ -135,8 +134,8 @@ class Arm:
         self.reference = bench.starts(bench.populate([seed], [peak]), [seed])[0].reference
         self._twin_line = self._once("twin", self._trained)
         self._nulls = [self._null(k) for k in range(spec.nulls)]
-        if self._noisy:
-            self._nulls += [self._null(k) for k in range(spec.nulls, max(_MORE_NULLS, _AGAIN * spec.nulls))]
+        if self.twin.is_noisy:
+            self._nulls += [self._null(k) for k in range(spec.nulls, max(MORE_NULLS, _AGAIN * spec.nulls))]
 
     @property
     def base(self) -> Line:
@@ -157,14 +156,7 @@ class Arm:
     @property
     def _trains(self) -> bool:
         """Whether the undisturbed run trains, and not by chance."""
-        whole = bool(np.isfinite(self.twin.null_NT).all())
-        return whole and self._twin_line["outcome"] in TRAINED and self.twin.learned > 0.0
-
-    @property
-    def _noisy(self) -> bool:
-        """Whether few null twins leave open what is a scar."""
-        twin = self.twin
-        return bool(np.isfinite(twin.null_NT).all()) and twin.floor > SHARE * twin.learned
+        return self.twin.trains and self._twin_line["outcome"] in TRAINED
 
     def measure(self, shock: ChosenShock) -> Measurement:
         """One shock at every dose that the search asks for."""

@@ -1,0 +1,177 @@
+"""How often is a run called scarred or broken that nothing happened to? Run by hand:
+
+    python tests/benchmarks/shock_false_alarms.py FOLDER [--seeds 10] [--first-seed 0] [--markdown]
+
+Null twins are undisturbed but for the last place of their weights. Of each variant, seed and share of the variant's
+boundary, some set the noise as in `stresstest shock` (4, and 12 where that is not enough), and 20 others are judged as
+a shock is. The curves stay in FOLDER, a file each: what is there is not trained again, and a rule that changes is
+tried on the same curves. A population of all null twins trains at once, each as if it were alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tables import show
+
+from stresstest.engine.train import judged_loss, train
+from stresstest.experiments.shock.damage import MORE_NULLS, Twin, damage_of
+from stresstest.experiments.shock.disturbance import Scene
+from stresstest.experiments.shock.line import Line
+from stresstest.experiments.shock.noise import null_noise
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.experiments.training import make_bench
+from stresstest.measurements.base import Bench, CellPlan
+from stresstest.measurements.boundary import measure_boundary
+from stresstest.results.outcome import TRAINED
+
+VARIANTS = ("pre-ln", "post-ln", "normformer", "rezero", "deepnorm")
+SHARES = (0.125, 0.25, 0.5)
+SIZES = ((16, 2), (16, 2), (16, 2), (32, 4))  # widths and depths, by seed in turn
+JUDGED = 20
+FEW = 4
+Array = NDArray[np.float64]
+
+
+def spec_of(variant: str, width: int, depth: int) -> ShockSpec:
+    """A small decoder, on short batches."""
+    return ShockSpec(variant=(variant,), width=width, depth=depth, heads=2, batch_size=4, seq_len=32)
+
+
+def boundary(folder: Path, spec: ShockSpec, bench: Bench) -> float | None:
+    """The variant's `max_stable_lr`, of one seed."""
+    path = folder / f"{spec.variant[0]}-{spec.width}-{spec.depth}.boundary"
+    if not path.exists():
+        found = measure_boundary(bench, spec, [CellPlan("", spec.variant[0], spec.depth, 0)])[0]
+        path.write_text(str(found.metrics["max_stable_lr"].low))
+    text = path.read_text()
+    return None if text == "None" else float(text)
+
+
+def null_lines(bench: Bench, base: Line, names: Sequence[str]) -> list[Line]:
+    """Null twins of a run, trained to its end at once, one for each name."""
+    seed, states = base.run.seed, []
+    for name in names:
+        one = base.branch()
+        if name:
+            digest = hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest()
+            draw = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+            null_noise(Scene(one.population, bench.batches, seed, base.step, lambda draw=draw: draw))  # type: ignore[misc]
+        states.append(one.population.state())
+    lr_TR = np.repeat(base.lr_N[base.step :, None], len(names), axis=1)
+    population = bench.populate([seed] * len(names), [float(lr_TR.max())] * len(names))
+    population.restore(_rows(states))
+    runs = [copy.deepcopy(base.run) for _ in names]
+    for block in train(population, bench.batches, [seed] * len(names), lr_TR, base.step):
+        judged = judged_loss(block.loss, block.constant, bench.batches.baseline_loss)
+        for t in range(len(block.loss)):
+            for r, run in enumerate(runs):
+                if not run.detector.over:
+                    run.take(float(base.lr_N[len(run.losses)]), float(judged[t, r]), block, t, r)
+    return [Line(bench, population, run, base.lr_N, len(base.lr_N)) for run in runs]
+
+
+def _rows(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """States of one replica each as that of all."""
+    return {
+        name: _rows([state[name] for state in states])
+        if isinstance(part, dict)
+        else torch.cat([state[name] for state in states])
+        for name, part in states[0].items()
+    }
+
+
+def train_arms(folder: Path, seeds: Iterable[int]) -> None:
+    """Train what is not there, a file an arm."""
+    for seed in seeds:
+        width, depth = SIZES[seed % len(SIZES)]
+        for variant in VARIANTS:
+            spec = spec_of(variant, width, depth)
+            bench = make_bench(spec, variant, depth, spec.optimizer, "cpu")
+            stable = boundary(folder, spec, bench)
+            for share in SHARES if stable is not None else ():
+                path = folder / f"{variant}_{width}_{depth}_{share:g}_{seed}.npz"
+                if not path.exists():
+                    assert stable is not None, "asked for above"
+                    _train_arm(path, bench, spec, seed, share * stable)
+                    print(path.stem, flush=True)
+
+
+def _train_arm(path: Path, bench: Bench, spec: ShockSpec, seed: int, lr: float) -> None:
+    base = Line.fresh(bench, seed, np.full(spec.total, lr))
+    base.go(spec.after)
+    names = ["", *(f"null {k}" for k in range(MORE_NULLS)), *(f"judged {k}" for k in range(JUDGED))]
+    lines = null_lines(bench, base, names)
+    losses = np.stack([line.losses_from(spec.after) for line in lines])
+    outcome = lines[0].run.detector.judgement().outcome
+    np.savez(path, losses=losses, lr=lr, baseline=bench.batches.baseline_loss, outcome=outcome)
+
+
+def judge(folder: Path, markdown: bool) -> None:
+    """What the rule says of every null twin, by variant and share."""
+    by_share: dict[float, list[str]] = {}
+    rows = []
+    for variant in VARIANTS:
+        for share in SHARES:
+            said, noises, more, untrained = [], [], 0, 0
+            for path in sorted(folder.glob(f"{variant}_*_{share:g}_*.npz")):
+                twin, judged_NT = _twin(np.load(path))
+                if twin is None:
+                    untrained += 1
+                    continue
+                more += len(twin.null_NT) > FEW
+                noises.append(twin.noise)
+                said += [damage_of(loss_T, twin, 0).survival for loss_T in judged_NT]
+            by_share.setdefault(share, []).extend(said)
+            rows.append([variant, f"{share:g}", *_counts(said), f"{more}", f"{untrained}", _range(noises)])
+    rows += [["all", f"{share:g}", *_counts(said), "", "", ""] for share, said in by_share.items()]
+    headings = ["variant", "share", "null twins", "recovered", "scarred", "broke"]
+    show([*headings, "arms of 12", "untrained", "noise: median, least to most (nats)"], rows, markdown)
+
+
+def _twin(stored: Any) -> tuple[Twin | None, Array]:
+    """The twin of an arm with its null twins, `None` where it did not train; the other null twins."""
+    losses, baseline = stored["losses"], float(stored["baseline"])
+    judged = losses[1 + MORE_NULLS :]
+    twin = Twin(losses[0], losses[1 : 1 + FEW], baseline)
+    if twin.is_noisy:
+        twin = Twin(losses[0], losses[1 : 1 + MORE_NULLS], baseline)
+    return (twin if twin.trains and str(stored["outcome"]) in TRAINED else None), judged
+
+
+def _counts(said: Sequence[str]) -> list[str]:
+    share = 100 * said.count("recovered") / len(said) if said else 0.0
+    return [str(len(said)), f"{share:.1f} %", str(said.count("scarred")), str(said.count("broke"))]
+
+
+def _range(noises: Sequence[float]) -> str:
+    if not noises:
+        return "-"
+    return f"{statistics.median(noises):.2g}, {min(noises):.2g} to {max(noises):.2g}"
+
+
+def main() -> None:
+    """Train and judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    train_arms(arguments.folder, range(arguments.first_seed, arguments.first_seed + arguments.seeds))
+    judge(arguments.folder, arguments.markdown)
+
+
+if __name__ == "__main__":
+    main()

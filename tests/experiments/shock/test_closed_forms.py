@@ -1,0 +1,121 @@
+"""Shocks of a quadratic, beside what becomes of it on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from stresstest.experiments.plan import canonical
+from stresstest.experiments.shock.measure import measure_shocks
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.experiments.training import make_bench
+from stresstest.measurements.base import Bench, CellPlan, Measurement
+
+H = np.array([1.0, 0.25])  # of bowl.py
+BASELINE = 2.0
+AFTER, TOTAL = 30, 100
+LAST = 30
+SEEDS = (0, 1, 2)
+SHARP = 0.02, 0.05, 0.1  # lr h of the sharper of the two
+
+
+def spec_of(optimizer: str, shock: str) -> ShockSpec:
+    model = f"{Path(__file__).with_name('bowl.py')}:build"
+    found: ShockSpec = canonical(
+        ShockSpec(
+            model=model, variant=("as-built",), optimizer=optimizer, shock=(shock,), after=AFTER, train_steps=TOTAL
+        )
+    )
+    return found
+
+
+def measured(optimizer: str, shock: str, lr: float) -> list[tuple[np.ndarray, Measurement]]:
+    """Where each seed begins, and what was measured of its shock."""
+    spec = spec_of(optimizer, shock)
+    bench = make_bench(spec, "as-built", spec.depth, optimizer, "cpu")
+    cells = [CellPlan(f"{s}", "as-built", spec.depth, s, {"shock": shock, "peak_lr": lr}) for s in SEEDS]
+    return [
+        (start_of(bench, cell.seed), one) for cell, one in zip(cells, measure_shocks(bench, spec, cells), strict=True)
+    ]
+
+
+def start_of(bench: Bench, seed: int) -> np.ndarray:
+    return np.array(bench.populate([seed], [0.1]).theta_RP[0].double().tolist())
+
+
+def losses(x: np.ndarray, lr: float, factor: float = 1.0, steps: int = 0) -> np.ndarray:
+    """Of gradient descent, by its error: each step multiplies it by 1 - lr h, those of a pulse by 1 - k lr h."""
+    found = []
+    for t in range(TOTAL):
+        found.append(0.5 * float((H * x**2).sum()))
+        x = x * (1.0 - (factor if AFTER <= t < AFTER + steps else 1.0) * lr * H)
+    return np.array(found)
+
+
+def lasting(x: np.ndarray, lr: float, factor: float, steps: int) -> tuple[float, float]:
+    """(the mean excess of the last steps, what the twin has learned by then)."""
+    twin = losses(x, lr)[-LAST:].mean()
+    return float(losses(x, lr, factor, steps)[-LAST:].mean() - twin), float(BASELINE - twin)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_pulse_multiplies_the_error_of_gradient_descent_by_one_minus_k_lr_h_for_each_of_its_steps(steps: int) -> None:
+    lr, factor = 0.05, 64.0
+    for x, found in measured("sgd", f"lr-pulse:factor=64,steps={steps}", lr):
+        excess = losses(x, lr, factor, steps) - losses(x, lr)
+        np.testing.assert_allclose(found.curves["shock_loss"][0], losses(x, lr, factor, steps)[AFTER:], rtol=0.01)
+        assert found.metrics["peak_excess"].low == pytest.approx(excess.max(), rel=0.01)
+        assert found.metrics["lasting_damage"].low == pytest.approx(excess[-LAST:].mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("lr", SHARP)
+def test_the_brackets_of_tolerance_hold_the_pulse_that_costs_a_twentieth_and_half_of_what_was_learned(
+    lr: float,
+) -> None:
+    """Beyond 1/(lr h) the error only grows with the factor, so that the threshold is a root."""
+    for x, found in measured("sgd", "lr-pulse:steps=3", lr):
+        for name, share in (("shock_tolerance", 0.05), ("break_tolerance", 0.5)):
+
+            def above(factor: float, x: np.ndarray = x, share: float = share) -> float:
+                damage, learned = lasting(x, lr, factor, 3)
+                return damage - share * learned
+
+            exact = brentq(above, 2.0 / lr, 1e5)
+            bracket = found.metrics[name]
+            assert bracket.low is not None
+            assert bracket.high is not None
+            assert bracket.low <= exact <= bracket.high
+            assert bracket.high == 2.0 * bracket.low
+
+
+def heavy_ball(x: np.ndarray, lr: float, lost: bool) -> np.ndarray:
+    """v = 0.9 v + h x, x -= lr v, with v zeroed once."""
+    found, v = [], np.zeros(2)
+    for t in range(TOTAL):
+        found.append(0.5 * float((H * x**2).sum()))
+        v = (0.0 if lost and t == AFTER else 0.9) * v + H * x
+        x = x - lr * v
+    return np.array(found)
+
+
+def test_lost_momentum_costs_what_the_recursion_says() -> None:
+    lr = 0.004
+    for x, found in measured("momentum", "lost-moments", lr):
+        excess = heavy_ball(x, lr, True) - heavy_ball(x, lr, False)
+        assert excess.max() > 0.05
+        np.testing.assert_allclose(found.curves["shock_loss"][0], heavy_ball(x, lr, True)[AFTER:], rtol=0.01)
+        assert found.metrics["peak_excess"].low == pytest.approx(excess.max(), rel=0.01)
+        assert found.metrics["lasting_damage"].low == pytest.approx(excess[-LAST:].mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("number", [4, 16])
+def test_updates_that_are_lost_leave_the_run_as_many_steps_behind(number: int) -> None:
+    lr = 0.05
+    for x, found in measured("sgd", f"dropped-updates:steps={number}", lr):
+        twin = losses(x, lr)
+        late = np.concatenate([np.full(number, twin[AFTER]), twin[AFTER : TOTAL - number]])
+        np.testing.assert_allclose(found.curves["shock_loss"][0], late, rtol=0.01)
+        assert found.records["shock"]["doses"][0]["lasting_steps"] == pytest.approx(number, abs=1.5)
