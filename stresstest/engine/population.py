@@ -10,6 +10,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -69,6 +70,7 @@ class Replicas(ABC, Generic[B]):
 
     model: Trainable
     between: Callable[[], None] | None = None  # called with the gradient in `grad_RP`, before anything is made of it
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which a step takes loss and gradient
 
     def _begin(self, model: Trainable, theta_RP: Tensor, training: Training) -> None:
         self.model = model
@@ -114,7 +116,8 @@ class Replicas(ABC, Generic[B]):
     def step(self, batch: B, lr_R: Tensor) -> Readings:
         """One optimizer step of every replica, each at its own learning rate."""
         scaled = self.training.dtype == torch.float16
-        loss_R = self._backward(batch, self._scale_R if scaled else None)
+        with self.within():
+            loss_R = self._backward(batch, self._scale_R if scaled else None)
         if scaled:
             self.grad_RP.div_(self._scale_R[:, None])
         if self.between is not None:

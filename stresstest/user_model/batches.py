@@ -149,8 +149,18 @@ class UserBatches:
         """Hand out batches in micro-batches from now on."""
         self._split = split
 
+    @property
+    def own(self) -> bool:
+        """Whether they are the user's, and of no built-in task."""
+        return self._built_in is None
+
+    @property
+    def task(self) -> Task:
+        """The built-in task, where they are not the user's own."""
+        return self._task
+
     def of(self, task: Task, batch_size: int) -> UserBatches:
-        """The same of another batch size."""
+        """The same of another batch size, or of another task."""
         sized = copy.copy(self)
         sized.batch_size, sized._task, sized._fresh = batch_size, task, []
         sized._built_in = None if self._factory.draws else Batches(task, self.device)

@@ -32,6 +32,7 @@ from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.brought import SizedStream
 from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.constants.predictor import ConstantLosses, best_constant
+from stresstest.user_model.constants.targets import Targets
 from stresstest.user_model.contract import Contract, contract, only_in_training
 from stresstest.user_model.dtypes import advised
 from stresstest.user_model.factory import Factory, factory_of, seeded
@@ -235,6 +236,11 @@ def counted_by(found: Contract, constant: Constant) -> Callable[[Any], float] | 
         return float(((labels >= 0) & (labels < classes)).sum())
 
     return counted
+
+
+def known_targets(bench: UserBench) -> Targets | None:
+    """Where the targets of a batch are, as far as that was found."""
+    return bench.model.contract.targets or bench.constant.targets
 
 
 def _check_accumulation(spec: TrainingSpec, factory: Factory, data: Any) -> None:

@@ -16,12 +16,13 @@ from stresstest.user_code import UserCodeError
 _HOOKS = "_hooks"  # how the names of a module's tables of hooks end
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy whose own functions, a patched forward or a hook, speak of the copy where they spoke of the module.
 
     `copy.deepcopy` leaves functions as they are, so that a wrapped forward would go on computing with the module.
+    `memo` is deepcopy's: what else is copied with it speaks of the same copy.
     """
-    memo: dict[int, Any] = {}
+    memo = {} if memo is None else memo
     found = copy.deepcopy(module, memo)
     for part in found.modules():
         for name, value in list(vars(part).items()):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-_COUNTS = frozenset({"step", "steps", "k"})
+_COUNTS = {"step": 0.0, "steps": 0.0, "k": 0.0, "mu_product": 1.0}  # and what they start at; the last is NAdam's
 _SECOND = ("sq", "sum", "var", "inf", "diag", "hess")  # in the names of what an update is divided by
+_FIRST = ("avg", "momentum", "mean", "buf", "moment")  # in those of what it follows
 BOTH = frozenset({"first", "second"})
 
 
@@ -15,21 +19,49 @@ def lose(optimizer: torch.optim.Optimizer, moments: frozenset[str], count: bool)
 
     All of them together are the whole state, as of an optimizer that is built anew.
     """
-    if moments == BOTH and count:
-        lost = sum(isinstance(value, Tensor) for state in optimizer.state.values() for value in state.values())
-        optimizer.state.clear()
-        return lost
+    everything = moments == BOTH and count
     lost = 0
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if name in _COUNTS:
-                if count:
-                    state[name] = torch.zeros_like(value) if isinstance(value, Tensor) else 0
-            elif isinstance(value, Tensor) and value.shape == parameter.shape and _moment(name) in moments:
-                value.zero_()
-                lost += 1
+    for state in optimizer.state.values():
+        if isinstance(state, Mapping):
+            lost += sum(_lose(state, name, moments, count, everything) for name in state)
+    if everything:
+        optimizer.state.clear()
     return lost
 
 
+def optimizers_in(thing: Any, seen: set[int] | None = None) -> Iterator[torch.optim.Optimizer]:
+    """The optimizers that are reached from a thing's attributes and containers, and from theirs."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    parts = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
+    if isinstance(thing, torch.optim.Optimizer):
+        yield thing
+        parts = [value for key, value in vars(thing).items() if key not in ("state", "param_groups")]
+    for part in parts:
+        yield from optimizers_in(part, seen)
+
+
+def _lose(state: Any, name: str, moments: frozenset[str], count: bool, everything: bool) -> bool:
+    """Whether an entry of a parameter's state is a moment that is lost."""
+    value = state[name]
+    if name in _COUNTS:
+        if count:
+            first = _COUNTS[name]
+            state[name] = torch.full_like(value, first) if isinstance(value, Tensor) else type(value)(first)
+        return False
+    if not isinstance(value, Tensor) or not value.ndim:
+        return False
+    if everything:
+        return True
+    if _moment(name) not in moments:
+        return False
+    value.zero_()
+    return True
+
+
 def _moment(name: str) -> str:
-    return "second" if any(part in name for part in _SECOND) else "first"
+    if any(part in name for part in _SECOND):
+        return "second"
+    return "first" if any(part in name for part in _FIRST) else ""

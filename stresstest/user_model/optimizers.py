@@ -6,6 +6,7 @@ rate is scaled in proportion: the first group that has one gets that which is as
 
 from __future__ import annotations
 
+import copy
 import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,13 @@ class UsersOptimizers:
             self.each = built(self._factory, module, self.built_at)
             self._train()
             self.restore(stored)
+
+    def branch(self, each: Sequence[torch.optim.Optimizer]) -> UsersOptimizers:
+        """The same of copies of its optimizers."""
+        found = copy.copy(self)
+        found.each = list(each)
+        found._takes_closure, found._tried = list(self._takes_closure), list(self._tried)
+        return found
 
     @property
     def num_tensors(self) -> int:

@@ -25,13 +25,13 @@ from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.carried import carried, kept, put_back
 from stresstest.user_model.contract import Contract, shape_words
-from stresstest.user_model.copies import copied
 from stresstest.user_model.dtypes import cast, in_float32
 from stresstest.user_model.factory import Factory, seeded
 from stresstest.user_model.layout import OwnLayout
-from stresstest.user_model.lost_moments import lose
+from stresstest.user_model.lost_moments import lose, optimizers_in
 from stresstest.user_model.micro_batches import differentiated
 from stresstest.user_model.optimizers import UsersOptimizers, fixed_groups
+from stresstest.user_model.step.whole_copy import branched
 from stresstest.user_model.wrapped import uncompiled
 
 
@@ -151,14 +151,23 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             users.moved(module)
 
     def changed(self) -> None:
-        """Let the modules have what was written to `theta_RP`."""
+        """Let the modules have what was written to `theta_RP`, rounded to the dtypes that they have."""
         self._push()
+        if self.model.layout.mixed:
+            for row_P, parameters in zip(self.theta_RP, self._parameters, strict=True):
+                row_P.copy_(_flat(parameters))
 
     def branch(self, row: int, into: Replicas[Sequence[UserBatch]]) -> None:
         """Let `into`, a fresh population of one replica of this kind, go on as this row would, bit for bit."""
         assert isinstance(into, UserPopulation), "of this kind"
-        into._take_over(self._copied(row), self._users[row].built_at if self._users else FIRST_LR)
-        UserPopulation.restore(into, row_of(UserPopulation.state(self), row))
+        theirs = self._users[row].each if self._users else ()
+        module, optimizers = branched(self._modules[row], theirs)
+        into._modules = [module]
+        into._parameters = [named_parameters(module, self.model.layout)]
+        into._users = [self._users[row].branch(optimizers)] if self._users else []
+        Replicas.restore(into, row_of(Replicas.state(self), row))
+        for users in into._users:
+            users.moved(module)
 
     def lose(self, moments: frozenset[str], count: bool) -> int:
         """Zero these moments of the optimizer, "first" and "second", and its count of steps; how many matrices."""
@@ -166,19 +175,8 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         return sum(lose(optimizer, moments, count) for optimizer in theirs) if theirs else super().lose(moments, count)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
-        """The user's own, of all rows."""
-        return [optimizer for users in self._users for optimizer in users.each]
-
-    def _copied(self, row: int) -> nn.Module:
-        """A replica once more, with all that hangs on it."""
-        return copied(self._modules[row])
-
-    def _take_over(self, module: nn.Module, built_at: float) -> None:
-        """Let this module be the one replica."""
-        self._modules = [module]
-        self._parameters = [named_parameters(module, self.model.layout)]
-        if self._users:
-            self._users = [UsersOptimizers(self.model.factory, module, built_at, self.model.fixed_groups)]
+        """The user's own, of all rows, and those inside them."""
+        return [optimizer for users in self._users for optimizer in optimizers_in(users.each)]
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes, from which `restore` goes on bit for bit."""
@@ -307,9 +305,12 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         """
         batch, scales = self._last
         first = torch.equal(_flat(self._parameters[row]), first_P)
-        with torch.enable_grad(), kept(self._modules[row]) if first else nullcontext():
+        as_first = (kept(self._modules[row]), self.within()) if first else (nullcontext(), nullcontext())
+        with torch.enable_grad(), as_first[0], as_first[1]:
             loss = self._gradient(row, batch[row], scales[row])
         self.grad_RP[row].div_(scales[row])
+        if first and self.between is not None:
+            self.between()
         if self.training.clip_norm is not None:
             self._clip_row(row, self.training.clip_norm)
         self._hand_out(row)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,37 +13,38 @@ from torch import Tensor
 from stresstest.engine.train import Batches
 from stresstest.experiments.shock.disturbance import Scene
 from stresstest.tasks import load_task
-from stresstest.tasks.task import Batch
+from stresstest.tasks.images import ImageTask
+from stresstest.tasks.masked import MaskedTask
+from stresstest.tasks.task import Batch, Task
+from stresstest.tasks.translation import TranslationTask
 from stresstest.user_code import UserCodeError
-from stresstest.user_model.batches import UserBatch
-from stresstest.user_model.constants.targets import classes_of
-from stresstest.user_model.micro_batches import num_examples
+from stresstest.user_model.batches import UserBatch, UserBatches
+from stresstest.user_model.changed import Change, changed, with_targets
+from stresstest.user_model.micro_batches import MicroBatches, Split
 
-_MASK = "mask"  # in the name of a tensor that says what counts, and is left as it is
+_LEFT = ("mask", "position", "len")  # in the names of tensors that say what counts and where it stands: left as it is
 
 
 def uniform(scene: Scene, k: int) -> Any:
-    """Inputs and targets drawn anew: whole numbers uniformly between the least and the greatest, others normally."""
-    return _mapped(scene.batch(scene.step + k), _drawn_anew(_generator_of(scene, k)))
+    """Inputs and targets drawn anew: whole numbers uniformly between the least and the greatest, others normally.
+
+    Negative whole numbers, which mark what is left out of the loss, stay.
+    """
+    return _changed(scene.batch(scene.step + k), partial(_drawn_anew, _generator_of(scene, k)))
 
 
 def shuffled(scene: Scene, k: int) -> Any:
-    """The targets in another order."""
-    generator = _generator_of(scene, k)
-
-    def permuted(targets: Tensor) -> Tensor:
-        order = torch.randperm(targets.numel(), generator=generator).to(targets.device)
-        return targets.flatten()[order].view_as(targets)
-
+    """The targets in another order, but for those that are left out of the loss."""
+    permuted = partial(_permuted, _generator_of(scene, k))
     batch = scene.batch(scene.step + k)
     if isinstance(batch, Batch):
         return batch._replace(targets=permuted(batch.targets))
-    return [replace(one, data=_with_targets(one.data, permuted)) for one in batch]
+    return [replace(one, data=with_targets(one.data, scene.targets, permuted)) for one in batch]
 
 
 def constant(scene: Scene, k: int) -> Any:
-    """One token, or number, throughout inputs and targets: the first of each."""
-    return _mapped(scene.batch(scene.step + k), lambda values: values.flatten()[:1].expand(values.shape).clone())
+    """One token, or number, throughout inputs and targets: the first of each that counts."""
+    return _changed(scene.batch(scene.step + k), _one_throughout)
 
 
 def repeated(scene: Scene, k: int) -> Any:
@@ -62,117 +64,96 @@ def first_examples(batch: Any, size: int) -> Any:
     """The first examples of a batch."""
     if isinstance(batch, Batch):
         return batch._replace(inputs=batch.inputs[:, :size], targets=batch.targets[:, :size])
-    return [replace(one, data=_sliced(one.data, size), split=None) for one in batch]
+    return [replace(one, data=_first(one, size)) for one in batch]
 
 
-@dataclass(frozen=True)
+@dataclass
 class OtherData:
-    """The batches of another source of the built-in task."""
+    """The batches of another source of the built-in task, loaded when the first is asked for."""
 
     data: str
+    _source: Batches | UserBatches | None = field(default=None, init=False)
 
     def __call__(self, scene: Scene, k: int) -> Any:
         """The other source's batch of the same step."""
-        return self._source(scene).batch([scene.seed], scene.step + k)
+        if self._source is None:
+            self._source = self.source(scene.batches)
+        return self._source.batch([scene.seed], scene.step + k)
 
-    def _source(self, scene: Scene) -> Batches:
-        batches = scene.batches
-        if not isinstance(batches, Batches):
-            raise UserCodeError("shift: its batches are its own, and there is no other source of them; leave it out")
-        known = _SOURCES.get(id(batches.task), (None, None, ""))
-        if known[0] is not batches.task or known[2] != self.data:
-            task = load_task(*_kind_of(batches), self.data, batches.task.batch_size, _length_of(batches))
-            _SOURCES[id(batches.task)] = known = (batches.task, batches.of(task), self.data)
-        assert known[1] is not None, "made above"
-        return known[1]
-
-
-_SOURCES: dict[int, tuple[Any, Batches | None, str]] = {}
-
-
-def _kind_of(batches: Batches) -> tuple[str]:
-    name = type(batches.task).__name__.removesuffix("Task").lower()
-    return ({"masked": "masked-language", "image": "images"}.get(name, name),)
+    def source(self, batches: Any) -> Batches | UserBatches:
+        """The batches of the other source; a `UserCodeError` where it does not fit, or they are the model's own."""
+        if isinstance(batches, UserBatches) and batches.own:
+            raise UserCodeError("its batches are its own, and there is no other source of them; leave it out")
+        task = load_task(_kind_of(batches.task), self.data, batches.task.batch_size, _length_of(batches.task))
+        for what in ("num_classes", "num_inputs"):
+            ours, theirs = getattr(batches.task, what), getattr(task, what)
+            if ours != theirs:
+                size = {"num_classes": "classes", "num_inputs": "numbers in an example"}[what]
+                raise UserCodeError(f"data {self.data} has {theirs} {size}, and the run's own {ours}; give others")
+        return batches.of(task, batches.batch_size) if isinstance(batches, UserBatches) else batches.of(task)
 
 
-def _length_of(batches: Batches) -> int:
-    return int(getattr(batches.task, "seq_len", 1))
+def _kind_of(task: Task) -> str:
+    kinds = {MaskedTask: "masked-language", ImageTask: "images", TranslationTask: "translation"}
+    return next((name for kind, name in kinds.items() if isinstance(task, kind)), "language")
+
+
+def _length_of(task: Task) -> int:
+    return int(getattr(task, "seq_len", 1))
 
 
 def _generator_of(scene: Scene, k: int) -> torch.Generator:
     generator = scene.generator()
-    torch.randint(1 << 30, (1,), generator=generator)
     return generator.manual_seed(generator.initial_seed() + k + 1)
 
 
-def _drawn_anew(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    def drawn(values: Tensor) -> Tensor:
-        if values.is_floating_point():
-            noise = torch.randn(values.shape, generator=generator).to(values)
-            return noise * values.std() + values.mean() if values.numel() > 1 else noise
-        if values.dtype == torch.bool or not values.numel():
-            return values
-        low, high = int(values.min()), int(values.max())
-        return torch.randint(low, high + 1, values.shape, generator=generator).to(values)
+def _drawn_anew(generator: torch.Generator, name: str, values: Tensor) -> Tensor:
+    if _is_left(name, values):
+        return values
+    if values.is_floating_point():
+        noise = torch.randn(values.shape, generator=generator).to(values)
+        return noise * values.std() + values.mean() if values.numel() > 1 else noise
+    counted = values[values >= 0]
+    if not counted.numel():
+        return values
+    low, high = int(counted.min()), int(counted.max())
+    drawn = torch.randint(low, high + 1, values.shape, generator=generator).to(values)
+    return torch.where(values >= 0, drawn, values)
 
-    return drawn
+
+def _one_throughout(name: str, values: Tensor) -> Tensor:
+    if _is_left(name, values):
+        return values
+    if values.is_floating_point():
+        return values.flatten()[:1].expand(values.shape).clone()
+    counted = values[values >= 0]
+    return torch.where(values >= 0, counted[0], values) if counted.numel() else values
 
 
-def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A batch whose tensors are changed, but for masks and targets that are left out of the loss."""
+def _is_left(name: str, values: Tensor) -> bool:
+    countable = values.is_floating_point() or not (values.is_complex() or values.dtype == torch.bool)
+    return not countable or not values.numel() or any(part in name for part in _LEFT)
+
+
+def _permuted(generator: torch.Generator, targets: Tensor) -> Tensor:
+    """Numbers example by example, classes each by itself."""
+    if targets.is_floating_point():
+        return targets[torch.randperm(len(targets), generator=generator).to(targets.device)]
+    found = targets.clone()
+    counted = targets[targets >= 0]
+    found[targets >= 0] = counted[torch.randperm(len(counted), generator=generator).to(targets.device)]
+    return found
+
+
+def _changed(batch: Any, change: Change) -> Any:
     if isinstance(batch, Batch):
-        targets = torch.where(batch.targets >= 0, change(batch.targets.clamp(min=0)), batch.targets)
-        return batch._replace(inputs=change(batch.inputs), targets=targets)
-    return [replace(one, data=_changed(one.data, change)) for one in batch]
+        return batch._replace(inputs=change("inputs", batch.inputs), targets=change("targets", batch.targets))
+    return [replace(one, data=changed(one.data, change)) for one in batch]
 
 
-def _changed(data: Any, change: Callable[[Tensor], Tensor], name: str = "") -> Any:
-    if isinstance(data, Tensor):
-        return data if _MASK in name else change(data)
-    if isinstance(data, Mapping):
-        return {key: _changed(value, change, str(key)) for key, value in data.items()}
-    if isinstance(data, list | tuple) and not hasattr(data, "_fields"):
-        return type(data)(_changed(value, change) for value in data)
-    return data
-
-
-def _with_targets(data: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    for targets in classes_of(data):
-        mine = targets(data)
-        changed = change(mine)
-        return _replaced(data, mine, changed)
-    raise UserCodeError("bad-batch kind=shuffled: no targets are known in its batches; use kind=uniform")
-
-
-def _replaced(data: Any, old: Tensor, new: Tensor) -> Any:
-    if data is old:
-        return new
-    if isinstance(data, Mapping):
-        return {key: _replaced(value, old, new) for key, value in data.items()}
-    if isinstance(data, list | tuple) and not hasattr(data, "_fields"):
-        return type(data)(_replaced(value, old, new) for value in data)
-    return data
-
-
-def _sliced(data: Any, size: int) -> Any:
-    number = num_examples(data)
-
-    def first(values: Tensor) -> Tensor:
-        return values[:size] if values.ndim and len(values) == number else values
-
-    return _changed_all(data, first)
-
-
-def _changed_all(data: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(data, Tensor):
-        return change(data)
-    if isinstance(data, Mapping):
-        return {key: _changed_all(value, change) for key, value in data.items()}
-    if isinstance(data, Sequence) and not isinstance(data, str) and not hasattr(data, "_fields"):
-        return type(data)(_changed_all(value, change) for value in data)  # type: ignore[call-arg]  # a list or tuple
-    return data
-
-
-def of_user(batch: Any) -> bool:
-    """Whether a batch is one of the user's own model."""
-    return isinstance(batch, list) and all(isinstance(one, UserBatch) for one in batch)
+def _first(one: UserBatch, size: int) -> Any:
+    data = one.data.parts[0] if isinstance(one.data, MicroBatches) else one.data
+    try:
+        return Split(size)(data).parts[0]
+    except UserCodeError:
+        raise UserCodeError("its batches have no axis of examples that they could be cut along; leave it out") from None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stresstest.engine.population import Replicas
     from stresstest.engine.train import BatchSource
+    from stresstest.user_model.constants.targets import Targets
 
 Array = NDArray[np.float64]
 
@@ -24,7 +25,8 @@ Array = NDArray[np.float64]
 class Scene:
     """What a shock meets: a population of the one replica `seed`, its batches, and the step of training it comes at.
 
-    `generator` draws what is drawn: of a shock and seed always the same, whatever the dose.
+    `generator` draws what is drawn: of a shock and seed always the same, whatever the dose. `targets` says where they
+    are in a batch of the user's.
     """
 
     population: Replicas[Any]
@@ -32,6 +34,7 @@ class Scene:
     seed: int
     step: int
     generator: Callable[[], Generator]
+    targets: Targets | None = None
 
     def batch(self, step: int) -> Any:
         """The batch of a step of training, [1, ...]."""

@@ -6,8 +6,8 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import ReplicaRun
 from stresstest.runs.live import LiveRecord, pulse
 from stresstest.tasks.task import TRAINING
+from stresstest.user_model.bench import UserBench, known_targets
 
 Array = NDArray[np.float64]
 UNGUARDED = GuardedTraining()
@@ -63,13 +64,13 @@ class Line:
     def shocked(self, disturbance: Disturbance, draw: str, guard: GuardedTraining = UNGUARDED) -> None:
         """Train to the end, under a disturbance that comes now; `draw` names what is drawn."""
         first, seed = self.step, self.run.seed
-        scene = Scene(self.population, self.bench.batches, seed, first, partial(_generator, draw, seed))
+        scene = scene_of(self.bench, self.population, seed, first, draw)
         if disturbance.state is not None:
             disturbance.state(scene)
         lr_T = self.lr_N[first:] if disturbance.lrs is None else disturbance.lrs(self.lr_N, first)
         lr_T = guard.lrs(lr_T, disturbance.steps)
         lasts = len(lr_T) if disturbance.endless else disturbance.steps
-        if disturbance.frozen:
+        if lasts and disturbance.frozen:
             self._stand_still(lasts)
         elif lasts:
             self._disturbed(disturbance, scene, lr_T[:lasts])
@@ -78,21 +79,11 @@ class Line:
 
     def _disturbed(self, disturbance: Disturbance, scene: Scene, lr_T: Array) -> None:
         """The steps that a disturbance lasts."""
-        population, training = self.population, self.population.training
-        if disturbance.gradient is not None:
-            population.between = partial(disturbance.gradient, scene)
-        if disturbance.dtype:
-            population.training = replace(training, dtype=DTYPES[disturbance.dtype])
-        forward: AbstractContextManager[None] = nullcontext()
         fed: BatchSource[Any] = self.bench.batches
         if disturbance.disturbs_the_loss:
-            fed = _Fed(self.bench.batches, population, disturbance.batch, scene)
-        if disturbance.forward is not None:
-            forward = disturbance.forward(scene)
-        try:
-            self._train(lr_T, fed, forward)
-        finally:
-            population.training, population.between = training, None
+            fed = _Fed(self.bench.batches, self.population, disturbance.batch, scene)
+        with _under(disturbance, scene):
+            self._train(lr_T, fed)
 
     def _stand_still(self, steps: int) -> None:
         """Steps whose updates are lost: their losses are those of the weights as they are."""
@@ -109,23 +100,20 @@ class Line:
             self.run.detector.update(float(value))
         self.step += steps
 
-    def _train(
-        self, lr_T: Array, source: BatchSource[Any], forward: AbstractContextManager[None] = nullcontext()
-    ) -> None:
+    def _train(self, lr_T: Array, source: BatchSource[Any]) -> None:
         if not len(lr_T) or self.run.detector.over:
             return
         probing = replace(self.bench.probing, at_start=False) if self.bench.probing.frames else Probing("off")
         stepping = train(self.population, source, [self.run.seed], lr_T[:, None], self.step, probing)
         told = time.perf_counter()
-        with forward:
-            block = next(stepping, None)
-            taken = 0
-            while block is not None:
-                self._take(block, lr_T[taken : taken + len(block.loss)], source)
-                taken += len(block.loss)
-                told = self._tell(len(block.loss), told)
-                self.bench.journal.offer("", _not_kept)
-                block = _sent(stepping, [0] if self.run.detector.over else [])
+        block = next(stepping, None)
+        taken = 0
+        while block is not None:
+            self._take(block, lr_T[taken : taken + len(block.loss)], source)
+            taken += len(block.loss)
+            told = self._tell(len(block.loss), told)
+            self.bench.journal.offer("", _not_kept)
+            block = _sent(stepping, [0] if self.run.detector.over else [])
         self.step += taken
 
     def _take(self, block: StepBlock, lr_T: Array, source: BatchSource[Any]) -> None:
@@ -158,6 +146,28 @@ class Line:
         kept = seen if end is None else seen[: max(0, end - first)]
         loss_T[: len(kept)] = kept
         return loss_T
+
+
+def scene_of(bench: Bench, population: Replicas[Any], seed: int, step: int, draw: str) -> Scene:
+    """What a shock meets at a step; `draw` names what is drawn."""
+    targets = known_targets(bench) if isinstance(bench, UserBench) else None
+    return Scene(population, bench.batches, seed, step, partial(_generator, draw, seed), targets)
+
+
+@contextmanager
+def _under(disturbance: Disturbance, scene: Scene) -> Iterator[None]:
+    """Here the population trains as a disturbance says."""
+    population, training = scene.population, scene.population.training
+    try:
+        if disturbance.gradient is not None:
+            population.between = partial(disturbance.gradient, scene)
+        if disturbance.forward is not None:
+            population.within = partial(disturbance.forward, scene)
+        if disturbance.dtype:
+            population.training = replace(training, dtype=DTYPES[disturbance.dtype])
+        yield
+    finally:
+        population.training, population.between, population.within = training, None, nullcontext
 
 
 class _Fed:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from stresstest.engine.guard import Guard
-from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import schedule
-from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Plan, canonical, make_plan, no_more
+from stresstest.experiments.shock.checks import check_shocks
 from stresstest.experiments.shock.damage import MORE_NULLS, Damage, Twin, damage_of
 from stresstest.experiments.shock.disturbance import Disturbance
 from stresstest.experiments.shock.guards import GuardedTraining, parse_guard
@@ -40,7 +39,6 @@ _AGAIN = 3  # times more
 def plan(spec: ShockSpec) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
     spec = canonical(spec)
-    _check_optimizer(spec)
     points = [] if spec.peak_lr is None else [_point(*pair, spec.peak_lr) for pair in _pairs(spec)]
     search = {"shock": spec.shock, "guard": spec.guard, "lr_share": spec.lr_share, "peak_lr": spec.peak_lr}
     more = no_more if spec.peak_lr is not None else refine
@@ -48,6 +46,7 @@ def plan(spec: ShockSpec) -> Plan:
     made = make_plan("shock", spec, [spec.depth], _WHICH, measure_shocks, points=points, refine=more, search=search)
     if spec.peak_lr is None:
         made.cells[:] = [cell for cell in made.cells if cell.seed == spec.seeds[0]]
+    check_shocks(made, spec)
     return replace(made, together=_arm)
 
 
@@ -81,23 +80,6 @@ def _pairs(spec: ShockSpec) -> list[tuple[str, str]]:
 
 def _point(shock: str, guard: str, peak: float) -> dict[str, Any]:
     return {"shock": shock, **({"guard": guard} if guard else {}), "peak_lr": peak}
-
-
-def _check_optimizer(spec: ShockSpec) -> None:
-    """Whether the optimizer has what the shocks and guards change."""
-    name = spec.optimizer.partition(":")[0]
-    if name not in OPTIMIZERS:  # the user's own
-        changed = [guard for guard in spec.guard if parse_guard(guard).training.options]
-        if changed:
-            raise ConfigError(f"guard {changed[0]}: works only with an optimizer of the table, e.g. adam; leave it out")
-        return
-    slots, options = OPTIMIZERS[name].slots, OPTIMIZERS[name].options
-    if not slots and any(shock.shock.name == "lost-moments" for shock in spec.shocks):
-        raise ConfigError(f"shock lost-moments: optimizer {name} keeps no moments; leave it out, or use e.g. momentum")
-    for guard in spec.guard:
-        lacks = [key for key in parse_guard(guard).training.options if key not in options]
-        if lacks:
-            raise ConfigError(f"guard {guard}: optimizer {name} has no {lacks[0]}; leave it out")
 
 
 def _arm(cell: CellPlan) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ number at given weights is what it returns at LR 0 of a copy of the model, which
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.brought import Step
 from stresstest.user_model.contract import Contract, contract, loss_in
 from stresstest.user_model.factory import Factory, seeded
+from stresstest.user_model.lost_moments import optimizers_in
 from stresstest.user_model.micro_batches import evaluated
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, named_parameters
 from stresstest.user_model.step.whole_copy import copied, from_stored, stored
@@ -91,7 +92,9 @@ class PlainLoopPopulation(UserPopulation):
 
     def step(self, batch: Sequence[UserBatch], lr_R: Tensor) -> Readings:
         """One step of every replica, each at its own learning rate."""
-        losses = [self._taken(row, one, lr) for row, (one, lr) in enumerate(zip(batch, lr_R.tolist(), strict=True))]
+        rows = enumerate(zip(batch, lr_R.tolist(), strict=True))
+        with self.within():
+            losses = [self._taken(row, one, lr) for row, (one, lr) in rows]
         loss_R = torch.stack([loss.float() for loss in losses])
         norm_R = torch.stack([self._read_gradient(row) for row in range(self.num_replicas)])
         finite_R = self.theta_RP.sum(1).isfinite()
@@ -116,10 +119,7 @@ class PlainLoopPopulation(UserPopulation):
         return sum(_tensors_in(list(optimizer.state.values())) for optimizer in self._optimizers())
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
-        return [optimizer for module in self._modules for optimizer in _optimizers_in(vars(module), set())]
-
-    def _copied(self, row: int) -> nn.Module:
-        return copied(self._modules[row])
+        return [optimizer for module in self._modules for optimizer in optimizers_in(vars(module))]
 
     def _taken(self, row: int, one: UserBatch, lr: float) -> Tensor:
         step = self.model.factory.step
@@ -148,19 +148,6 @@ def _as_tensors(found: Any) -> Any:
     if isinstance(found, int | float | np.number):
         return torch.tensor(float(found))
     return found
-
-
-def _optimizers_in(thing: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer]:
-    """The optimizers that are reached from a thing's attributes and containers."""
-    if id(thing) in seen:
-        return
-    seen.add(id(thing))
-    parts = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
-    if isinstance(thing, torch.optim.Optimizer):
-        yield thing
-        parts = [value for key, value in vars(thing).items() if key not in ("state", "param_groups")]
-    for part in parts:
-        yield from _optimizers_in(part, seen)
 
 
 def _tensors_in(value: Any) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stresstest.measurements.journal import NotKeptError
@@ -32,9 +32,40 @@ def copied(module: nn.Module) -> nn.Module:
             raise UserCodeError(
                 "fails: it keeps a tensor that has a gradient's graph; keep numbers (.item()) or .detach() it"
             ) from None
+    return _with_gradients(module, twin)
+
+
+def branched(module: nn.Module, optimizers: Sequence[Optimizer] = ()) -> tuple[nn.Module, list[Optimizer]]:
+    """A module and the optimizers that train it once more, which go on as they would.
+
+    What a forward pass has left on the module, attention weights or a loss, comes without its graph.
+    """
+    memo: dict[int, Any] = {}
+    with user_code("a copy of the model"), _whole_optimizers(), _without_graphs():
+        twin = _with_gradients(module, copies.copied(module, memo))
+        return twin, copy.deepcopy(list(optimizers), memo)
+
+
+def _with_gradients(module: nn.Module, twin: nn.Module) -> nn.Module:
     for mine, other in zip(module.parameters(), twin.parameters(), strict=True):
         other.grad = None if mine.grad is None else mine.grad.clone()
     return twin
+
+
+@contextmanager
+def _without_graphs() -> Iterator[None]:
+    """Here a tensor that was computed can be copied too, which torch refuses."""
+    original = Tensor.__deepcopy__
+
+    def of(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+        found: Tensor = original(tensor if tensor.is_leaf else tensor.detach(), memo)  # type: ignore[no-untyped-call]
+        return found
+
+    Tensor.__deepcopy__ = of  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tensor.__deepcopy__ = original  # type: ignore[method-assign]
 
 
 def stored(module: nn.Module) -> bytes:
