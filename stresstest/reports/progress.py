@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
-from stresstest.reports.numbers import bracket, cell_name
+from stresstest.reports.numbers import bracket, cell_name, number
 from stresstest.results.progress import Progress, SizeTime, TimeLeft
 from stresstest.results.records import Cell
 
@@ -211,9 +211,20 @@ def describe(cell: Cell) -> str:
     if stable is not None:
         low = "none" if stable.low is None else bracket(stable) if stable.high is None else f"{stable.low:.2g}"
         parts.append(f"max_stable_lr {low}")
+    if cell.shock:
+        parts += _survival(cell)
     if cell.coords:
         parts.append(f"{len(cell.coords['places'])} outputs followed")
     if not parts:
         back = cell.metrics.get("grad_ratio")
         parts.append(f"gradient, first over last block: {'-' if back is None else bracket(back)}")
     return f"{name}: {', '.join(parts)}, {cell.seconds:.0f} s"
+
+
+def _survival(cell: Cell) -> Iterator[str]:
+    """What became of a shocked run, and up to which dose it takes the shock."""
+    at = f" at dose {number(cell.shock['dose'])}" if "dose" in cell.shock else ""
+    yield f"{cell.shock['outcome']}{at}"
+    for name, words in (("shock_tolerance", "no scar"), ("break_tolerance", "no break")):
+        if name in cell.metrics:
+            yield f"{words} up to {bracket(cell.metrics[name])}"

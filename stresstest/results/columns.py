@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic.fields import FieldInfo
 
-from stresstest.results.typed import HoldRecord, RampRecord, RecipeRecord
+from stresstest.results.typed import DoseRecord, HoldRecord, RampRecord, RecipeRecord
 
 Kind = Literal["text", "integer", "number", "boolean"]
 _LISTS = ("curve", "progress")  # of a run's record: not numbers of the run as a whole
@@ -74,20 +74,26 @@ def _kind(hint: Any) -> Kind:
 
 def _of_records() -> dict[str, Column]:
     """What became of a run, as the records of ramp, hold and schedule have it."""
-    hints = [get_type_hints(record, include_extras=True) for record in (RampRecord, HoldRecord, RecipeRecord)]
+    records = (RampRecord, HoldRecord, RecipeRecord, DoseRecord)
+    hints = [get_type_hints(record, include_extras=True) for record in records]
     names = dict.fromkeys(name for each in hints for name in each if name not in _LISTS)
     found = {name: next(each[name] for each in hints if name in each) for name in names}
     return {name: Column(_kind(hint), str(hint.__metadata__[0].description)) for name, hint in found.items()}
 
 
 RUN_COLUMNS: Mapping[str, Column] = {
-    "phase": Column("text", "ramp, hold, or recipe: the run through a schedule."),
+    "phase": Column(
+        "text",
+        "ramp, hold, or recipe: the run through a schedule; twin: the undisturbed run beside a shock, null: one of its "
+        "null twins, shock: the disturbed run.",
+    ),
     "lr": Column("number", "The learning rate that was held."),
     **_of_records(),
 }
 CURVE_COLUMNS: Mapping[str, Column] = {
     "phase": RUN_COLUMNS["phase"],
     "run": Column("integer", "Number of the run within its cell, from 0."),
+    "dose": RUN_COLUMNS["dose"],
     "step": Column("integer", "Step of training, from 0; empty of the points that result.json holds."),
     "lr": Column("number", "Learning rate of the step."),
     "loss": Column("number", "Training loss of the step's batch, before its update."),

@@ -19,15 +19,18 @@ _CURVES = ("lr", "judged", "grad_norm")  # what may stand beside a loss
 
 @dataclass(frozen=True)
 class Course:
-    """One run of training: its losses, and by name what was read beside them, a number a step, from step 0.
+    """One run of training: its losses, and by name what was read beside them, a number a step, from step `start`.
 
-    phase: ramp, hold, or recipe of a run through a schedule. lr: of a hold, the learning rate that was held.
+    phase: ramp, hold, or recipe of a run through a schedule; of a shock, twin of the undisturbed run, null of its null
+    twins, shock of the disturbed ones. lr: of a hold, the learning rate that was held. dose: of a shock, its size.
     """
 
     phase: str
     loss: Sequence[float]
     beside: Mapping[str, Sequence[float]]
     lr: float | None = None
+    start: int = 0
+    dose: float | None = None
 
 
 def read_courses(folder: Path, cell: Cell) -> list[Course]:
@@ -48,13 +51,15 @@ def read_courses(folder: Path, cell: Cell) -> list[Course]:
 
 
 def courses(cell: Cell, arrays: Mapping[str, NDArray[Any]]) -> Iterator[Course]:
-    """Every run of a cell that has a loss, from its curves by name: [T], or [H, T] of the held LRs."""
+    """Every run of a cell that has a loss, from its curves by name: [T], or [H, T] of held LRs, null twins, doses."""
     for name, losses in arrays.items():
         prefix = name.removesuffix("loss")
         if prefix == name:
             continue
         phase = prefix.strip("_") or "recipe"
-        if losses.ndim == 2:
+        if losses.ndim == 2 and phase in ("null", "shock"):
+            yield from _branched(phase, losses, arrays)
+        elif losses.ndim == 2:
             yield from _held(cell, phase, losses, arrays.get(f"{prefix}lr"))
         elif losses.ndim == 1:
             beside = {curve: arrays[f"{prefix}{curve}"] for curve in _CURVES if f"{prefix}{curve}" in arrays}
@@ -70,3 +75,15 @@ def _held(cell: Cell, phase: str, losses: NDArray[Any], lrs: NDArray[Any] | None
         lr = None if lrs is None else float(lrs[i])
         kept = row[:steps].tolist()
         yield Course(phase, kept, {} if lr is None else {"lr": [lr] * len(kept)}, lr)
+
+
+def _branched(phase: str, losses: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> Iterator[Course]:
+    """The runs that branch from the twin at the step of the shock, each up to where it is not finite."""
+    twin_lrs = arrays["twin_lr"]
+    start = len(twin_lrs) - losses.shape[1]
+    for i, row in enumerate(losses):
+        finite = (row == row).nonzero()[0]  # NaN is not itself
+        kept = row[: int(finite[-1]) + 1 if len(finite) else 0].tolist()
+        beside = {"lr": twin_lrs[start : start + len(kept)].tolist()} if phase == "null" else {}
+        dose = float(arrays["shock_dose"][i]) if phase == "shock" else None
+        yield Course(phase, kept, beside, start=start, dose=dose)

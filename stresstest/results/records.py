@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from stresstest.reports.figure import Figure
     from stresstest.results.curves import Curve
 
-Phase = Literal["ramp", "hold", "recipe"]
+Phase = Literal["ramp", "hold", "recipe", "twin", "null", "shock"]
 TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
 
@@ -184,14 +184,17 @@ class Result(Record):
 
         return curves_of(self.cells, self.run_dir)
 
-    def curve(self, cell: Cell | str, phase: Phase | Literal[""] = "", lr: float | None = None) -> Curve:
-        """A run of one cell, or of a cell's key: of this phase, of a hold at this learning rate; else its first.
+    def curve(
+        self, cell: Cell | str, phase: Phase | Literal[""] = "", lr: float | None = None, dose: float | None = None
+    ) -> Curve:
+        """A run of one cell, or of a cell's key: of this phase, of a hold at this learning rate, of a shock of this
+        dose; else its first.
 
         What is not there is a `ConfigError`.
         """
         from stresstest.results.curves import curve_of
 
-        return curve_of(self.cells, cell, self.run_dir, phase, lr)
+        return curve_of(self.cells, cell, self.run_dir, phase, lr, dose)
 
     def to_pandas(self, table: TableName = "metrics") -> pandas.DataFrame:
         """A tidy table as a frame of pandas.

@@ -48,13 +48,16 @@ def metrics_table(result: Result) -> Table:
 
 
 def runs_table(result: Result) -> Table:
-    """A row for each run of training in a cell: its ramp, each held LR, the one through a schedule."""
+    """A row for each run of training in a cell: its ramp, each held LR, the one through a schedule, each shock."""
 
     def rows() -> Iterator[_Row]:
         for cell in result.cells:
             who = _cell(result, cell)
             for phase, records in (("ramp", [cell.ramp]), ("hold", cell.hold), ("recipe", [cell.recipe])):
                 yield from (who | {"phase": phase} | record for record in records if record)
+            if cell.shock:
+                yield who | {"phase": "twin", "outcome": cell.shock["twin_outcome"]}
+                yield from (who | {"phase": "shock"} | record for record in cell.shock["doses"])
 
     return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *RUN_COLUMNS))
 
@@ -83,7 +86,8 @@ def seeds_table(result: Result) -> Table:
 def curves_table(result: Result, folder: Path | None = None) -> Table:
     """A row for each step of each run: of the curves in the run directory, or else of those that the result holds.
 
-    A result holds the ramp alone, thinned to at most 80 points, whose steps are not known.
+    A result holds the ramp, whose steps are not known, or a shock at its standard dose and the twin, each thinned to at
+    most 80 points.
     """
 
     def rows() -> Iterator[_Row]:
@@ -93,8 +97,7 @@ def curves_table(result: Result, folder: Path | None = None) -> Table:
             for number, course in enumerate(stored):
                 yield from (who | {"run": number} | step for step in _steps(course))
             if not stored:
-                for lr, loss in cell.ramp.get("curve", []):
-                    yield who | {"phase": "ramp", "run": 0, "lr": lr, "loss": loss}
+                yield from (who | step for step in _thinned(cell))
 
     return table_of(rows(), (*CELL_COLUMNS, *_varied(result), *CURVE_COLUMNS))
 
@@ -149,12 +152,23 @@ def _steps(course: Course) -> Iterator[_Row]:
     for step, loss in enumerate(course.loss):
         yield {
             "phase": course.phase,
-            "step": step,
+            "dose": course.dose,
+            "step": course.start + step,
             "lr": None if lrs is None else lrs[step],
             "loss": loss,
             "judged_loss": None if judged is None else judged[step],
             "grad_norm": None if norms is None else norms[step],
         }
+
+
+def _thinned(cell: Cell) -> Iterator[_Row]:
+    """The points of the curves that the result itself holds."""
+    for lr, loss in cell.ramp.get("curve", []):
+        yield {"phase": "ramp", "run": 0, "lr": lr, "loss": loss}
+    for step, loss in cell.shock.get("twin_curve", []):
+        yield {"phase": "twin", "run": 0, "step": step, "loss": loss}
+    for step, loss in cell.shock.get("curve", []):
+        yield {"phase": "shock", "run": 1, "dose": cell.shock["dose"], "step": step, "loss": loss}
 
 
 def _over_seeds(result: Result) -> Iterator[tuple[_Row, MetricSummary]]:

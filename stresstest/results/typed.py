@@ -129,6 +129,16 @@ class ShockRecord(TypedDict, total=False):
     dose: Annotated[float, Field(description="The standard dose, at which metrics are taken.")]
     monotone: Annotated[bool, Field(description="Whether no larger dose did less harm.")]
     doses: Annotated[list[DoseRecord], Field(description="Every dose that was tried, ascending.")]
+    curve: Annotated[
+        list[tuple[int, float]],
+        Field(
+            description="[step, loss in nats] at the standard dose, from the shock on, thinned to at most 80 points; "
+            "the largest of each stretch."
+        ),
+    ]
+    twin_curve: Annotated[
+        list[tuple[int, float]], Field(description="The same of the undisturbed run, from its first step.")
+    ]
     steps: Annotated[int, Field(description="Steps that were taken, with the cell's share of the twins'.")]
 
 

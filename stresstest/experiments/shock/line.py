@@ -42,6 +42,7 @@ class Line:
     run: ReplicaRun
     lr_N: Array  # of every step of the whole run
     step: int = 0
+    doing: str = "before the shock"  # as its progress has it
 
     @classmethod
     def fresh(cls, bench: Bench, seed: int, lr_N: Array) -> Line:
@@ -51,11 +52,11 @@ class Line:
         run = ReplicaRun(seed, Detector(start.reference, bench.rules, math.inf), start.paired, start.losses)
         return cls(bench, population, run, lr_N)
 
-    def branch(self) -> Line:
-        """A copy, which goes on as this one would, bit for bit."""
+    def branch(self, doing: str = "twin") -> Line:
+        """A copy, which goes on as this one would, bit for bit; `doing` names it while it trains."""
         into = self.bench.populate([self.run.seed], [float(self.lr_N.max())])
         self.population.branch(0, into)
-        return Line(self.bench, into, copy.deepcopy(self.run), self.lr_N, self.step)
+        return Line(self.bench, into, copy.deepcopy(self.run), self.lr_N, self.step, doing)
 
     def go(self, stop: int) -> None:
         """Train up to a step, undisturbed."""
@@ -136,7 +137,7 @@ class Line:
     def _live(self) -> LiveRecord:
         lr, loss = self.run.lrs[-1], self.run.losses[-1]
         told = loss if math.isfinite(loss) else None
-        return LiveRecord(doing="shock", step=self.step, num_steps=len(self.lr_N), lrs=[lr, lr], loss=told, left=0)
+        return LiveRecord(doing=self.doing, step=self.step, num_steps=len(self.lr_N), lrs=[lr, lr], loss=told, left=0)
 
     def losses_from(self, first: int) -> Array:
         """The losses from a step on, NaN from where the run was not finite, [T]."""

@@ -153,6 +153,7 @@ class Arm:
             "nulls": len(self._nulls),
             "steps": self._steps_of_twins(),
             "doses": [],
+            "twin_curve": _thinned(self._twin_line["whole"], 0),
         }
         curves = {
             "twin_lr": self._lr_N,
@@ -177,6 +178,7 @@ class Arm:
             "dose": doses[search.first],
             "monotone": search.monotone,
             "doses": [_dose_record(doses[place], damages[place]) for place in sorted(damages)],
+            "curve": _thinned(losses[search.first], self.spec.after),
             "steps": record["steps"] + len(damages) * self.spec.horizon,
         }
         curves |= {
@@ -203,16 +205,16 @@ class Arm:
         }
 
     def _null(self, number: int) -> Array:
-        name = f"null {number}"
-        found: Array = self._once(name, lambda: self._disturbed(Disturbance(state=null_noise), name))
+        name, doing = f"null {number}", f"null twin {number + 1}"
+        found: Array = self._once(name, lambda: self._disturbed(Disturbance(state=null_noise), name, doing))
         return found
 
     def _shocked(self, shock: ChosenShock, dose: float) -> Array:
         drawn = f"{shock.label} {shock.shock.dose.name}"
-        return self._disturbed(shock.at(dose), drawn)
+        return self._disturbed(shock.at(dose), drawn, f"{shock.label} {shock.words(dose)}".strip())
 
-    def _disturbed(self, disturbance: Disturbance, drawn: str) -> Array:
-        line = self.base.branch()
+    def _disturbed(self, disturbance: Disturbance, drawn: str, doing: str) -> Array:
+        line = self.base.branch(doing)
         line.shocked(disturbance, drawn, self._guard)
         return line.losses_from(self.spec.after)
 
@@ -235,6 +237,13 @@ def _guarded(bench: Bench, guard: GuardedTraining) -> Bench:
     if guard.skip is not None:
         training = replace(training, guard=Guard(**guard.skip))
     return bench if training is bench.training else replace(bench, training=training)
+
+
+def _thinned(loss_T: Array, first: int, points: int = 80) -> list[tuple[int, float]]:
+    """(step, loss) for charts from a step on: the largest of each stretch, so that spikes survive."""
+    stretch = max(1, math.ceil(len(loss_T) / points))
+    stretches = ((first + t, loss_T[t : t + stretch]) for t in range(0, len(loss_T), stretch))
+    return [(step, float(seen.max())) for step, some in stretches if len(seen := some[np.isfinite(some)])]
 
 
 def _dose_record(dose: float, damage: Damage) -> dict[str, Any]:
