@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from stresstest.experiments.document_parts import data_words, metric_cell, model_words, report_of, seeds_words
+from stresstest.experiments.document_parts import data_words, interval_words, model_words, report_of, seeds_words
+from stresstest.experiments.shock.charts import courses, maps, responses
 from stresstest.experiments.shock.spec import ShockSpec
-from stresstest.experiments.shock.table import parse_shock
-from stresstest.reports.document import Block, Column, Document, Table, Value
+from stresstest.experiments.shock.tables import guards_table, results_table
+from stresstest.experiments.shock.verdicts import answer
+from stresstest.reports.document import AT_LENGTH, Block, Document, Paragraph
 from stresstest.reports.numbers import number
-from stresstest.results.records import Result, SummaryRow
-
-_COLUMNS = {
-    "peak excess": "peak_excess",
-    "recovery steps": "recovery_steps",
-    "lasting damage": "lasting_damage",
-    "no scar up to": "shock_tolerance",
-    "no break up to": "break_tolerance",
-}
+from stresstest.results.records import Result
 
 
 def document(result: Result) -> Document:
-    """What became of each at the standard dose, the tolerances, the curves beside their twins."""
+    """What each variant takes, what became of it at the standard dose, what guards change, runs beside their twins."""
     spec = ShockSpec.model_validate(result.spec)
     at = f"peak LR {number(spec.peak_lr)}" if spec.peak_lr else f"{spec.lr_share:g} of each variant's max_stable_lr"
     title = f"Shocks: {model_words(result.spec, result.data)}, {spec.optimizer}, {seeds_words(result)}"
+    env = result.environment
     subtitle = (
-        f"{data_words(result.spec, result.data)}; {spec.after} steps before the shock, {spec.horizon} after; {at}"
+        f"{data_words(result.spec, result.data)}; {spec.after} steps before the shock, {spec.horizon} after; {at}; "
+        f"{env['device_name']}, {spec.dtype}"
     )
-    return report_of(result, title, subtitle, [*_table(result)])
-
-
-def _table(result: Result) -> Iterator[Block]:
+    blocks: list[Block] = []
     if result.summary:
-        headers = ("variant", "shock", "dose", "LR", "outcome", *_COLUMNS)
-        yield Table(tuple(map(Column, headers)), tuple(_row(row) for row in result.summary), grouped=True)
+        blocks = [
+            *results_table(result, spec),
+            Paragraph(_legend(result, spec), "dim", formats=AT_LENGTH),
+            *maps(result, spec),
+            *guards_table(result, spec),
+            *responses(result, spec),
+            *courses(result, spec),
+        ]
+    return report_of(result, title, subtitle, blocks, answer(result))
 
 
-def _row(row: SummaryRow) -> tuple[Value, ...]:
-    chosen = parse_shock(row.point["shock"])
-    dose = chosen.words(chosen.shock.dose.standard if chosen.only is None else chosen.only)
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row.outcomes.items())
-    guard = row.point.get("guard", "")
+def _legend(result: Result, spec: ShockSpec) -> str:
+    """How to read the table."""
+    metric = max((each for row in result.summary for each in row.metrics.values()), key=lambda m: m.n, default=None)
+    lasts = [
+        f"{shock.label} lasts {shock.options['steps']:g} steps" for shock in spec.shocks if "steps" in shock.options
+    ]
+    lasting = f"{lasts[0]}. " if lasts else ""
     return (
-        Value(row.variant),
-        Value(f"{row.point['shock']}{f' + {guard}' if guard else ''}"),
-        Value(dose or "-"),
-        Value(number(row.point["peak_lr"])),
-        Value(outcomes),
-        *(metric_cell(row.metrics.get(name)) for name in _COLUMNS.values()),
+        "No scar up to, no break up to: the largest dose, of those a factor of 2 apart, up to which a run comes back "
+        "to its twin (the same run without the shock), or keeps at least half of what it learned. What follows is of "
+        "the one dose beside it: the loss above the twin's at its worst, the steps until the difference counts no "
+        f"more, and the mean difference of the last 30 steps. {lasting}{interval_words(metric)}"
     )

@@ -5,55 +5,203 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stresstest.experiments.shock.contrasts import Contrast, contrast, contrasts
+from stresstest.experiments.shock.damage import SHARE
+from stresstest.experiments.shock.naming import (
+    TOLERANCES,
+    at_dose,
+    chosen,
+    dose_words,
+    is_searched,
+    listed,
+    of_shock,
+    outcome_words,
+    usual,
+)
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import parse_shock
-from stresstest.reports.numbers import failures, lr
+from stresstest.reports.numbers import failures, loss, loss_unit, lr, times
 from stresstest.results.records import Cell, Finding, SummaryRow
 
-SURVIVAL: Mapping[str, str] = {
-    "recovered": "recovers",
-    "scarred": "keeps a scar",
-    "broke": "breaks",
-    "untrained": "was not trained before the shock",
-}
+_ROUNDING = 1.001  # times
 
 
 def shock_findings(
     rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec, data: Mapping[str, Any]
 ) -> list[Finding]:
-    """What breaks at the standard dose, what saves it, what was not told, and cells without a result."""
+    """What harms and what does not, which variants take more, what guards do, what was not told, what has no result."""
     return [
         *_harm(rows, spec),
-        *_untrained(rows),
+        *_apart(rows, cells, spec),
+        *_guards(rows, cells, spec),
+        *_untrained(rows, spec),
+        *_noisy(cells, spec, data),
+        *_beyond_the_end(cells, spec),
         *_without_boundary(cells, spec),
         *_not_monotone(cells),
         *failures(cells),
     ]
 
 
+def beyond_the_end(cell: Cell) -> bool:
+    """Whether a run that did not break is not back at its twin when it ends."""
+    at_standard = [each for each in cell.shock.get("doses", []) if each["dose"] == cell.shock["dose"]]
+    return any(each["recovery_steps"] is None and each["outcome"] != "broke" for each in at_standard)
+
+
+def is_noisy(cell: Cell) -> bool:
+    """Whether its null twins hide scars that would be ones elsewhere."""
+    floor, learned = cell.shock.get("floor"), cell.shock.get("learned")
+    return floor is not None and learned is not None and 0.0 < _ROUNDING * SHARE * learned < floor
+
+
+def apart_words(spec: ShockSpec, rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> str:
+    """Of which shocks the seeds tell variants apart, and of which they do not; nothing of one variant."""
+    if len(spec.variant) == 1 or len(spec.seeds) == 1:
+        return ""
+    told = {shock: any(each.side for each in _compared(rows, shock, cells)) for shock in spec.shock}
+    apart, alike = ([shock for shock, yes in told.items() if yes is wanted] for wanted in (True, False))
+    if not apart:
+        return "no shock tells the variants apart"
+    return f"{listed(apart)} tell{'s' * (len(apart) == 1)} variants apart{f', {listed(alike)} not' if alike else ''}"
+
+
 def _harm(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
     for shock in spec.shock:
-        mine = [row for row in rows if row.point["shock"] == shock and not row.point.get("guard")]
-        chosen = parse_shock(shock)
-        dose = chosen.words(chosen.shock.dose.standard if chosen.only is None else chosen.only)
-        named = f"{shock}{f' of {dose}' if dose else ''}"
-        parts = []
-        for outcome in ("broke", "scarred", "recovered"):
-            hit = [row.variant for row in mine if max(row.outcomes, key=lambda o: row.outcomes[o]) == outcome]
-            if hit:
-                parts.append(f"{outcome}: {', '.join(hit)}")
-        if parts:
-            yield Finding(kind="shock", subject=shock, text=f"{named}: {'; '.join(parts)}.")
+        mine = [row for row in of_shock(rows, shock) if usual(row.outcomes)]
+        hurt = [row for row in mine if usual(row.outcomes) != "recovered"]
+        if not mine:
+            continue
+        peaks = {row.point["peak_lr"] for row in mine}
+        named = at_dose(spec, parse_shock(shock), peaks.pop()) if len(peaks) == 1 else _without_lr(spec, mine[0])
+        if hurt:
+            others = [row.variant for row in mine if row not in hurt]
+            harms = "; ".join(f"{row.variant}: {outcome_words(row.outcomes)}" for row in hurt)
+            text = f"Guard against {named}: {harms}{f'; {listed(others)} recover' if others else ''}."
+        else:
+            text = f"Do not fear {named}: {listed([row.variant for row in mine])} recover{_up_to(mine)}."
+        yield Finding(kind="shock", subject=shock, text=text)
 
 
-def _untrained(rows: Sequence[SummaryRow]) -> Iterator[Finding]:
+def _without_lr(spec: ShockSpec, row: SummaryRow) -> str:
+    """A pulse at several peak learning rates is a multiple alone."""
+    return at_dose(spec, chosen(row), row.point["peak_lr"]).partition(" = ")[0]
+
+
+def _up_to(rows: Sequence[SummaryRow]) -> str:
+    """The dose from which the first of them breaks."""
+    shock = chosen(rows[0])
+    if not is_searched(shock):
+        return ""
+    broke = {row.variant: row.metrics["break_tolerance"].median.high for row in rows}
+    known = {variant: dose for variant, dose in broke.items() if dose is not None}
+    if not known:
+        return ", and no dose that was tried breaks most seeds"
+    first = min(known.values())
+    weak = [variant for variant, dose in known.items() if dose == first]
+    return f"; from {dose_words(shock, first)} on it breaks most seeds of {listed(weak)}"
+
+
+def _compared(rows: Sequence[SummaryRow], shock: str, cells: Sequence[Cell]) -> list[Contrast]:
+    mine = of_shock(rows, shock)
+    names = list(TOLERANCES) if mine and is_searched(chosen(mine[0])) else ["shock_tolerance"]
+    return [each for name in names for each in contrasts(mine, name, cells)]
+
+
+def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
+    """Which variants take more of a shock than others, over all seeds."""
+    if len(spec.variant) == 1:
+        return
+    for shock in spec.shock:
+        compared = _compared(rows, shock, cells)
+        said = [_more(each) for each in compared if each.side]
+        if said:
+            rest = "" if len(said) == len(compared) else "; the seeds cannot tell the others apart"
+            text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}."
+        elif compared:
+            text = (
+                f"Choose no variant by {shock}: these seeds cannot tell them apart (intervals paired by seed overlap)."
+            )
+        else:
+            continue
+        yield Finding(kind="apart", subject=shock, text=text)
+
+
+def _more(found: Contrast) -> str:
+    first, second = (found.row, found.other) if found.side > 0 else (found.other, found.row)
+    if found.times is None:
+        return f"{first.variant} is harmed less than {second.variant}"
+    without = TOLERANCES[found.metric].removesuffix(" up to").removeprefix("no ")
+    ratio = found.times if found.side > 0 else None
+    many = f" ({times(ratio)})" if ratio is not None and ratio.median.low is not None else ""
+    return f"{first.variant} takes more than {second.variant} without a {without}{many}"
+
+
+def _guards(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
+    """What each guard changes, by variant and shock."""
+    for guard in spec.guard:
+        said = []
+        for shock in spec.shock:
+            bare = {row.variant: row for row in of_shock(rows, shock)}
+            for row in of_shock(rows, shock, guard):
+                if row.variant in bare:
+                    said += [(each, shock) for each in _with_and_without(row, bare[row.variant], cells)]
+        raises = [f"{row_words(each, shock)}" for each, shock in said if each.side > 0]
+        lowers = [f"{row_words(each, shock)}" for each, shock in said if each.side < 0]
+        if raises:
+            text = f"Use {guard}: it raises what is taken {'; '.join(raises)}."
+            yield Finding(kind="guard", subject=guard, text=text)
+        if lowers:
+            text = f"Beware of {guard}: it lowers what is taken {'; '.join(lowers)}."
+            yield Finding(kind="guard", subject=guard, text=text)
+        if said and not raises and not lowers:
+            text = f"Do without {guard}, or use more seeds: it makes no difference that these seeds can show."
+            yield Finding(kind="guard", subject=guard, text=text)
+
+
+def _with_and_without(row: SummaryRow, bare: SummaryRow, cells: Sequence[Cell]) -> Iterator[Contrast]:
+    names = TOLERANCES if is_searched(chosen(row)) else ["shock_tolerance"]
+    yield from (found for name in names if (found := contrast(row, bare, name, cells)) is not None)
+
+
+def row_words(found: Contrast, shock: str) -> str:
+    """What a guard changes of one variant and shock: `of lr-pulse by post-ln 4x (2x to 8x over seeds)`."""
+    many = f" {times(found.times)}" if found.times is not None and found.times.median.low is not None else ""
+    what = "" if found.times is None else f" without a {TOLERANCES[found.metric].split()[1]}"
+    return f"of {shock} by {found.row.variant}{what}{many}"
+
+
+def _untrained(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
     hit = dict.fromkeys(row.variant for row in rows if "untrained" in row.outcomes)
     if hit:
         text = (
-            f"Use a lower --peak-lr or a larger --after for {', '.join(hit)}: without any shock some seeds did not "
-            "train, or break when their weights change in the last place, so a shock says nothing there."
+            f"Use a lower {'--peak-lr' if spec.peak_lr else '--lr-share'} or a larger --after for {listed(list(hit))}: "
+            "without any shock some seeds did not train, or break when their weights change in the last place, so a "
+            "shock says nothing there."
         )
         yield Finding(kind="untrained", subject=", ".join(hit), text=text)
+
+
+def _noisy(cells: Sequence[Cell], spec: ShockSpec, data: Mapping[str, Any]) -> Iterator[Finding]:
+    for variant in dict.fromkeys(cell.variant for cell in cells if is_noisy(cell)):
+        mine = [cell for cell in cells if cell.variant == variant and is_noisy(cell)]
+        floor, peak = max(cell.shock["floor"] or 0.0 for cell in mine), mine[0].shock["peak_lr"]
+        text = (
+            f"Use a lower {'--peak-lr' if spec.peak_lr else '--lr-share'} for {variant} to see smaller scars: at LR "
+            f"{lr(peak)} a lasting damage below {loss(floor, loss_unit(data))} cannot be told from chance."
+        )
+        yield Finding(kind="noisy", subject=variant, text=text)
+
+
+def _beyond_the_end(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
+    hit = [cell for cell in cells if beyond_the_end(cell)]
+    if hit:
+        names = list(dict.fromkeys(f"{cell.variant} {cell.point['shock']}" for cell in hit))
+        text = (
+            f"Use --train-steps {spec.after + 2 * spec.horizon} or more to see whether {listed(names)} recover: "
+            f"{len(hit)} run{'s' * (len(hit) > 1)} did not within {spec.horizon} steps."
+        )
+        yield Finding(kind="beyond-the-end", subject=", ".join(names), text=text)
 
 
 def _without_boundary(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
@@ -71,7 +219,7 @@ def _not_monotone(cells: Sequence[Cell]) -> Iterator[Finding]:
     if hit:
         names = dict.fromkeys(f"{cell.variant} {cell.point['shock']}" for cell in hit)
         text = (
-            f"A larger dose did less harm in {len(hit)} runs ({', '.join(names)}): their tolerance ends at the first "
-            "dose that harms."
+            f"Stay below the tolerance: a larger dose did less harm in {len(hit)} run{'s' * (len(hit) > 1)} "
+            f"({', '.join(names)}), and the tolerance ends at the first dose that harms."
         )
         yield Finding(kind="not-monotone", subject=", ".join(names), text=text)

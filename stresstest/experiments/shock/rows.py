@@ -15,28 +15,19 @@ from stresstest.results.summary import Reduced
 
 def reduce(spec: ShockSpec, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
     """One row a variant, shock and guard, in their order, and what they say."""
-    rows = []
-    for variant, shock, guard in product(spec.variant, spec.shock, spec.guards):
-        mine = [cell for cell in of(cells, variant, shock, guard) if cell.status == "done"]
-        if mine:
-            rows.append(_row(spec, mine, guard))
+    done: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.status == "done" and "shock" in cell.point:
+            done.setdefault((cell.variant, cell.point["shock"], cell.point.get("guard", "")), []).append(cell)
+    keys = product(spec.variant, spec.shock, spec.guards)
+    rows = [_row(spec, done[key]) for key in keys if key in done]
     return Reduced(rows, [], shock_findings(rows, cells, spec, data))
 
 
-def of(cells: Sequence[Cell], variant: str, shock: str, guard: str = "") -> list[Cell]:
-    """The cells of a variant, shock and guard."""
-    return [
-        cell
-        for cell in cells
-        if (cell.variant, cell.point.get("shock"), cell.point.get("guard", "")) == (variant, shock, guard)
-    ]
-
-
-def _row(spec: ShockSpec, cells: Sequence[Cell], guard: str) -> SummaryRow:
+def _row(spec: ShockSpec, cells: Sequence[Cell]) -> SummaryRow:
     names = dict.fromkeys(name for cell in cells for name in cell.metrics)
-    first = cells[0]
     return SummaryRow(
-        variant=first.variant,
+        variant=cells[0].variant,
         depth=spec.depth,
         optimizer=spec.optimizer,
         metrics={
@@ -44,9 +35,5 @@ def _row(spec: ShockSpec, cells: Sequence[Cell], guard: str) -> SummaryRow:
             for name in names
         },
         outcomes=count(cell.shock["outcome"] for cell in cells),
-        point={
-            "shock": first.point["shock"],
-            **({"guard": guard} if spec.guard else {}),
-            "peak_lr": first.point["peak_lr"],
-        },
+        point=dict(cells[0].point),
     )

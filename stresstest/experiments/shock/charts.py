@@ -1,0 +1,203 @@
+"""The pictures of shocks: each run beside its twin, which doses harm, and what each variant takes of each shock."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from stresstest.experiments.document_parts import beside
+from stresstest.experiments.shock.naming import (
+    SURVIVAL_TONES,
+    TOLERANCES,
+    at_dose,
+    bracket_words,
+    cells_of,
+    chosen,
+    dose_and_lr,
+    dose_words,
+    is_searched,
+    of_shock,
+    standard_dose,
+)
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.experiments.shock.table import parse_shock
+from stresstest.reports.document import PAGE, VERBOSE, WRITTEN, Axis, Chart, HeatCell, Heatmap, Point, Series, Tone
+from stresstest.reports.numbers import has_constant, loss_unit, with_unit
+from stresstest.results.records import Bracket, Cell, Result, SummaryRow
+
+_BEFORE = 0.3  # of the steps after a shock: so many before it are drawn
+_ROOM = 0.25  # of the loss of having learned nothing, above it
+_KEY: tuple[tuple[Tone, str], ...] = (
+    ("good", "takes more than the standard dose"),
+    ("mixed", "takes the standard dose at most"),
+    ("bad", "takes less"),
+)
+
+
+def maps(result: Result, spec: ShockSpec) -> Iterator[Heatmap]:
+    """What each variant takes of each shock: without a scar, and without breaking."""
+    shocks = [shock for shock in spec.shock if is_searched(parse_shock(shock))]
+    variants = list(dict.fromkeys(row.variant for row in result.summary))
+    for name, words in TOLERANCES.items():
+        rows = [
+            (shock, tuple(_place(result, spec, name, variant, shock) for variant in variants))
+            for shock in shocks
+            if any(name in row.metrics for row in of_shock(result.summary, shock))
+        ]
+        if rows:
+            what = words.removeprefix("no ").removesuffix(" up to")
+            yield Heatmap(
+                f"Largest dose without a {what}, median over seeds",
+                across="variant",
+                down="shock",
+                columns=tuple(variants),
+                rows=tuple(rows),
+                key=_KEY,
+                caption=f"Doses are a factor of 2 apart: the next larger one leaves a {what}. A red one needs a guard."
+                if what == "scar"
+                else "Doses are a factor of 2 apart: the next larger one breaks the run. A red one needs a guard.",
+                name=name.replace("_", "-"),
+                formats=WRITTEN,
+            )
+
+
+def _place(result: Result, spec: ShockSpec, name: str, variant: str, shock: str) -> HeatCell:
+    row = next((each for each in of_shock(result.summary, shock) if each.variant == variant), None)
+    metric = None if row is None else row.metrics.get(name)
+    if row is None or metric is None:
+        return HeatCell("-", tone="dull", tooltip="did not train even without a shock")
+    parsed, peak = chosen(row), row.point["peak_lr"]
+    text = bracket_words(metric.median, lambda dose: dose_words(parsed, dose))
+    by_seed = (
+        f"seed {seed} {bracket_words(value, lambda dose: dose_and_lr(parsed, dose, peak))}"
+        for seed, value in metric.per_seed.items()
+    )
+    return HeatCell(text, "", _tone(metric.median, standard_dose(spec, parsed)), ", ".join(by_seed))
+
+
+def _tone(value: Bracket, standard: float) -> Tone:
+    if value.low is None or value.low < standard:
+        return "bad"
+    return "mixed" if value.low == standard and value.high is not None else "good"
+
+
+def courses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
+    """Of each shock, the runs at its standard dose beside their twins."""
+    for shock in spec.shock:
+        rows = [row for row in of_shock(result.summary, shock) if any(_curves(row, result, "curve"))]
+        if rows:
+            yield _course(rows, parse_shock(shock).label, result, spec)
+
+
+def _course(rows: Sequence[SummaryRow], shock: str, result: Result, spec: ShockSpec) -> Chart:
+    first = spec.after - round(_BEFORE * min(spec.after, spec.horizon))
+    twins = [Series(row.variant, _since(first, _median(row, result, "twin_curve")), kind="guide") for row in rows]
+    medians = [Series(row.variant, _median(row, result, "curve")) for row in rows]
+    seeds = [
+        Series(row.variant, points, kind="seed", notes=(f"seed {cell.seed}",) * len(points))
+        for row in rows
+        for cell in cells_of(row, result.cells)
+        if len(spec.seeds) > 1 and (points := _curve(cell, "curve"))
+    ]
+    low, high = _loss_range([*twins, *medians], result)
+    mark = Series("shock", ((float(spec.after), low), (float(spec.after), high)), kind="guide")
+    peaks = {row.point["peak_lr"] for row in rows}
+    named = at_dose(spec, chosen(rows[0]), rows[0].point["peak_lr"])
+    named = named if len(peaks) == 1 else named.partition(" = ")[0]
+    return Chart(
+        f"{named}: each run and its twin",
+        Axis("step", log=False, low=float(first), high=float(spec.total)),
+        Axis(with_unit("training loss", f"({loss_unit(result.data)})"), log=False, low=low, high=high),
+        (*medians, *seeds, *twins, mark),
+        reference=("constant predictor", result.data["baseline_loss"]) if has_constant(result.data) else None,
+        caption=(
+            f"A run survives where its line comes back to the dashed one of its colour, the twin without the shock, "
+            f"which comes at step {spec.after}. Thick: the median over seeds; thin: each seed; a line ends where the "
+            "loss is not finite."
+        ),
+        name=f"course-{shock.replace(':', '-').replace('=', '-').replace(',', '-')}",
+        formats=(*VERBOSE, *PAGE),
+    )
+
+
+def _curve(cell: Cell, name: str) -> tuple[Point, ...]:
+    points = cell.shock["twin_curve"] if name == "twin_curve" else cell.shock.get("curve", [])
+    return tuple((float(step), value) for step, value in points)
+
+
+def _curves(row: SummaryRow, result: Result, name: str) -> list[tuple[Point, ...]]:
+    return [_curve(cell, name) for cell in cells_of(row, result.cells) if "dose" in cell.shock]
+
+
+def _median(row: SummaryRow, result: Result, name: str) -> tuple[Point, ...]:
+    """The median over seeds, while at least half of them are there."""
+    curves = _curves(row, result, name)
+    losses: dict[float, list[float]] = {}
+    for step, value in (point for curve in curves for point in curve):
+        losses.setdefault(step, []).append(value)
+    return tuple(
+        (step, statistics.median(some)) for step, some in sorted(losses.items()) if 2 * len(some) >= len(curves)
+    )
+
+
+def _since(first: int, points: tuple[Point, ...]) -> tuple[Point, ...]:
+    return tuple(point for point in points if point[0] >= first)
+
+
+def _loss_range(series: Sequence[Series], result: Result) -> tuple[float, float]:
+    """From the lowest loss to a little above having learned nothing, or above the twins' highest."""
+    values = [value for each in series for _, value in each.points]
+    highest = max(value for each in series if each.kind == "guide" for _, value in each.points)
+    top = result.data["baseline_loss"] if has_constant(result.data) else highest
+    top = max(top, highest)
+    return min(values), min(max(values), top + _ROOM * abs(top))
+
+
+def responses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
+    """Of each shock whose largest dose was looked for, every dose that was tried and what became of the run."""
+    for shock in spec.shock:
+        rows = of_shock(result.summary, shock)
+        if rows and is_searched(parse_shock(shock)) and any(cell.shock["doses"] for cell in _done(rows, result)):
+            yield _response(rows, result, spec)
+
+
+def _response(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Chart:
+    parsed = chosen(rows[0])
+    doses = [each["dose"] for cell in _done(rows, result) for each in cell.shock["doses"]]
+    unit = {"x": "times"}.get(parsed.shock.dose.unit, parsed.shock.dose.unit)
+    return Chart(
+        f"{parsed.label}: what became of each run by dose",
+        Axis(
+            f"{parsed.shock.dose.name} ({unit})" if unit != parsed.shock.dose.name else unit,
+            low=min(doses),
+            high=max(doses),
+        ),
+        Axis("", names=tuple(row.variant for row in rows)),
+        tuple(_dots(row, float(place), result, spec) for place, row in enumerate(rows)),
+        caption=(
+            "Stay where there are circles alone. One mark per seed and dose: a circle recovered, a triangle keeps a "
+            "scar, a cross broke."
+        ),
+        name=f"doses-{parsed.shock.name}",
+        formats=PAGE,
+    )
+
+
+def _dots(row: SummaryRow, place: float, result: Result, spec: ShockSpec) -> Series:
+    """The seeds of a variant stand a little above and below each other."""
+    found = [
+        (each, cell.seed, beside(place, spec.seeds.index(cell.seed), len(spec.seeds)))
+        for cell in cells_of(row, result.cells)
+        for each in cell.shock["doses"]
+    ]
+    return Series(
+        row.variant,
+        tuple((each["dose"], at) for each, _, at in found),
+        kind="dots",
+        tones=tuple(SURVIVAL_TONES[each["outcome"]] for each, _, _ in found),
+        notes=tuple(f"seed {seed}, {each['outcome']}" for each, seed, _ in found),
+    )
+
+
+def _done(rows: Sequence[SummaryRow], result: Result) -> list[Cell]:
+    return [cell for row in rows for cell in cells_of(row, result.cells)]

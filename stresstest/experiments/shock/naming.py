@@ -1,0 +1,120 @@
+"""How shocks, their doses and what became of a run are put in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.experiments.shock.table import ChosenShock, parse_shock
+from stresstest.reports.document import Tone
+from stresstest.reports.numbers import lr, number
+from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow
+
+HARM: tuple[str, ...] = ("recovered", "scarred", "broke")  # what becomes of a run, the least harm first
+SURVIVAL_TONES: Mapping[str, Tone] = {"recovered": "good", "scarred": "mixed", "broke": "bad", "untrained": "dull"}
+TOLERANCES: Mapping[str, str] = {"shock_tolerance": "no scar up to", "break_tolerance": "no break up to"}
+
+
+def guard_of(row: SummaryRow) -> str:
+    """The guard of a row; empty without one."""
+    return str(row.point.get("guard", ""))
+
+
+def is_searched(shock: ChosenShock) -> bool:
+    """Whether the largest dose that a run takes was looked for."""
+    return shock.only is None and not shock.shock.dose.is_switch
+
+
+def standard_dose(spec: ShockSpec, shock: ChosenShock) -> float:
+    """The dose at which the damage of all runs is compared: the given or the usual one, or the largest that fits."""
+    doses = spec.doses(shock)
+    asked = shock.shock.dose.standard if shock.only is None else shock.only
+    return asked if asked in doses else doses[-1]
+
+
+def dose_words(shock: ChosenShock, dose: float) -> str:
+    """A dose in short: `8x`, `4 steps`, `1 flip`; nothing of a switch."""
+    unit = shock.shock.dose.unit
+    if shock.shock.dose.is_switch:
+        return ""
+    if unit.startswith("x"):
+        return f"{number(dose)}{unit}"
+    return f"{number(dose)} {unit.removesuffix('s') if dose == 1 else unit}"
+
+
+def dose_and_lr(shock: ChosenShock, dose: float, peak_lr: float) -> str:
+    """The same, of a pulse with the learning rate that it comes to: `8x = LR 0.5`."""
+    words = dose_words(shock, dose)
+    return f"{words} = LR {lr(dose * peak_lr)}" if shock.shock.name == "lr-pulse" else words
+
+
+def at_dose(spec: ShockSpec, shock: ChosenShock, peak_lr: float) -> str:
+    """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lost-moments`."""
+    words = dose_and_lr(shock, standard_dose(spec, shock), peak_lr)
+    return f"{shock.label} of {words}" if words and shock.only is None else shock.label
+
+
+def bracket_words(value: Bracket, words: Callable[[float], str]) -> str:
+    """The largest dose that is taken; `> 64 steps` where all that were tried are, `< 2x` where none is."""
+    if value.low is None:
+        return "-" if value.high is None else f"< {words(value.high)}"
+    return f"> {words(value.low)}" if value.high is None else words(value.low)
+
+
+def tolerance_interval(metric: MetricSummary, words: Callable[[float], str]) -> str:
+    """The interval over seeds of the last dose that was taken and the first that was not; of one seed nothing."""
+    if metric.n == 1:
+        return ""
+    low = "none" if metric.low is None else words(metric.low)
+    return f"{low}..{'more' if metric.high is None else words(metric.high)}"
+
+
+def outcome_words(outcomes: Mapping[str, int]) -> str:
+    """What became of the seeds, the worst first: `2 broke, 1 scarred`."""
+    known = sorted(outcomes, key=_rank, reverse=True)
+    return ", ".join(f"{outcomes[name]} {name}" for name in known)
+
+
+def outcome_tone(outcomes: Mapping[str, int]) -> Tone:
+    """Good where every seed recovers, bad where most break, dull where none trained."""
+    whole, broke = sum(outcomes.values()), outcomes.get("broke", 0)
+    if outcomes.get("untrained", 0) == whole:
+        return "dull"
+    if 2 * broke > whole:
+        return "bad"
+    return "good" if outcomes.get("recovered", 0) == whole else "mixed"
+
+
+def usual(outcomes: Mapping[str, int]) -> str:
+    """What became of most seeds that trained, of the worse where as many did; empty where none trained."""
+    told = [name for name in outcomes if name in HARM]
+    return max(told, key=lambda name: (outcomes[name], _rank(name)), default="")
+
+
+def of_shock(rows: Sequence[SummaryRow], shock: str, guard: str = "") -> list[SummaryRow]:
+    """The rows of a shock with a guard, or without any."""
+    return [row for row in rows if (row.point["shock"], guard_of(row)) == (shock, guard)]
+
+
+def cells_of(row: SummaryRow, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a row that have a result."""
+    key = (row.variant, row.point["shock"], guard_of(row))
+    return [
+        cell
+        for cell in cells
+        if cell.status == "done" and (cell.variant, cell.point.get("shock"), cell.point.get("guard", "")) == key
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+
+
+def chosen(row: SummaryRow) -> ChosenShock:
+    """The shock of a row."""
+    return parse_shock(row.point["shock"])
+
+
+def _rank(outcome: str) -> int:
+    return HARM.index(outcome) if outcome in HARM else -1

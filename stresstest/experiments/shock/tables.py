@@ -1,0 +1,142 @@
+"""The tables of shocks: what each variant takes and what became of it, and the same with and without guards."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from stresstest.experiments.document_parts import metric_cell
+from stresstest.experiments.shock.contrasts import Contrast, contrast
+from stresstest.experiments.shock.naming import (
+    TOLERANCES,
+    bracket_words,
+    cells_of,
+    chosen,
+    dose_and_lr,
+    dose_words,
+    guard_of,
+    is_searched,
+    of_shock,
+    outcome_tone,
+    outcome_words,
+    standard_dose,
+    tolerance_interval,
+)
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Heading, Table, Tone, Value
+from stresstest.reports.numbers import loss_unit, number, times, with_unit
+from stresstest.results.records import Result, SummaryRow
+
+_NONE = Value("-")
+
+
+def results_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
+    """A row a variant and shock without a guard: up to which dose it is taken, and what the standard dose did."""
+    rows = [row for row in result.summary if not guard_of(row)]
+    if not rows:
+        return
+    unit = loss_unit(result.data)
+    columns = (
+        Column("variant"),
+        Column("shock", "left"),
+        *(Column(words) for words in TOLERANCES.values()),
+        Column("dose"),
+        Column("outcome", "left"),
+        Column("peak LR", wide=True),
+        Column(with_unit("peak excess", f"({unit})" if unit else ""), wide=True),
+        Column("recovery steps"),
+        Column(with_unit("lasting damage", f"({unit})" if unit else ""), wide=True),
+        Column("of what was learned"),
+        Column("steps behind", wide=True),
+    )
+    yield Heading("What each variant takes", formats=PAGE)
+    table = Table(columns, tuple(_row(row, spec, result) for row in rows), grouped=True, formats=AT_LENGTH)
+    yield table.medians()
+    yield table
+
+
+def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
+    shock = chosen(row)
+    share = row.metrics.get("lasting_share")
+    return (
+        Value(row.variant),
+        Value(shock.label),
+        *(_tolerance(row, name) for name in TOLERANCES),
+        Value(dose_words(shock, standard_dose(spec, shock)) or "on"),
+        Value(outcome_words(row.outcomes), tone=outcome_tone(row.outcomes)),
+        Value(number(row.point["peak_lr"])),
+        metric_cell(row.metrics.get("peak_excess")),
+        metric_cell(row.metrics.get("recovery_steps")),
+        metric_cell(row.metrics.get("lasting_damage")),
+        _NONE if share is None else Value(bracket_words(share.median, "{:.1%}".format)),
+        Value(_behind(row, result)),
+    )
+
+
+def _tolerance(row: SummaryRow, name: str) -> Value:
+    """The largest dose that is taken, of a pulse with its learning rate, and its interval over seeds."""
+    metric, shock = row.metrics.get(name), chosen(row)
+    if metric is None or not is_searched(shock):
+        return _NONE
+    short = _short_words(row)
+    text = bracket_words(metric.median, lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
+    return Value(text, tolerance_interval(metric, short), short=bracket_words(metric.median, short))
+
+
+def _short_words(row: SummaryRow) -> Callable[[float], str]:
+    return lambda dose: dose_words(chosen(row), dose)
+
+
+def _behind(row: SummaryRow, result: Result) -> str:
+    """The median over seeds of the steps of the twin that the run lags behind; a run that broke has none."""
+    known = [
+        each["lasting_steps"]
+        for cell in cells_of(row, result.cells)
+        for each in cell.shock.get("doses", [])
+        if each["dose"] == cell.shock["dose"] and each["lasting_steps"] is not None
+    ]
+    return number(statistics.median(known)) if known else "-"
+
+
+def guards_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
+    """A row a variant, shock and guard: what is taken without and with it, paired by seed."""
+    rows = []
+    for shock in spec.shock:
+        bare = {row.variant: row for row in of_shock(result.summary, shock)}
+        for guard in spec.guard:
+            guarded = (row for row in of_shock(result.summary, shock, guard) if row.variant in bare)
+            rows += [_guarded(row, bare[row.variant], result) for row in guarded]
+    if rows:
+        names = [part for words in TOLERANCES.values() for part in (words, "with it")]
+        headers = ("guard", "variant", "shock", *names, "outcome", "with it")
+        columns = tuple(Column(head, "left" if head in ("variant", "shock") else "right") for head in headers)
+        rows.sort(key=lambda row: spec.guard.index(row[0].text))
+        yield Heading("With and without a guard", formats=AT_LENGTH)
+        yield Table(columns, tuple(rows), grouped=True)
+
+
+def _guarded(row: SummaryRow, bare: SummaryRow, result: Result) -> tuple[Value, ...]:
+    tolerances = []
+    for name in TOLERANCES:
+        found = contrast(row, bare, name, result.cells) if is_searched(chosen(row)) else None
+        tolerances += [replace(_tolerance(bare, name), interval=""), _with(row, name, found)]
+    return (
+        Value(guard_of(row)),
+        Value(row.variant),
+        Value(row.point["shock"]),
+        *tolerances,
+        Value(outcome_words(bare.outcomes), tone=outcome_tone(bare.outcomes)),
+        Value(outcome_words(row.outcomes), tone=outcome_tone(row.outcomes)),
+    )
+
+
+_SIDES: Mapping[int, Tone] = {1: "good", 0: "", -1: "bad"}
+
+
+def _with(row: SummaryRow, name: str, found: Contrast | None) -> Value:
+    """The tolerance with a guard, and how many times that without it; green where every seed takes more."""
+    value = replace(_tolerance(row, name), interval="")
+    if found is None or found.times is None or found.times.median.low is None:
+        return value
+    return replace(value, interval=times(found.times), tone=_SIDES[found.side])

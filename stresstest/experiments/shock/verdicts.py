@@ -1,0 +1,163 @@
+"""The answer of shocks: what each variant survives, up to which dose, and what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from stresstest.experiments.answers import (
+    Answer,
+    first_few,
+    last_good,
+    seeds_sure,
+    seeds_to_be_sure,
+    seeds_to_start,
+    try_again,
+)
+from stresstest.experiments.shock.findings import apart_words, beyond_the_end, is_noisy
+from stresstest.experiments.shock.naming import (
+    at_dose,
+    chosen,
+    dose_and_lr,
+    guard_of,
+    is_searched,
+    listed,
+    of_shock,
+    outcome_tone,
+    usual,
+)
+from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.reports.document import Fact, Tone, Verdict
+from stresstest.reports.numbers import lr
+from stresstest.results.records import Bracket, Result, SummaryRow
+
+_TONES: tuple[Tone, ...] = ("bad", "mixed", "dull", "good")  # the worst first
+_GUARDS = {"lost-moments": "rewarm", "schedule-restart": "rewarm", "half-precision": "skip-nonfinite"}
+_MOST_GUARDS = ("clip-norm", "skip-outliers")  # of any other shock
+
+
+def answer(result: Result) -> Answer:
+    """A verdict a variant, in the order of the spec: of the runs without a guard."""
+    spec = ShockSpec.model_validate(result.spec)
+    rows = [row for row in result.summary if not guard_of(row)]
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    verdicts = [_verdict([row for row in rows if row.variant == variant], spec, result) for variant in variants]
+    return (
+        Answer(tuple(verdicts), _sure(spec, rows, result), first_few(_next(spec, rows, result))) if rows else Answer()
+    )
+
+
+def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec, result: Result) -> Verdict:
+    variant = rows[0].variant
+    told = [row for row in rows if usual(row.outcomes)]
+    if not told:
+        lower = "--peak-lr" if spec.peak_lr else "--lr-share"
+        at = lr(rows[0].point["peak_lr"])
+        return Verdict(variant, f"use a lower {lower}: at LR {at} it does not train even without a shock", "dull")
+    parts = [
+        ("survives", [each for row in told if (each := _survives(row, spec))]),
+        ("keeps a scar of", [each for row in told if (each := _scarred(row, spec))]),
+        ("breaks by", [each for row in told if (each := _breaks(row, spec))]),
+    ]
+    said = "; ".join(f"{verb} {', '.join(what)}" for verb, what in parts if what)
+    return Verdict(variant, said, min((outcome_tone(row.outcomes) for row in told), key=_TONES.index))
+
+
+def _survives(row: SummaryRow, spec: ShockSpec) -> str:
+    """A shock with the largest dose that leaves no scar; nothing where the smallest does."""
+    shock, words = chosen(row), _words(row)
+    if not is_searched(shock):
+        return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "recovered" else ""
+    metric = row.metrics["shock_tolerance"]
+    if metric.median.low is None:
+        return ""
+    brackets, _ = last_good(metric, partial(_dose, row))
+    more = " or more" * (metric.median.high is None)
+    return f"{shock.label} up to {words(metric.median.low)}{more}{brackets}"
+
+
+def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
+    """A shock whose smallest harmful dose leaves a scar, where no dose is known to be harmless."""
+    shock, words = chosen(row), _words(row)
+    if not is_searched(shock):
+        return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "scarred" else ""
+    scar, broke = row.metrics["shock_tolerance"].median, row.metrics["break_tolerance"].median
+    if scar.low is not None or scar.high is None or broke.low is None:
+        return ""
+    return f"{shock.label} from {words(scar.high)}"
+
+
+def _breaks(row: SummaryRow, spec: ShockSpec) -> str:
+    """A shock with the smallest dose that breaks most seeds, and how many it does."""
+    shock, words = chosen(row), _words(row)
+    trained = sum(count for name, count in row.outcomes.items() if name != "untrained")
+    if not is_searched(shock):
+        count, dose = row.outcomes.get("broke", 0), at_dose(spec, shock, row.point["peak_lr"])
+        return f"{dose} ({count} of {trained} seeds)" if usual(row.outcomes) == "broke" else ""
+    metric = row.metrics["break_tolerance"]
+    first = metric.median.high
+    if first is None:
+        return ""
+    count = sum(_is_broken(each, first) for each in metric.per_seed.values())
+    return f"{shock.label} from {words(first)} ({count} of {trained} seeds)"
+
+
+def _is_broken(value: Bracket, dose: float) -> bool:
+    return value.high is not None and value.high <= dose
+
+
+def _words(row: SummaryRow) -> Callable[[float], str]:
+    return lambda dose: dose_and_lr(chosen(row), dose, row.point["peak_lr"])
+
+
+def _dose(row: SummaryRow, dose: float) -> str:
+    return dose_and_lr(chosen(row), dose, row.point["peak_lr"]).partition(" = ")[0]
+
+
+def _sure(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> str:
+    metrics = [metric for row in rows for metric in row.metrics.values()]
+    sure = seeds_sure(result, max(metrics, key=lambda each: each.n, default=None))
+    return "; ".join(filter(None, (sure, apart_words(spec, rows, result.cells))))
+
+
+def _next(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Iterator[Fact | None]:
+    yield seeds_to_start(result)
+    if any("untrained" in row.outcomes for row in rows):
+        yield _lower(spec, result, "a lower learning rate: some seeds do not train even without a shock")
+    yield _guarded(spec, rows, result)
+    if any(beyond_the_end(cell) for cell in result.cells):
+        longer = {"train_steps": spec.after + 2 * spec.horizon}
+        yield try_again(result, "a longer run: some recover, but not before its end", longer)
+    if any(is_noisy(cell) for cell in result.cells):
+        yield _lower(spec, result, "a lower learning rate: there chance hides smaller scars")
+    yield seeds_to_be_sure(result)
+
+
+def _lower(spec: ShockSpec, result: Result, why: str) -> Fact | None:
+    if spec.peak_lr is not None:
+        return try_again(result, why, {"peak_lr": spec.peak_lr / 2.0})
+    return try_again(result, why, {"lr_share": spec.lr_share / 2.0})
+
+
+def _guarded(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Fact | None:
+    """The shocks that harm, with what may save a run from them; `None` where guards were compared."""
+    hurt = [shock for shock in spec.shock if any(map(_is_hurt, of_shock(rows, shock)))]
+    if not hurt or spec.guard:
+        return None
+    guards: dict[str, None] = {}
+    for shock in hurt:
+        name = shock.partition(":")[0]
+        guards |= dict.fromkeys((_GUARDS[name],) if name in _GUARDS else _MOST_GUARDS)
+    if spec.clip_norm is not None:
+        guards.pop("clip-norm", None)
+    settings: dict[str, Any] = {"guard": tuple(guards)} | (
+        {"shock": tuple(hurt)} if len(hurt) < len(spec.shock) else {}
+    )
+    return try_again(result, f"a guard: what may save it from {listed(hurt)}", settings) if guards else None
+
+
+def _is_hurt(row: SummaryRow) -> bool:
+    """Whether some dose breaks most seeds, or the standard one harms them."""
+    broke = row.metrics.get("break_tolerance")
+    return usual(row.outcomes) in ("scarred", "broke") or (broke is not None and broke.median.high is not None)
