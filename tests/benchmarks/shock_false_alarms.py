@@ -11,8 +11,6 @@ tried on the same curves. A population of all null twins trains at once, each as
 from __future__ import annotations
 
 import argparse
-import copy
-import hashlib
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from shock_lines import UNDISTURBED, Array, branched
 from tables import show
 
-from stresstest.engine.train import judged_loss, train
 from stresstest.experiments.shock.damage import MORE_NULLS, Twin, damage_of
-from stresstest.experiments.shock.disturbance import Scene
+from stresstest.experiments.shock.disturbance import Disturbance
 from stresstest.experiments.shock.line import Line
 from stresstest.experiments.shock.noise import null_noise
 from stresstest.experiments.shock.spec import ShockSpec
@@ -39,7 +36,6 @@ SHARES = (0.125, 0.25, 0.5)
 SIZES = ((16, 2), (16, 2), (16, 2), (32, 4))  # widths and depths, by seed in turn
 JUDGED = 20
 FEW = 4
-Array = NDArray[np.float64]
 
 
 def spec_of(variant: str, width: int, depth: int) -> ShockSpec:
@@ -55,39 +51,6 @@ def boundary(folder: Path, spec: ShockSpec, bench: Bench) -> float | None:
         path.write_text(str(found.metrics["max_stable_lr"].low))
     text = path.read_text()
     return None if text == "None" else float(text)
-
-
-def null_lines(bench: Bench, base: Line, names: Sequence[str]) -> list[Line]:
-    """Null twins of a run, trained to its end at once, one for each name."""
-    seed, states = base.run.seed, []
-    for name in names:
-        one = base.branch()
-        if name:
-            digest = hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest()
-            draw = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-            null_noise(Scene(one.population, bench.batches, seed, base.step, lambda draw=draw: draw))  # type: ignore[misc]
-        states.append(one.population.state())
-    lr_TR = np.repeat(base.lr_N[base.step :, None], len(names), axis=1)
-    population = bench.populate([seed] * len(names), [float(lr_TR.max())] * len(names))
-    population.restore(_rows(states))
-    runs = [copy.deepcopy(base.run) for _ in names]
-    for block in train(population, bench.batches, [seed] * len(names), lr_TR, base.step):
-        judged = judged_loss(block.loss, block.constant, bench.batches.baseline_loss)
-        for t in range(len(block.loss)):
-            for r, run in enumerate(runs):
-                if not run.detector.over:
-                    run.take(float(base.lr_N[len(run.losses)]), float(judged[t, r]), block, t, r)
-    return [Line(bench, population, run, base.lr_N, len(base.lr_N)) for run in runs]
-
-
-def _rows(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """States of one replica each as that of all."""
-    return {
-        name: _rows([state[name] for state in states])
-        if isinstance(part, dict)
-        else torch.cat([state[name] for state in states])
-        for name, part in states[0].items()
-    }
 
 
 def train_arms(folder: Path, seeds: Iterable[int]) -> None:
@@ -109,10 +72,11 @@ def train_arms(folder: Path, seeds: Iterable[int]) -> None:
 def _train_arm(path: Path, bench: Bench, spec: ShockSpec, seed: int, lr: float) -> None:
     base = Line.fresh(bench, seed, np.full(spec.total, lr))
     base.go(spec.after)
-    names = ["", *(f"null {k}" for k in range(MORE_NULLS)), *(f"judged {k}" for k in range(JUDGED))]
-    lines = null_lines(bench, base, names)
-    losses = np.stack([line.losses_from(spec.after) for line in lines])
-    outcome = lines[0].run.detector.judgement().outcome
+    names = [*(f"null {k}" for k in range(MORE_NULLS)), *(f"judged {k}" for k in range(JUDGED))]
+    twin = base.branch()
+    twin.go(spec.total)
+    losses = branched(bench, base, [UNDISTURBED, *((name, Disturbance(state=null_noise)) for name in names)])
+    outcome = twin.run.detector.judgement().outcome
     np.savez(path, losses=losses, lr=lr, baseline=bench.batches.baseline_loss, outcome=outcome)
 
 
