@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.divergence import Detector
-from stresstest.engine.population import DTYPES, Replicas
+from stresstest.engine.population import BAD_GRADIENT, DTYPES, FINITE, Replicas
 from stresstest.engine.probes import Probing
 from stresstest.engine.train import BatchSource, StepBlock, judged_loss, train
 from stresstest.experiments.shock.disturbance import Disturbance, Scene
@@ -84,7 +84,7 @@ class Line:
         if disturbance.disturbs_the_loss:
             fed = _Fed(self.bench.batches, self.population, disturbance.batch, scene)
         with _under(disturbance, scene):
-            self._train(lr_T, fed)
+            self._train(lr_T, fed, disturbed=True)
 
     def _stand_still(self, steps: int) -> None:
         """Steps whose updates are lost: their losses are those of the weights as they are."""
@@ -101,7 +101,7 @@ class Line:
             self.run.detector.update(float(value))
         self.step += steps
 
-    def _train(self, lr_T: Array, source: BatchSource[Any]) -> None:
+    def _train(self, lr_T: Array, source: BatchSource[Any], disturbed: bool = False) -> None:
         if not len(lr_T) or self.run.detector.over:
             return
         probing = replace(self.bench.probing, at_start=False) if self.bench.probing.frames else Probing("off")
@@ -110,6 +110,8 @@ class Line:
         block = next(stepping, None)
         taken = 0
         while block is not None:
+            if disturbed:  # a norm may overflow that the weights survive; where they do not, the next loss says so
+                block = replace(block, health=np.where(block.health == BAD_GRADIENT, FINITE, block.health))
             self._take(block, lr_T[taken : taken + len(block.loss)], source)
             taken += len(block.loss)
             told = self._tell(len(block.loss), told)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import brentq
 
 from stresstest.experiments.plan import canonical
@@ -119,3 +120,29 @@ def test_updates_that_are_lost_leave_the_run_as_many_steps_behind(number: int) -
         late = np.concatenate([np.full(number, twin[AFTER]), twin[AFTER : TOTAL - number]])
         np.testing.assert_allclose(found.curves["shock_loss"][0], late, rtol=0.01)
         assert found.records["shock"]["doses"][0]["lasting_steps"] == pytest.approx(number, abs=1.5)
+
+
+def adam_in_torch(x: np.ndarray, lr: float, hit: int) -> np.ndarray:
+    """By torch.optim.Adam, with one element of one gradient 2^128 times as large."""
+    weights = torch.nn.Parameter(torch.tensor(x, dtype=torch.float32))
+    optimizer = torch.optim.Adam([weights], lr)
+    found = []
+    for t in range(TOTAL):
+        optimizer.zero_grad()
+        loss = 0.5 * (torch.tensor(H, dtype=torch.float32) * weights**2).sum()
+        loss.backward()
+        assert weights.grad is not None
+        if t == AFTER:
+            weights.grad[hit] *= 2.0**64
+            weights.grad[hit] *= 2.0**64
+        optimizer.step()
+        found.append(loss.item())
+    return np.array(found[AFTER:])
+
+
+def test_a_gradient_whose_norm_overflows_costs_what_it_costs_in_torch() -> None:
+    """The highest bit of the exponent of a number below 1: its square is infinite, and Adam never moves it again."""
+    for x, found in measured("adam", "bit-flip:count=1,where=gradient,bit=30", 0.04):
+        curves = found.curves["shock_loss"]
+        either = [adam_in_torch(x, 0.04, hit) for hit in (0, 1)]
+        assert min(float(np.abs(curves[0] - losses).max()) for losses in either) < 1e-5
