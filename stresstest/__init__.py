@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         race,
         run,
         scale,
+        shock,
         warmup,
     )
     from stresstest.diagnosis.records import Diagnosis
@@ -61,6 +62,7 @@ __all__ = [
     "race",
     "run",
     "scale",
+    "shock",
     "warmup",
 ]
 

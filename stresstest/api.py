@@ -23,6 +23,7 @@ from stresstest.experiments.settings_types import (
     RaceSettings,
     ScaleSettings,
     ScenarioSettings,
+    ShockSettings,
     WarmupSettings,
 )
 from stresstest.experiments.table import EXPERIMENTS
@@ -57,6 +58,7 @@ __all__ = [
     "race",
     "run",
     "scale",
+    "shock",
     "warmup",
 ]
 
@@ -119,6 +121,12 @@ def scale(model: str | Build, **settings: Unpack[ScaleSettings]) -> Result:
     return _experiment("scale", model, settings)
 
 
+@_described("shock")
+def shock(model: str | Build, **settings: Unpack[ShockSettings]) -> Result:
+    """Disturb a run beside its undisturbed twin: what it survives, and how much of it."""
+    return _experiment("shock", model, settings)
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Result]] = {
     "lr-range": lr_range,
     "depth-sweep": depth_sweep,
@@ -126,6 +134,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Result]] = {
     "race": race,
     "batch-sweep": batch_sweep,
     "scale": scale,
+    "shock": shock,
 }
 
 

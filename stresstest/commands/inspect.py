@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from stresstest.commands.show_result import show_result, show_unfinished
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ConfigError, ExitCode
+from stresstest.experiments.shock.guards import GUARDS
+from stresstest.experiments.shock.table import SHOCKS
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import is_unfinished
 from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS
@@ -25,6 +28,7 @@ from stresstest.results.metrics import METRICS
 from stresstest.results.records import read_result
 from stresstest.scenario.library import shipped_scenarios
 from stresstest.specs.kinds import MODELS
+from stresstest.specs.parsing import exact_text
 
 if TYPE_CHECKING:
     from stresstest.results.progress import Progress
@@ -157,6 +161,8 @@ def _tables() -> dict[str, Registry[Any]]:
         "data": DATA_SOURCES,
         "translations": PAIR_SOURCES,
         "images": IMAGE_SOURCES,
+        "shocks": SHOCKS,
+        "guards": GUARDS,
         "metrics": METRICS,
     }
 
@@ -194,5 +200,11 @@ def print_entry(name: str) -> int:
             out.print(f"\n{entry.text}", markup=False, soft_wrap=True)
         for option, default in getattr(entry, "options", {}).items():
             shown = str(default).lower() if isinstance(default, bool) else default
-            out.print(f"option: {name}:{option}={shown}", markup=False)
+            if isinstance(default, float) and math.isnan(default):
+                dose = entry.dose
+                out.print(f"dose: {name}:{option}=..., tried: {', '.join(map(exact_text, dose.tried))}", markup=False)
+                continue
+            words = getattr(entry, "choices", {}).get(option, ())
+            others = f" (or {', '.join(word for word in words if word != shown)})" if words else ""
+            out.print(f"option: {name}:{option}={shown}{others}", markup=False)
     return ExitCode.OK

@@ -164,6 +164,31 @@ class ScaleSettings(SharedSettings, total=False):
     coords: bool
 
 
+class ShockSettings(SharedSettings, total=False):
+    """Settings of `stresstest shock`."""
+
+    parametrization: Literal["sp", "mup", "completep"]
+    depth: int
+    optimizer: str | Callable[..., Any]
+    ramp: Literal["exponential", "linear"]
+    num_steps: int
+    hold_steps: int
+    hold_resolution: Literal["octave", "half-octave", "quarter-octave"]
+    theory: bool
+    probes: Literal["off", "economy", "standard", "full"]
+    lr_window: bool
+    parallel: Literal["off", "fsdp"]
+    shock: str | Sequence[str]
+    guard: str | Sequence[str]
+    after: int
+    train_steps: int | None
+    peak_lr: float | None
+    lr_share: float
+    warmup_steps: int
+    decay: str
+    nulls: int
+
+
 class StableSettings(CallSettings, total=False):
     """Settings of `stresstest.testing.assert_stable` beside those that it names."""
 
@@ -276,3 +301,8 @@ class ScenarioSettings(TypedDict, total=False):
     seq_lens: int | str | Sequence[int]
     target: str | int | Mapping[str, int]
     coords: bool
+    shock: str | Sequence[str]
+    guard: str | Sequence[str]
+    after: int
+    lr_share: float
+    nulls: int

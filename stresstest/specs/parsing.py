@@ -94,14 +94,15 @@ def _parse_option(what: str, key: str, text: str, default: OptionValue) -> Optio
         return text.lower() == "true"
     if isinstance(default, str):
         return text.strip()
+    example = "" if math.isnan(default) else f", e.g. {default:g}"
     try:
         value = float(text)
     except ValueError:
-        raise ConfigError(f"{what} is '{text}'; use a number, e.g. {default:g}") from None
+        raise ConfigError(f"{what} is '{text}'; use a number{example}") from None
     share = key.startswith("beta") or key.endswith("share")
     if not 0.0 <= value < math.inf or (share and value >= 1.0):
         below = "below 1" if share else "finite"
-        raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}, e.g. {default:g}")
+        raise ConfigError(f"{what} is '{text}'; it must be at least 0 and {below}{example}")
     return value
 
 

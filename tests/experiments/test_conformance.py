@@ -37,6 +37,14 @@ TINY: dict[str, dict[str, Any]] = {
     "warmup": {"depth": 1, "warmup_steps": (0, 10), "num_lrs": 2, "train_steps": 20, "trials": 2, "trials_at_once": 2},
     "race": {"depth": 1, "num_lrs": 2, "train_steps": 20},
     "scale": {"depth": 1, "widths": (16, 20, 24), "num_steps": 30, "hold_steps": 20},
+    "shock": {
+        "depth": 1,
+        "shock": ("lr-pulse", "lost-moments"),
+        "after": 25,
+        "train_steps": 70,
+        "num_steps": 30,
+        "hold_steps": 20,
+    },
     "batch-sweep": {"depth": 1, "batch_sizes": (4, 8), "tokens": 2000, "num_lrs": 2},
 }
 

@@ -43,6 +43,10 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "batch-sweep": ("batch-sweep", SMALL | GRID | {"batch_sizes": (4, 8), "tokens": 4000}),
     "scale": ("scale", SMALL | BOUNDARY | {"width": 4, "widths": (4, 8, 16)}),
     "scale of coordinates": ("scale", SMALL | {"width": 4, "widths": (4, 8, 16), "coords": True}),
+    "shock": (
+        "shock",
+        SMALL | BOUNDARY | {"shock": ("lr-pulse:factor=2",), "after": 25, "train_steps": 60, "peak_lr": 1e-3},
+    ),
     "own model": ("lr-range", {"model": "own.py:build", "seeds": (0,)} | BOUNDARY),
 }
 # Torch is imported once, and of the package nothing before a fork.

@@ -133,6 +133,13 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
         "race": {"train_steps": 40, "num_lrs": 2},
         "batch-sweep": {"tokens": 2000, "batch_sizes": (2, 4, 8), "num_lrs": 2},
         "scale": {"num_steps": 40, "hold_steps": 40, "widths": (8, 12, 16, 24), "target": "width=28"},
+        "shock": {
+            "num_steps": 40,
+            "hold_steps": 40,
+            "after": 25,
+            "train_steps": 70,
+            "shock": ("lr-pulse", "bad-batch"),
+        },
     }.get(command, {"num_steps": 40, "hold_steps": 40})
     steps = {"warmup_steps": (0, 10)} if command == "warmup" else {}
     if command == "batch-sweep":

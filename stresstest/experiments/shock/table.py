@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def _shock(
     def register(make: Callable[..., Disturbance]) -> Callable[..., Disturbance]:
         parameters = list(inspect.signature(make).parameters.values())[1:]
         summary = inspect.cleandoc(make.__doc__ or "").splitlines()[0]
-        options = {p.name: p.default for p in parameters} | {dose.name: 0.0}
+        options = {p.name: p.default for p in parameters} | {dose.name: math.nan}
         _entries.append(Shock(name, summary, source, dose, options, make, choices))
         return make
 
