@@ -111,6 +111,16 @@ class DoseRecord(TypedDict):
 
 
 @_STRICT
+class FirstMoveRecord(TypedDict):
+    """What left its twin's first, by a factor of two."""
+
+    signal: Annotated[Literal["weight", "gradient", "update"], Field(description="Whose root mean square.")]
+    place: Annotated[str, Field(description="Of which matrix.")]
+    step: Annotated[int, Field(description="Step from the shock on.")]
+    factor: Annotated[float, Field(description="Times the twin's.")]
+
+
+@_STRICT
 class ShockRecord(TypedDict, total=False):
     """A shock of one run, beside the undisturbed twin."""
 
@@ -128,6 +138,7 @@ class ShockRecord(TypedDict, total=False):
     nulls: Annotated[int, Field(description="Null twins.")]
     dose: Annotated[float, Field(description="The standard dose, at which metrics are taken.")]
     monotone: Annotated[bool, Field(description="Whether no larger dose did less harm.")]
+    moved: Annotated[FirstMoveRecord, Field(description="What it moved first; absent where nothing left the twin's.")]
     doses: Annotated[list[DoseRecord], Field(description="Every dose that was tried, ascending.")]
     curve: Annotated[
         list[tuple[int, float]],

@@ -21,6 +21,7 @@ DECIDES = (
     "experiments/*/measure.py",
     "experiments/scale/coords/measure.py",
     "experiments/scale/path.py",
+    "experiments/shock/*.py",
     "experiments/training.py",
     "measurements/*.py",
     "models/*.py",
@@ -63,6 +64,15 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "experiments/lr_range/spec.py": "settings, whose values are in the key",
     "experiments/scale/spec.py": "settings, whose values are in the key",
     "experiments/race/spec.py": "settings, whose values are in the key",
+    "experiments/shock/spec.py": "settings, whose values are in the key",
+    **dict.fromkeys(
+        (
+            f"experiments/shock/{name}.py"
+            for name in "charts contrasts document experiment findings naming rows tables verdicts".split()
+        ),
+        "tells what was measured",
+    ),
+    "experiments/shock/checks.py": "refuses what a model cannot take, before anything is trained",
     "experiments/warmup/spec.py": "settings, whose values are in the key",
     **dict.fromkeys(
         (

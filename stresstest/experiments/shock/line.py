@@ -33,6 +33,15 @@ Array = NDArray[np.float64]
 UNGUARDED = GuardedTraining()
 
 
+@dataclass(frozen=True)
+class Course:
+    """What became of a run from the step of the shock on: losses [T], learning rates [T], frames [T, 3, N] if any."""
+
+    loss_T: Array
+    lr_T: Array
+    frames: NDArray[np.float32]
+
+
 @dataclass
 class Line:
     """A population of one replica, and what has become of it so far."""
@@ -98,6 +107,8 @@ class Line:
             self.run.losses.append(float(loss))
             self.run.judged.append(float(value))
             self.run.grad_norms.append(math.nan)
+            if self.run.frames:
+                self.run.frames.append(np.full_like(self.run.frames[-1], np.nan))
             self.run.detector.update(float(value))
         self.step += steps
 
@@ -140,6 +151,11 @@ class Line:
         lr, loss = self.run.lrs[-1], self.run.losses[-1]
         told = loss if math.isfinite(loss) else None
         return LiveRecord(doing=self.doing, step=self.step, num_steps=len(self.lr_N), lrs=[lr, lr], loss=told, left=0)
+
+    def read(self, first: int) -> Course:
+        """What became of it from a step on."""
+        lr_T, frames = np.array(self.run.lrs[first:]), self.run.frames[first:]
+        return Course(self.losses_from(first), lr_T, np.array(frames, np.float32))
 
     def losses_from(self, first: int) -> Array:
         """The losses from a step on, NaN from where the run was not finite, [T]."""
