@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from stresstest.results.bracket import Bracket, finite
 from stresstest.results.outcome import TRAINED
 
 _AGAIN = 3  # times as many null twins, where the noise of the first few hides a scar
+_POINTS = 80  # of a curve in the record, at most
 
 
 class Arm:
@@ -75,7 +77,7 @@ class Arm:
             "dose": doses[search.first],
             "monotone": search.monotone,
             "doses": [_dose_record(doses[place], damages[place]) for place in tried],
-            "curve": _thinned(courses[search.first].loss_T, self.spec.after),
+            "curve": _thinned(courses[search.first].loss_T, self.spec.after, self.spec.after),
             "steps": record["steps"] + len(tried) * self.spec.horizon,
             **({} if moved is None else {"moved": moved}),
         }
@@ -105,7 +107,7 @@ class Arm:
             "nulls": len(self._nulls),
             "steps": round(twins / len(self.spec.shock)),
             "doses": [],
-            "twin_curve": _thinned(self._whole_N, 0),
+            "twin_curve": _thinned(self._whole_N, 0, self.spec.after),
         }
         return record, {
             "twin_lr": self._lr_N,
@@ -169,11 +171,16 @@ def _guarded(bench: Bench, guard: GuardedTraining) -> Bench:
     return bench if training is bench.training else replace(bench, training=training)
 
 
-def _thinned(loss_T: Array, first: int, points: int = 80) -> list[tuple[int, float]]:
-    """(step, loss) for charts from a step on: the largest of each stretch, so that spikes survive."""
-    stretch = max(1, math.ceil(len(loss_T) / points))
-    stretches = ((first + t, loss_T[t : t + stretch]) for t in range(0, len(loss_T), stretch))
-    return [(step, float(seen.max())) for step, some in stretches if len(seen := some[np.isfinite(some)])]
+def _thinned(loss_T: Array, first: int, after: int) -> list[tuple[int, float]]:
+    """(step, loss) for charts from a step on: the largest of each stretch, so that spikes survive.
+
+    A stretch begins at the step of the shock, so that a run and its twin have the same ones.
+    """
+    total = first + len(loss_T)
+    stretch = math.ceil(total / (_POINTS - 1))
+    starts = sorted({first, *range(after % stretch, total, stretch)} - set(range(first)))
+    stretches = ((at, loss_T[at - first : end - first]) for at, end in pairwise([*starts, total]))
+    return [(at, float(seen.max())) for at, some in stretches if len(seen := some[np.isfinite(some)])]
 
 
 def _dose_record(dose: float, damage: Damage) -> dict[str, Any]:

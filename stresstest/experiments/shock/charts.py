@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from stresstest.experiments.document_parts import beside
 from stresstest.experiments.shock.naming import (
@@ -82,74 +83,102 @@ def _tone(value: Bracket, standard: float) -> Tone:
 
 
 def courses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
-    """Of each shock, the runs at its standard dose beside their twins."""
+    """Of each shock, the runs at its standard dose beside their twins, and by how much they lie above them."""
     for shock in spec.shock:
-        rows = [row for row in of_shock(result.summary, shock) if any(_curves(row, result, "curve"))]
+        rows = [row for row in of_shock(result.summary, shock) if _dosed(row, result)]
         if rows:
-            yield _course(rows, parse_shock(shock).label, result, spec)
+            yield _course(rows, result, spec)
 
 
-def _course(rows: Sequence[SummaryRow], shock: str, result: Result, spec: ShockSpec) -> Chart:
-    first = spec.after - round(_BEFORE * min(spec.after, spec.horizon))
-    twins = [Series(row.variant, _since(first, _median(row, result, "twin_curve")), kind="guide") for row in rows]
-    medians = [Series(row.variant, _median(row, result, "curve")) for row in rows]
-    seeds = [
-        Series(row.variant, points, kind="seed", notes=(f"seed {cell.seed}",) * len(points))
-        for row in rows
-        for cell in cells_of(row, result.cells)
-        if len(spec.seeds) > 1 and (points := _curve(cell, "curve"))
-    ]
+def _course(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Chart:
+    shock, unit = chosen(rows[0]), with_unit("", f"({loss_unit(result.data)})" if loss_unit(result.data) else "")
+    before = round(_BEFORE * min(spec.after, spec.horizon))
+    twins = [Series(row.variant, _median(row, result, spec, _twin, -before), kind="guide") for row in rows]
+    medians = [Series(row.variant, _median(row, result, spec, _shocked)) for row in rows]
     low, high = _loss_range([*twins, *medians], result)
-    mark = Series("shock", ((float(spec.after), low), (float(spec.after), high)), kind="guide")
-    peaks = {row.point["peak_lr"] for row in rows}
-    named = at_dose(spec, chosen(rows[0]), rows[0].point["peak_lr"])
-    named = named if len(peaks) == 1 else named.partition(" = ")[0]
+    steps = Axis("steps since the shock", log=False, low=float(-before), high=float(spec.horizon))
     return Chart(
-        f"{named}: each run and its twin",
-        Axis("step", log=False, low=float(first), high=float(spec.total)),
-        Axis(with_unit("training loss", f"({loss_unit(result.data)})"), log=False, low=low, high=high),
-        (*medians, *seeds, *twins, mark),
+        f"{_named(rows, spec)}: each run and its twin",
+        steps,
+        Axis(f"training loss{unit}", log=False, low=low, high=high),
+        (*medians, *twins),
         reference=("constant predictor", result.data["baseline_loss"]) if has_constant(result.data) else None,
+        below=_excess(rows, steps, unit, result, spec),
         caption=(
-            f"A run survives where its line comes back to the dashed one of its colour, the twin without the shock, "
-            f"which comes at step {spec.after}. Thick: the median over seeds; thin: each seed; a line ends where the "
-            "loss is not finite."
+            "A run recovers where its line comes back to the thin dashed one of its colour, the twin without the shock "
+            f"(medians over seeds; the shock is step {spec.after} of training). Below, by how much it lies above its "
+            "twin: thick the median, thin each seed, which ends where the loss is not finite."
         ),
-        name=f"course-{shock.replace(':', '-').replace('=', '-').replace(',', '-')}",
+        name=f"course-{re.sub('[^a-z0-9]+', '-', shock.label)}",
         formats=(*VERBOSE, *PAGE),
     )
 
 
-def _curve(cell: Cell, name: str) -> tuple[Point, ...]:
-    points = cell.shock["twin_curve"] if name == "twin_curve" else cell.shock.get("curve", [])
-    return tuple((float(step), value) for step, value in points)
+def _named(rows: Sequence[SummaryRow], spec: ShockSpec) -> str:
+    """The shock at its dose; a pulse with its learning rate where that is the same for all."""
+    words = {at_dose(spec, chosen(row), row.point["peak_lr"]) for row in rows}
+    return words.pop() if len(words) == 1 else words.pop().partition(" = ")[0]
 
 
-def _curves(row: SummaryRow, result: Result, name: str) -> list[tuple[Point, ...]]:
-    return [_curve(cell, name) for cell in cells_of(row, result.cells) if "dose" in cell.shock]
+def _excess(rows: Sequence[SummaryRow], steps: Axis, unit: str, result: Result, spec: ShockSpec) -> Chart:
+    """The loss above the twin's, seed by seed."""
+    medians = [Series(row.variant, _median(row, result, spec, _above)) for row in rows]
+    seeds = [
+        Series(row.variant, tuple((step - spec.after, value) for step, value in _above(cell)), kind="seed", notes=notes)
+        for row in rows
+        for cell in _dosed(row, result)
+        if len(spec.seeds) > 1
+        for notes in [(f"seed {cell.seed}",) * len(_above(cell))]
+    ]
+    values = [value for each in (*medians, *seeds) for _, value in each.points]
+    learned = statistics.median(cell.shock["learned"] or 0.0 for row in rows for cell in _dosed(row, result))
+    high = min(max(values), (1.0 + _ROOM) * learned)
+    axis = Axis(f"above the twin{unit}", log=False, low=max(min(values), -high), high=high)
+    return Chart("", steps, axis, (*medians, *seeds), reference=("twin", 0.0))
 
 
-def _median(row: SummaryRow, result: Result, name: str) -> tuple[Point, ...]:
-    """The median over seeds, while at least half of them are there."""
-    curves = _curves(row, result, name)
-    losses: dict[float, list[float]] = {}
-    for step, value in (point for curve in curves for point in curve):
-        losses.setdefault(step, []).append(value)
+def _dosed(row: SummaryRow, result: Result) -> list[Cell]:
+    """The cells of a row that were shocked."""
+    return [cell for cell in cells_of(row, result.cells) if "dose" in cell.shock]
+
+
+def _twin(cell: Cell) -> list[tuple[int, float]]:
+    return cell.shock["twin_curve"]
+
+
+def _shocked(cell: Cell) -> list[tuple[int, float]]:
+    return cell.shock["curve"]
+
+
+def _above(cell: Cell) -> list[tuple[int, float]]:
+    twin = dict(_twin(cell))
+    return [(step, value - twin[step]) for step, value in _shocked(cell) if step in twin]
+
+
+def _median(
+    row: SummaryRow,
+    result: Result,
+    spec: ShockSpec,
+    of: Callable[[Cell], list[tuple[int, float]]],
+    first: float = 0.0,
+) -> tuple[Point, ...]:
+    """The median over seeds by step since the shock, while at least half of them are there."""
+    cells, found = _dosed(row, result), dict[int, list[float]]()
+    for step, value in (point for cell in cells for point in of(cell)):
+        found.setdefault(step - spec.after, []).append(value)
     return tuple(
-        (step, statistics.median(some)) for step, some in sorted(losses.items()) if 2 * len(some) >= len(curves)
+        (float(step), statistics.median(some))
+        for step, some in sorted(found.items())
+        if step >= first and 2 * len(some) >= len(cells)
     )
-
-
-def _since(first: int, points: tuple[Point, ...]) -> tuple[Point, ...]:
-    return tuple(point for point in points if point[0] >= first)
 
 
 def _loss_range(series: Sequence[Series], result: Result) -> tuple[float, float]:
     """From the lowest loss to a little above having learned nothing, or above the twins' highest."""
     values = [value for each in series for _, value in each.points]
-    highest = max(value for each in series if each.kind == "guide" for _, value in each.points)
-    top = result.data["baseline_loss"] if has_constant(result.data) else highest
-    top = max(top, highest)
+    top = max(value for each in series if each.kind == "guide" for _, value in each.points)
+    if has_constant(result.data):
+        top = max(top, result.data["baseline_loss"])
     return min(values), min(max(values), top + _ROOM * abs(top))
 
 

@@ -25,7 +25,7 @@ from stresstest.experiments.shock.naming import (
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Heading, Table, Tone, Value
-from stresstest.reports.numbers import loss_unit, number, times, with_unit
+from stresstest.reports.numbers import loss_unit, number, times
 from stresstest.results.records import Result, SummaryRow
 
 _NONE = Value("-")
@@ -36,19 +36,19 @@ def results_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
     rows = [row for row in result.summary if not guard_of(row)]
     if not rows:
         return
-    unit = loss_unit(result.data)
+    unit = "".join(f"\n({name})" for name in [loss_unit(result.data)] if name)
     columns = (
         Column("variant"),
         Column("shock", "left"),
         *(Column(words) for words in TOLERANCES.values()),
-        Column("dose"),
         Column("outcome", "left"),
+        Column("at dose", wide=True),
+        Column(f"peak excess{unit}", wide=True),
+        Column("recovery\nsteps"),
+        Column(f"lasting damage{unit}", wide=True),
+        Column("lasting\n% of learned"),
+        Column("lasting\nsteps of twin", wide=True),
         Column("peak LR", wide=True),
-        Column(with_unit("peak excess", f"({unit})" if unit else ""), wide=True),
-        Column("recovery steps"),
-        Column(with_unit("lasting damage", f"({unit})" if unit else ""), wide=True),
-        Column("of what was learned"),
-        Column("steps behind", wide=True),
     )
     yield Heading("What each variant takes", formats=PAGE)
     table = Table(columns, tuple(_row(row, spec, result) for row in rows), grouped=True, formats=AT_LENGTH)
@@ -63,15 +63,24 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
         Value(row.variant),
         Value(shock.label),
         *(_tolerance(row, name) for name in TOLERANCES),
+        _outcome(row),
         Value(dose_words(shock, standard_dose(spec, shock)) or "on"),
-        Value(outcome_words(row.outcomes), tone=outcome_tone(row.outcomes)),
-        Value(number(row.point["peak_lr"])),
         metric_cell(row.metrics.get("peak_excess")),
         metric_cell(row.metrics.get("recovery_steps")),
         metric_cell(row.metrics.get("lasting_damage")),
         _NONE if share is None else Value(bracket_words(share.median, "{:.1%}".format)),
         Value(_behind(row, result)),
+        Value(number(row.point["peak_lr"])),
     )
+
+
+def _outcome(row: SummaryRow) -> Value:
+    """What became of the seeds; in short the worst of it."""
+    text = outcome_words(row.outcomes)
+    worst, whole = text.partition(", ")[0], sum(row.outcomes.values())
+    count, _, name = worst.partition(" ")
+    short = f"all {name}" if int(count) == whole else f"{count}/{whole} {name}"
+    return Value(text, tone=outcome_tone(row.outcomes), short=short)
 
 
 def _tolerance(row: SummaryRow, name: str) -> Value:
@@ -79,9 +88,9 @@ def _tolerance(row: SummaryRow, name: str) -> Value:
     metric, shock = row.metrics.get(name), chosen(row)
     if metric is None or not is_searched(shock):
         return _NONE
-    short = _short_words(row)
+    short, ends = _short_words(row), "{:g}x".format if shock.shock.dose.unit == "x" else number
     text = bracket_words(metric.median, lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
-    return Value(text, tolerance_interval(metric, short), short=bracket_words(metric.median, short))
+    return Value(text, tolerance_interval(metric, ends), short=bracket_words(metric.median, short))
 
 
 def _short_words(row: SummaryRow) -> Callable[[float], str]:
@@ -126,8 +135,8 @@ def _guarded(row: SummaryRow, bare: SummaryRow, result: Result) -> tuple[Value, 
         Value(row.variant),
         Value(row.point["shock"]),
         *tolerances,
-        Value(outcome_words(bare.outcomes), tone=outcome_tone(bare.outcomes)),
-        Value(outcome_words(row.outcomes), tone=outcome_tone(row.outcomes)),
+        _outcome(bare),
+        _outcome(row),
     )
 
 

@@ -58,7 +58,7 @@ def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec, result: Result) -> Ver
     parts = [
         ("survives", [each for row in told if (each := _survives(row, spec))]),
         ("keeps a scar of", [each for row in told if (each := _scarred(row, spec))]),
-        ("breaks by", [each for row in told if (each := _breaks(row, spec))]),
+        ("breaks under", [each for row in told if (each := _breaks(row, spec))]),
     ]
     said = "; ".join(f"{verb} {', '.join(what)}" for verb, what in parts if what)
     return Verdict(variant, said, min((outcome_tone(row.outcomes) for row in told), key=_TONES.index))
@@ -72,9 +72,9 @@ def _survives(row: SummaryRow, spec: ShockSpec) -> str:
     metric = row.metrics["shock_tolerance"]
     if metric.median.low is None:
         return ""
-    brackets, _ = last_good(metric, partial(_dose, row))
+    brackets, differ = last_good(metric, partial(_dose, row))
     more = " or more" * (metric.median.high is None)
-    return f"{shock.label} up to {words(metric.median.low)}{more}{brackets}"
+    return f"{shock.label} up to {words(metric.median.low)}{more}{brackets if differ > 1.0 else ''}"
 
 
 def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
@@ -94,13 +94,18 @@ def _breaks(row: SummaryRow, spec: ShockSpec) -> str:
     trained = sum(count for name, count in row.outcomes.items() if name != "untrained")
     if not is_searched(shock):
         count, dose = row.outcomes.get("broke", 0), at_dose(spec, shock, row.point["peak_lr"])
-        return f"{dose} ({count} of {trained} seeds)" if usual(row.outcomes) == "broke" else ""
+        return f"{dose}{_some(count, trained)}" if usual(row.outcomes) == "broke" else ""
     metric = row.metrics["break_tolerance"]
     first = metric.median.high
     if first is None:
         return ""
     count = sum(_is_broken(each, first) for each in metric.per_seed.values())
-    return f"{shock.label} from {words(first)} ({count} of {trained} seeds)"
+    return f"{shock.label} from {words(first)}{_some(count, trained)}"
+
+
+def _some(count: int, trained: int) -> str:
+    """How many seeds, where it is not all of them."""
+    return f" ({count} of {trained} seeds)" if count < trained else ""
 
 
 def _is_broken(value: Bracket, dose: float) -> bool:
