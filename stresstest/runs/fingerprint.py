@@ -20,7 +20,7 @@ DECIDES = (
     "experiments/batch_sweep/spec.py",
     "experiments/*/measure.py",
     "experiments/scale/coords/measure.py",
-    "experiments/scale/path.py",
+    "experiments/sizes/path.py",
     "experiments/shock/*.py",
     "experiments/training.py",
     "measurements/*.py",

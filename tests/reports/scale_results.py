@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from stresstest.experiments.scale.findings import scale_findings
-from stresstest.experiments.scale.path import parse_sizes
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import parse_sizes
 from stresstest.results.records import RESULT_SCHEMA, Bracket, Cell, Result, TrendRow
 from stresstest.results.summary import Reduced, depth_rows
 from stresstest.specs.profiles import make_spec

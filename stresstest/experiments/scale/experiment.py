@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.experiments.base import Cost, Experiment, Part, Resolution, Row
 from stresstest.experiments.resolution import HOLDS_SPREAD, boundary_steps, exact, hold_metrics
-from stresstest.experiments.scale.path import Size, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import Size, named, shown_by
 from stresstest.reports.numbers import NO_DATA, size_name
 from stresstest.results.records import Cell, Result
 

@@ -9,8 +9,8 @@ from typing import Any
 from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
 from stresstest.experiments.scale.coords.measure import measure_coords
-from stresstest.experiments.scale.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named, parse_target
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named, parse_target
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
 from stresstest.reports.numbers import size_name

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stresstest.experiments.scale.path import AXES, NAMES
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import AXES, NAMES
 from stresstest.models.variants import PARAMETRIZATIONS
 from stresstest.results.records import Cell, SummaryRow, TrendRow
 

@@ -9,8 +9,8 @@ from typing import Any
 from stresstest.experiments.scale.findings import scale_findings
 from stresstest.experiments.scale.laws import Along, Fitted, fitted, ratios_at, recalibrated
 from stresstest.experiments.scale.naming import METRICS
-from stresstest.experiments.scale.path import Size, known_by, named, shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import Size, known_by, named, shown_by
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Bracket, Cell, SummaryRow, TrendRow
 from stresstest.results.summary import Reduced, depth_rows

@@ -27,7 +27,6 @@ from stresstest.experiments.scale.naming import (
     size_of,
     target_words,
 )
-from stresstest.experiments.scale.path import named
 from stresstest.experiments.scale.sentences import (
     WIDE,
     Law,
@@ -42,6 +41,7 @@ from stresstest.experiments.scale.sentences import (
     width,
 )
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import named
 from stresstest.reports.document import Fact, Tone, Verdict
 from stresstest.reports.numbers import lr
 from stresstest.results.records import Result, SummaryRow, TrendRow

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresstest.errors import ConfigError
-from stresstest.experiments.scale.path import MOST_SIZES, on_the_path, parse_sizes, parse_target
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import MOST_SIZES, on_the_path, parse_sizes, parse_target
 from stresstest.specs.profiles import PROFILES, make_spec
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=200)

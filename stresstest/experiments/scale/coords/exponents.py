@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stresstest.experiments.scale.naming import arm
-from stresstest.experiments.scale.path import FEWEST_SIZES
+from stresstest.experiments.sizes.path import FEWEST_SIZES
 from stresstest.results.records import Cell
 
 COVERAGE = 0.9

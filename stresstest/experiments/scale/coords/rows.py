@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from stresstest.experiments.scale.coords.exponents import Checked, Exponent, Place, checks, largest
-from stresstest.experiments.scale.path import shown_by
 from stresstest.experiments.scale.spec import ScaleSpec
+from stresstest.experiments.sizes.path import shown_by
 from stresstest.reports.numbers import failures
 from stresstest.results.records import Bracket, Cell, Finding, TrendRow, summarise
 from stresstest.results.summary import Reduced

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stresstest.experiments.scale.law.fit import Prediction, law
 from stresstest.experiments.scale.law.observed import Cells, centre, known_sizes
-from stresstest.experiments.scale.path import FEWEST_SIZES
+from stresstest.experiments.sizes.path import FEWEST_SIZES
 from stresstest.results.bracket import Bracket
 
 _NEARLY = 1e-9  # octaves: rounding

@@ -12,7 +12,7 @@ import numpy as np
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.scale.law.normal import Array
-from stresstest.experiments.scale.path import FEWEST_SIZES
+from stresstest.experiments.sizes.path import FEWEST_SIZES
 from stresstest.results.bracket import Bracket
 
 Cells = Sequence[Sequence[Bracket]]  # of each size, the brackets of its seeds

@@ -1,0 +1,1 @@
+"""Growing sizes of one model: the path along which its settings grow."""
