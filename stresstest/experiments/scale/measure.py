@@ -10,16 +10,12 @@ from stresstest.errors import ConfigError, TooLargeError
 from stresstest.experiments.plan import Place, Plan, canonical, check_memory, make_plan, resolve_device
 from stresstest.experiments.scale.coords.measure import measure_coords
 from stresstest.experiments.scale.spec import ScaleSpec
-from stresstest.experiments.sizes.path import AXES, FEWEST_SIZES, NAMES, Size, known_by, named, parse_target
+from stresstest.experiments.sizes.models import check_growth, name_of, place_of
+from stresstest.experiments.sizes.path import AXES, FEWEST_SIZES, NAMES, known_by, named, parse_target
 from stresstest.measurements.base import Bench, CellPlan, Measurement
 from stresstest.measurements.boundary import measure_boundary
-from stresstest.reports.numbers import size_name
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.kinds import is_user_model
-from stresstest.tasks.task import TRAINING
-from stresstest.user_model.bench import does_not_take
-from stresstest.user_model.contract import shape_words
-from stresstest.user_model.factory import factory_of
 from stresstest.user_model.preflight import Preflight, preflight
 
 
@@ -29,7 +25,7 @@ def plan(spec: ScaleSpec) -> Plan:
     Sizes that do not fit the memory are left out, which the plan says.
     """
     if is_user_model(spec.model):
-        _check_factory(spec)
+        check_growth(spec)
     spec = _canonical(spec)
     fitting, too_large = _that_fit(spec, [place_of(size, spec) for size in spec.places])
     places = [(depth, {**point, **known_by(each)}) for depth, point in fitting for each in spec.parametrization]
@@ -58,33 +54,6 @@ def _canonical(spec: ScaleSpec) -> ScaleSpec:
     target = named(parse_target(spec.target, list(spec.path))) if spec.target else {}
     spelt = ",".join(f"{name}={value}" for name, value in target.items())
     return found.model_copy(update={"parametrization": asked, "target": spelt})
-
-
-def _check_factory(spec: ScaleSpec) -> None:
-    """Whether the user's model can grow as the path does: what cannot is a `ConfigError`."""
-    factory, listed_by = factory_of(spec), {axis: listed for listed, axis in AXES.items()}
-    for axis in spec.path:
-        theirs = factory.known_as.get(axis, axis)
-        if axis in factory.args:
-            raise ConfigError(f"{listed_by[axis]}: set has {theirs}={factory.args[axis]}; leave it out there")
-        if axis in ("width", "depth") and axis not in factory.takes and "**" not in factory.takes:
-            raise ConfigError(f"{listed_by[axis]}: {does_not_take(factory, axis)}; or let --train-steps grow")
-    if "seq_len" in spec.path and not _is_read_at_length(spec):
-        raise ConfigError(
-            f"seq_lens: the batches that {factory.name} trains on are its own, and seq_len does not change them; "
-            "let another setting grow"
-        )
-
-
-def _is_read_at_length(spec: ScaleSpec) -> bool:
-    """Whether the user's model is fed by sequences of a length that a setting has: those of the built-in data."""
-    shortest, longest = (
-        factory_of(spec.model_copy(update={"seq_len": length})) for length in (spec.seq_lens[0], spec.seq_lens[-1])
-    )
-    if not spec.model.startswith("hf:") or shortest.stream is None or longest.stream is None:
-        return not shortest.draws and spec.task != "images"
-    first, last = (shape_words(each.draw(0, 0, TRAINING)) for each in (shortest.stream, longest.stream))
-    return first != last
 
 
 def _that_fit(spec: ScaleSpec, places: Sequence[Place]) -> tuple[list[Place], str]:
@@ -131,22 +100,11 @@ def _as_long(sized: ScaleSpec, spec: ScaleSpec) -> ScaleSpec:
     return sized.model_copy(update={"hold_steps": spec.hold_steps})
 
 
-def name_of(depth: int, point: Mapping[str, Any], spec: ScaleSpec) -> str:
-    """A size in words: "width 512, depth 8"."""
-    return size_name(({"depth": depth} if "depth" in spec.path else {}) | dict(point))
-
-
 def of_size(spec: ScaleSpec, depth: int, point: Mapping[str, Any]) -> ScaleSpec:
     """The settings of a cell at its place of the path."""
     update: dict[str, Any] = {axis: point[name] for axis, name in NAMES.items() if name in point}
     update["parametrization"] = point.get("parametrization", "sp")
     return spec.model_copy(update=update | ({"depth": depth} if "depth" in spec.path else {}))
-
-
-def place_of(size: Size, spec: ScaleSpec) -> Place:
-    """Depth and point of a size."""
-    point = named(size)
-    return point.pop("depth", spec.depth), point
 
 
 def measure_sizes(bench: Bench, spec: ScaleSpec, cells: Sequence[CellPlan]) -> list[Measurement]:

@@ -20,7 +20,7 @@ _FARTHEST = 2  # times the largest size: the target where none is given
 Parametrization = Literal["sp", "mup", "completep"]
 
 
-class ScaleSpec(SizedSpec, BoundarySpec, OneDepthSpec):
+class ScaleSpec(SizedSpec, BoundarySpec):
     """Everything that decides the result of `stresstest scale`."""
 
     fewest_sizes: ClassVar[tuple[int, str]] = FEWEST_SIZES, "a law takes {} or more"

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from stresstest.experiments.base import Cost, Experiment, Resolution, Row
+from stresstest.experiments.base import Cost, Experiment, Part, Resolution, Row
 from stresstest.experiments.resolution import boundary_steps, exact
 from stresstest.experiments.shock.spec import ShockSpec
-from stresstest.reports.numbers import NO_DATA
+from stresstest.experiments.sizes.path import Size, named
+from stresstest.reports.numbers import NO_DATA, size_name
 from stresstest.results.records import Cell, Result
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ShockTest(Experiment[ShockSpec]):
         "minutes on 2 cores. `stresstest list shocks` has all shocks, `list guards` what might save a run."
     )
     source = ""
-    varies = ("shock", "guard")
+    varies = ("width", "batch_size", "seq_len", "shock", "guard")
     gated = ("shock_tolerance",)
 
     def plan(self, spec: ShockSpec) -> Plan:
@@ -50,16 +51,29 @@ class ShockTest(Experiment[ShockSpec]):
     def rows(self, spec: ShockSpec) -> list[Row]:
         """One a variant, shock and guard."""
         return [
-            {"variant": variant, "optimizer": spec.optimizer, "depth": spec.depth, "shock": shock}
-            | ({"guard": guard} if spec.guard else {})
-            for variant, shock, guard in product(spec.variant, spec.shock, spec.guards)
+            {"variant": variant, "optimizer": spec.optimizer, "depth": depth, **size, "shock": shock}
+            | ({"guard": guard} if guard else {})
+            for variant, (depth, size), shock, guard in product(spec.variant, spec.sizes, spec.shock, spec.guards)
         ]
 
     def cost(self, spec: ShockSpec) -> Cost:
         """The boundary of one seed, and the shocks of all."""
+        each, number = self._cost_of(spec, {}), max(1, len(spec.places))
+        return Cost(number * each.runs, number * each.steps, max(spec.path.get("batch_size", (spec.batch_size,))))
+
+    def parts(self, spec: ShockSpec) -> list[Part[ShockSpec]]:
+        """Each size along a path."""
+        found = []
+        for size in spec.places:
+            sized = spec.model_copy(update=size)
+            found.append(Part(size_name(named(size)), sized, sized.depth, self._cost_of(spec, size)))
+        return found or super().parts(spec)
+
+    def _cost_of(self, spec: ShockSpec, size: Size) -> Cost:
         runs = len(spec.seeds) * len(spec.shock) * len(spec.guards)
         boundary = 0 if spec.peak_lr is not None else boundary_steps(spec)
-        return Cost(runs + (boundary > 0), round(runs * self._shock_steps(spec)) + boundary, spec.batch_size)
+        steps = round(runs * self._shock_steps(spec)) + boundary
+        return Cost(runs + (boundary > 0), steps, size.get("batch_size", spec.batch_size))
 
     def steps(self, spec: ShockSpec, point: Mapping[str, Any]) -> float:
         """Its doses and its share of the twins; of a cell without a shock, those of a boundary."""

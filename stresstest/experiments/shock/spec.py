@@ -10,6 +10,8 @@ from stresstest.engine.schedules import DECAYS
 from stresstest.errors import ConfigError
 from stresstest.experiments.shock.guards import parse_guard
 from stresstest.experiments.shock.table import ChosenShock, parse_shock
+from stresstest.experiments.sizes.path import named
+from stresstest.experiments.sizes.spec import SizedSpec
 from stresstest.specs.base import OneDepthSpec
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
@@ -19,7 +21,7 @@ FEWEST_AFTER = 25  # steps after a shock, to tell what is left of it
 _HORIZON = 150  # steps from the shock on, where nothing else is asked for
 
 
-class ShockSpec(BoundarySpec, OneDepthSpec):
+class ShockSpec(SizedSpec, BoundarySpec):
     """Everything that decides the result of `stresstest shock`."""
 
     depth: int = Field(4, ge=1, description=str(OneDepthSpec.model_fields["depth"].description))
@@ -68,6 +70,12 @@ class ShockSpec(BoundarySpec, OneDepthSpec):
     def guards(self) -> tuple[str, ...]:
         """What is compared: no guard first."""
         return ("", *self.guard)
+
+    @property
+    def sizes(self) -> list[tuple[int, dict[str, int]]]:
+        """(depth, the rest of a size as a selector has it) along the path; of one model its one."""
+        found = [named(size) for size in self.places] or [{}]
+        return [(size.pop("depth", self.depth), size) for size in found]
 
     def doses(self, shock: ChosenShock) -> tuple[float, ...]:
         """Those of a shock that leave enough steps after it."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from stresstest.experiments.sizes.path import AXES, EXAMPLES, NAMES, parse_sizes
 from stresstest.models.variants import STAGES
-from stresstest.specs.base import OF_NO_MODEL, TrainingSpec
+from stresstest.specs.base import OF_NO_MODEL, OneDepthSpec, TrainingSpec
 from stresstest.specs.kinds import is_user_model, kind_of
 from stresstest.specs.profiles import PROFILES
 
@@ -20,7 +20,7 @@ _HUGGING_FACE_UNIT = 16  # of the narrowest heads that a config is given there
 Sizes = Annotated[tuple[int, ...], OF_NO_MODEL]
 
 
-class SizedSpec(TrainingSpec):
+class SizedSpec(TrainingSpec, OneDepthSpec):
     """What grows along the path: settings of a run by their lists, place by place."""
 
     fewest_sizes: ClassVar[tuple[int, str]] = 2, "a path takes {} or more"
