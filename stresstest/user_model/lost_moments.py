@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -20,10 +20,7 @@ def lose(optimizer: torch.optim.Optimizer, moments: frozenset[str], count: bool)
     All of them together are the whole state, as of an optimizer that is built anew.
     """
     everything = moments == BOTH and count
-    lost = 0
-    for state in optimizer.state.values():
-        if isinstance(state, Mapping):
-            lost += sum(_lose(state, name, moments, count, everything) for name in state)
+    lost = sum(_lose(state, moments, count, everything) for state in optimizer.state.values())
     if everything:
         optimizer.state.clear()
     return lost
@@ -43,22 +40,22 @@ def optimizers_in(thing: Any, seen: set[int] | None = None) -> Iterator[torch.op
         yield from optimizers_in(part, seen)
 
 
-def _lose(state: Any, name: str, moments: frozenset[str], count: bool, everything: bool) -> bool:
-    """Whether an entry of a parameter's state is a moment that is lost."""
-    value = state[name]
-    if name in _COUNTS:
-        if count:
-            first = _COUNTS[name]
-            state[name] = torch.full_like(value, first) if isinstance(value, Tensor) else type(value)(first)
-        return False
-    if not isinstance(value, Tensor) or not value.ndim:
-        return False
-    if everything:
-        return True
-    if _moment(name) not in moments:
-        return False
-    value.zero_()
-    return True
+def _lose(state: Any, moments: frozenset[str], count: bool, everything: bool) -> int:
+    """How many tensors of a parameter's state are moments that are lost; HeavyBall's lie a level deeper."""
+    if not isinstance(state, MutableMapping):
+        return 0
+    lost = 0
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            lost += _lose(value, moments, count, everything)
+        elif name in _COUNTS:
+            if count:
+                first = _COUNTS[name]
+                state[name] = torch.full_like(value, first) if isinstance(value, Tensor) else type(value)(first)
+        elif isinstance(value, Tensor) and value.ndim and (everything or _moment(name) in moments):
+            lost += 1
+            value.zero_()
+    return lost
 
 
 def _moment(name: str) -> str:

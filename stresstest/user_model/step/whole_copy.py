@@ -58,7 +58,7 @@ def _without_graphs() -> Iterator[None]:
     original = Tensor.__deepcopy__
 
     def of(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-        found: Tensor = original(tensor if tensor.is_leaf else tensor.detach(), memo)  # type: ignore[no-untyped-call]
+        found: Tensor = original(tensor if _is_leaf(tensor) else tensor.data, memo)  # type: ignore[no-untyped-call]
         return found
 
     Tensor.__deepcopy__ = of  # type: ignore[method-assign]
@@ -96,6 +96,13 @@ def _whole_optimizers() -> Iterator[None]:
         yield
     finally:
         del Optimizer.__deepcopy__  # type: ignore[attr-defined]
+
+
+def _is_leaf(tensor: Tensor) -> bool:
+    try:
+        return tensor.is_leaf
+    except RuntimeError:  # a view that was made without gradients, and its base changed with them: HeavyBall's SOAP
+        return False
 
 
 def _copied_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
