@@ -19,11 +19,17 @@ from stresstest.measurements.base import Bench
 
 OWN, ON_TEXT = (Path(__file__).with_name(name) for name in ("own.py", "on_text.py"))
 AFTER, TOTAL, SEED = 6, 14, 1
-SMALL: dict[str, Any] = {"depth": 2, "width": 8, "heads": 2, "seq_len": 6, "batch_size": 4}
+SMALL: dict[str, Any] = {"variant": "pre-ln", "depth": 2, "width": 8, "heads": 2, "seq_len": 6, "batch_size": 4}
 
 
 def spec_of(**settings: Any) -> ShockSpec:
-    """Settings of a tiny model; `own` is a factory of `own.py`."""
+    """Settings of a tiny model, resolved; `own` is a factory of `own.py`."""
+    spec: ShockSpec = canonical(asked(**settings))
+    return spec
+
+
+def asked(**settings: Any) -> ShockSpec:
+    """Settings as a user gives them."""
     own = settings.pop("own", "")
     if own:
         settings = {"model": own if ":" in own else f"{OWN}:{own}", "batch_size": 8, **settings}
@@ -34,8 +40,7 @@ def spec_of(**settings: Any) -> ShockSpec:
         settings = SMALL | settings
     elif settings["model"] in ("mlp", "resnet"):
         settings = {"depth": 3, "width": 8, "batch_size": 8} | settings
-    spec: ShockSpec = canonical(ShockSpec(**settings))
-    return spec
+    return ShockSpec(**settings)
 
 
 def bench_of(spec: ShockSpec) -> Bench:

@@ -114,3 +114,31 @@ def loader():  # type: ignore[no-untyped-def]
 
 
 loaded = loader()
+
+
+def tripled() -> nn.Module:
+    return Tripled()
+
+
+class Tripled(nn.Module):
+    """Its batch has three parts, and only its loss knows what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 4)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
+        x, y, weight = batch
+        return (weight * (self.out(x) - y).square()).mean()
+
+
+def triple(step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(batch_size, 4, generator=generator)
+    return x, x.roll(1, dims=1), torch.ones(batch_size, 1)
+
+
+def per_example() -> nn.Module:
+    """BatchNorm over examples alone, which one example has no variance of."""
+    return nn.Sequential(
+        nn.Embedding(V, 8), nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, 4 * V), nn.Unflatten(1, (4, V))
+    )

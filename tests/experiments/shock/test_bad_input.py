@@ -1,0 +1,109 @@
+"""What a model, its optimizer or its data cannot take is said in one line before any training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from stresstest.errors import ConfigError
+from stresstest.experiments.shock.measure import plan
+from tests.experiments.shock.benches import ON_TEXT, asked
+
+SHOCKS: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "lr-puls", "unknown shock 'lr-puls'; did you mean 'lr-pulse'?"),
+    ({}, "lr-pulse:by=3", "unknown option 'by' of shock lr-pulse; choose from steps, factor"),
+    ({}, "lr-pulse:factor=-1", "option 'factor' of shock lr-pulse is '-1'; it must be at least 0"),
+    ({}, "bad-batch:kind=noise", "option 'kind' of shock bad-batch is 'noise'"),
+    ({}, "bad-batch:steps=1.5", "use a whole number"),
+    ({}, "lost-moments:on=2", "use 1, or 0 for none"),
+    ({}, "bit-flip:bit=32", "use a bit from 0 to 31"),
+    ({}, "bit-flip:where=weights", "did you mean 'weight'?"),
+    ({}, "schedule-restart", "changes nothing of a constant learning rate"),
+    ({}, "data-order:steps=40", "only 25 steps lie before it"),
+    ({}, "bit-flip:layer=fc3.weight", "no parameter is of a layer 'fc3.weight'; did you mean 'fc2.weight'?"),
+    ({}, "bit-flip:layer=fc1.weight.9", "no parameter is of a layer 'fc1.weight.9'; did you mean 'fc1.weight"),
+    ({}, "bit-flip:layer=fc1,where=activation", "takes a layer only of a model of your own"),
+    ({}, "shift:data=pydok", "unknown data source 'pydok'"),
+    ({"data": "pydoc"}, "shift:data=pydoc", "the run trains on pydoc as it is"),
+    ({}, "tiny-batch:size=4", "the run's batches have 4 examples; use a smaller size"),
+    ({"optimizer": "sgd"}, "lost-moments", "optimizer sgd keeps no moments"),
+    ({"optimizer": "momentum"}, "lost-moments:moment=second", "momentum keeps no second moment; use moment=first"),
+    ({"optimizer": "rmsprop"}, "lost-moments:moment=first", "rmsprop keeps no first moment; use moment=second"),
+    ({"dtype": "bfloat16"}, "half-precision:dtype=bfloat16", "the run is in bfloat16 as it is"),
+    ({"own": "build"}, "bit-flip:layer=7", "no parameter is of a layer '7'; choose from 0.weight, 0, 1.weight, 1"),
+    ({"own": "build"}, "bit-flip:layer=9,where=activation", "the model has no part '9'; choose from 0, 1, 2, 3"),
+    ({"own": "half"}, "bit-flip:bit=3", "its weights have 16 bits, and 31 is the sign; use a bit from 16 on"),
+    ({"own": "half"}, "half-precision", "autocast is for weights in float32, and these are in bfloat16"),
+    (
+        {"own": "build", "optimizer_fn": "sgd"},
+        "lost-moments",
+        "the optimizer keeps no moments that a resume could lose",
+    ),
+    ({"own": "build", "optimizer_fn": "lbfgs"}, "lost-moments:moment=second", "the optimizer keeps no second moment"),
+    ({"own": "build"}, "shift", "its batches are its own, and there is no other source of them"),
+    ({"own": "build"}, "tiny-batch:size=8", "the run's batches have 8 examples; use a smaller size"),
+    ({"own": "counted", "step_fn": "whole_step"}, "half-precision", "takes its gradient itself"),
+    ({"own": "counted", "step_fn": "whole_step"}, "bit-flip:where=gradient", "takes its gradient itself"),
+    ({"own": "tripled", "batch_fn": "triple"}, "bad-batch:kind=shuffled", "no targets are known in its batches"),
+    ({"own": "per_example"}, "tiny-batch", "Expected more than 1 value per channel"),
+    ({"own": f"{ON_TEXT}:build", "seq_len": 6}, "shift:data=path:absent.txt", "data file 'absent.txt' does not exist"),
+]
+GUARDS: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "skip-nonfinit", "did you mean 'skip-nonfinite'?"),
+    ({"optimizer": "sgd"}, "beta2", "guard beta2: optimizer sgd has no beta2"),
+    ({"own": "build", "optimizer_fn": "adam"}, "eps", "works only with an optimizer of the table"),
+    ({"own": "counted", "step_fn": "whole_step"}, "skip-nonfinite", "takes its steps itself"),
+    ({"own": "counted", "step_fn": "whole_step"}, "skip-outliers", "takes its steps itself"),
+    ({"own": "counted", "step_fn": "whole_step"}, "clip-norm", "takes its steps itself"),
+]
+RUN = {"after": 25, "train_steps": 100, "peak_lr": 0.01, "seeds": (0,)}
+
+
+def _line(settings: dict[str, Any]) -> str:
+    """What is said of these settings, as the command line says it."""
+    with pytest.raises((ConfigError, ValidationError)) as caught:
+        plan(asked(**{**settings, **RUN}))
+    if isinstance(caught.value, ValidationError):
+        [error] = caught.value.errors()
+        return str(error["msg"])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shock", "said"), SHOCKS, ids=[f"{shock} {k}" for k, (_, shock, _) in enumerate(SHOCKS)]
+)
+def test_a_shock_that_the_run_cannot_take_is_said_in_a_line(settings: dict[str, Any], shock: str, said: str) -> None:
+    line = _line({**settings, "shock": (shock,)})
+    assert said in line
+    assert "\n" not in line
+    assert shock.partition(":")[0].partition("-")[0] in line
+
+
+@pytest.mark.parametrize(("settings", "guard", "said"), GUARDS, ids=[guard for _, guard, _ in GUARDS])
+def test_a_guard_that_the_run_cannot_have_is_said_in_a_line(settings: dict[str, Any], guard: str, said: str) -> None:
+    line = _line({**settings, "shock": ("lr-pulse",), "guard": (guard,)})
+    assert said in line
+    assert "\n" not in line
+
+
+FINE: list[tuple[dict[str, Any], str]] = [
+    ({}, "bit-flip:layer=fc1.weight"),
+    ({}, "bit-flip:layer=fc1.weight.2"),
+    ({}, "bit-flip:layer=fc1"),
+    ({"own": "build"}, "bit-flip:layer=1.weight"),
+    ({"own": "build"}, "bit-flip:layer=2,where=activation"),
+    ({"own": "half"}, "bit-flip:bit=16"),
+    ({"own": "build", "optimizer_fn": "adam"}, "lost-moments:moment=second"),
+    ({"own": "build", "optimizer_fn": "lbfgs"}, "lost-moments"),
+    ({"own": "counted", "step_fn": "whole_step"}, "lost-moments:moment=first"),
+    ({"own": "counted", "step_fn": "whole_step"}, "half-precision:dtype=bfloat16"),
+    ({"own": "build", "batch_fn": "loaded", "batch_size": 4}, "tiny-batch:size=2"),
+    ({"own": f"{ON_TEXT}:build", "seq_len": 6}, "shift:data=pydoc"),
+]
+
+
+@pytest.mark.parametrize(("settings", "shock"), FINE)
+def test_what_a_run_can_take_is_planned(settings: dict[str, Any], shock: str) -> None:
+    assert len(plan(asked(**{**settings, **RUN, "shock": (shock,)})).cells) == 1
