@@ -226,5 +226,5 @@ def _survival(cell: Cell) -> Iterator[str]:
     at = f" at dose {number(cell.shock['dose'])}" if "dose" in cell.shock else ""
     yield f"{cell.shock['outcome']}{at}"
     for name, words in (("shock_tolerance", "no scar"), ("break_tolerance", "no break")):
-        if name in cell.metrics:
+        if name in cell.metrics and len(cell.shock["doses"]) > 1:  # one alone has no largest
             yield f"{words} up to {bracket(cell.metrics[name])}"

@@ -15,7 +15,6 @@ from stresstest.experiments.shock.naming import (
     cells_of,
     chosen,
     dose_and_lr,
-    dose_words,
     is_searched,
     of_shock,
     standard_dose,
@@ -68,7 +67,7 @@ def _place(result: Result, spec: ShockSpec, name: str, variant: str, shock: str)
     if row is None or metric is None:
         return HeatCell("-", tone="dull", tooltip="did not train even without a shock")
     parsed, peak = chosen(row), row.point["peak_lr"]
-    text = bracket_words(metric.median, lambda dose: dose_words(parsed, dose))
+    text = bracket_words(metric.median, lambda dose: dose_and_lr(parsed, dose, peak))
     by_seed = (
         f"seed {seed} {bracket_words(value, lambda dose: dose_and_lr(parsed, dose, peak))}"
         for seed, value in metric.per_seed.items()
@@ -200,6 +199,7 @@ def _response(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Ch
             f"{parsed.shock.dose.name} ({unit})" if unit != parsed.shock.dose.name else unit,
             low=min(doses),
             high=max(doses),
+            ticks=tuple(sorted(set(doses))),
         ),
         Axis("", names=tuple(row.variant for row in rows)),
         tuple(_dots(row, float(place), result, spec) for place, row in enumerate(rows)),

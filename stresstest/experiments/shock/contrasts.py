@@ -42,9 +42,9 @@ def contrast(row: SummaryRow, other: SummaryRow, metric: str, cells: Sequence[Ce
 
 
 def contrasts(rows: Sequence[SummaryRow], metric: str, cells: Sequence[Cell]) -> list[Contrast]:
-    """Every two rows of a shock; what is known of one dose alone is compared once, not in both tolerances."""
-    pairs = (contrast(row, other, metric, cells) for row, other in combinations(rows, 2))
-    return [each for each in pairs if each is not None]
+    """Every two rows of a shock, the one that takes more against the other."""
+    pairs = [(contrast(*pair, metric, cells), contrast(*pair[::-1], metric, cells)) for pair in combinations(rows, 2)]
+    return [back if back.side > 0 else found for found, back in pairs if found is not None and back is not None]
 
 
 def _values(row: SummaryRow, metric: str, cells: Sequence[Cell]) -> BySeed:

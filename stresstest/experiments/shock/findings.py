@@ -20,6 +20,7 @@ from stresstest.experiments.shock.naming import (
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import parse_shock
+from stresstest.reports.document import Tone
 from stresstest.reports.numbers import failures, loss, loss_unit, lr, times
 from stresstest.results.records import Cell, Finding, SummaryRow
 
@@ -110,65 +111,68 @@ def _compared(rows: Sequence[SummaryRow], shock: str, cells: Sequence[Cell]) -> 
 
 def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
     """Which variants take more of a shock than others, over all seeds."""
-    if len(spec.variant) == 1:
-        return
+    alike: list[str] = []
     for shock in spec.shock:
         compared = _compared(rows, shock, cells)
-        said = [_more(each) for each in compared if each.side]
+        said = [_more(each, f" as {each.other.variant}") for each in compared if each.side]
         if said:
             rest = "" if len(said) == len(compared) else "; the seeds cannot tell the others apart"
             text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}."
+            yield Finding(kind="apart", subject=shock, text=text)
         elif compared:
-            text = (
-                f"Choose no variant by {shock}: these seeds cannot tell them apart (intervals paired by seed overlap)."
-            )
-        else:
-            continue
-        yield Finding(kind="apart", subject=shock, text=text)
+            alike.append(shock)
+    if alike:
+        text = f"Choose no variant by {listed(alike)}: these seeds cannot tell them apart, their intervals overlap."
+        yield Finding(kind="alike", subject=", ".join(alike), text=text)
 
 
-def _more(found: Contrast) -> str:
-    first, second = (found.row, found.other) if found.side > 0 else (found.other, found.row)
+def _more(found: Contrast, than: str = "") -> str:
+    """How much more a row takes than another: `pre-ln takes 4x as much lr-pulse without a scar (2x to 8x over seeds)`.
+
+    than: the other's name after " as ".
+    """
+    variant, shock = found.row.variant, found.row.point["shock"]
     if found.times is None:
-        return f"{first.variant} is harmed less than {second.variant}"
-    without = TOLERANCES[found.metric].removesuffix(" up to").removeprefix("no ")
-    ratio = found.times if found.side > 0 else None
-    many = f" ({times(ratio)})" if ratio is not None and ratio.median.low is not None else ""
-    return f"{first.variant} takes more than {second.variant} without a {without}{many}"
+        return f"{variant} is harmed {'less' if found.side > 0 else 'more'} by {shock}{than.replace(' as ', ' than ')}"
+    without = f"without a {TOLERANCES[found.metric].split()[1]}"
+    if found.times.median.low is None:
+        return (
+            f"{variant} takes {'more' if found.side > 0 else 'less'} {shock} {without}{than.replace(' as ', ' than ')}"
+        )
+    return f"{variant} takes {times(found.times, f' as much {shock}{than} {without}')}"
 
 
 def _guards(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
-    """What each guard changes, by variant and shock."""
+    advice: Mapping[Tone, str] = {
+        "good": "Use",
+        "bad": "Beware of",
+        "mixed": "Mind",
+        "": "Use more seeds, or do without",
+    }
+    for guard, said, tone in guard_answers(rows, cells, spec):
+        yield Finding(kind="guard", subject=guard, text=f"{advice[tone]} {guard}: {said}.")
+
+
+def guard_answers(
+    rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec
+) -> Iterator[tuple[str, str, Tone]]:
+    """(guard, what it changes of the tolerances, its tone); what every seed says, and what they cannot show."""
     for guard in spec.guard:
-        said = []
-        for shock in spec.shock:
-            bare = {row.variant: row for row in of_shock(rows, shock)}
-            for row in of_shock(rows, shock, guard):
-                if row.variant in bare:
-                    said += [(each, shock) for each in _with_and_without(row, bare[row.variant], cells)]
-        raises = [f"{row_words(each, shock)}" for each, shock in said if each.side > 0]
-        lowers = [f"{row_words(each, shock)}" for each, shock in said if each.side < 0]
-        if raises:
-            text = f"Use {guard}: it raises what is taken {'; '.join(raises)}."
-            yield Finding(kind="guard", subject=guard, text=text)
-        if lowers:
-            text = f"Beware of {guard}: it lowers what is taken {'; '.join(lowers)}."
-            yield Finding(kind="guard", subject=guard, text=text)
-        if said and not raises and not lowers:
-            text = f"Do without {guard}, or use more seeds: it makes no difference that these seeds can show."
-            yield Finding(kind="guard", subject=guard, text=text)
+        found = [each for shock in spec.shock for each in _with_and_without(rows, shock, guard, cells)]
+        better, worse = ([_more(each) for each in found if each.side == side] for side in (1, -1))
+        if better or worse:
+            tone: Tone = "mixed" if better and worse else "good" if better else "bad"
+            yield guard, f"with it {'; '.join((*better, *worse))}", tone
+        elif found:
+            yield guard, "it makes no difference that these seeds can show", ""
 
 
-def _with_and_without(row: SummaryRow, bare: SummaryRow, cells: Sequence[Cell]) -> Iterator[Contrast]:
-    names = TOLERANCES if is_searched(chosen(row)) else ["shock_tolerance"]
-    yield from (found for name in names if (found := contrast(row, bare, name, cells)) is not None)
-
-
-def row_words(found: Contrast, shock: str) -> str:
-    """What a guard changes of one variant and shock: `of lr-pulse by post-ln 4x (2x to 8x over seeds)`."""
-    many = f" {times(found.times)}" if found.times is not None and found.times.median.low is not None else ""
-    what = "" if found.times is None else f" without a {TOLERANCES[found.metric].split()[1]}"
-    return f"of {shock} by {found.row.variant}{what}{many}"
+def _with_and_without(rows: Sequence[SummaryRow], shock: str, guard: str, cells: Sequence[Cell]) -> Iterator[Contrast]:
+    bare = {row.variant: row for row in of_shock(rows, shock)}
+    names = TOLERANCES if is_searched(parse_shock(shock)) else ["shock_tolerance"]
+    for row in of_shock(rows, shock, guard):
+        pairs = (contrast(row, bare[row.variant], name, cells) for name in names if row.variant in bare)
+        yield from (each for each in pairs if each is not None)
 
 
 def _untrained(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:

@@ -25,10 +25,11 @@ from stresstest.experiments.shock.naming import (
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Heading, Table, Tone, Value
-from stresstest.reports.numbers import loss_unit, number, times
-from stresstest.results.records import Result, SummaryRow
+from stresstest.reports.numbers import loss_unit, middle, number
+from stresstest.results.records import MetricSummary, Result, SummaryRow
 
 _NONE = Value("-")
+_HOW = ("without it", "with it")
 
 
 def results_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
@@ -117,19 +118,24 @@ def guards_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
             guarded = (row for row in of_shock(result.summary, shock, guard) if row.variant in bare)
             rows += [_guarded(row, bare[row.variant], result) for row in guarded]
     if rows:
-        names = [part for words in TOLERANCES.values() for part in (words, "with it")]
-        headers = ("guard", "variant", "shock", *names, "outcome", "with it")
-        columns = tuple(Column(head, "left" if head in ("variant", "shock") else "right") for head in headers)
+        names = [f"{words.removesuffix(' up to')}\n{how}" for words in TOLERANCES.values() for how in _HOW]
+        columns = (
+            *(Column("guard"), Column("variant", "left"), Column("shock", "left")),
+            *map(Column, names),
+            *(Column(f"outcome\n{how}", "left", wide=True) for how in _HOW),
+        )
         rows.sort(key=lambda row: spec.guard.index(row[0].text))
+        table = Table(columns, tuple(rows), grouped=True, formats=AT_LENGTH)
         yield Heading("With and without a guard", formats=AT_LENGTH)
-        yield Table(columns, tuple(rows), grouped=True)
+        yield table.medians()
+        yield table
 
 
 def _guarded(row: SummaryRow, bare: SummaryRow, result: Result) -> tuple[Value, ...]:
     tolerances = []
     for name in TOLERANCES:
         found = contrast(row, bare, name, result.cells) if is_searched(chosen(row)) else None
-        tolerances += [replace(_tolerance(bare, name), interval=""), _with(row, name, found)]
+        tolerances += [_short(bare, name), _with(row, name, found)]
     return (
         Value(guard_of(row)),
         Value(row.variant),
@@ -140,12 +146,24 @@ def _guarded(row: SummaryRow, bare: SummaryRow, result: Result) -> tuple[Value, 
     )
 
 
+def _short(row: SummaryRow, name: str) -> Value:
+    """The largest dose that is taken, alone."""
+    value = _tolerance(row, name)
+    return Value(value.short or value.text)
+
+
 _SIDES: Mapping[int, Tone] = {1: "good", 0: "", -1: "bad"}
 
 
 def _with(row: SummaryRow, name: str, found: Contrast | None) -> Value:
     """The tolerance with a guard, and how many times that without it; green where every seed takes more."""
-    value = replace(_tolerance(row, name), interval="")
+    value = _short(row, name)
     if found is None or found.times is None or found.times.median.low is None:
         return value
-    return replace(value, interval=times(found.times), tone=_SIDES[found.side])
+    return replace(value, interval=_times(found.times), tone=_SIDES[found.side])
+
+
+def _times(ratio: MetricSummary) -> str:
+    """The median ratio, and its range over seeds where it has one: `2x, 1x..4x`."""
+    ends = tolerance_interval(ratio, "{:.3g}x".format)
+    return f"{middle(ratio)}x{f', {ends}' if ends and ratio.low != ratio.high else ''}"

@@ -15,7 +15,7 @@ from stresstest.experiments.answers import (
     seeds_to_start,
     try_again,
 )
-from stresstest.experiments.shock.findings import apart_words, beyond_the_end, is_noisy
+from stresstest.experiments.shock.findings import apart_words, beyond_the_end, guard_answers, is_noisy
 from stresstest.experiments.shock.naming import (
     at_dose,
     chosen,
@@ -38,17 +38,18 @@ _MOST_GUARDS = ("clip-norm", "skip-outliers")  # of any other shock
 
 
 def answer(result: Result) -> Answer:
-    """A verdict a variant, in the order of the spec: of the runs without a guard."""
+    """A verdict a variant, in the order of the spec: of the runs without a guard; and one a guard."""
     spec = ShockSpec.model_validate(result.spec)
     rows = [row for row in result.summary if not guard_of(row)]
-    variants = list(dict.fromkeys(row.variant for row in rows))
-    verdicts = [_verdict([row for row in rows if row.variant == variant], spec, result) for variant in variants]
-    return (
-        Answer(tuple(verdicts), _sure(spec, rows, result), first_few(_next(spec, rows, result))) if rows else Answer()
-    )
+    if not rows:
+        return Answer()
+    variants = dict.fromkeys(row.variant for row in rows)
+    verdicts = [_verdict([row for row in rows if row.variant == variant], spec) for variant in variants]
+    verdicts += [Verdict(*each) for each in guard_answers(result.summary, result.cells, spec)]
+    return Answer(tuple(verdicts), _sure(spec, rows, result), first_few(_next(spec, rows, result)))
 
 
-def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec, result: Result) -> Verdict:
+def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec) -> Verdict:
     variant = rows[0].variant
     told = [row for row in rows if usual(row.outcomes)]
     if not told:
