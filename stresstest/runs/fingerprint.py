@@ -63,6 +63,8 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "experiments/depth_sweep/spec.py": "settings, whose values are in the key",
     "experiments/lr_range/spec.py": "settings, whose values are in the key",
     "experiments/scale/spec.py": "settings, whose values are in the key",
+    "experiments/sizes/spec.py": "settings, whose values are in the key",
+    "experiments/sizes/models.py": "refuses what cannot grow, before anything is trained",
     "experiments/race/spec.py": "settings, whose values are in the key",
     "experiments/shock/spec.py": "settings, whose values are in the key",
     **dict.fromkeys(
