@@ -101,6 +101,10 @@ class Replicas(ABC, Generic[B]):
     def evaluate(self, batch: B, as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R], without training: as a step would have it, or of the trained model."""
 
+    def step_loss(self, batch: B) -> Tensor:
+        """The loss of each replica, [R], that a step on this batch would read; no replica changes."""
+        return self.evaluate(batch)
+
     @abstractmethod
     def look(self, batch: B, kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """A forward pass on a batch, looked at; no replica changes. `kind` takes what is seen of so many."""

@@ -126,10 +126,18 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
         losses = []
         for row, (module, one) in enumerate(zip(self._modules, batch, strict=True)):
             module.train(as_trained or self.model.contract.in_training)
-            with uncompiled(), torch.no_grad(), self._as_used(row), kept(module), seeded(one.seed), self._autocast():
-                losses.append(self.model.contract.loss(module, one.parts).detach().float())
+            with uncompiled(), torch.no_grad(), self._as_used(row):
+                losses.append(self._loss_of(module, one))
             module.train()
         return torch.stack(losses)
+
+    def step_loss(self, batch: Sequence[UserBatch]) -> Tensor:
+        """The loss of each replica, [R], that a step on this batch would read: of the weights that are trained."""
+        return torch.stack([self._loss_of(module, one) for module, one in zip(self._modules, batch, strict=True)])
+
+    def _loss_of(self, module: nn.Module, one: UserBatch) -> Tensor:
+        with uncompiled(), torch.no_grad(), kept(module), seeded(one.seed), self._autocast():
+            return self.model.contract.loss(module, one.parts).detach().float()
 
     def look(self, batch: Sequence[UserBatch], kind: Look = ActivationSnapshot) -> ActivationSnapshot:
         """A forward pass of each replica on its batch, or the first micro-batch, looked at; buffers stay."""

@@ -58,7 +58,7 @@ class Flips:
         with uncompiled():
             counted = _Outputs()
             with self._watched(scene, counted):
-                scene.population.evaluate(scene.batch(scene.step))
+                scene.population.step_loss(scene.batch(scene.step))
             if not counted.number:
                 raise UserCodeError(f"bit-flip where=activation: {self._none_seen}")
             places: dict[int, list[tuple[int, int]]] = {}

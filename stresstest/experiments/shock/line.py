@@ -217,7 +217,7 @@ class _Fed:
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Any:
         """What the step trains on."""
         batch = self._batches.batch(seeds, step, stream)
-        self._seen.append((self._population.evaluate(batch), self._batches.constant_loss(batch)))
+        self._seen.append((self._population.step_loss(batch), self._batches.constant_loss(batch)))
         if self._change is None or self._scene is None:
             return batch
         return self._change(self._scene, step - self._scene.step)

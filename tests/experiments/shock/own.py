@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,6 +34,17 @@ def build() -> nn.Module:
 
 def counting() -> nn.Module:
     return Counting(keeps=True)
+
+
+def patched() -> nn.Module:
+    """Its last layer has the older weight_norm, whose weight has a graph, and a forward that closes over it."""
+    model = build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        last = nn.utils.weight_norm(model[3])
+    original = last.forward
+    last.forward = lambda x: 1.5 * original(x)
+    return model
 
 
 def counted() -> nn.Module:
@@ -90,6 +103,18 @@ class Remembers(torch.optim.SGD):
 
 def remembers(params, lr):  # type: ignore[no-untyped-def]
     return Remembers(params, lr=lr, momentum=0.9)
+
+
+def schedule_free(params, lr):  # type: ignore[no-untyped-def]
+    import schedulefree
+
+    return schedulefree.AdamWScheduleFree(params, lr=lr)
+
+
+def sharpness_aware(params, lr):  # type: ignore[no-untyped-def]
+    import pytorch_optimizer
+
+    return pytorch_optimizer.SAM(params, torch.optim.SGD, lr=lr, momentum=0.9)
 
 
 def whole_step(model, batch, lr):  # type: ignore[no-untyped-def]

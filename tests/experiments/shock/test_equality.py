@@ -30,6 +30,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "own with a counter and optimizer": {"own": "counting", "optimizer_fn": "adam"},
     "own optimizer with a closure": {"own": "build", "optimizer_fn": "lbfgs"},
     "own optimizer with an attribute": {"own": "build", "optimizer_fn": "remembers"},
+    "own optimizer of two modes": {"own": "build", "optimizer_fn": "schedule_free"},
+    "own optimizer inside another": {"own": "build", "optimizer_fn": "sharpness_aware"},
+    "own patched": {"own": "patched", "optimizer_fn": "adam"},
+    "hf": {"model": "hf:gpt2", "depth": 1, "width": 16, "seq_len": 8, "batch_size": 2},
     "own step": {"own": "counted", "step_fn": "whole_step"},
     "own loader": {"own": "build", "batch_fn": "loaded", "batch_size": 4},
 }
@@ -96,6 +100,10 @@ def test_no_dose_of_a_shock_is_the_undisturbed_run(name: str, settings: dict[str
     if "own" in settings and name == "shift":
         settings = {"own": f"{benches.ON_TEXT}:build"}
     _is_undisturbed(settings, *found)
+
+
+def test_the_loss_of_a_disturbed_step_is_that_of_the_weights_that_are_trained() -> None:
+    _is_undisturbed(KINDS["own optimizer of two modes"], *_neutral("tiny-batch"))
 
 
 @pytest.mark.parametrize("where", ["gradient", "activation"])
