@@ -27,9 +27,9 @@ from stresstest.scenario.thresholds import Threshold, parse_threshold
 
 _COMPARED = (
     "max_stable_lr onset_lr explosion_lr max_trainable_depth recipe_loss steps_to_target validation_loss "
-    "lr_sensitivity warmup_sensitivity"
+    "lr_sensitivity warmup_sensitivity shock_tolerance break_tolerance"
 ).split()
-_MAY_DIFFER = ("seeds", "variant", "model", "set", "device", "probes")
+_MAY_DIFFER = ("seeds", "variant", "shock", "guard", "model", "set", "device", "probes")
 _ALPHA = 0.05
 _STALE_DAYS = 90
 

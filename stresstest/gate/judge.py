@@ -16,6 +16,7 @@ from stresstest.results.metrics import METRICS, unit_of
 from stresstest.results.records import Bracket, MetricSummary, Result
 from stresstest.scenario.thresholds import OPERATORS, Threshold, octaves
 
+_BY_DOSE = ("shock_tolerance", "break_tolerance")  # whose range is all the doses there are: nothing lies beyond
 NOWHERE = 100.0  # octaves: what trains at no learning rate is worse than what does by at least as much
 
 Results = Mapping[str, Result]  # by experiment
@@ -127,7 +128,8 @@ def _line(threshold: Threshold, place: GatedRow, head: Results, base: Results, l
         median=(_number(middle[0]), _number(middle[1])),
     )
     beyond = [_beyond(ours.per_seed[seed]) for seed in shared if _beyond(ours.per_seed[seed])]
-    if len(beyond) == len(shared) and beyond == [_beyond(theirs.per_seed[seed]) for seed in shared]:
+    alike = len(beyond) == len(shared) and beyond == [_beyond(theirs.per_seed[seed]) for seed in shared]
+    if alike and metric not in _BY_DOSE:
         remedy = "widen the range of learning rates" if "above" in beyond else "neither base nor head trains"
         return line.model_copy(update={"verdict": "no-data", "reason": f"beyond the range with every seed; {remedy}"})
     return line

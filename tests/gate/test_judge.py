@@ -131,6 +131,15 @@ def test_nothing_is_passed_on_nothing(
     assert said in found.reason
 
 
+@pytest.mark.parametrize("value", [BEYOND, NONE])
+def test_a_shock_that_both_take_at_every_dose_or_at_none_is_no_change(value: Bracket) -> None:
+    threshold = parse_threshold("shock_tolerance", "med vs base >= -1oct")
+    both = {"e": result({"pre-ln": {"shock_tolerance": dict.fromkeys(range(6), value)}})}
+    asked = [(threshold, place) for place in judge.places(threshold, both)]
+    (found,) = judge.judge(asked, both, both, lambda place: False, InterimLook(0, 0.05, {}, {}))
+    assert (found.verdict, found.median) == ("no-change", (0.0, 0.0))
+
+
 def test_lines_share_one_error_rate() -> None:
     """Six seeds can call one line at 0.05, and not four."""
     worse, before = [held(0.05)] * 6, [held(0.1)] * 6

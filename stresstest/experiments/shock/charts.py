@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from stresstest.experiments.document_parts import beside
 from stresstest.experiments.shock.naming import (
@@ -16,13 +17,14 @@ from stresstest.experiments.shock.naming import (
     chosen,
     dose_and_lr,
     is_searched,
+    median_dose,
     of_shock,
     standard_dose,
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import parse_shock
 from stresstest.reports.document import PAGE, VERBOSE, WRITTEN, Axis, Chart, HeatCell, Heatmap, Point, Series, Tone
-from stresstest.reports.numbers import has_constant, loss_unit, with_unit
+from stresstest.reports.numbers import has_constant, loss_unit
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow
 
 _BEFORE = 0.3  # of the steps after a shock: so many before it are drawn
@@ -67,12 +69,12 @@ def _place(result: Result, spec: ShockSpec, name: str, variant: str, shock: str)
     if row is None or metric is None:
         return HeatCell("-", tone="dull", tooltip="did not train even without a shock")
     parsed, peak = chosen(row), row.point["peak_lr"]
-    text = bracket_words(metric.median, lambda dose: dose_and_lr(parsed, dose, peak))
+    text = bracket_words(median_dose(row, name), lambda dose: dose_and_lr(parsed, dose, peak))
     by_seed = (
         f"seed {seed} {bracket_words(value, lambda dose: dose_and_lr(parsed, dose, peak))}"
         for seed, value in metric.per_seed.items()
     )
-    return HeatCell(text, "", _tone(metric.median, standard_dose(spec, parsed)), ", ".join(by_seed))
+    return HeatCell(text, "", _tone(median_dose(row, name), standard_dose(spec, parsed)), ", ".join(by_seed))
 
 
 def _tone(value: Bracket, standard: float) -> Tone:
@@ -86,31 +88,40 @@ def courses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
     for shock in spec.shock:
         rows = [row for row in of_shock(result.summary, shock) if _dosed(row, result)]
         if rows:
-            yield _course(rows, result, spec)
+            yield from _course(rows, result, spec)
 
 
-def _course(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Chart:
-    shock, unit = chosen(rows[0]), with_unit("", f"({loss_unit(result.data)})" if loss_unit(result.data) else "")
+def _course(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Iterator[Chart]:
+    shock, named, unit = chosen(rows[0]), _named(rows, spec), _unit(result)
     before = round(_BEFORE * min(spec.after, spec.horizon))
     twins = [Series(row.variant, _median(row, result, spec, _twin, -before), kind="guide") for row in rows]
     medians = [Series(row.variant, _median(row, result, spec, _shocked)) for row in rows]
     low, high = _loss_range([*twins, *medians], result)
     steps = Axis("steps since the shock", log=False, low=float(-before), high=float(spec.horizon))
-    return Chart(
-        f"{_named(rows, spec)}: each run and its twin",
+    below = _excess(rows, steps, unit, result, spec)
+    since = replace(steps, low=0.0)
+    yield replace(below, title=f"{named}: loss above the twin's{unit}", x=since, height=4, formats=VERBOSE)
+    yield Chart(
+        f"{named}: each run and its twin",
         steps,
         Axis(f"training loss{unit}", log=False, low=low, high=high),
         (*medians, *twins),
         reference=("constant predictor", result.data["baseline_loss"]) if has_constant(result.data) else None,
-        below=_excess(rows, steps, unit, result, spec),
+        below=below,
         caption=(
             "A run recovers where its line comes back to the thin dashed one of its colour, the twin without the shock "
             f"(medians over seeds; the shock is step {spec.after} of training). Below, by how much it lies above its "
             "twin: thick the median, thin each seed, which ends where the loss is not finite."
         ),
         name=f"course-{re.sub('[^a-z0-9]+', '-', shock.label)}",
-        formats=(*VERBOSE, *PAGE),
+        formats=PAGE,
     )
+
+
+def _unit(result: Result) -> str:
+    """The unit of losses as an axis has it."""
+    name = loss_unit(result.data)
+    return f" ({name})" if name else ""
 
 
 def _named(rows: Sequence[SummaryRow], spec: ShockSpec) -> str:

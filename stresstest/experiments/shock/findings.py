@@ -14,6 +14,7 @@ from stresstest.experiments.shock.naming import (
     dose_words,
     is_searched,
     listed,
+    median_dose,
     of_shock,
     outcome_words,
     usual,
@@ -94,7 +95,7 @@ def _up_to(rows: Sequence[SummaryRow]) -> str:
     shock = chosen(rows[0])
     if not is_searched(shock):
         return ""
-    broke = {row.variant: row.metrics["break_tolerance"].median.high for row in rows}
+    broke = {row.variant: median_dose(row, "break_tolerance").high for row in rows}
     known = {variant: dose for variant, dose in broke.items() if dose is not None}
     if not known:
         return ", and no dose that was tried breaks most seeds"

@@ -12,6 +12,7 @@ from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow
 
 HARM: tuple[str, ...] = ("recovered", "scarred", "broke")  # what becomes of a run, the least harm first
 SURVIVAL_TONES: Mapping[str, Tone] = {"recovered": "good", "scarred": "mixed", "broke": "bad", "untrained": "dull"}
+_ROUNDING = 1.0 + 1e-9  # times
 TOLERANCES: Mapping[str, str] = {"shock_tolerance": "no scar up to", "break_tolerance": "no break up to"}
 
 
@@ -52,6 +53,14 @@ def at_dose(spec: ShockSpec, shock: ChosenShock, peak_lr: float) -> str:
     """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lost-moments`."""
     words = dose_and_lr(shock, standard_dose(spec, shock), peak_lr)
     return f"{shock.label} of {words}" if words and shock.only is None else shock.label
+
+
+def median_dose(row: SummaryRow, metric: str) -> Bracket:
+    """The median over seeds of a tolerance, at doses that were tried: of an even number it may lie between two."""
+    value, tried = row.metrics[metric].median, chosen(row).shock.dose.tried
+    low = None if value.low is None else max(dose for dose in tried if dose <= value.low * _ROUNDING)
+    high = None if value.high is None else min(dose for dose in tried if dose >= value.high / _ROUNDING)
+    return Bracket(low=low, high=high)
 
 
 def bracket_words(value: Bracket, words: Callable[[float], str]) -> str:

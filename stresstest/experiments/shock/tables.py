@@ -17,6 +17,7 @@ from stresstest.experiments.shock.naming import (
     dose_words,
     guard_of,
     is_searched,
+    median_dose,
     of_shock,
     outcome_tone,
     outcome_words,
@@ -90,8 +91,8 @@ def _tolerance(row: SummaryRow, name: str) -> Value:
     if metric is None or not is_searched(shock):
         return _NONE
     short, ends = _short_words(row), "{:g}x".format if shock.shock.dose.unit == "x" else number
-    text = bracket_words(metric.median, lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
-    return Value(text, tolerance_interval(metric, ends), short=bracket_words(metric.median, short))
+    text = bracket_words(median_dose(row, name), lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
+    return Value(text, tolerance_interval(metric, ends), short=bracket_words(median_dose(row, name), short))
 
 
 def _short_words(row: SummaryRow) -> Callable[[float], str]:

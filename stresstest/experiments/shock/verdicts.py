@@ -17,12 +17,14 @@ from stresstest.experiments.answers import (
 )
 from stresstest.experiments.shock.findings import apart_words, beyond_the_end, guard_answers, is_noisy
 from stresstest.experiments.shock.naming import (
+    TOLERANCES,
     at_dose,
     chosen,
     dose_and_lr,
     guard_of,
     is_searched,
     listed,
+    median_dose,
     of_shock,
     outcome_tone,
     usual,
@@ -70,12 +72,12 @@ def _survives(row: SummaryRow, spec: ShockSpec) -> str:
     shock, words = chosen(row), _words(row)
     if not is_searched(shock):
         return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "recovered" else ""
-    metric = row.metrics["shock_tolerance"]
-    if metric.median.low is None:
+    metric, taken = row.metrics["shock_tolerance"], median_dose(row, "shock_tolerance")
+    if taken.low is None:
         return ""
     brackets, differ = last_good(metric, partial(_dose, row))
-    more = " or more" * (metric.median.high is None)
-    return f"{shock.label} up to {words(metric.median.low)}{more}{brackets if differ > 1.0 else ''}"
+    more = " or more" * (taken.high is None)
+    return f"{shock.label} up to {words(taken.low)}{more}{brackets if differ > 1.0 else ''}"
 
 
 def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
@@ -83,7 +85,7 @@ def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
     shock, words = chosen(row), _words(row)
     if not is_searched(shock):
         return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "scarred" else ""
-    scar, broke = row.metrics["shock_tolerance"].median, row.metrics["break_tolerance"].median
+    scar, broke = (median_dose(row, name) for name in TOLERANCES)
     if scar.low is not None or scar.high is None or broke.low is None:
         return ""
     return f"{shock.label} from {words(scar.high)}"
@@ -97,7 +99,7 @@ def _breaks(row: SummaryRow, spec: ShockSpec) -> str:
         count, dose = row.outcomes.get("broke", 0), at_dose(spec, shock, row.point["peak_lr"])
         return f"{dose}{_some(count, trained)}" if usual(row.outcomes) == "broke" else ""
     metric = row.metrics["break_tolerance"]
-    first = metric.median.high
+    first = median_dose(row, "break_tolerance").high
     if first is None:
         return ""
     count = sum(_is_broken(each, first) for each in metric.per_seed.values())
