@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.errors import StoppedError
 from stresstest.experiments.shock.disturbance import Disturbance
+from stresstest.experiments.shock.measure import measure_shocks, plan
 from stresstest.experiments.shock.table import SHOCKS, parse_shock
+from stresstest.measurements.journal import Journal
 from tests.experiments.shock import benches
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -110,3 +117,36 @@ def test_the_loss_of_a_disturbed_step_is_that_of_the_weights_that_are_trained() 
 @pytest.mark.parametrize("kind", ["mlp", "resnet", "decoder", "own with a counter and optimizer"])
 def test_a_step_in_which_no_bit_flips_is_the_undisturbed_one(where: str, kind: str) -> None:
     _is_undisturbed(KINDS[kind], SHOCKS["bit-flip"].make(0.0, where=where))
+
+
+class Stops(Journal):
+    """A journal of a process that is asked to stop after so many blocks of steps."""
+
+    def __init__(self, path: Path, blocks: int) -> None:
+        super().__init__(path)
+        self._left = blocks
+
+    def offer(self, key: str, state: Callable[[], Any]) -> None:
+        self._left -= 1
+        if not self._left:
+            self._save(key, state)
+            raise StoppedError
+
+
+def test_what_is_stopped_and_taken_up_again_gives_the_same(tmp_path: Path) -> None:
+    spec = benches.spec_of(model="mlp", shock=("lr-pulse:factor=4", "bit-flip"), after=25, train_steps=60, peak_lr=0.01)
+    cells = [cell for cell in plan(spec).cells if cell.seed == 0 and cell.variant == spec.variant[0]]
+    whole = measure_shocks(benches.bench_of(spec), spec, cells)
+    found, times = None, 0
+    while found is None:
+        bench = replace(benches.bench_of(spec), journal=Stops(tmp_path / "journal.pt", 25))
+        try:
+            found = measure_shocks(bench, spec, cells)
+        except StoppedError:
+            times += 1
+    assert times > 1
+    for one, other in zip(whole, found, strict=True):
+        assert (one.metrics, one.records) == (other.metrics, other.records)
+        assert benches.bits({name: torch.from_numpy(curve) for name, curve in one.curves.items()}) == benches.bits(
+            {name: torch.from_numpy(curve) for name, curve in other.curves.items()}
+        )
