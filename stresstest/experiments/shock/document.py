@@ -5,7 +5,7 @@ from __future__ import annotations
 from stresstest.experiments.document_parts import data_words, interval_words, model_words, report_of, seeds_words
 from stresstest.experiments.shock.charts import courses, maps, responses
 from stresstest.experiments.shock.spec import ShockSpec
-from stresstest.experiments.shock.tables import guards_table, results_table
+from stresstest.experiments.shock.tables import first_moves, guards_table, results_table
 from stresstest.experiments.shock.verdicts import answer
 from stresstest.reports.document import AT_LENGTH, Block, Document, Paragraph
 from stresstest.reports.numbers import number
@@ -31,6 +31,7 @@ def document(result: Result) -> Document:
             *guards_table(result, spec),
             *responses(result, spec),
             *courses(result, spec),
+            *first_moves(result, spec),
         ]
     return report_of(result, title, subtitle, blocks, answer(result))
 

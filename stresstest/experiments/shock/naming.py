@@ -43,6 +43,11 @@ def dose_words(shock: ChosenShock, dose: float) -> str:
     return f"{number(dose)} {unit.removesuffix('s') if dose == 1 else unit}"
 
 
+def dose_number(shock: ChosenShock, dose: float) -> str:
+    """The same where its unit is clear: `8x`, `4`."""
+    return dose_words(shock, dose) if shock.shock.dose.unit == "x" else number(dose)
+
+
 def dose_and_lr(shock: ChosenShock, dose: float, peak_lr: float) -> str:
     """The same, of a pulse with the learning rate that it comes to: `8x = LR 0.5`."""
     words = dose_words(shock, dose)

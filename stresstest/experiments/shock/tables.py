@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from stresstest.experiments.document_parts import metric_cell
 from stresstest.experiments.shock.contrasts import Contrast, contrast
@@ -14,6 +16,7 @@ from stresstest.experiments.shock.naming import (
     cells_of,
     chosen,
     dose_and_lr,
+    dose_number,
     dose_words,
     guard_of,
     is_searched,
@@ -25,7 +28,7 @@ from stresstest.experiments.shock.naming import (
     tolerance_interval,
 )
 from stresstest.experiments.shock.spec import ShockSpec
-from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Heading, Table, Tone, Value
+from stresstest.reports.document import AT_LENGTH, PAGE, Block, Column, Details, Heading, Table, Tone, Value
 from stresstest.reports.numbers import loss_unit, middle, number
 from stresstest.results.records import MetricSummary, Result, SummaryRow
 
@@ -90,7 +93,7 @@ def _tolerance(row: SummaryRow, name: str) -> Value:
     metric, shock = row.metrics.get(name), chosen(row)
     if metric is None or not is_searched(shock):
         return _NONE
-    short, ends = _short_words(row), "{:g}x".format if shock.shock.dose.unit == "x" else number
+    short, ends = _short_words(row), partial(dose_number, shock)
     text = bracket_words(median_dose(row, name), lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
     return Value(text, tolerance_interval(metric, ends), short=bracket_words(median_dose(row, name), short))
 
@@ -168,3 +171,26 @@ def _times(ratio: MetricSummary) -> str:
     """The median ratio, and its range over seeds where it has one: `2x, 1x..4x`."""
     ends = tolerance_interval(ratio, "{:.3g}x".format)
     return f"{middle(ratio)}x{f', {ends}' if ends and ratio.low != ratio.high else ''}"
+
+
+def first_moves(result: Result, spec: ShockSpec) -> Iterator[Block]:
+    """What each shock moved first, seed by seed."""
+    rows = [row for row in result.summary if any("moved" in cell.shock for cell in cells_of(row, result.cells))]
+    if rows:
+        columns = (Column("variant"), Column("shock", "left"), *(Column(f"seed {seed}", "left") for seed in spec.seeds))
+        yield Details(
+            "what each shock moved first", (Table(columns, tuple(_moves(row, spec, result) for row in rows)),)
+        )
+
+
+def _moves(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
+    moved = {cell.seed: cell.shock["moved"] for cell in cells_of(row, result.cells) if "moved" in cell.shock}
+    words = {seed: _move_words(each) for seed, each in moved.items()}
+    named = " + ".join(filter(None, (row.point["shock"], guard_of(row))))
+    return (Value(row.variant), Value(named), *(Value(words.get(seed, "-")) for seed in spec.seeds))
+
+
+def _move_words(moved: Mapping[str, Any]) -> str:
+    step = moved["step"]
+    when = f"after {step} step{'s' * (step > 1)}" if step else "at once"
+    return f"{when}: {moved['signal']} of {moved['place']}, {number(moved['factor'])}x the twin's"

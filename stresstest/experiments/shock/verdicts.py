@@ -21,6 +21,7 @@ from stresstest.experiments.shock.naming import (
     at_dose,
     chosen,
     dose_and_lr,
+    dose_number,
     guard_of,
     is_searched,
     listed,
@@ -75,7 +76,7 @@ def _survives(row: SummaryRow, spec: ShockSpec) -> str:
     metric, taken = row.metrics["shock_tolerance"], median_dose(row, "shock_tolerance")
     if taken.low is None:
         return ""
-    brackets, differ = last_good(metric, partial(_dose, row))
+    brackets, differ = last_good(metric, partial(dose_number, shock))
     more = " or more" * (taken.high is None)
     return f"{shock.label} up to {words(taken.low)}{more}{brackets if differ > 1.0 else ''}"
 
@@ -117,10 +118,6 @@ def _is_broken(value: Bracket, dose: float) -> bool:
 
 def _words(row: SummaryRow) -> Callable[[float], str]:
     return lambda dose: dose_and_lr(chosen(row), dose, row.point["peak_lr"])
-
-
-def _dose(row: SummaryRow, dose: float) -> str:
-    return dose_and_lr(chosen(row), dose, row.point["peak_lr"]).partition(" = ")[0]
 
 
 def _sure(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> str:

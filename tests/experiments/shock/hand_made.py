@@ -38,6 +38,7 @@ def cell(spec: ShockSpec, variant: str, shock: str, seed: int, limits: Limits | 
         first = next(each for each in found if each["dose"] == standard_dose(spec, parse_shock(shock)))
         record |= {"outcome": first["outcome"], "dose": first["dose"], "monotone": search.monotone, "doses": found}
         record["curve"] = [(step, 3.0 - step / 250 + 9 / (step - 99)) for step in range(spec.after, spec.total, 10)]
+        record["moved"] = {"signal": "gradient", "place": "qkv.weight of block 2", "step": seed, "factor": 3.5}
         metrics = metrics_of(first, search if parse_shock(shock).only is None else None)
     where = {"variant": variant, "depth": spec.depth, "seed": seed, "point": point}
     return Cell(key=f"{variant}{point}{seed}", status="done", metrics=metrics, shock=record, **where)

@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stresstest.commands.show_result import print_result, result_text
 from stresstest.experiments.table import EXPERIMENTS
-from stresstest.reports.document import Chart, Heatmap, Series, Table
+from stresstest.reports.document import Chart, Details, Heatmap, Series, Table
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.reports.progress import describe
 from stresstest.results.records import Result
@@ -150,3 +150,14 @@ def test_the_line_of_a_cell_says_what_became_of_it_and_its_tolerances() -> None:
     )
     assert "recovered at dose 1, 0 s" in describe(result.cells[3])
     assert describe(made("untrained").cells[0]).endswith("seed 0: untrained, 0 s")
+
+
+def test_a_page_folds_away_what_each_shock_moved_first() -> None:
+    (folded,) = (block for block in blocks(made("usual"), Details) if "moved" in block.summary)
+    assert [value.text for value in folded.blocks[0].rows[0]] == [
+        "pre-ln",
+        "lr-pulse",
+        "at once: gradient of qkv.weight of block 2, 3.5x the twin's",
+        "after 1 step: gradient of qkv.weight of block 2, 3.5x the twin's",
+        "after 2 steps: gradient of qkv.weight of block 2, 3.5x the twin's",
+    ]
