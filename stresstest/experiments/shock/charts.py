@@ -11,6 +11,7 @@ from stresstest.experiments.document_parts import beside
 from stresstest.experiments.shock.naming import (
     SURVIVAL_TONES,
     TOLERANCES,
+    arm,
     at_dose,
     bracket_words,
     cells_of,
@@ -19,10 +20,12 @@ from stresstest.experiments.shock.naming import (
     is_searched,
     median_dose,
     of_shock,
+    size_of,
     standard_dose,
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import parse_shock
+from stresstest.experiments.sizes.path import NAMES
 from stresstest.reports.document import PAGE, VERBOSE, WRITTEN, Axis, Chart, HeatCell, Heatmap, Point, Series, Tone
 from stresstest.reports.numbers import has_constant, loss_unit
 from stresstest.results.records import Bracket, Cell, Result, SummaryRow
@@ -39,7 +42,7 @@ _KEY: tuple[tuple[Tone, str], ...] = (
 def maps(result: Result, spec: ShockSpec) -> Iterator[Heatmap]:
     """What each variant takes of each shock: without a scar, and without breaking."""
     shocks = [shock for shock in spec.shock if is_searched(parse_shock(shock))]
-    variants = list(dict.fromkeys(row.variant for row in result.summary))
+    variants = list(dict.fromkeys(arm(row, spec) for row in result.summary))
     for name, words in TOLERANCES.items():
         rows = [
             (shock, tuple(_place(result, spec, name, variant, shock) for variant in variants))
@@ -64,7 +67,7 @@ def maps(result: Result, spec: ShockSpec) -> Iterator[Heatmap]:
 
 
 def _place(result: Result, spec: ShockSpec, name: str, variant: str, shock: str) -> HeatCell:
-    row = next((each for each in of_shock(result.summary, shock) if each.variant == variant), None)
+    row = next((each for each in of_shock(result.summary, shock) if arm(each, spec) == variant), None)
     metric = None if row is None else row.metrics.get(name)
     if row is None or metric is None:
         return HeatCell("-", tone="dull", tooltip="did not train even without a shock")
@@ -83,6 +86,41 @@ def _tone(value: Bracket, standard: float) -> Tone:
     return "mixed" if value.low == standard and value.high is not None else "good"
 
 
+def along_sizes(result: Result, spec: ShockSpec) -> Iterator[Chart]:
+    """Of each shock, the largest dose that is taken over the size."""
+    if not spec.path:
+        return
+    axis, sizes = next(iter(spec.path.items()))
+    for shock in [each.label for each in spec.shocks if is_searched(each)]:
+        rows = [row for row in of_shock(result.summary, shock) if TOLERANCES.keys() <= row.metrics.keys()]
+        if rows:
+            dose, size = chosen(rows[0]).shock.dose, NAMES[axis].replace("_", " ")
+            yield Chart(
+                f"{shock}: largest dose without a scar, by {size}",
+                Axis(size, ticks=tuple(map(float, sizes))),
+                Axis(f"{dose.name} without a scar", ticks=dose.tried),
+                tuple(_along(variant, NAMES[axis], rows) for variant in dict.fromkeys(row.variant for row in rows)),
+                dots=True,
+                caption=(
+                    "Where a line falls, larger models need more care. The median over seeds of the last dose without "
+                    "a scar, and its interval, which ends at the first dose with one."
+                ),
+                name=f"by-size-{re.sub('[^a-z0-9]+', '-', shock)}",
+                formats=PAGE,
+            )
+
+
+def _along(variant: str, size: str, rows: Sequence[SummaryRow]) -> Series:
+    """The tolerance of a variant over the size; where the smallest dose scars, half of that."""
+    points, spans = [], []
+    for row in (row for row in rows if row.variant == variant):
+        tried, metric = chosen(row).shock.dose.tried, row.metrics["shock_tolerance"]
+        at, least = float(dict(size_of(row))[size]), tried[0] / 2.0
+        points.append((at, median_dose(row, "shock_tolerance").low or least))
+        spans.append((metric.low or least, metric.high or tried[-1]))
+    return Series(variant, tuple(points), spans=tuple(spans))
+
+
 def courses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
     """Of each shock, the runs at its standard dose beside their twins, and by how much they lie above them."""
     for shock in spec.shock:
@@ -94,8 +132,8 @@ def courses(result: Result, spec: ShockSpec) -> Iterator[Chart]:
 def _course(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Iterator[Chart]:
     shock, named, unit = chosen(rows[0]), _named(rows, spec), _unit(result)
     before = round(_BEFORE * min(spec.after, spec.horizon))
-    twins = [Series(row.variant, _median(row, result, spec, _twin, -before), kind="guide") for row in rows]
-    medians = [Series(row.variant, _median(row, result, spec, _shocked)) for row in rows]
+    twins = [Series(arm(row, spec), _median(row, result, spec, _twin, -before), kind="guide") for row in rows]
+    medians = [Series(arm(row, spec), _median(row, result, spec, _shocked)) for row in rows]
     low, high = _loss_range([*twins, *medians], result)
     steps = Axis("steps since the shock", log=False, low=float(-before), high=float(spec.horizon))
     below = _excess(rows, steps, unit, result, spec)
@@ -132,13 +170,13 @@ def _named(rows: Sequence[SummaryRow], spec: ShockSpec) -> str:
 
 def _excess(rows: Sequence[SummaryRow], steps: Axis, unit: str, result: Result, spec: ShockSpec) -> Chart:
     """The loss above the twin's, seed by seed."""
-    medians = [Series(row.variant, _median(row, result, spec, _above)) for row in rows]
+    medians = [Series(arm(row, spec), _median(row, result, spec, _above)) for row in rows]
     seeds = [
-        Series(row.variant, tuple((step - spec.after, value) for step, value in _above(cell)), kind="seed", notes=notes)
+        Series(arm(row, spec), points, kind="seed", notes=(f"seed {cell.seed}",) * len(points))
         for row in rows
         for cell in _dosed(row, result)
         if len(spec.seeds) > 1
-        for notes in [(f"seed {cell.seed}",) * len(_above(cell))]
+        for points in [tuple((float(step - spec.after), value) for step, value in _above(cell))]
     ]
     values = [value for each in (*medians, *seeds) for _, value in each.points]
     learned = statistics.median(cell.shock["learned"] or 0.0 for row in rows for cell in _dosed(row, result))
@@ -212,7 +250,7 @@ def _response(rows: Sequence[SummaryRow], result: Result, spec: ShockSpec) -> Ch
             high=max(doses),
             ticks=tuple(sorted(set(doses))),
         ),
-        Axis("", names=tuple(row.variant for row in rows)),
+        Axis("", names=tuple(arm(row, spec) for row in rows)),
         tuple(_dots(row, float(place), result, spec) for place, row in enumerate(rows)),
         caption=(
             "Stay where there are circles alone. One mark per seed and dose: a circle recovered, a triangle keeps a "
@@ -231,7 +269,7 @@ def _dots(row: SummaryRow, place: float, result: Result, spec: ShockSpec) -> Ser
         for each in cell.shock["doses"]
     ]
     return Series(
-        row.variant,
+        arm(row, spec),
         tuple((each["dose"], at) for each, _, at in found),
         kind="dots",
         tones=tuple(SURVIVAL_TONES[each["outcome"]] for each, _, _ in found),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from stresstest.experiments.shock.naming import HARM, cells_of, chosen, is_searched
+from stresstest.experiments.shock.naming import HARM, cells_of, chosen, is_searched, size_of
 from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow, finite, interval_rank, summarise
 
 BySeed = Mapping[str, Bracket]
@@ -42,8 +42,9 @@ def contrast(row: SummaryRow, other: SummaryRow, metric: str, cells: Sequence[Ce
 
 
 def contrasts(rows: Sequence[SummaryRow], metric: str, cells: Sequence[Cell]) -> list[Contrast]:
-    """Every two rows of a shock, the one that takes more against the other."""
-    pairs = [(contrast(*pair, metric, cells), contrast(*pair[::-1], metric, cells)) for pair in combinations(rows, 2)]
+    """Every two rows of a shock, the one that takes more against the other; along a path those of a size or variant."""
+    alike = [(a, b) for a, b in combinations(rows, 2) if size_of(a) == size_of(b) or a.variant == b.variant]
+    pairs = [(contrast(a, b, metric, cells), contrast(b, a, metric, cells)) for a, b in alike]
     return [back if back.side > 0 else found for found, back in pairs if found is not None and back is not None]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stresstest.experiments.document_parts import data_words, interval_words, model_words, report_of, seeds_words
-from stresstest.experiments.shock.charts import courses, maps, responses
+from stresstest.experiments.shock.charts import along_sizes, courses, maps, responses
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.tables import first_moves, guards_table, results_table
 from stresstest.experiments.shock.verdicts import answer
@@ -28,6 +28,7 @@ def document(result: Result) -> Document:
             *results_table(result, spec),
             Paragraph(_legend(result, spec), "dim", formats=AT_LENGTH),
             *maps(result, spec),
+            *along_sizes(result, spec),
             *guards_table(result, spec),
             *responses(result, spec),
             *courses(result, spec),

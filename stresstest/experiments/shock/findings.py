@@ -9,6 +9,8 @@ from stresstest.experiments.shock.contrasts import Contrast, contrast, contrasts
 from stresstest.experiments.shock.damage import SHARE
 from stresstest.experiments.shock.naming import (
     TOLERANCES,
+    arm,
+    arms_words,
     at_dose,
     chosen,
     dose_words,
@@ -40,7 +42,7 @@ def shock_findings(
         *_noisy(cells, spec, data),
         *_beyond_the_end(cells, spec),
         *_without_boundary(cells, spec),
-        *_not_monotone(cells),
+        *_not_monotone(cells, spec),
         *failures(cells),
     ]
 
@@ -58,14 +60,15 @@ def is_noisy(cell: Cell) -> bool:
 
 
 def apart_words(spec: ShockSpec, rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> str:
-    """Of which shocks the seeds tell variants apart, and of which they do not; nothing of one variant."""
-    if len(spec.variant) == 1 or len(spec.seeds) == 1:
+    """Of which shocks the seeds tell rows apart, and of which they do not; nothing of one row."""
+    if len({arm(row, spec) for row in rows}) == 1 or len(spec.seeds) == 1:
         return ""
     told = {shock: any(each.side for each in _compared(rows, shock, cells)) for shock in spec.shock}
     apart, alike = ([shock for shock, yes in told.items() if yes is wanted] for wanted in (True, False))
     if not apart:
-        return "no shock tells the variants apart"
-    return f"{listed(apart)} tell{'s' * (len(apart) == 1)} variants apart{f', {listed(alike)} not' if alike else ''}"
+        return f"no shock tells the {arms_words(spec)} apart"
+    rest = f", {listed(alike)} not" if alike else ""
+    return f"{listed(apart)} tell{'s' * (len(apart) == 1)} {arms_words(spec)} apart{rest}"
 
 
 def _harm(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
@@ -77,11 +80,11 @@ def _harm(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
         peaks = {row.point["peak_lr"] for row in mine}
         named = at_dose(spec, parse_shock(shock), peaks.pop()) if len(peaks) == 1 else _without_lr(spec, mine[0])
         if hurt:
-            others = [row.variant for row in mine if row not in hurt]
-            harms = "; ".join(f"{row.variant}: {outcome_words(row.outcomes)}" for row in hurt)
+            others = [arm(row, spec) for row in mine if row not in hurt]
+            harms = "; ".join(f"{arm(row, spec)}: {outcome_words(row.outcomes)}" for row in hurt)
             text = f"Guard against {named}: {harms}{f'; {listed(others)} recover' if others else ''}."
         else:
-            text = f"Do not fear {named}: {listed([row.variant for row in mine])} recover{_up_to(mine)}."
+            text = f"Do not fear {named}: {listed([arm(row, spec) for row in mine])} recover{_up_to(mine, spec)}."
         yield Finding(kind="shock", subject=shock, text=text)
 
 
@@ -90,12 +93,12 @@ def _without_lr(spec: ShockSpec, row: SummaryRow) -> str:
     return at_dose(spec, chosen(row), row.point["peak_lr"]).partition(" = ")[0]
 
 
-def _up_to(rows: Sequence[SummaryRow]) -> str:
+def _up_to(rows: Sequence[SummaryRow], spec: ShockSpec) -> str:
     """The dose from which the first of them breaks."""
     shock = chosen(rows[0])
     if not is_searched(shock):
         return ""
-    broke = {row.variant: median_dose(row, "break_tolerance").high for row in rows}
+    broke = {arm(row, spec): median_dose(row, "break_tolerance").high for row in rows}
     known = {variant: dose for variant, dose in broke.items() if dose is not None}
     if not known:
         return ", and no dose that was tried breaks most seeds"
@@ -111,11 +114,11 @@ def _compared(rows: Sequence[SummaryRow], shock: str, cells: Sequence[Cell]) -> 
 
 
 def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
-    """Which variants take more of a shock than others, over all seeds."""
+    """Which variants or sizes take more of a shock than others, over all seeds."""
     alike: list[str] = []
     for shock in spec.shock:
         compared = _compared(rows, shock, cells)
-        said = [_more(each, f" as {each.other.variant}") for each in compared if each.side]
+        said = [_more(each, spec, f" as {arm(each.other, spec)}") for each in compared if each.side]
         if said:
             rest = "" if len(said) == len(compared) else "; the seeds cannot tell the others apart"
             text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}."
@@ -123,16 +126,19 @@ def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -
         elif compared:
             alike.append(shock)
     if alike:
-        text = f"Choose no variant by {listed(alike)}: these seeds cannot tell them apart, their intervals overlap."
+        text = (
+            f"Choose no {arms_words(spec).removesuffix('s')} by {listed(alike)}: these seeds cannot tell them apart, "
+            "their intervals overlap."
+        )
         yield Finding(kind="alike", subject=", ".join(alike), text=text)
 
 
-def _more(found: Contrast, than: str = "") -> str:
+def _more(found: Contrast, spec: ShockSpec, than: str = "") -> str:
     """How much more a row takes than another: `pre-ln takes 4x as much lr-pulse without a scar (2x to 8x over seeds)`.
 
     than: the other's name after " as ".
     """
-    variant, shock = found.row.variant, found.row.point["shock"]
+    variant, shock = arm(found.row, spec), found.row.point["shock"]
     if found.times is None:
         return f"{variant} is harmed {'less' if found.side > 0 else 'more'} by {shock}{than.replace(' as ', ' than ')}"
     without = f"without a {TOLERANCES[found.metric].split()[1]}"
@@ -159,8 +165,8 @@ def guard_answers(
 ) -> Iterator[tuple[str, str, Tone]]:
     """(guard, what it changes of the tolerances, its tone); what every seed says, and what they cannot show."""
     for guard in spec.guard:
-        found = [each for shock in spec.shock for each in _with_and_without(rows, shock, guard, cells)]
-        better, worse = ([_more(each) for each in found if each.side == side] for side in (1, -1))
+        found = [each for shock in spec.shock for each in _with_and_without(rows, shock, guard, cells, spec)]
+        better, worse = ([_more(each, spec) for each in found if each.side == side] for side in (1, -1))
         if better or worse:
             tone: Tone = "mixed" if better and worse else "good" if better else "bad"
             yield guard, f"with it {'; '.join((*better, *worse))}", tone
@@ -168,16 +174,18 @@ def guard_answers(
             yield guard, "it makes no difference that these seeds can show", ""
 
 
-def _with_and_without(rows: Sequence[SummaryRow], shock: str, guard: str, cells: Sequence[Cell]) -> Iterator[Contrast]:
-    bare = {row.variant: row for row in of_shock(rows, shock)}
+def _with_and_without(
+    rows: Sequence[SummaryRow], shock: str, guard: str, cells: Sequence[Cell], spec: ShockSpec
+) -> Iterator[Contrast]:
+    bare = {arm(row, spec): row for row in of_shock(rows, shock)}
     names = TOLERANCES if is_searched(parse_shock(shock)) else ["shock_tolerance"]
     for row in of_shock(rows, shock, guard):
-        pairs = (contrast(row, bare[row.variant], name, cells) for name in names if row.variant in bare)
+        pairs = (contrast(row, bare[arm(row, spec)], name, cells) for name in names if arm(row, spec) in bare)
         yield from (each for each in pairs if each is not None)
 
 
 def _untrained(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
-    hit = dict.fromkeys(row.variant for row in rows if "untrained" in row.outcomes)
+    hit = dict.fromkeys(arm(row, spec) for row in rows if "untrained" in row.outcomes)
     if hit:
         text = (
             f"Use a lower {'--peak-lr' if spec.peak_lr else '--lr-share'} or a larger --after for {listed(list(hit))}: "
@@ -188,8 +196,8 @@ def _untrained(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]
 
 
 def _noisy(cells: Sequence[Cell], spec: ShockSpec, data: Mapping[str, Any]) -> Iterator[Finding]:
-    for variant in dict.fromkeys(cell.variant for cell in cells if is_noisy(cell)):
-        mine = [cell for cell in cells if cell.variant == variant and is_noisy(cell)]
+    for variant in dict.fromkeys(arm(cell, spec) for cell in cells if is_noisy(cell)):
+        mine = [cell for cell in cells if arm(cell, spec) == variant and is_noisy(cell)]
         floor, peak = max(cell.shock["floor"] or 0.0 for cell in mine), mine[0].shock["peak_lr"]
         text = (
             f"Use a lower {'--peak-lr' if spec.peak_lr else '--lr-share'} for {variant} to see smaller scars: at LR "
@@ -201,7 +209,7 @@ def _noisy(cells: Sequence[Cell], spec: ShockSpec, data: Mapping[str, Any]) -> I
 def _beyond_the_end(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
     hit = [cell for cell in cells if beyond_the_end(cell)]
     if hit:
-        names = list(dict.fromkeys(f"{cell.variant} {cell.point['shock']}" for cell in hit))
+        names = list(dict.fromkeys(f"{arm(cell, spec)} {cell.point['shock']}" for cell in hit))
         text = (
             f"Use --train-steps {spec.after + 2 * spec.horizon} or more to see whether {listed(names)} recover: "
             f"{len(hit)} run{'s' * (len(hit) > 1)} did not within {spec.horizon} steps."
@@ -213,16 +221,16 @@ def _without_boundary(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Findin
     for cell in cells:
         if "shock" not in cell.point and cell.status == "done" and cell.metrics["max_stable_lr"].low is None:
             text = (
-                f"Give --peak-lr for {cell.variant}: no held LR from {lr(spec.start_lr)} to {lr(spec.end_lr)} trained "
-                f"in {spec.hold_steps} steps, so there is no boundary to take a share of."
+                f"Give --peak-lr for {arm(cell, spec)}: no held LR from {lr(spec.start_lr)} to {lr(spec.end_lr)} "
+                f"trained in {spec.hold_steps} steps, so there is no boundary to take a share of."
             )
-            yield Finding(kind="no-boundary", subject=cell.variant, text=text)
+            yield Finding(kind="no-boundary", subject=arm(cell, spec), text=text)
 
 
-def _not_monotone(cells: Sequence[Cell]) -> Iterator[Finding]:
+def _not_monotone(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
     hit = [cell for cell in cells if cell.shock and not cell.shock.get("monotone", True)]
     if hit:
-        names = dict.fromkeys(f"{cell.variant} {cell.point['shock']}" for cell in hit)
+        names = dict.fromkeys(f"{arm(cell, spec)} {cell.point['shock']}" for cell in hit)
         text = (
             f"Stay below the tolerance: a larger dose did less harm in {len(hit)} run{'s' * (len(hit) > 1)} "
             f"({', '.join(names)}), and the tolerance ends at the first dose that harms."

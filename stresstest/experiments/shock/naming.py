@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import ChosenShock, parse_shock
+from stresstest.experiments.sizes.path import NAMES
 from stresstest.reports.document import Tone
 from stresstest.reports.numbers import lr, number
 from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow
 
+_GROWS = {name: axis for axis, name in NAMES.items()}  # the setting of a run, by its name in a selector
 HARM: tuple[str, ...] = ("recovered", "scarred", "broke")  # what becomes of a run, the least harm first
 SURVIVAL_TONES: Mapping[str, Tone] = {"recovered": "good", "scarred": "mixed", "broke": "bad", "untrained": "dull"}
 _ROUNDING = 1.0 + 1e-9  # times
 TOLERANCES: Mapping[str, str] = {"shock_tolerance": "no scar up to", "break_tolerance": "no break up to"}
+
+
+def size_of(each: SummaryRow | Cell) -> tuple[tuple[str, Any], ...]:
+    """Depth, and what else grows along a path of sizes."""
+    beside = ((name, value) for name, value in each.point.items() if name not in ("shock", "guard", "peak_lr"))
+    return (("depth", each.depth), *beside)
+
+
+def arm(each: SummaryRow | Cell, spec: ShockSpec) -> str:
+    """What is compared, as a table names it: the variant, and along a path of sizes its size."""
+    sizes = [f"{name.replace('_', ' ')} {value}" for name, value in size_of(each) if _GROWS.get(name) in spec.path]
+    return " ".join((each.variant, *sizes))
+
+
+def arms_words(spec: ShockSpec) -> str:
+    """What the rows of a shock are called: `variants`, or along a path `sizes`."""
+    return "sizes" if spec.path else "variants"
 
 
 def guard_of(row: SummaryRow) -> str:
@@ -112,12 +132,8 @@ def of_shock(rows: Sequence[SummaryRow], shock: str, guard: str = "") -> list[Su
 
 def cells_of(row: SummaryRow, cells: Sequence[Cell]) -> list[Cell]:
     """The cells of a row that have a result."""
-    key = (row.variant, row.point["shock"], guard_of(row))
-    return [
-        cell
-        for cell in cells
-        if cell.status == "done" and (cell.variant, cell.point.get("shock"), cell.point.get("guard", "")) == key
-    ]
+    key = (row.variant, row.depth, row.point)
+    return [cell for cell in cells if cell.status == "done" and (cell.variant, cell.depth, cell.point) == key]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from stresstest.experiments.document_parts import metric_cell
 from stresstest.experiments.shock.contrasts import Contrast, contrast
 from stresstest.experiments.shock.naming import (
     TOLERANCES,
+    arm,
     bracket_words,
     cells_of,
     chosen,
@@ -65,7 +66,7 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
     shock = chosen(row)
     share = row.metrics.get("lasting_share")
     return (
-        Value(row.variant),
+        Value(arm(row, spec)),
         Value(shock.label),
         *(_tolerance(row, name) for name in TOLERANCES),
         _outcome(row),
@@ -117,10 +118,10 @@ def guards_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
     """A row a variant, shock and guard: what is taken without and with it, paired by seed."""
     rows = []
     for shock in spec.shock:
-        bare = {row.variant: row for row in of_shock(result.summary, shock)}
+        bare = {arm(row, spec): row for row in of_shock(result.summary, shock)}
         for guard in spec.guard:
-            guarded = (row for row in of_shock(result.summary, shock, guard) if row.variant in bare)
-            rows += [_guarded(row, bare[row.variant], result) for row in guarded]
+            guarded = (row for row in of_shock(result.summary, shock, guard) if arm(row, spec) in bare)
+            rows += [_guarded(row, bare[arm(row, spec)], spec, result) for row in guarded]
     if rows:
         names = [f"{words.removesuffix(' up to')}\n{how}" for words in TOLERANCES.values() for how in _HOW]
         columns = (
@@ -135,14 +136,14 @@ def guards_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
         yield table
 
 
-def _guarded(row: SummaryRow, bare: SummaryRow, result: Result) -> tuple[Value, ...]:
+def _guarded(row: SummaryRow, bare: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
     tolerances = []
     for name in TOLERANCES:
         found = contrast(row, bare, name, result.cells) if is_searched(chosen(row)) else None
         tolerances += [_short(bare, name), _with(row, name, found)]
     return (
         Value(guard_of(row)),
-        Value(row.variant),
+        Value(arm(row, spec)),
         Value(row.point["shock"]),
         *tolerances,
         _outcome(bare),
@@ -187,7 +188,7 @@ def _moves(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...
     moved = {cell.seed: cell.shock["moved"] for cell in cells_of(row, result.cells) if "moved" in cell.shock}
     words = {seed: _move_words(each) for seed, each in moved.items()}
     named = " + ".join(filter(None, (row.point["shock"], guard_of(row))))
-    return (Value(row.variant), Value(named), *(Value(words.get(seed, "-")) for seed in spec.seeds))
+    return (Value(arm(row, spec)), Value(named), *(Value(words.get(seed, "-")) for seed in spec.seeds))
 
 
 def _move_words(moved: Mapping[str, Any]) -> str:

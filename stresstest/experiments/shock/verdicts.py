@@ -18,6 +18,7 @@ from stresstest.experiments.answers import (
 from stresstest.experiments.shock.findings import apart_words, beyond_the_end, guard_answers, is_noisy
 from stresstest.experiments.shock.naming import (
     TOLERANCES,
+    arm,
     at_dose,
     chosen,
     dose_and_lr,
@@ -46,14 +47,14 @@ def answer(result: Result) -> Answer:
     rows = [row for row in result.summary if not guard_of(row)]
     if not rows:
         return Answer()
-    variants = dict.fromkeys(row.variant for row in rows)
-    verdicts = [_verdict([row for row in rows if row.variant == variant], spec) for variant in variants]
+    arms = dict.fromkeys(arm(row, spec) for row in rows)
+    verdicts = [_verdict([row for row in rows if arm(row, spec) == each], spec) for each in arms]
     verdicts += [Verdict(*each) for each in guard_answers(result.summary, result.cells, spec)]
     return Answer(tuple(verdicts), _sure(spec, rows, result), first_few(_next(spec, rows, result)))
 
 
 def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec) -> Verdict:
-    variant = rows[0].variant
+    variant = arm(rows[0], spec)
     told = [row for row in rows if usual(row.outcomes)]
     if not told:
         lower = "--peak-lr" if spec.peak_lr else "--lr-share"

@@ -92,6 +92,18 @@ def result_of(runs: Runs, **settings: Any) -> Result:
     return of_cells(spec, cells)
 
 
+def along_widths(runs: Mapping[int, Sequence[Limits]], **settings: Any) -> Result:
+    """Pulses of Pre-LN by width: the limits of seeds 0, 1, ..."""
+    spec = spec_of(variant="pre-ln", shock="lr-pulse", widths=",".join(map(str, runs)), **settings)
+    cells = [
+        made.model_copy(update={"key": f"{width}{seed}", "point": {"width": width, **made.point}})
+        for width, by_seed in runs.items()
+        for seed, limits in enumerate(by_seed)
+        for made in [cell(spec, "pre-ln", "lr-pulse", seed, limits)]
+    ]
+    return of_cells(spec, cells)
+
+
 def of_cells(spec: ShockSpec, cells: Sequence[Cell]) -> Result:
     found = reduce(spec, cells, DATA)
     return Result(

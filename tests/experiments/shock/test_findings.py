@@ -6,7 +6,7 @@ from typing import Any
 
 from stresstest.experiments.shock.verdicts import answer
 from stresstest.results.records import Bracket, Cell, Result
-from tests.experiments.shock.hand_made import NEVER, USUAL, WELL, Runs, of_cells, result_of, spec_of
+from tests.experiments.shock.hand_made import NEVER, USUAL, WELL, Runs, along_widths, of_cells, result_of, spec_of
 
 BREAKS: Runs = {("pre-ln", "lr-pulse"): [(4, 8)] * 3}
 
@@ -160,3 +160,13 @@ def test_a_variant_without_a_boundary_asks_for_a_learning_rate() -> None:
 
 def test_a_result_without_any_row_has_no_answer() -> None:
     assert answer(of_cells(spec_of(), [])).verdicts == ()
+
+
+def test_sizes_of_a_path_are_named_and_told_apart() -> None:
+    result = along_widths({32: [(32, 64)] * 3, 64: [(8, 16)] * 3, 128: [(8, 16)] * 3})
+    assert list(verdicts(result)) == ["pre-ln width 32", "pre-ln width 64", "pre-ln width 128"]
+    assert verdicts(result)["pre-ln width 64"].startswith("survives lr-pulse up to 4x = LR 0.25; breaks")
+    said = findings(result)["apart"][0]
+    assert "pre-ln width 32 takes 4x as much lr-pulse as pre-ln width 64 without a scar" in said
+    assert said.endswith("the seeds cannot tell the others apart.")
+    assert answer(result).sure.endswith("lr-pulse tells sizes apart")

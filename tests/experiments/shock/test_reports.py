@@ -17,7 +17,7 @@ from stresstest.reports.document import Chart, Details, Heatmap, Series, Table
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.reports.progress import describe
 from stresstest.results.records import Result
-from tests.experiments.shock.hand_made import NEVER, USUAL, Runs, result_of
+from tests.experiments.shock.hand_made import NEVER, USUAL, Runs, along_widths, result_of
 
 GUARDED: Runs = {**USUAL, ("post-ln", "lr-pulse", "clip-norm"): [(32, 32), (32, 64), (64, 64)]}
 NONE_TRAINED: Runs = {("pre-ln", "lr-pulse"): [None] * 3, ("post-ln", "lost-moments"): [None] * 3}
@@ -161,3 +161,11 @@ def test_a_page_folds_away_what_each_shock_moved_first() -> None:
         "after 1 step: gradient of qkv.weight of block 2, 3.5x the twin's",
         "after 2 steps: gradient of qkv.weight of block 2, 3.5x the twin's",
     ]
+
+
+def test_the_largest_dose_is_drawn_over_the_size() -> None:
+    result = along_widths({32: [(32, 64)] * 3, 64: [(8, 16), (8, 16), (16, 16)], 128: [(2, 4)] * 3})
+    (line,) = charts(result)["by-size-lr-pulse"].series
+    assert (line.name, line.points) == ("pre-ln", ((32.0, 16.0), (64.0, 4.0), (128.0, 1.0)))
+    assert line.spans == ((16.0, 32.0), (4.0, 16.0), (1.0, 2.0))
+    assert "by-size-lr-pulse" not in charts(made("usual"))
