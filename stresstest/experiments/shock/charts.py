@@ -178,8 +178,9 @@ def _excess(rows: Sequence[SummaryRow], steps: Axis, unit: str, result: Result, 
         if len(spec.seeds) > 1
         for points in [tuple((float(step - spec.after), value) for step, value in _above(cell))]
     ]
-    values = [value for each in (*medians, *seeds) for _, value in each.points]
     learned = statistics.median(cell.shock["learned"] or 0.0 for row in rows for cell in _dosed(row, result))
+    seen = [value for each in (*medians, *seeds) for _, value in each.points]
+    values = seen or [0.0, learned]  # none is finite of a shock that breaks at once
     high = min(max(values), (1.0 + _ROOM) * learned)
     axis = Axis(f"above the twin{unit}", log=False, low=max(min(values), -high), high=high)
     return Chart("", steps, axis, (*medians, *seeds), reference=("twin", 0.0))
