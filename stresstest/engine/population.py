@@ -153,9 +153,12 @@ class Replicas(ABC, Generic[B]):
     def changed(self) -> None:
         """Let the model have what was written to `theta_RP`."""
 
-    def branch(self, row: int, into: Replicas[B]) -> None:
-        """Let `into`, a fresh population of one replica of this kind, go on as this row would, bit for bit."""
-        into.restore(row_of(self.state(), row))
+    def branch(self, row: int) -> Replicas[B]:
+        """This row once more, as a population of its own, which goes on as the row would, bit for bit."""
+        found = copy.copy(self)
+        found._watch = copy.copy(self._watch)
+        Replicas.restore(found, row_of(Replicas.state(self), row))
+        return found
 
     def lose(self, moments: frozenset[str], count: bool) -> int:
         """Zero these moments of the optimizer, "first" and "second", and its count of steps; how many matrices."""

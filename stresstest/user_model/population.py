@@ -6,6 +6,7 @@ that follows the gradient is a population's: optimizers, clipping, loss scaling,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -165,17 +166,17 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             for row_P, parameters in zip(self.theta_RP, self._parameters, strict=True):
                 row_P.copy_(_flat(parameters))
 
-    def branch(self, row: int, into: Replicas[Sequence[UserBatch]]) -> None:
-        """Let `into`, a fresh population of one replica of this kind, go on as this row would, bit for bit."""
-        assert isinstance(into, UserPopulation), "of this kind"
-        theirs = self._users[row].each if self._users else ()
+    def branch(self, row: int) -> UserPopulation:
+        """This row once more, as a population of its own, which goes on as the row would, bit for bit."""
+        found, theirs = copy.copy(self), self._users[row].each if self._users else ()
         module, optimizers = branched(self._modules[row], theirs)
-        into._modules = [module]
-        into._parameters = [named_parameters(module, self.model.layout)]
-        into._users = [self._users[row].branch(optimizers)] if self._users else []
-        Replicas.restore(into, row_of(Replicas.state(self), row))
-        for users in into._users:
+        found._modules, found._parameters = [module], [named_parameters(module, self.model.layout)]
+        found._users = [self._users[row].branch(optimizers)] if self._users else []
+        found._watch = copy.copy(self._watch)
+        Replicas.restore(found, row_of(Replicas.state(self), row))
+        for users in found._users:
             users.moved(module)
+        return found
 
     def lose(self, moments: frozenset[str], count: bool) -> int:
         """Zero these moments of the optimizer, "first" and "second", and its count of steps; how many matrices."""

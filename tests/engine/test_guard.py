@@ -106,8 +106,7 @@ def test_what_a_guard_has_seen_goes_with_a_branch_and_a_restored_state(populatio
     lr_R = torch.full((2,), 1e-2)
     for step in range(6):
         population.step(batches.batch([0, 1], step), lr_R)
-    alone, restored = _population((1,)), _population((0, 1))
-    population.branch(1, alone)
+    alone, restored = population.branch(1), _population((0, 1))
     restored.restore(population.state())
     seen_RN2 = population.state()["seen_RN2"]
     assert seen_RN2.shape == (2, 4, 2)

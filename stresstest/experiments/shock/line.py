@@ -63,9 +63,7 @@ class Line:
 
     def branch(self, doing: str = "twin") -> Line:
         """A copy, which goes on as this one would, bit for bit; `doing` names it while it trains."""
-        into = self.bench.populate([self.run.seed], [float(self.lr_N.max())])
-        self.population.branch(0, into)
-        return Line(self.bench, into, copy.deepcopy(self.run), self.lr_N, self.step, doing)
+        return Line(self.bench, self.population.branch(0), copy.deepcopy(self.run), self.lr_N, self.step, doing)
 
     def go(self, stop: int) -> None:
         """Train up to a step, undisturbed."""

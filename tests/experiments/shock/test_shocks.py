@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stresstest.engine.train import Batches
 from stresstest.experiments.shock.disturbance import Disturbance, Scene
 from stresstest.experiments.shock.line import Line, scene_of
+from stresstest.experiments.shock.noise import null_noise
 from stresstest.experiments.shock.table import parse_shock
 from stresstest.measurements.base import Bench
 from stresstest.tasks import load_task
@@ -344,6 +345,17 @@ def test_weight_noise_has_the_size_of_each_tensor(before: Line) -> None:
         pairs = list(zip(_module(before).parameters(), _module(line).parameters(), strict=True))
         sizes = [float((new - old).square().mean() / old.square().mean()) ** 0.5 for old, new in pairs if old.ndim > 1]
     assert sizes == pytest.approx([0.5] * 3, rel=0.25)  # of a hundred numbers or so
+
+
+def test_a_null_twin_differs_in_the_last_place_of_each_dtype() -> None:
+    before = base(bench_of(spec_of(own="mixed")), schedule_of(LR))
+    line = before.branch()
+    null_noise(scene_of(line.bench, line.population, SEED, AFTER, "null"))
+    with torch.no_grad():
+        for old, new in zip(_module(before).parameters(), _module(line).parameters(), strict=True):
+            size = float((new - old).float().square().mean() / old.float().square().mean()) ** 0.5
+            last = 2.0**-7 if old.dtype == torch.bfloat16 else 1e-7
+            assert 0.4 * last < size < 2.0 * last
 
 
 def test_half_precision_is_autocast_with_a_scaler_that_skips(bench: Bench, before: Line) -> None:
