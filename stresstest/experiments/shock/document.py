@@ -16,10 +16,11 @@ def document(result: Result) -> Document:
     """What each variant takes, what became of it at the standard dose, what guards change, runs beside their twins."""
     spec = ShockSpec.model_validate(result.spec)
     at = f"peak LR {number(spec.peak_lr)}" if spec.peak_lr else f"{spec.lr_share:g} of each variant's max_stable_lr"
-    title = f"Shocks: {model_words(result.spec, result.data)}, {spec.optimizer}, {seeds_words(result)}"
+    shown = result.spec | {axis: f"{sizes[0]} to {sizes[-1]}" for axis, sizes in spec.path.items()}
+    title = f"Shocks: {model_words(shown, result.data)}, {spec.optimizer}, {seeds_words(result)}"
     env = result.environment
     subtitle = (
-        f"{data_words(result.spec, result.data)}; {spec.after} steps before the shock, {spec.horizon} after; {at}; "
+        f"{data_words(shown, result.data)}; {spec.after} steps before the shock, {spec.horizon} after; {at}; "
         f"{env['device_name']}, {spec.dtype}"
     )
     blocks: list[Block] = []

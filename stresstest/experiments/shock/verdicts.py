@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from stresstest.experiments.answers import (
     Answer,
@@ -157,9 +156,7 @@ def _guarded(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Fac
         guards |= dict.fromkeys((_GUARDS[name],) if name in _GUARDS else _MOST_GUARDS)
     if spec.clip_norm is not None:
         guards.pop("clip-norm", None)
-    settings: dict[str, Any] = {"guard": tuple(guards)} | (
-        {"shock": tuple(hurt)} if len(hurt) < len(spec.shock) else {}
-    )
+    settings = {"guard": ",".join(guards)} | ({"shock": ",".join(hurt)} if len(hurt) < len(spec.shock) else {})
     return try_again(result, f"a guard: what may save it from {listed(hurt)}", settings) if guards else None
 
 

@@ -54,7 +54,7 @@ def test_what_breaks_at_the_standard_dose_is_bad_and_the_next_step_is_a_guard() 
 def test_a_guard_is_asked_for_those_shocks_alone_that_harm_and_fits_them() -> None:
     runs: Runs = {("pre-ln", "lr-pulse"): [WELL] * 3, ("pre-ln", "lost-moments"): [(1, 1)] * 3}
     result = result_of(runs, variant="pre-ln")
-    assert commands(result)[0].endswith("--guard rewarm, --shock lost-moments,")
+    assert commands(result)[0].endswith("--guard rewarm --shock lost-moments")
     assert "breaks under lost-moments" in verdicts(result)["pre-ln"]
 
 

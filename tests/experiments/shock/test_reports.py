@@ -169,3 +169,4 @@ def test_the_largest_dose_is_drawn_over_the_size() -> None:
     assert (line.name, line.points) == ("pre-ln", ((32.0, 16.0), (64.0, 4.0), (128.0, 1.0)))
     assert line.spans == ((16.0, 32.0), (4.0, 16.0), (1.0, 2.0))
     assert "by-size-lr-pulse" not in charts(made("usual"))
+    assert terminal(result, verbose=False).strip().startswith("Shocks: decoder, depth 4, width 32 to 128, adam")
