@@ -24,6 +24,7 @@ from _reference import (  # noqa: E402
     optimizers_page,
     python_page,
     schedules_page,
+    shocks_page,
     variants_page,
 )
 from _schemas import diagnosis_page, readers_page, result_page, scenario_page  # noqa: E402
@@ -38,6 +39,7 @@ REFERENCE: Mapping[str, tuple[str, Callable[[], str]]] = {  # by file: its line 
     "models.md": ("Built-in models, norm functions", models_page),
     "optimizers.md": ("Built-in optimizers with their references", optimizers_page),
     "schedules.md": ("Warm-ups and decays", schedules_page),
+    "shocks.md": ("What may happen to a run, what might save it", shocks_page),
     "data.md": ("Data sources by task", data_page),
     "log-findings.md": ("What is said of a log beside its outcome", findings_page),
     "tables.md": ("Every column of CSV and Parquet, every tracker", tables_page),

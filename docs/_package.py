@@ -15,6 +15,8 @@ from stresstest.diagnosis.records import diagnosis_schema
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.schedules import DECAYS, WARMUPS
 from stresstest.errors import ExitCode
+from stresstest.experiments.shock.guards import GUARDS
+from stresstest.experiments.shock.table import SHOCKS
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.logs.readers.table import READERS
 from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
@@ -46,6 +48,7 @@ __all__ = [
     "COMMANDS",
     "DECAYS",
     "EXPERIMENTS",
+    "GUARDS",
     "METRICS",
     "MODELS",
     "NORMS",
@@ -57,6 +60,7 @@ __all__ = [
     "RUN_KINDS",
     "SEGMENT_KINDS",
     "SHIPPED",
+    "SHOCKS",
     "SOURCES",
     "SPIKE_SIGNS",
     "VARIANTS",

@@ -10,11 +10,13 @@ from typing import Annotated, Any, get_args, get_origin
 from _markdown import block, code, codes, page, plain, table
 from _package import (
     DECAYS,
+    GUARDS,
     METRICS,
     MODELS,
     NORMS,
     OPTIMIZERS,
     PARAMETRIZATIONS,
+    SHOCKS,
     SOURCES,
     VARIANTS,
     WARMUPS,
@@ -188,6 +190,43 @@ def _optimizer(optimizer: Any) -> str:
     text = plain(inspect.cleandoc(optimizer.update.__doc__ or ""))
     parts = [f"## {optimizer.name}", text, _options(optimizer.name, optimizer.options)]
     return "\n\n".join([*filter(None, parts), f"Reference: {plain(optimizer.source)}."])
+
+
+def shocks_page() -> str:
+    """Shocks and guards."""
+    intro = (
+        "What [`stresstest shock`](../guides/shock.md) does to a run, `--shock NAME:key=value`, and what might save it, "
+        "`--guard NAME:key=value`. The standard dose is the one at which damage is compared; a search tries the others."
+    )
+    shocks = (
+        [code(s.name), plain(s.summary), _doses(s.dose), _shock_options(s), plain(s.source)] for s in SHOCKS.values()
+    )
+    return page(
+        "Shocks and guards",
+        "the tables of shocks and guards",
+        intro,
+        "## Shocks",
+        table(["`--shock`", "", "dose: tried (standard)", "options", "source"], shocks),
+        "## Guards",
+        _named(GUARDS),
+    )
+
+
+def _doses(dose: Any) -> str:
+    if dose.is_switch:
+        return "on"
+    tried, unit = dose.tried, dose.unit
+    return f"{code(dose.name)}: {shown(tried[0])} to {shown(tried[-1])} {unit} ({shown(dose.standard)})"
+
+
+def _shock_options(shock: Any) -> str:
+    """Every option but the dose, the default first."""
+    texts = []
+    for key, default in shock.options.items():
+        if key != shock.dose.name:
+            words = [default, *(word for word in shock.choices.get(key, ()) if word != default)]
+            texts.append(f"{key}={'|'.join(map(shown, words))}")
+    return codes(texts)
 
 
 def schedules_page() -> str:

@@ -63,13 +63,13 @@ def _clip_norm(norm: float = 1.0) -> GuardedTraining:
     return GuardedTraining(clip_norm=norm)
 
 
-@_guard("beta2", "")
+@_guard("beta2", "Wortsman et al. 2023 (StableAdamW)")
 def _beta2(beta2: float = 0.95) -> GuardedTraining:
     """Another beta2 of the optimizer."""
     return GuardedTraining(options={"beta2": beta2})
 
 
-@_guard("eps", "")
+@_guard("eps", "Molybog et al. 2023")
 def _eps(eps: float = 1e-6) -> GuardedTraining:
     """Another eps of the optimizer."""
     return GuardedTraining(options={"eps": eps})
@@ -87,7 +87,7 @@ def _skip_outliers(sigmas: float = 6.0, window: float = 128.0) -> GuardedTrainin
     return GuardedTraining(skip={"sigmas": sigmas, "window": int(window)})
 
 
-@_guard("rewarm", "")
+@_guard("rewarm", "Ibrahim et al. 2024")
 def _rewarm(steps: float = 25.0) -> GuardedTraining:
     """After the shock the learning rate warms up anew."""
     return GuardedTraining(rewarm=int(steps))

@@ -45,7 +45,7 @@ def _shock(
     return register
 
 
-@_shock("lr-pulse", "", Dose("factor", "x", _octaves(2.0, 1024.0), 8.0, none=1.0))
+@_shock("lr-pulse", "Lewkowycz et al. 2020 (catapult)", Dose("factor", "x", _octaves(2.0, 1024.0), 8.0, none=1.0))
 def _lr_pulse(factor: float, steps: float = 5.0) -> Disturbance:
     """The learning rate is `factor` times as large for `steps` steps."""
 
@@ -57,7 +57,12 @@ def _lr_pulse(factor: float, steps: float = 5.0) -> Disturbance:
     return Disturbance(steps=int(steps), lrs=lrs)
 
 
-@_shock("bad-batch", "", _steps(1.0), kind=("uniform", "shuffled", "constant", "repeated"))
+@_shock(
+    "bad-batch",
+    "Chowdhery et al. 2022 (PaLM), Sec. 5.1",
+    _steps(1.0),
+    kind=("uniform", "shuffled", "constant", "repeated"),
+)
 def _bad_batch(steps: float, kind: str = "uniform") -> Disturbance:
     """Batches of noise for `steps` steps: uniform tokens, shuffled targets, one token, or one batch repeated."""
     from stresstest.experiments.shock.batches import BAD
@@ -65,7 +70,7 @@ def _bad_batch(steps: float, kind: str = "uniform") -> Disturbance:
     return Disturbance(steps=int(steps), batch=BAD[kind])
 
 
-@_shock("lost-moments", "", _SWITCH, moment=("all", "first", "second"), count=("lost", "kept"))
+@_shock("lost-moments", "Huang et al. 2025 (SPAM)", _SWITCH, moment=("all", "first", "second"), count=("lost", "kept"))
 def _lost_moments(on: float, moment: str = "all", count: str = "lost") -> Disturbance:
     """A resume without the optimizer's state: its moments are zero, and its count of steps if `count=lost`."""
     moments = frozenset({"first", "second"} if moment == "all" else {moment})
@@ -77,25 +82,30 @@ def _lost_moments(on: float, moment: str = "all", count: str = "lost") -> Distur
     return Disturbance(state=state)
 
 
-@_shock("schedule-restart", "", _SWITCH)
+@_shock("schedule-restart", "Loshchilov and Hutter 2017 (SGDR)", _SWITCH)
 def _schedule_restart(on: float) -> Disturbance:
     """The schedule of the learning rate begins anew, with its warm-up."""
     return Disturbance(lrs=lambda lr_N, after: lr_N[: len(lr_N) - after].copy())
 
 
-@_shock("data-order", "", _steps(16.0))
+@_shock("data-order", "Hernandez et al. 2022 (repeated data)", _steps(16.0))
 def _data_order(steps: float) -> Disturbance:
     """The batches of the last `steps` steps come again."""
     return Disturbance(steps=int(steps), batch=lambda scene, k: scene.batch(scene.step + k - int(steps)))
 
 
-@_shock("dropped-updates", "", _steps(8.0))
+@_shock("dropped-updates", "Chowdhery et al. 2022 (PaLM), Sec. 5.1", _steps(8.0))
 def _dropped_updates(steps: float) -> Disturbance:
     """The updates of `steps` steps are lost, and their batches with them."""
     return Disturbance(steps=int(steps), frozen=True)
 
 
-@_shock("bit-flip", "", Dose("count", "flips", _octaves(1.0, 1024.0), 1.0), where=("weight", "gradient", "activation"))
+@_shock(
+    "bit-flip",
+    "Ma et al. 2025; Altenbernd et al. 2026",
+    Dose("count", "flips", _octaves(1.0, 1024.0), 1.0),
+    where=("weight", "gradient", "activation"),
+)
 def _bit_flip(count: float, where: str = "weight", bit: float = -1.0, layer: str = "") -> Disturbance:
     """`count` bits flip in weights, in a gradient or in the activations of one step: bit 31 is the sign, -1 any."""
     from stresstest.experiments.shock.bits import Flips
@@ -108,7 +118,7 @@ def _bit_flip(count: float, where: str = "weight", bit: float = -1.0, layer: str
     return Disturbance(steps=1, forward=flips.in_activations)
 
 
-@_shock("weight-noise", "", Dose("size", "x RMS", _octaves(2.0**-8, 4.0), 2.0**-4))
+@_shock("weight-noise", "Keskar et al. 2017 (sharpness)", Dose("size", "x RMS", _octaves(2.0**-8, 4.0), 2.0**-4))
 def _weight_noise(size: float) -> Disturbance:
     """Normal noise on every weight, of `size` times the root mean square of its tensor."""
     from stresstest.experiments.shock.noise import add_noise
@@ -116,13 +126,13 @@ def _weight_noise(size: float) -> Disturbance:
     return Disturbance(state=lambda scene: add_noise(scene.population, size, scene.generator()))
 
 
-@_shock("half-precision", "", _steps(8.0), dtype=("float16", "bfloat16"))
+@_shock("half-precision", "Micikevicius et al. 2018", _steps(8.0), dtype=("float16", "bfloat16"))
 def _half_precision(steps: float, dtype: str = "float16") -> Disturbance:
     """`steps` steps by autocast in half precision, with loss scaling in float16."""
     return Disturbance(steps=int(steps), dtype=dtype)
 
 
-@_shock("tiny-batch", "", _steps(8.0))
+@_shock("tiny-batch", "McCandlish et al. 2018 (noise scale)", _steps(8.0))
 def _tiny_batch(steps: float, size: float = 1.0) -> Disturbance:
     """The batches of `steps` steps have `size` examples."""
     from stresstest.experiments.shock.batches import first_examples
@@ -130,7 +140,7 @@ def _tiny_batch(steps: float, size: float = 1.0) -> Disturbance:
     return Disturbance(steps=int(steps), batch=lambda scene, k: first_examples(scene.batch(scene.step + k), int(size)))
 
 
-@_shock("shift", "", _SWITCH)
+@_shock("shift", "Ibrahim et al. 2024", _SWITCH)
 def _shift(on: float, data: str = "pydoc") -> Disturbance:
     """From then on it trains on another data source; its loss is taken on the one before."""
     from stresstest.experiments.shock.batches import OtherData
