@@ -195,8 +195,8 @@ def _optimizer(optimizer: Any) -> str:
 def shocks_page() -> str:
     """Shocks and guards."""
     intro = (
-        "What [`stresstest shock`](../guides/shock.md) does to a run, `--shock NAME:key=value`, and what might save it, "
-        "`--guard NAME:key=value`. The standard dose is the one at which damage is compared; a search tries the others."
+        "What [`stresstest shock`](../guides/shock.md) does to a run, `--shock NAME:key=value`, and what might save "
+        "it, `--guard NAME:key=value`. Damage is compared at the standard dose; a search tries the others."
     )
     shocks = (
         [code(s.name), plain(s.summary), _doses(s.dose), _shock_options(s), plain(s.source)] for s in SHOCKS.values()

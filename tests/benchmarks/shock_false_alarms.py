@@ -21,7 +21,7 @@ import torch
 from shock_lines import UNDISTURBED, Array, branched
 from tables import show
 
-from stresstest.experiments.shock.damage import MORE_NULLS, Twin, damage_of
+from stresstest.experiments.shock.damage import MORE_NULLS, Damage, Twin, damage_of
 from stresstest.experiments.shock.disturbance import Disturbance
 from stresstest.experiments.shock.line import Line
 from stresstest.experiments.shock.noise import null_noise
@@ -82,24 +82,29 @@ def _train_arm(path: Path, bench: Bench, spec: ShockSpec, seed: int, lr: float) 
 
 def judge(folder: Path, markdown: bool) -> None:
     """What the rule says of every null twin, by variant and share."""
-    by_share: dict[float, list[str]] = {}
+    by_share: dict[float, list[tuple[Damage, Twin]]] = {}
     rows = []
     for variant in VARIANTS:
         for share in SHARES:
-            said, noises, more, untrained = [], [], 0, 0
+            said: list[tuple[Damage, Twin]] = []
+            twins, more, untrained = [], 0, 0
             for path in sorted(folder.glob(f"{variant}_*_{share:g}_*.npz")):
                 twin, judged_NT = _twin(np.load(path))
                 if twin is None:
                     untrained += 1
                     continue
                 more += len(twin.null_NT) > FEW
-                noises.append(twin.noise)
-                said += [damage_of(loss_T, twin, 0).survival for loss_T in judged_NT]
+                twins.append(twin)
+                said += [(damage_of(loss_T, twin, 0), twin) for loss_T in judged_NT]
             by_share.setdefault(share, []).extend(said)
-            rows.append([variant, f"{share:g}", *_counts(said), f"{more}", f"{untrained}", _range(noises)])
-    rows += [["all", f"{share:g}", *_counts(said), "", "", ""] for share, said in by_share.items()]
-    headings = ["variant", "share", "null twins", "recovered", "scarred", "broke"]
-    show([*headings, "arms of 12", "untrained", "noise: median, least to most (nats)"], rows, markdown)
+            rows.append([variant, f"{share:g}", *_counts(said), f"{more}", f"{untrained}", *_noise(twins)])
+    rows += [["all", f"{share:g}", *_counts(said), "", "", "", ""] for share, said in by_share.items()]
+    headings = ["variant", "share", "null twins", "recovered", "scarred", "broke", "beyond noise", "not at once"]
+    show(
+        [*headings, "arms of 12", "untrained", "noise: median, least to most (nats)", "smallest scar told"],
+        rows,
+        markdown,
+    )
 
 
 def _twin(stored: Any) -> tuple[Twin | None, Array]:
@@ -112,15 +117,23 @@ def _twin(stored: Any) -> tuple[Twin | None, Array]:
     return (twin if twin.trains and str(stored["outcome"]) in TRAINED else None), judged
 
 
-def _counts(said: Sequence[str]) -> list[str]:
-    share = 100 * said.count("recovered") / len(said) if said else 0.0
-    return [str(len(said)), f"{share:.1f} %", str(said.count("scarred")), str(said.count("broke"))]
+def _counts(said: Sequence[tuple[Damage, Twin]]) -> list[str]:
+    """How many there were, how many recovered, the others; and how many exceed the noise, whatever a scar is."""
+    outcomes = [damage.survival for damage, _ in said]
+    share = 100 * outcomes.count("recovered") / len(said) if said else 0.0
+    beyond = sum(abs(damage.lasting) > twin.sure * twin.noise for damage, twin in said)
+    late = sum(damage.recovery_steps > 0.0 for damage, _ in said)
+    counted = [outcomes.count("scarred"), outcomes.count("broke"), beyond, late]
+    return [str(len(said)), f"{share:.1f} %", *map(str, counted)]
 
 
-def _range(noises: Sequence[float]) -> str:
-    if not noises:
-        return "-"
-    return f"{statistics.median(noises):.2g}, {min(noises):.2g} to {max(noises):.2g}"
+def _noise(twins: Sequence[Twin]) -> list[str]:
+    """The noise in nats, and the smallest scar that is above it, as a share of what was learned: median and largest."""
+    if not twins:
+        return ["-", "-"]
+    noises, floors = [twin.noise for twin in twins], [twin.floor / twin.learned for twin in twins]
+    words = f"{statistics.median(noises):.2g}, {min(noises):.2g} to {max(noises):.2g}"
+    return [words, f"{statistics.median(floors):.1%}, {max(floors):.1%}"]
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +35,13 @@ def spec_of(optimizer: str, shock: str) -> ShockSpec:
     return found
 
 
-def measured(optimizer: str, shock: str, lr: float) -> list[tuple[np.ndarray, Measurement]]:
+def measured(
+    optimizer: str, shock: str, lr: float, seeds: Sequence[int] = SEEDS
+) -> list[tuple[np.ndarray, Measurement]]:
     """Where each seed begins, and what was measured of its shock."""
     spec = spec_of(optimizer, shock)
     bench = make_bench(spec, "as-built", spec.depth, optimizer, "cpu")
-    cells = [CellPlan(f"{s}", "as-built", spec.depth, s, {"shock": shock, "peak_lr": lr}) for s in SEEDS]
+    cells = [CellPlan(f"{s}", "as-built", spec.depth, s, {"shock": shock, "peak_lr": lr}) for s in seeds]
     return [
         (start_of(bench, cell.seed), one) for cell, one in zip(cells, measure_shocks(bench, spec, cells), strict=True)
     ]
@@ -122,8 +126,11 @@ def test_updates_that_are_lost_leave_the_run_as_many_steps_behind(number: int) -
         assert found.records["shock"]["doses"][0]["lasting_steps"] == pytest.approx(number, abs=1.5)
 
 
-def adam_in_torch(x: np.ndarray, lr: float, hit: int) -> np.ndarray:
-    """By torch.optim.Adam, with one element of one gradient 2^128 times as large."""
+Change = Callable[[torch.nn.Parameter, torch.optim.Adam], None]
+
+
+def adam_in_torch(x: np.ndarray, lr: float, change: Change) -> np.ndarray:
+    """By torch.optim.Adam, with something done to a gradient or the state before one step."""
     weights = torch.nn.Parameter(torch.tensor(x, dtype=torch.float32))
     optimizer = torch.optim.Adam([weights], lr)
     found = []
@@ -131,10 +138,8 @@ def adam_in_torch(x: np.ndarray, lr: float, hit: int) -> np.ndarray:
         optimizer.zero_grad()
         loss = 0.5 * (torch.tensor(H, dtype=torch.float32) * weights**2).sum()
         loss.backward()
-        assert weights.grad is not None
         if t == AFTER:
-            weights.grad[hit] *= 2.0**64
-            weights.grad[hit] *= 2.0**64
+            change(weights, optimizer)
         optimizer.step()
         found.append(loss.item())
     return np.array(found[AFTER:])
@@ -142,7 +147,41 @@ def adam_in_torch(x: np.ndarray, lr: float, hit: int) -> np.ndarray:
 
 def test_a_gradient_whose_norm_overflows_costs_what_it_costs_in_torch() -> None:
     """The highest bit of the exponent of a number below 1: its square is infinite, and Adam never moves it again."""
+
+    def flipped(element: int) -> Change:
+        def change(weights: torch.nn.Parameter, optimizer: torch.optim.Adam) -> None:
+            assert weights.grad is not None
+            weights.grad[element] = weights.grad[element] * 2.0**64 * 2.0**64
+
+        return change
+
     for x, found in measured("adam", "bit-flip:count=1,where=gradient,bit=30", 0.04):
-        curves = found.curves["shock_loss"]
-        either = [adam_in_torch(x, 0.04, hit) for hit in (0, 1)]
-        assert min(float(np.abs(curves[0] - losses).max()) for losses in either) < 1e-5
+        either = [adam_in_torch(x, 0.04, flipped(element)) for element in (0, 1)]
+        assert min(float(np.abs(found.curves["shock_loss"][0] - losses).max()) for losses in either) < 1e-5
+
+
+@pytest.mark.parametrize("moment", ["all", "first", "second"])
+@pytest.mark.parametrize("count", ["lost", "kept"])
+def test_a_resume_without_its_moments_costs_what_it_costs_in_torch(moment: str, count: str) -> None:
+    lr = 0.005
+
+    def lose(weights: torch.nn.Parameter, optimizer: torch.optim.Adam) -> None:
+        state = optimizer.state[weights]
+        if moment != "second":
+            state["exp_avg"].zero_()
+        if moment != "first":
+            state["exp_avg_sq"].zero_()
+        if count == "lost":
+            state["step"].zero_()
+
+    for x, found in measured("adam", f"lost-moments:moment={moment},count={count}", lr, SEEDS[:1]):
+        losses = adam_in_torch(x, lr, lose)
+        np.testing.assert_allclose(found.curves["shock_loss"][0], losses, rtol=1e-3, atol=1e-5)
+
+
+def test_a_lost_second_moment_multiplies_the_next_step_by_what_the_guide_says() -> None:
+    """By sqrt((1 - beta2^t) / (1 - beta2)): of equal gradients, 5.5 after 30 steps, and 31.6 in the long run."""
+    for _, found in measured("adam", "lost-moments:moment=second,count=kept", 0.001, SEEDS[:1]):
+        lost, kept = found.curves["shock_loss"][0], found.curves["twin_loss"][AFTER:]
+        ratio = (lost[0] - lost[1]) / (kept[0] - kept[1])
+        assert ratio == pytest.approx(math.sqrt((1.0 - 0.999 ** (AFTER + 1)) / 0.001), rel=0.03)
