@@ -26,6 +26,7 @@ from stresstest.measurements.base import Bench
 from stresstest.registry import did_you_mean
 from stresstest.tasks.task import Batch
 from stresstest.user_code import UserCodeError, heard_once
+from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.bench import UserBench
 from stresstest.user_model.preflight import examples_in
 
@@ -113,9 +114,12 @@ def _try_batch(tried: Tried, shock: ChosenShock) -> None:
 
 
 def _check_shift(tried: Tried, shock: ChosenShock) -> None:
-    if not isinstance(tried.bench, UserBench) or not tried.bench.batches.own:
+    data, batches = str(shock.options["data"]), tried.bench.batches
+    if not (isinstance(batches, UserBatches) and batches.own):
+        if data == tried.spec.data:
+            raise UserCodeError(f"the run trains on {data} as it is; give shift:data=SOURCE")
         try:
-            OtherData(str(shock.options["data"])).source(tried.bench.batches)
+            OtherData(data).source(batches)
         except ConfigError as error:
             raise UserCodeError(str(error)) from None
     _try_batch(tried, shock)

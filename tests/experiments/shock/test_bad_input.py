@@ -48,6 +48,8 @@ SHOCKS: list[tuple[dict[str, Any], str, str]] = [
     ({"own": "counted", "step_fn": "whole_step"}, "bit-flip:where=gradient", "takes its gradient itself"),
     ({"own": "tripled", "batch_fn": "triple"}, "bad-batch:kind=shuffled", "no targets are known in its batches"),
     ({"own": "per_example"}, "tiny-batch", "Expected more than 1 value per channel"),
+    ({"own": f"{ON_TEXT}:build", "data": "pydoc"}, "shift:data=pydoc", "the run trains on pydoc as it is"),
+    ({"model": "mlp", "data": "digits"}, "shift:data=synthetic", "data synthetic has 3072 numbers in an example, and"),
     ({"own": f"{ON_TEXT}:build", "seq_len": 6}, "shift:data=path:absent.txt", "data file 'absent.txt' does not exist"),
 ]
 GUARDS: list[tuple[dict[str, Any], str, str]] = [
