@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -27,15 +28,21 @@ def lose(optimizer: torch.optim.Optimizer, moments: frozenset[str], count: bool)
 
 
 def optimizers_in(thing: Any, seen: set[int] | None = None) -> Iterator[torch.optim.Optimizer]:
-    """The optimizers that are reached from a thing's attributes and containers, and from theirs."""
+    """The optimizers that are reached from a thing's attributes, containers and records, and from theirs."""
     seen = set() if seen is None else seen
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    parts = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
+    parts: Iterable[Any] = ()
     if isinstance(thing, torch.optim.Optimizer):
         yield thing
         parts = [value for key, value in vars(thing).items() if key not in ("state", "param_groups")]
+    elif isinstance(thing, Mapping):
+        parts = thing.values()
+    elif isinstance(thing, list | tuple):
+        parts = thing
+    elif is_dataclass(thing) and not isinstance(thing, type):  # as a loop of Lightning's is kept
+        parts = [getattr(thing, field.name) for field in fields(thing)]
     for part in parts:
         yield from optimizers_in(part, seen)
 

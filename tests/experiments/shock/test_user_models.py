@@ -21,6 +21,7 @@ from stresstest.tasks.task import Batch
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.constants.targets import Targets
+from stresstest.user_model.lost_moments import optimizers_in
 from stresstest.user_model.micro_batches import MicroBatches
 from stresstest.user_model.population import UserPopulation
 from tests.experiments.shock.benches import AFTER, SEED, TOTAL, base, bench_of, schedule_of, spec_of, trained
@@ -267,3 +268,18 @@ def test_a_branch_of_a_step_of_their_own_loses_the_moments_of_its_optimizer_alon
     assert before.run.losses == losses
     assert lost.run.losses[: AFTER + 1] == losses[: AFTER + 1]
     assert lost.run.losses[AFTER + 2 :] != losses[AFTER + 2 :]
+
+
+@dataclass
+class Course:
+    """What a loop keeps of a model."""
+
+    optimizers: list[torch.optim.Optimizer]
+
+
+def test_optimizers_are_found_wherever_a_loop_keeps_them() -> None:
+    module = torch.nn.Linear(2, 2)
+    first, second = torch.optim.SGD(module.parameters(), lr=1.0), torch.optim.Adam(module.parameters())
+    second.inner = first  # type: ignore[attr-defined]  # as SAM has one
+    module.kept = {"course": Course([second])}  # type: ignore[assignment]  # whatever a module may hold
+    assert list(optimizers_in(vars(module))) == [second, first]
