@@ -41,26 +41,24 @@ _KEY: tuple[tuple[Tone, str], ...] = (
 
 def maps(result: Result, spec: ShockSpec) -> Iterator[Heatmap]:
     """What each variant takes of each shock: without a scar, and without breaking."""
-    shocks = [shock for shock in spec.shock if is_searched(parse_shock(shock))]
-    variants = list(dict.fromkeys(arm(row, spec) for row in result.summary))
+    searched = [each.label for each in spec.shocks if is_searched(each)]
+    arms = dict.fromkeys(arm(row, spec) for row in result.summary)
     for name, words in TOLERANCES.items():
-        rows = [
-            (shock, tuple(_place(result, spec, name, variant, shock) for variant in variants))
-            for shock in shocks
-            if any(name in row.metrics for row in of_shock(result.summary, shock))
-        ]
-        if rows:
-            what = words.removeprefix("no ").removesuffix(" up to")
+        there = [shock for shock in searched if any(name in row.metrics for row in of_shock(result.summary, shock))]
+        what = words.removeprefix("no ").removesuffix(" up to")
+        harms = {"scar": "leaves a scar", "break": "breaks the run"}[what]
+        rows = {each: tuple(_place(result, spec, name, each, shock) for shock in there) for each in arms}
+        weak = any(cell.tone == "bad" for cells in rows.values() for cell in cells)
+        advice = "A red one needs a guard. " if weak else ""
+        if there:
             yield Heatmap(
                 f"Largest dose without a {what}, median over seeds",
-                across="variant",
-                down="shock",
-                columns=tuple(variants),
-                rows=tuple(rows),
+                across="shock",
+                down="variant",
+                columns=tuple(there),
+                rows=tuple(rows.items()),
                 key=_KEY,
-                caption=f"Doses are a factor of 2 apart: the next larger one leaves a {what}. A red one needs a guard."
-                if what == "scar"
-                else "Doses are a factor of 2 apart: the next larger one breaks the run. A red one needs a guard.",
+                caption=f"{advice}Doses are a factor of 2 apart: the next larger one {harms}.",
                 name=name.replace("_", "-"),
                 formats=WRITTEN,
             )

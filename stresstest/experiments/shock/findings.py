@@ -74,7 +74,7 @@ def apart_words(spec: ShockSpec, rows: Sequence[SummaryRow], cells: Sequence[Cel
 def _harm(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
     for shock in spec.shock:
         mine = [row for row in of_shock(rows, shock) if usual(row.outcomes)]
-        hurt = [row for row in mine if usual(row.outcomes) != "recovered"]
+        hurt = [row for row in mine if row.outcomes.keys() & {"scarred", "broke"}]
         if not mine:
             continue
         peaks = {row.point["peak_lr"] for row in mine}
@@ -118,7 +118,7 @@ def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -
     alike: list[str] = []
     for shock in spec.shock:
         compared = _compared(rows, shock, cells)
-        said = [_more(each, spec, f" as {arm(each.other, spec)}") for each in compared if each.side]
+        said = [_more(each, spec, arm(each.other, spec)) for each in compared if each.side]
         if said:
             rest = "" if len(said) == len(compared) else "; the seeds cannot tell the others apart"
             text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}."
@@ -133,20 +133,19 @@ def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -
         yield Finding(kind="alike", subject=", ".join(alike), text=text)
 
 
-def _more(found: Contrast, spec: ShockSpec, than: str = "") -> str:
-    """How much more a row takes than another: `pre-ln takes 4x as much lr-pulse without a scar (2x to 8x over seeds)`.
+def _more(found: Contrast, spec: ShockSpec, other: str = "") -> str:
+    """How much more a row takes: `pre-ln takes 4x as much as post-ln without a scar (2x to 8x over seeds)`.
 
-    than: the other's name after " as ".
+    other: its name; without one it is the same without a guard, and the shock is named.
     """
-    variant, shock = arm(found.row, spec), found.row.point["shock"]
+    who, shock, better = arm(found.row, spec), found.row.point["shock"], found.side > 0
     if found.times is None:
-        return f"{variant} is harmed {'less' if found.side > 0 else 'more'} by {shock}{than.replace(' as ', ' than ')}"
+        return f"{who} is harmed {'less' if better else 'more'} {f'than {other}' if other else f'by {shock}'}"
     without = f"without a {TOLERANCES[found.metric].split()[1]}"
     if found.times.median.low is None:
-        return (
-            f"{variant} takes {'more' if found.side > 0 else 'less'} {shock} {without}{than.replace(' as ', ' than ')}"
-        )
-    return f"{variant} takes {times(found.times, f' as much {shock}{than} {without}')}"
+        return f"{who} takes {'more' if better else 'less'} {f'than {other}' if other else shock} {without}"
+    much = f" as much {f'as {other}' if other else shock} {without}"
+    return f"{who} takes {times(found.times, much)}"
 
 
 def _guards(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:

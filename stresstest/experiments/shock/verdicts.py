@@ -72,7 +72,7 @@ def _survives(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock with the largest dose that leaves no scar; nothing where the smallest does."""
     shock, words = chosen(row), _words(row)
     if not is_searched(shock):
-        return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "recovered" else ""
+        return _at_one_dose(row, spec, "recovered")
     metric, taken = row.metrics["shock_tolerance"], median_dose(row, "shock_tolerance")
     if taken.low is None:
         return ""
@@ -85,7 +85,7 @@ def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock whose smallest harmful dose leaves a scar, where no dose is known to be harmless."""
     shock, words = chosen(row), _words(row)
     if not is_searched(shock):
-        return at_dose(spec, shock, row.point["peak_lr"]) if usual(row.outcomes) == "scarred" else ""
+        return _at_one_dose(row, spec, "scarred")
     scar, broke = (median_dose(row, name) for name in TOLERANCES)
     if scar.low is not None or scar.high is None or broke.low is None:
         return ""
@@ -95,20 +95,26 @@ def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
 def _breaks(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock with the smallest dose that breaks most seeds, and how many it does."""
     shock, words = chosen(row), _words(row)
-    trained = sum(count for name, count in row.outcomes.items() if name != "untrained")
     if not is_searched(shock):
-        count, dose = row.outcomes.get("broke", 0), at_dose(spec, shock, row.point["peak_lr"])
-        return f"{dose}{_some(count, trained)}" if usual(row.outcomes) == "broke" else ""
+        return _at_one_dose(row, spec, "broke")
     metric = row.metrics["break_tolerance"]
     first = median_dose(row, "break_tolerance").high
     if first is None:
         return ""
     count = sum(_is_broken(each, first) for each in metric.per_seed.values())
-    return f"{shock.label} from {words(first)}{_some(count, trained)}"
+    return f"{shock.label} from {words(first)}{_some(count, row)}"
 
 
-def _some(count: int, trained: int) -> str:
-    """How many seeds, where it is not all of them."""
+def _at_one_dose(row: SummaryRow, spec: ShockSpec, outcome: str) -> str:
+    """A shock that has one dose, where this became of most seeds."""
+    if usual(row.outcomes) != outcome:
+        return ""
+    return f"{at_dose(spec, chosen(row), row.point['peak_lr'])}{_some(row.outcomes[outcome], row)}"
+
+
+def _some(count: int, row: SummaryRow) -> str:
+    """How many seeds, where it is not all that trained."""
+    trained = sum(number for name, number in row.outcomes.items() if name != "untrained")
     return f" ({count} of {trained} seeds)" if count < trained else ""
 
 

@@ -35,7 +35,8 @@ def test_a_verdict_says_what_is_survived_up_to_which_dose_and_what_breaks() -> N
     said = verdicts(result_of(USUAL))
     assert said["pre-ln"] == "survives lr-pulse up to 16x = LR 1, lost-moments; breaks under lr-pulse from 64x = LR 4"
     assert said["post-ln"] == (
-        "survives lr-pulse up to 8x = LR 0.5 (4x..8x over seeds), lost-moments; breaks under lr-pulse from 16x = LR 1"
+        "survives lr-pulse up to 8x = LR 0.5 (4x..8x over seeds), lost-moments (2 of 3 seeds); "
+        "breaks under lr-pulse from 16x = LR 1"
     )
     assert [each.tone for each in answer(result_of(USUAL)).verdicts] == ["good", "mixed"]
 
@@ -70,8 +71,8 @@ def test_variants_that_every_seed_orders_are_apart_and_others_are_not() -> None:
     result = result_of(USUAL)
     apart = findings(result)["apart"]
     assert apart == [
-        "By lr-pulse, paired by seed: pre-ln takes 2x as much lr-pulse as post-ln without a scar (2x to 4x over "
-        "seeds); pre-ln takes 4x as much lr-pulse as post-ln without a break."
+        "By lr-pulse, paired by seed: pre-ln takes 2x as much as post-ln without a scar (2x to 4x over "
+        "seeds); pre-ln takes 4x as much as post-ln without a break."
     ]
     assert findings(result)["alike"] == [
         "Choose no variant by lost-moments: these seeds cannot tell them apart, their intervals overlap."
@@ -109,6 +110,7 @@ def test_a_guard_that_changes_nothing_or_harms_is_said() -> None:
 def test_harm_at_the_standard_dose_asks_for_a_guard_and_none_says_from_where_on_it_breaks() -> None:
     said = findings(result_of({**USUAL, ("post-ln", "lr-pulse"): [(4, 8)] * 3}))["shock"]
     assert said[0] == "Guard against lr-pulse of 8x = LR 0.5: post-ln: 3 broke; pre-ln recover."
+    assert findings(result_of(USUAL))["shock"][0].endswith("post-ln: 1 scarred, 2 recovered; pre-ln recover.")
     said = findings(result_of({("pre-ln", "lr-pulse"): [(32, 64)] * 3}))["shock"]
     assert said[0] == (
         "Do not fear lr-pulse of 8x = LR 0.5: pre-ln recover; from 64x on it breaks most seeds of pre-ln."
@@ -167,6 +169,6 @@ def test_sizes_of_a_path_are_named_and_told_apart() -> None:
     assert list(verdicts(result)) == ["pre-ln width 32", "pre-ln width 64", "pre-ln width 128"]
     assert verdicts(result)["pre-ln width 64"].startswith("survives lr-pulse up to 4x = LR 0.25; breaks")
     said = findings(result)["apart"][0]
-    assert "pre-ln width 32 takes 4x as much lr-pulse as pre-ln width 64 without a scar" in said
+    assert "pre-ln width 32 takes 4x as much as pre-ln width 64 without a scar" in said
     assert said.endswith("the seeds cannot tell the others apart.")
     assert answer(result).sure.endswith("lr-pulse tells sizes apart")

@@ -101,13 +101,10 @@ def test_a_guard_stands_beside_the_same_without_it_paired_by_seed() -> None:
 
 def test_the_maps_have_a_number_for_each_variant_and_searched_shock() -> None:
     scar, broke = blocks(made("usual"), Heatmap)
-    assert [(label, [cell.text for cell in cells]) for label, cells in scar.rows] == [
-        ("lr-pulse", ["16x = LR 1", "8x = LR 0.5"])
-    ]
-    assert [(label, [cell.text for cell in cells]) for label, cells in broke.rows] == [
-        ("lr-pulse", ["32x = LR 2", "8x = LR 0.5"])
-    ]
-    assert scar.rows[0][1][1].tooltip == "seed 0 4x = LR 0.25, seed 1 8x = LR 0.5, seed 2 8x = LR 0.5"
+    assert (scar.columns, broke.columns) == (("lr-pulse",), ("lr-pulse",))
+    assert [(name, cell.text) for name, (cell,) in scar.rows] == [("pre-ln", "16x = LR 1"), ("post-ln", "8x = LR 0.5")]
+    assert [(name, cell.text) for name, (cell,) in broke.rows] == [("pre-ln", "32x = LR 2"), ("post-ln", "8x = LR 0.5")]
+    assert scar.rows[1][1][0].tooltip == "seed 0 4x = LR 0.25, seed 1 8x = LR 0.5, seed 2 8x = LR 0.5"
 
 
 def charts(result: Result) -> dict[str, Chart]:
