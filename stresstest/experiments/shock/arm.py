@@ -15,7 +15,7 @@ import numpy as np
 from stresstest.engine.guard import Guard
 from stresstest.engine.schedules import schedule
 from stresstest.experiments.shock.damage import MORE_NULLS, Array, Damage, Twin, damage_of
-from stresstest.experiments.shock.disturbance import Disturbance
+from stresstest.experiments.shock.disturbance import NONE, Disturbance
 from stresstest.experiments.shock.guards import GuardedTraining, parse_guard
 from stresstest.experiments.shock.line import UNGUARDED, Course, Line
 from stresstest.experiments.shock.moved import first_move
@@ -138,16 +138,19 @@ class Arm:
     def _null(self, number: int) -> Course:
         name = f"null {number}"
         doing = f"null twin {number + 1}"
-        found: Course = self._once(name, partial(self._disturbed, Disturbance(state=null_noise), name, doing))
+        null = Disturbance(state=null_noise)  # to which nothing happened that a guard would answer
+        found: Course = self._once(name, partial(self._disturbed, null, name, doing, UNGUARDED))
         return found
 
     def _shocked(self, shock: ChosenShock, dose: float) -> Course:
         drawn = f"{shock.shock.name} {sorted(shock.options.items())}"
-        return self._disturbed(shock.at(dose), drawn, f"{shock.label} {shock.words(dose)}".strip())
+        disturbance = shock.at(dose)
+        guard = UNGUARDED if disturbance is NONE else self._guard
+        return self._disturbed(disturbance, drawn, f"{shock.label} {shock.words(dose)}".strip(), guard)
 
-    def _disturbed(self, disturbance: Disturbance, drawn: str, doing: str) -> Course:
+    def _disturbed(self, disturbance: Disturbance, drawn: str, doing: str, guard: GuardedTraining) -> Course:
         line = self._base.branch(doing)
-        line.shocked(disturbance, drawn, self._guard)
+        line.shocked(disturbance, drawn, guard)
         return line.read(self.spec.after)
 
     def _once(self, name: str, train: Callable[[], Any]) -> Any:

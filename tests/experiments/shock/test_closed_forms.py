@@ -36,12 +36,14 @@ def spec_of(optimizer: str, shock: str) -> ShockSpec:
 
 
 def measured(
-    optimizer: str, shock: str, lr: float, seeds: Sequence[int] = SEEDS
+    optimizer: str, shock: str, lr: float, seeds: Sequence[int] = SEEDS, guard: str = ""
 ) -> list[tuple[np.ndarray, Measurement]]:
     """Where each seed begins, and what was measured of its shock."""
     spec = spec_of(optimizer, shock)
     bench = make_bench(spec, "as-built", spec.depth, optimizer, "cpu")
-    cells = [CellPlan(f"{s}", "as-built", spec.depth, s, {"shock": shock, "peak_lr": lr}) for s in seeds]
+    cells = [
+        CellPlan(f"{s}", "as-built", spec.depth, s, {"shock": shock, "guard": guard, "peak_lr": lr}) for s in seeds
+    ]
     return [
         (start_of(bench, cell.seed), one) for cell, one in zip(cells, measure_shocks(bench, spec, cells), strict=True)
     ]
@@ -185,3 +187,13 @@ def test_a_lost_second_moment_multiplies_the_next_step_by_what_the_guide_says() 
         lost, kept = found.curves["shock_loss"][0], found.curves["twin_loss"][AFTER:]
         ratio = (lost[0] - lost[1]) / (kept[0] - kept[1])
         assert ratio == pytest.approx(math.sqrt((1.0 - 0.999 ** (AFTER + 1)) / 0.001), rel=0.03)
+
+
+def test_a_warm_up_after_a_shock_comes_only_where_there_was_one() -> None:
+    (_, plain), (_, warmed), (_, none) = (
+        measured("momentum", shock, 0.004, SEEDS[:1], guard)[0]
+        for shock, guard in (("lost-moments", ""), ("lost-moments", "rewarm"), ("lost-moments:on=0", "rewarm"))
+    )
+    assert (warmed.curves["shock_loss"] != plain.curves["shock_loss"]).any()
+    np.testing.assert_array_equal(warmed.curves["null_loss"], plain.curves["null_loss"])
+    np.testing.assert_array_equal(none.curves["shock_loss"][0], none.curves["twin_loss"][AFTER:])
