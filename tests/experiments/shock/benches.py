@@ -39,7 +39,7 @@ def asked(**settings: Any) -> ShockSpec:
     elif settings.get("model") in (None, "transformer"):
         settings = SMALL | settings
     elif settings["model"] in ("mlp", "resnet"):
-        settings = {"depth": 3, "width": 8, "batch_size": 8} | settings
+        settings = {"depth": 3, "width": 8, "batch_size": 8, "data": "digits"} | settings
     return ShockSpec(**settings)
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
+from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
+from stresstest.experiments.shock.batches import OtherData
 from stresstest.experiments.shock.measure import plan
+from stresstest.tasks.images import ImageTask
+from stresstest.user_code import UserCodeError
 from tests.experiments.shock.benches import ON_TEXT, asked
 
 SHOCKS: list[tuple[dict[str, Any], str, str]] = [
@@ -49,7 +55,6 @@ SHOCKS: list[tuple[dict[str, Any], str, str]] = [
     ({"own": "tripled", "batch_fn": "triple"}, "bad-batch:kind=shuffled", "no targets are known in its batches"),
     ({"own": "per_example"}, "tiny-batch", "Expected more than 1 value per channel"),
     ({"own": f"{ON_TEXT}:build", "data": "pydoc"}, "shift:data=pydoc", "the run trains on pydoc as it is"),
-    ({"model": "mlp", "data": "digits"}, "shift:data=synthetic", "data synthetic has 3072 numbers in an example, and"),
     ({"own": f"{ON_TEXT}:build", "seq_len": 6}, "shift:data=path:absent.txt", "data file 'absent.txt' does not exist"),
 ]
 GUARDS: list[tuple[dict[str, Any], str, str]] = [
@@ -88,6 +93,13 @@ def test_a_guard_that_the_run_cannot_have_is_said_in_a_line(settings: dict[str, 
     line = _line({**settings, "shock": ("lr-pulse",), "guard": (guard,)})
     assert said in line
     assert "\n" not in line
+
+
+def test_other_data_whose_examples_have_another_size_are_refused() -> None:
+    images = np.zeros((20, 12), np.uint8), np.arange(20) % 10
+    batches = Batches(ImageTask(images, images, 4), torch.device("cpu"))
+    with pytest.raises(UserCodeError, match="data digits has 64 numbers in an example, and the run's own 12"):
+        OtherData("digits").source(batches)
 
 
 FINE: list[tuple[dict[str, Any], str]] = [
