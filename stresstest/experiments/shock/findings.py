@@ -55,6 +55,8 @@ def beyond_the_end(cell: Cell) -> bool:
 
 def is_noisy(cell: Cell) -> bool:
     """Whether its null twins hide scars that would be ones elsewhere."""
+    if cell.shock.get("outcome") == "untrained":
+        return False
     floor, learned = cell.shock.get("floor"), cell.shock.get("learned")
     return floor is not None and learned is not None and 0.0 < _ROUNDING * SHARE * learned < floor
 

@@ -75,9 +75,11 @@ def dose_and_lr(shock: ChosenShock, dose: float, peak_lr: float) -> str:
 
 
 def at_dose(spec: ShockSpec, shock: ChosenShock, peak_lr: float) -> str:
-    """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lost-moments`."""
+    """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lr-pulse:factor=8 = LR 0.5`, `lost-moments`."""
     words = dose_and_lr(shock, standard_dose(spec, shock), peak_lr)
-    return f"{shock.label} of {words}" if words and shock.only is None else shock.label
+    if shock.only is not None:
+        return f"{shock.label}{words.removeprefix(dose_words(shock, shock.only))}"
+    return f"{shock.label} of {words}" if words else shock.label
 
 
 def median_dose(row: SummaryRow, metric: str) -> Bracket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ def results_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
         Column("peak LR", wide=True),
     )
     yield Heading("What each variant takes", formats=PAGE)
-    table = Table(columns, tuple(_row(row, spec, result) for row in rows), grouped=True, formats=AT_LENGTH)
+    table = _filled(columns, [_row(row, spec, result) for row in rows])
     yield table.medians()
     yield table
 
@@ -70,7 +70,7 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
         Value(shock.label),
         *(_tolerance(row, name) for name in TOLERANCES),
         _outcome(row),
-        Value(dose_words(shock, standard_dose(spec, shock)) or "on"),
+        _dose(row, standard_dose(spec, shock)),
         metric_cell(row.metrics.get("peak_excess")),
         metric_cell(row.metrics.get("recovery_steps")),
         metric_cell(row.metrics.get("lasting_damage")),
@@ -78,6 +78,20 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
         Value(_behind(row, result)),
         Value(number(row.point["peak_lr"])),
     )
+
+
+def _filled(columns: Sequence[Column], rows: Sequence[tuple[Value, ...]]) -> Table:
+    """The columns that say something: no tolerances where every shock has one dose."""
+    there = [i for i in range(len(columns)) if any(row[i].text != _NONE.text for row in rows)]
+    shown = tuple(tuple(row[i] for i in there) for row in rows)
+    return Table(tuple(columns[i] for i in there), shown, grouped=True, formats=AT_LENGTH)
+
+
+def _dose(row: SummaryRow, dose: float) -> Value:
+    """A dose, of a pulse with its learning rate; of a switch that it is on."""
+    shock = chosen(row)
+    text = dose_and_lr(shock, dose, row.point["peak_lr"])
+    return Value(text or "on", short=dose_words(shock, dose))
 
 
 def _outcome(row: SummaryRow) -> Value:
@@ -130,7 +144,7 @@ def guards_table(result: Result, spec: ShockSpec) -> Iterator[Block]:
             *(Column(f"outcome\n{how}", "left", wide=True) for how in _HOW),
         )
         rows.sort(key=lambda row: spec.guard.index(row[0].text))
-        table = Table(columns, tuple(rows), grouped=True, formats=AT_LENGTH)
+        table = _filled(columns, rows)
         yield Heading("With and without a guard", formats=AT_LENGTH)
         yield table.medians()
         yield table

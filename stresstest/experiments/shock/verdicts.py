@@ -133,14 +133,15 @@ def _sure(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> str:
 
 
 def _next(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Iterator[Fact | None]:
-    yield seeds_to_start(result)
-    if any("untrained" in row.outcomes for row in rows):
+    untrained = any("untrained" in row.outcomes for row in rows)
+    if untrained:
         yield _lower(spec, result, "a lower learning rate: some seeds do not train even without a shock")
+    yield seeds_to_start(result)
     yield _guarded(spec, rows, result)
     if any(beyond_the_end(cell) for cell in result.cells):
         longer = {"train_steps": spec.after + 2 * spec.horizon}
         yield try_again(result, "a longer run: some recover, but not before its end", longer)
-    if any(is_noisy(cell) for cell in result.cells):
+    if not untrained and any(is_noisy(cell) for cell in result.cells):
         yield _lower(spec, result, "a lower learning rate: there chance hides smaller scars")
     yield seeds_to_be_sure(result)
 

@@ -121,7 +121,10 @@ def test_runs_that_did_not_train_ask_for_a_lower_learning_rate() -> None:
     result = result_of({("pre-ln", "lr-pulse"): [None] * 3}, variant="pre-ln", shock="lr-pulse")
     assert findings(result)["untrained"][0].startswith("Use a lower --peak-lr or a larger --after for pre-ln:")
     assert verdicts(result)["pre-ln"].startswith("use a lower --peak-lr: at LR 0.062 it does not train")
-    assert commands(result)[0].endswith("--peak-lr 0.03125")
+    first = answer(result).next[0]
+    assert first.text.endswith("--peak-lr 0.03125")
+    assert first.why == "a lower learning rate: some seeds do not train even without a shock"
+    assert "noisy" not in findings(with_records(result, floor=0.9))
 
 
 def test_noisy_null_twins_ask_for_a_lower_share_and_name_the_smallest_scar() -> None:

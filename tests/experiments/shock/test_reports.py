@@ -81,7 +81,7 @@ def test_the_table_has_a_dose_with_its_unit_and_damage_in_nats_per_cent_and_step
     row = dict(zip(heads, table.rows[0], strict=True))
     assert (row["no scar up to"].text, row["no break up to"].text) == ("16x = LR 1", "32x = LR 2")
     assert row["no break up to"].interval == "32x..64x"
-    assert (row["outcome"].text, row["outcome"].tone, row["at dose"].text) == ("3 recovered", "good", "8x")
+    assert (row["outcome"].text, row["outcome"].tone, row["at dose"].text) == ("3 recovered", "good", "8x = LR 0.5")
     assert [row[head].text for head in heads[6:]] == ["2", "20", "0.01", "1.0%", "1", "0.062"]
 
 
@@ -167,3 +167,11 @@ def test_the_largest_dose_is_drawn_over_the_size() -> None:
     assert line.spans == ((16.0, 32.0), (4.0, 16.0), (1.0, 2.0))
     assert "by-size-lr-pulse" not in charts(made("usual"))
     assert terminal(result, verbose=False).strip().startswith("Shocks: decoder, depth 4, width 32 to 128, adam")
+
+
+def test_a_pulse_of_one_dose_has_its_learning_rate_and_no_empty_columns() -> None:
+    result = result_of({("pre-ln", "lr-pulse:factor=32"): [(8, 16)] * 3}, variant="pre-ln", shock="lr-pulse:factor=32")
+    assert "breaks under lr-pulse:factor=32 = LR 2" in terminal(result, verbose=False)
+    heads = [column.one_line for column in blocks(result, Table)[0].columns]
+    assert heads[:4] == ["variant", "shock", "outcome", "at dose"]
+    assert blocks(result, Heatmap) == []
