@@ -6,13 +6,15 @@ What shows in training alone makes a cell that says so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import SECOND_MOMENTS, Replicas
+from stresstest.engine.population import DTYPES, SECOND_MOMENTS, Replicas
 from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.shock.batches import OtherData
@@ -28,6 +30,7 @@ from stresstest.tasks.task import Batch
 from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.batches import UserBatches
 from stresstest.user_model.bench import UserBench
+from stresstest.user_model.population import USER_OPTIMIZER
 from stresstest.user_model.preflight import examples_in
 
 _TRIAL_LR = 1e-6
@@ -46,16 +49,14 @@ class Tried:
     def bench(self) -> Bench:
         """The bench of one variant."""
         cell = self.plan.cell(self.variant, self.spec.depth, self.spec.seeds[0])
-        constant = self.plan.constant_of(cell)
-        with heard_once():
-            return make_bench(
-                self.spec, self.variant, self.spec.depth, self.spec.optimizer, self.plan.device, constant=constant
-            )
+        where = (self.spec, self.variant, self.spec.depth, self.spec.optimizer, self.plan.device)
+        return make_bench(*where, constant=self.plan.constant_of(cell))
 
     @property
     def steps_itself(self) -> bool:
         """Whether the user's own code takes the whole step."""
-        return isinstance(self.bench, UserBench) and self.bench.model.factory.step is not None
+        theirs = self.bench.training.optimizer is USER_OPTIMIZER
+        return theirs and isinstance(self.bench, UserBench) and self.bench.model.factory.step is not None
 
     def population(self) -> Replicas[object]:
         """One replica."""
@@ -67,15 +68,19 @@ Check = Callable[[Tried, ChosenShock], None]  # raises `ConfigError` or `UserCod
 
 def check_shocks(plan: Plan, spec: ShockSpec) -> None:
     """Whether the model can take every shock and guard; a `ConfigError` says what it cannot."""
-    for variant in spec.variant:
-        tried = Tried(plan, spec, variant)
-        for text in spec.guard:
-            _check_guard(tried, text, parse_guard(text).training)
-        for shock in spec.shocks:
-            try:
-                _CHECKS.get(shock.shock.name, _no_check)(tried, shock)
-            except UserCodeError as error:
-                raise ConfigError(f"shock {shock.label}: {error.line}") from None
+    with heard_once() if plan.own is not None else nullcontext():
+        for variant in spec.variant:
+            _check(Tried(plan, spec, variant))
+
+
+def _check(tried: Tried) -> None:
+    for text in tried.spec.guard:
+        _check_guard(tried, text, parse_guard(text).training)
+    for shock in tried.spec.shocks:
+        try:
+            _CHECKS.get(shock.shock.name, _no_check)(tried, shock)
+        except UserCodeError as error:
+            raise ConfigError(f"shock {shock.label}: {error.line}") from None
 
 
 def _no_check(tried: Tried, shock: ChosenShock) -> None:
@@ -150,12 +155,12 @@ def _check_bit_flip(tried: Tried, shock: ChosenShock) -> None:
     if where == "activation":
         if layer:
             _check_module(tried, layer)
-        return
-    if layer and not places_of(tried.bench.model, layer):
-        layout = tried.bench.model.layout
-        names = [place.name for place in getattr(layout, "parameters", None) or layout.tensors()]  # type: ignore[attr-defined]
+    elif layer and not places_of(tried.bench.model, layer):
+        layout: Any = tried.bench.model.layout
+        names = [place.name for place in getattr(layout, "parameters", None) or layout.tensors()]
         raise UserCodeError(f"no parameter is of a layer '{layer}'{did_you_mean(layer, _layers(names))}")
-    _check_bit(tried, bit)
+    if bit >= 0:
+        _check_bit(tried, bit, "activations" if where == "activation" else "weights")
 
 
 def _check_module(tried: Tried, layer: str) -> None:
@@ -166,11 +171,13 @@ def _check_module(tried: Tried, layer: str) -> None:
         raise UserCodeError(f"the model has no part '{layer}'{did_you_mean(layer, known)}")
 
 
-def _check_bit(tried: Tried, bit: int) -> None:
+def _check_bit(tried: Tried, bit: int, what: str) -> None:
     dtypes = getattr(tried.bench.model.layout, "dtypes", (torch.float32,))
+    if what == "activations":
+        dtypes = (*dtypes, DTYPES[tried.spec.dtype])
     narrow = min(8 * dtype.itemsize for dtype in dtypes)
-    if 0 <= bit < BITS - narrow:
-        raise UserCodeError(f"its weights have {narrow} bits, and 31 is the sign; use a bit from {BITS - narrow} on")
+    if bit < BITS - narrow:
+        raise UserCodeError(f"its {what} have {narrow} bits, and 31 is the sign; use a bit from {BITS - narrow} on")
 
 
 def _layers(names: list[str]) -> list[str]:

@@ -41,6 +41,7 @@ SHOCKS: list[tuple[dict[str, Any], str, str]] = [
     ({"own": "build"}, "bit-flip:layer=7", "no parameter is of a layer '7'; choose from 0.weight, 0, 1.weight, 1"),
     ({"own": "build"}, "bit-flip:layer=9,where=activation", "the model has no part '9'; choose from 0, 1, 2, 3"),
     ({"own": "half"}, "bit-flip:bit=3", "its weights have 16 bits, and 31 is the sign; use a bit from 16 on"),
+    ({"dtype": "bfloat16"}, "bit-flip:bit=3,where=activation", "its activations have 16 bits"),
     ({"own": "half"}, "half-precision", "autocast is for weights in float32, and these are in bfloat16"),
     (
         {"own": "build", "optimizer_fn": "sgd"},
