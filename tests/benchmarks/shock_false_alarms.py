@@ -114,7 +114,7 @@ def _twin(stored: Any) -> tuple[Twin | None, Array]:
     twin = Twin(losses[0], losses[1 : 1 + FEW], baseline)
     if twin.is_noisy:
         twin = Twin(losses[0], losses[1 : 1 + MORE_NULLS], baseline)
-    return (twin if twin.trains and str(stored["outcome"]) in TRAINED else None), judged
+    return (twin if twin.tells and str(stored["outcome"]) in TRAINED else None), judged
 
 
 def _counts(said: Sequence[tuple[Damage, Twin]]) -> list[str]:

@@ -92,7 +92,7 @@ class Arm:
     @property
     def _trains(self) -> bool:
         """Whether the undisturbed run trains, and not by chance."""
-        return self.twin.trains and self._outcome in TRAINED
+        return self.twin.tells and self._outcome in TRAINED
 
     def _beside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the record and the curves of every shock have of the twins."""

@@ -55,6 +55,11 @@ class Twin:
         return bool(np.isfinite(self.null_NT).all()) and self.learned > 0.0
 
     @property
+    def tells(self) -> bool:
+        """Whether it trains, and chance hides no break."""
+        return self.trains and self.floor <= BROKEN_SHARE * self.learned
+
+    @property
     def is_noisy(self) -> bool:
         """Whether few null twins leave open what is a scar."""
         return self.trains and self.floor > SHARE * self.learned

@@ -151,3 +151,10 @@ def test_a_twin_is_noisy_where_its_null_twins_hide_a_scar() -> None:
     size = 0.05 * LEARNED / 6.62
     assert not Twin(LOSS, nulls(0.99 * size), BASELINE).is_noisy
     assert Twin(LOSS, nulls(1.01 * size), BASELINE).is_noisy
+
+
+def test_a_twin_tells_where_chance_hides_no_break() -> None:
+    size = 0.5 * LEARNED / 6.62
+    assert Twin(LOSS, nulls(0.99 * size), BASELINE).tells
+    assert not Twin(LOSS, nulls(1.01 * size), BASELINE).tells
+    assert not Twin(LOSS, nulls(0.0), 0.5).tells
