@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_FEWEST = 20  # steps, from which on there is an ordinary, as OLMo-core has it
+FEWEST_SEEN = 20  # steps, from which on there is an ordinary, as OLMo-core has it
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Guard:
 
     sigmas: float = 0.0
     window: int = 128
+
+    @property
+    def needs(self) -> int:
+        """Steps before the first that can be left out as an outlier."""
+        return max(FEWEST_SEEN, self.window // 2) - 1
 
 
 class Watch:
@@ -39,7 +44,7 @@ class Watch:
         number_R2 = self.seen_RN2.isfinite().sum(1)
         mean_R12 = self.seen_RN2.nanmean(1, keepdim=True)
         std_R2 = ((self.seen_RN2 - mean_R12).square().nansum(1) / (number_R2 - 1)).sqrt()
-        enough_R2 = number_R2 + 1 >= max(_FEWEST, self._guard.window // 2)
+        enough_R2 = number_R2 >= self._guard.needs
         outlying_R2 = enough_R2 & (values_R2 > mean_R12[:, 0] + self._guard.sigmas * std_R2)
         seen_R2 = torch.where(finite_R[:, None], values_R2, torch.nan)
         self.seen_RN2 = torch.cat([self.seen_RN2, seen_R2[:, None]], dim=1)[:, -self._guard.window :]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from stresstest.engine.guard import FEWEST_SEEN, Guard
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import DTYPES, SECOND_MOMENTS, Replicas
 from stresstest.errors import ConfigError
@@ -95,8 +96,20 @@ def _check_guard(tried: Tried, text: str, guard: GuardedTraining) -> None:
     lacks = [key for key in guard.options if there is not None and key not in there]
     if lacks:
         raise ConfigError(f"guard {text}: optimizer {name} has no {lacks[0]}; leave it out")
+    if guard.skip:
+        _check_window(tried.spec.after, text, Guard(**guard.skip))
     if (guard.skip is not None or guard.clip_norm is not None) and tried.steps_itself:
         raise ConfigError(f"guard {text}: {tried.spec.model} takes its steps itself; leave it out, or do it there")
+
+
+def _check_window(after: int, text: str, guard: Guard) -> None:
+    if guard.window < FEWEST_SEEN:
+        raise ConfigError(f"guard {text}: so few steps do not tell what is ordinary; use window={FEWEST_SEEN} or more")
+    if after < guard.needs:
+        raise ConfigError(
+            f"guard {text}: it has seen enough after {guard.needs} steps, and the shock comes after {after}; use after "
+            f"{guard.needs} or a smaller window"
+        )
 
 
 def _check_tiny_batch(tried: Tried, shock: ChosenShock) -> None:

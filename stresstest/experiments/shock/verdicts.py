@@ -15,6 +15,7 @@ from stresstest.experiments.answers import (
     try_again,
 )
 from stresstest.experiments.shock.findings import apart_words, beyond_the_end, guard_answers, is_noisy
+from stresstest.experiments.shock.guards import GUARDS
 from stresstest.experiments.shock.naming import (
     TOLERANCES,
     arm,
@@ -163,8 +164,15 @@ def _guarded(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Fac
         guards |= dict.fromkeys((_GUARDS[name],) if name in _GUARDS else _MOST_GUARDS)
     if spec.clip_norm is not None:
         guards.pop("clip-norm", None)
-    settings = {"guard": ",".join(guards)} | ({"shock": ",".join(hurt)} if len(hurt) < len(spec.shock) else {})
+    named = [_in_time(guard, spec.after) for guard in guards]
+    settings = {"guard": ",".join(named)} | ({"shock": ",".join(hurt)} if len(hurt) < len(spec.shock) else {})
     return try_again(result, f"a guard: what may save it from {listed(hurt)}", settings) if guards else None
+
+
+def _in_time(guard: str, after: int) -> str:
+    """A guard that has seen enough when the shock comes: half of its window."""
+    window = GUARDS[guard].options.get("window")
+    return guard if window is None or after >= float(window) / 2 else f"{guard}:window={2 * after}"
 
 
 def _is_hurt(row: SummaryRow) -> bool:

@@ -50,6 +50,8 @@ def test_what_breaks_at_the_standard_dose_is_bad_and_the_next_step_is_a_guard() 
     result = result_of(BREAKS, variant="pre-ln", shock="lr-pulse")
     assert [each.tone for each in answer(result).verdicts] == ["bad"]
     assert commands(result)[0].endswith("--guard clip-norm,skip-outliers")
+    early = result_of(BREAKS, variant="pre-ln", shock="lr-pulse", after=30)
+    assert commands(early)[0].endswith("--guard clip-norm,skip-outliers:window=60")  # it has seen half of that
 
 
 def test_a_guard_is_asked_for_those_shocks_alone_that_harm_and_fits_them() -> None:
