@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -41,23 +41,40 @@ def logged_cell(cell: Cell, courses: Sequence[Course], facts: RunFacts) -> Logge
 
     A metric that is only known to lie between two values is the lower one, and `NAME_high` the other.
     """
-    told = [_rows(course) for course in courses]
+    told = [_rows(course, name) for course, name in zip(courses, _names(courses), strict=True)]
     rows = [{name: value for row in step for name, value in row.items()} for step in zip_longest(*told, fillvalue={})]
     return LoggedCell(cell_name(cell), cell.key, rows, _metrics(cell), _outcomes(cell), _config(cell, facts))
 
 
-def _rows(course: Course) -> list[dict[str, float]]:
-    """The scalars of a run by step: PHASE/loss, or hold_LR/loss of a held learning rate."""
-    prefix = course.phase if course.lr is None else _held(course.lr)
+def _names(courses: Sequence[Course]) -> Iterator[str]:
+    """PHASE, hold_LR of a held learning rate, shock_DOSE of a shock; null_1, null_2, ... of null twins."""
+    nulls = 0
+    for course in courses:
+        nulls += course.phase == "null"
+        if course.dose is not None:
+            yield _shocked(course.dose)
+        elif course.lr is not None:
+            yield _held(course.lr)
+        else:
+            yield f"null_{nulls}" if course.phase == "null" else course.phase
+
+
+def _rows(course: Course, prefix: str) -> list[dict[str, float]]:
+    """The scalars of a run by step from 0, NAME/loss; nothing before it begins."""
     curves = {"loss": course.loss, **{name: values for name, values in course.beside.items() if name != "judged"}}
     if course.lr is not None:
         del curves["lr"]  # in its name
     names = [f"{prefix}/{name}" for name in curves]
-    return [dict(zip(names, step, strict=True)) for step in zip(*curves.values(), strict=True)]
+    steps = (dict(zip(names, step, strict=True)) for step in zip(*curves.values(), strict=True))
+    return [*({} for _ in range(course.start)), *steps]
 
 
 def _held(lr: float) -> str:
     return f"hold_{lr:.4g}"
+
+
+def _shocked(dose: float) -> str:
+    return f"shock_{dose:.4g}"
 
 
 def _metrics(cell: Cell) -> dict[str, float]:
@@ -73,7 +90,9 @@ def _metrics(cell: Cell) -> dict[str, float]:
 
 def _outcomes(cell: Cell) -> dict[str, str]:
     runs = {"ramp": cell.ramp, "recipe": cell.recipe, **{_held(held["lr"]): held for held in cell.hold}}
-    return {f"{name}/outcome": run["outcome"] for name, run in runs.items() if run}
+    found = {f"{name}/outcome": run["outcome"] for name, run in runs.items() if run}
+    found |= {"twin/outcome": cell.shock["twin_outcome"]} if cell.shock else {}
+    return found | {f"{_shocked(each['dose'])}/outcome": each["outcome"] for each in cell.shock.get("doses", [])}
 
 
 def _config(cell: Cell, facts: RunFacts) -> dict[str, Any]:

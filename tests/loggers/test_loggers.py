@@ -86,6 +86,20 @@ def test_a_cell_has_its_own_settings_and_both_sides_of_a_bracket() -> None:
     assert logged.config.keys().isdisjoint({"seeds", "probes"})
 
 
+def test_the_runs_beside_a_shock_have_names_of_their_own_and_begin_at_its_step() -> None:
+    null, shock = Course("null", [2.1], {}, start=1), Course("shock", [4.0], {}, start=1, dose=8.0)
+    harder = Course("shock", [9.0], {}, start=1, dose=0.0625)
+    doses = [{"dose": 8.0, "outcome": "recovered"}, {"dose": 16.0, "outcome": "broke"}]
+    ended = cell(shock={"twin_outcome": "stable", "doses": doses})
+    logged = logged_cell(ended, [Course("twin", [3.0, 2.0], {}), null, null, shock, harder], FACTS)
+    assert logged.rows == [
+        {"twin/loss": 3.0},
+        {"twin/loss": 2.0, "null_1/loss": 2.1, "null_2/loss": 2.1, "shock_8/loss": 4.0, "shock_0.0625/loss": 9.0},
+    ]
+    told = {name: each for name, each in logged.outcomes.items() if "ramp" not in name and "hold" not in name}
+    assert told == {"twin/outcome": "stable", "shock_8/outcome": "recovered", "shock_16/outcome": "broke"}
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
