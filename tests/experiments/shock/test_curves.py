@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stresstest.commands.compare import compare_runs
 from stresstest.errors import ConfigError
 from stresstest.results.records import Result
 from stresstest.results.tables import curves_table, runs_table
@@ -72,3 +73,15 @@ def test_the_table_of_runs_has_the_twin_and_every_dose_with_what_it_cost(result:
     assert found[0]["outcome"] == "stable"
     tried = [(each["dose"], each["outcome"], each["lasting_damage"]) for each in result.cells[0].shock["doses"]]
     assert [(row["dose"], row["outcome"], row["lasting_damage"]) for row in found[1:]] == tried
+
+
+def test_two_runs_are_compared_by_their_tolerances_where_one_has_guards_beside(tmp_path: Path) -> None:
+    bare = result_of({("pre-ln", "lr-pulse"): [(32, 64)] * 8}, seeds="8")
+    runs = {("pre-ln", "lr-pulse"): [(8, 64)] * 8, ("pre-ln", "lr-pulse", "clip-norm"): [(8, 64)] * 8}
+    guarded = result_of(runs, seeds="8", guard="clip-norm")
+    found = compare_runs({"s": (bare, tmp_path)}, {"s": (guarded, tmp_path)}, "a", "b")
+    told = {(line.metric, line.place.point.get("guard", "")): (line.verdict, line.median) for line in found.lines}
+    assert found.warnings == []
+    assert told["shock_tolerance", ""] == ("regressed", (-2.0, -2.0))
+    assert told["break_tolerance", ""] == ("no-change", (0.0, 0.0))
+    assert told["shock_tolerance", "clip-norm"][0] == "no-baseline"
