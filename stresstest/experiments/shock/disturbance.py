@@ -65,7 +65,7 @@ class Disturbance:
     @property
     def disturbs_the_loss(self) -> bool:
         """Whether the loss of these steps is another than that of the undisturbed batch."""
-        return self.batch is not None or self.forward is not None
+        return self.batch is not None or self.forward is not None or bool(self.dtype)
 
 
 NONE = Disturbance()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.divergence import Detector
-from stresstest.engine.population import BAD_GRADIENT, DTYPES, FINITE, Replicas
+from stresstest.engine.population import BAD_PARAMETER, DTYPES, FINITE, Replicas
 from stresstest.engine.probes import Probing
 from stresstest.engine.train import BatchSource, StepBlock, judged_loss, train
 from stresstest.experiments.shock.disturbance import Disturbance, Scene
@@ -119,8 +119,8 @@ class Line:
         block = next(stepping, None)
         taken = 0
         while block is not None:
-            if disturbed:  # a norm may overflow that the weights survive; where they do not, the next loss says so
-                block = replace(block, health=np.where(block.health == BAD_GRADIENT, FINITE, block.health))
+            if disturbed:  # loss or norm may overflow that the weights survive; if not, the next loss says so
+                block = replace(block, health=np.where(block.health == BAD_PARAMETER, BAD_PARAMETER, FINITE))
             self._take(block, lr_T[taken : taken + len(block.loss)], source)
             taken += len(block.loss)
             told = self._tell(len(block.loss), told)
@@ -202,6 +202,7 @@ class _Fed:
         self._population = population
         self._change = change
         self._scene = scene
+        self._training = population.training
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -215,10 +216,18 @@ class _Fed:
     def batch(self, seeds: Sequence[int], step: int, stream: int = TRAINING) -> Any:
         """What the step trains on."""
         batch = self._batches.batch(seeds, step, stream)
-        self._seen.append((self._population.step_loss(batch), self._batches.constant_loss(batch)))
+        self._seen.append((self._undisturbed(batch), self._batches.constant_loss(batch)))
         if self._change is None or self._scene is None:
             return batch
         return self._change(self._scene, step - self._scene.step)
+
+    def _undisturbed(self, batch: Any) -> Tensor:
+        """Its loss in the arithmetic of the run."""
+        disturbed, self._population.training = self._population.training, self._training
+        try:
+            return self._population.step_loss(batch)
+        finally:
+            self._population.training = disturbed
 
     def constant_loss(self, batch: Any) -> Tensor:
         """Of the undisturbed batch."""

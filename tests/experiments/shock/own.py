@@ -32,6 +32,21 @@ def build() -> nn.Module:
     return nn.Sequential(nn.Embedding(V, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, V))
 
 
+class Large(nn.Module):
+    """Its hidden numbers are larger than float16 has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = build()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[3](self.body[:3](x) * 1e6) / 1e6
+
+
+def large() -> nn.Module:
+    return Large()
+
+
 def counting() -> nn.Module:
     return Counting(keeps=True)
 

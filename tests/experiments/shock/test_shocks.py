@@ -370,7 +370,8 @@ def test_half_precision_is_autocast_with_a_scaler_that_skips(bench: Bench, befor
         hand.optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.float16):
             loss = hand.loss(hand.data(step))
-        hand.losses.append(loss.item())
+        with torch.no_grad():
+            hand.losses.append(hand.loss(hand.data(step)).item())
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.step(hand.optimizer)
         scaler.update()
@@ -387,6 +388,16 @@ def test_half_precision_is_autocast_with_a_scaler_that_skips(bench: Bench, befor
     torch.testing.assert_close(line.population.theta_RP[0], hand.vector(), rtol=1e-4, atol=1e-6)
     assert float(line.population.state()["scale_R"][0]) == scales[-1]
     assert line.population.training.dtype == torch.float32
+
+
+def test_steps_that_overflow_in_float16_are_lost_and_no_more() -> None:
+    """Outputs above 65504 make a loss that is not finite: a scaler skips, and float32 goes on from the same weights."""
+    before = base(bench_of(spec_of(own="large")), schedule_of(1e-4))
+    shocked, still = _shocked(before, "half-precision:steps=3"), _shocked(before, "dropped-updates:steps=3")
+    assert not shocked.run.detector.over
+    assert shocked.run.skipped == 3
+    assert shocked.run.losses == still.run.losses
+    assert torch.equal(shocked.population.theta_RP, still.population.theta_RP)
 
 
 def test_a_shift_trains_on_other_data_and_is_judged_on_its_own() -> None:
