@@ -75,6 +75,8 @@ def check_shocks(plan: Plan, spec: ShockSpec) -> None:
 
 
 def _check(tried: Tried) -> None:
+    if tried.plan.own is not None:
+        _check_branch(tried)
     for text in tried.spec.guard:
         _check_guard(tried, text, parse_guard(text).training)
     for shock in tried.spec.shocks:
@@ -82,6 +84,25 @@ def _check(tried: Tried) -> None:
             _CHECKS.get(shock.shock.name, _no_check)(tried, shock)
         except UserCodeError as error:
             raise ConfigError(f"shock {shock.label}: {error.line}") from None
+
+
+def _check_branch(tried: Tried) -> None:
+    """Whether the user's model can be copied in mid-training, as every twin is."""
+    try:
+        _trained(tried, 1).branch(0)
+    except UserCodeError as error:
+        raise ConfigError(
+            f"{tried.spec.model}: {error.line}; each shock begins with a copy of the model: keep files, locks and "
+            "connections elsewhere"
+        ) from None
+
+
+def _trained(tried: Tried, steps: int) -> Replicas[object]:
+    """One replica after steps that move nothing."""
+    population, lr_R = tried.population(), torch.full((1,), _TRIAL_LR, device=tried.bench.training.device)
+    for step in range(steps):
+        population.step(tried.bench.batches.batch([tried.spec.seeds[0]], step), lr_R)
+    return population
 
 
 def _no_check(tried: Tried, shock: ChosenShock) -> None:
@@ -153,9 +174,7 @@ def _check_lost_moments(tried: Tried, shock: ChosenShock) -> None:
         if moment not in ("all", *kept):
             raise UserCodeError(f"optimizer {name} keeps no {moment} moment; use moment={kept[0]}")
         return
-    population, lr_R = tried.population(), torch.full((1,), _TRIAL_LR, device=tried.bench.training.device)
-    for step in range(_TRIAL_STEPS):
-        population.step(tried.bench.batches.batch([tried.spec.seeds[0]], step), lr_R)
+    population = _trained(tried, _TRIAL_STEPS)
     state = shock.at(1.0).state
     assert state is not None, "what it changes"
     state(scene_of(tried.bench, population, tried.spec.seeds[0], _TRIAL_STEPS, "trial"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import torch
@@ -30,6 +31,12 @@ class Counting(nn.Module):
 
 def build() -> nn.Module:
     return nn.Sequential(nn.Embedding(V, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, V))
+
+
+def locked() -> nn.Module:
+    model = build()
+    model.lock = threading.Lock()
+    return model
 
 
 class Large(nn.Module):

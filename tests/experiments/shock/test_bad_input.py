@@ -98,6 +98,13 @@ def test_a_guard_that_the_run_cannot_have_is_said_in_a_line(settings: dict[str, 
     assert "\n" not in line
 
 
+def test_a_model_that_cannot_be_copied_is_said_in_a_line() -> None:
+    line = _line({"own": "locked", "shock": ("lr-pulse",)})
+    assert "a copy of the model raised TypeError: cannot pickle '_thread.lock' object" in line
+    assert line.endswith("keep files, locks and connections elsewhere")
+    assert "\n" not in line
+
+
 def test_other_data_whose_examples_have_another_size_are_refused() -> None:
     images = np.zeros((20, 12), np.uint8), np.arange(20) % 10
     batches = Batches(ImageTask(images, images, 4), torch.device("cpu"))
