@@ -137,7 +137,8 @@ def test_what_an_experiment_is_said_to_measure_is_what_its_rows_have(command: st
             "num_steps": 40,
             "hold_steps": 40,
             "after": 25,
-            "train_steps": 70,
+            "train_steps": 100,
+            "peak_lr": 0.02,
             "shock": ("lr-pulse", "bad-batch"),
         },
     }.get(command, {"num_steps": 40, "hold_steps": 40})
