@@ -26,7 +26,7 @@ from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import ChosenShock
 from stresstest.experiments.training import make_bench
 from stresstest.measurements.base import Bench
-from stresstest.registry import did_you_mean
+from stresstest.registry import did_you_mean, nearest
 from stresstest.tasks.task import Batch
 from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.batches import UserBatches
@@ -36,6 +36,7 @@ from stresstest.user_model.preflight import examples_in
 
 _TRIAL_LR = 1e-6
 _TRIAL_STEPS = 2
+_FEW = 8  # names that a line shows
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _check_bit_flip(tried: Tried, shock: ChosenShock) -> None:
     elif layer and not places_of(tried.bench.model, layer):
         layout: Any = tried.bench.model.layout
         names = [place.name for place in getattr(layout, "parameters", None) or layout.tensors()]
-        raise UserCodeError(f"no parameter is of a layer '{layer}'{did_you_mean(layer, _layers(names))}")
+        raise UserCodeError(f"no parameter is of a layer '{layer}'{_there_are(layer, _layers(names))}")
     if bit >= 0:
         _check_bit(tried, bit, "activations" if where == "activation" else "weights")
 
@@ -200,7 +201,7 @@ def _check_module(tried: Tried, layer: str) -> None:
         raise UserCodeError("where=activation takes a layer only of a model of your own; leave layer out")
     known = [name for name, _ in tried.bench.module().named_modules() if name]
     if layer not in known:
-        raise UserCodeError(f"the model has no part '{layer}'{did_you_mean(layer, known)}")
+        raise UserCodeError(f"the model has no part '{layer}'{_there_are(layer, known)}")
 
 
 def _check_bit(tried: Tried, bit: int, what: str) -> None:
@@ -210,6 +211,13 @@ def _check_bit(tried: Tried, bit: int, what: str) -> None:
     narrow = min(8 * dtype.itemsize for dtype in dtypes)
     if bit < BITS - narrow:
         raise UserCodeError(f"its {what} have {narrow} bits, and 31 is the sign; use a bit from {BITS - narrow} on")
+
+
+def _there_are(layer: str, known: list[str]) -> str:
+    """The nearest, or some of those that there are."""
+    if nearest(layer, known) or len(known) <= _FEW:
+        return did_you_mean(layer, known)
+    return f"; there are {', '.join(known[:_FEW])} and {len(known) - _FEW} more"
 
 
 def _layers(names: list[str]) -> list[str]:

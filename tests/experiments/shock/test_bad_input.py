@@ -30,6 +30,7 @@ SHOCKS: list[tuple[dict[str, Any], str, str]] = [
     ({}, "data-order:steps=40", "only 25 steps lie before it"),
     ({}, "bit-flip:layer=fc3.weight", "no parameter is of a layer 'fc3.weight'; did you mean 'fc2.weight'?"),
     ({}, "bit-flip:layer=fc1.weight.9", "no parameter is of a layer 'fc1.weight.9'; did you mean 'fc1.weight"),
+    ({}, "bit-flip:layer=zzz", "; there are embedding"),
     ({}, "bit-flip:layer=fc1,where=activation", "takes a layer only of a model of your own"),
     ({}, "shift:data=pydok", "unknown data source 'pydok'"),
     ({"data": "pydoc"}, "shift:data=pydoc", "the run trains on pydoc as it is"),
