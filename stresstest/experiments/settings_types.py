@@ -178,6 +178,10 @@ class ShockSettings(SharedSettings, total=False):
     probes: Literal["off", "economy", "standard", "full"]
     lr_window: bool
     parallel: Literal["off", "fsdp"]
+    widths: int | str | Sequence[int]
+    depths: int | str | Sequence[int]
+    batch_sizes: int | str | Sequence[int]
+    seq_lens: int | str | Sequence[int]
     shock: str | Sequence[str]
     guard: str | Sequence[str]
     after: int
