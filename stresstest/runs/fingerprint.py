@@ -70,7 +70,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
         (
             f"experiments/shock/{name}.py"
-            for name in "charts contrasts document experiment findings naming rows tables verdicts".split()
+            for name in "charts contrasts document experiment findings naming rows tables untrained verdicts".split()
         ),
         "tells what was measured",
     ),

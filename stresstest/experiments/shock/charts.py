@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from stresstest.experiments.document_parts import beside
 from stresstest.experiments.shock.naming import (
@@ -69,12 +70,10 @@ def _place(result: Result, spec: ShockSpec, name: str, variant: str, shock: str)
     metric = None if row is None else row.metrics.get(name)
     if row is None or metric is None:
         return HeatCell("-", tone="dull", tooltip="did not train even without a shock")
-    parsed, peak = chosen(row), row.point["peak_lr"]
-    text = bracket_words(median_dose(row, name), lambda dose: dose_and_lr(parsed, dose, peak))
-    by_seed = (
-        f"seed {seed} {bracket_words(value, lambda dose: dose_and_lr(parsed, dose, peak))}"
-        for seed, value in metric.per_seed.items()
-    )
+    parsed = chosen(row)
+    words = partial(dose_and_lr, spec, parsed, peak_lr=row.point["peak_lr"])
+    text = bracket_words(median_dose(row, name), words)
+    by_seed = (f"seed {seed} {bracket_words(value, words)}" for seed, value in metric.per_seed.items())
     return HeatCell(text, "", _tone(median_dose(row, name), standard_dose(spec, parsed)), ", ".join(by_seed))
 
 

@@ -23,11 +23,13 @@ from stresstest.experiments.shock.naming import (
 )
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.table import parse_shock
+from stresstest.experiments.shock.untrained import is_slow, spoilt_by, untrained, without_shock
 from stresstest.reports.document import Tone
 from stresstest.reports.numbers import failures, loss, loss_unit, lr, times
 from stresstest.results.records import Cell, Finding, SummaryRow
 
 _ROUNDING = 1.001  # times
+_LOW = 0.5  # of the peak learning rate: a shock that comes at less says little of the peak
 
 
 def shock_findings(
@@ -38,7 +40,8 @@ def shock_findings(
         *_harm(rows, spec),
         *_apart(rows, cells, spec),
         *_guards(rows, cells, spec),
-        *_untrained(rows, spec),
+        *_off_the_peak(spec),
+        *_untrained(cells, spec),
         *_noisy(cells, spec, data),
         *_beyond_the_end(cells, spec),
         *_without_boundary(cells, spec),
@@ -84,9 +87,11 @@ def _harm(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
         if hurt:
             others = [arm(row, spec) for row in mine if row not in hurt]
             harms = "; ".join(f"{arm(row, spec)}: {outcome_words(row.outcomes)}" for row in hurt)
-            text = f"Guard against {named}: {harms}{f'; {listed(others)} recover' if others else ''}."
+            rest = f"; {listed(others)} recover{'s' * (len(others) == 1)}" if others else ""
+            text = f"Guard against {named}: {harms}{rest}."
         else:
-            text = f"Do not fear {named}: {listed([arm(row, spec) for row in mine])} recover{_up_to(mine, spec)}."
+            recover = "recovers" if len(mine) == 1 else "recover"
+            text = f"Do not fear {named}: {listed([arm(row, spec) for row in mine])} {recover}{_up_to(mine, spec)}."
         yield Finding(kind="shock", subject=shock, text=text)
 
 
@@ -168,7 +173,9 @@ def guard_answers(
     for guard in spec.guard:
         found = [each for shock in spec.shock for each in _with_and_without(rows, shock, guard, cells, spec)]
         better, worse = ([_more(each, spec) for each in found if each.side == side] for side in (1, -1))
-        if better or worse:
+        if spoilt := spoilt_by(guard, cells, spec):
+            yield guard, f"with it {listed(spoilt)} {'do' if len(spoilt) > 1 else 'does'} not train", "bad"
+        elif better or worse:
             tone: Tone = "mixed" if better and worse else "good" if better else "bad"
             yield guard, f"with it {'; '.join((*better, *worse))}", tone
         elif found:
@@ -185,15 +192,28 @@ def _with_and_without(
         yield from (each for each in pairs if each is not None)
 
 
-def _untrained(rows: Sequence[SummaryRow], spec: ShockSpec) -> Iterator[Finding]:
-    hit = dict.fromkeys(arm(row, spec) for row in rows if "untrained" in row.outcomes)
-    if hit:
+def _off_the_peak(spec: ShockSpec) -> Iterator[Finding]:
+    share = spec.share_of_peak(1)
+    if share < _LOW:
         text = (
-            f"Use a lower {'--peak-lr' if spec.peak_lr else '--lr-share'} or a larger --after for {listed(list(hit))}: "
-            "without any shock some seeds did not train, or break when their weights change in the last place, so a "
-            "shock says nothing there."
+            f"Use --after {spec.after_of_peak} to see what a shock does near the peak LR: at step {spec.after} the "
+            f"schedule has {share:.0%} of it, and little LR does little."
         )
-        yield Finding(kind="untrained", subject=", ".join(hit), text=text)
+        yield Finding(kind="off-the-peak", subject="", text=text)
+
+
+def off_the_peak_words(spec: ShockSpec) -> str:
+    """That the learning rate is far below its peak when the shock comes; nothing where it is not."""
+    share = spec.share_of_peak(1)
+    return f"the LR is {share:.0%} of its peak when the shock comes" if share < _LOW else ""
+
+
+def _untrained(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Finding]:
+    hit = untrained(cells, spec)
+    for some in ([cell for cell in hit if is_slow([cell]) is slow] for slow in (True, False)):
+        if some:
+            subject = ", ".join(dict.fromkeys(arm(cell, spec) for cell in some))
+            yield Finding(kind="untrained", subject=subject, text=without_shock(spec, some))
 
 
 def _noisy(cells: Sequence[Cell], spec: ShockSpec, data: Mapping[str, Any]) -> Iterator[Finding]:

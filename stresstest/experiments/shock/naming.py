@@ -68,15 +68,17 @@ def dose_number(shock: ChosenShock, dose: float) -> str:
     return dose_words(shock, dose) if shock.shock.dose.unit == "x" else number(dose)
 
 
-def dose_and_lr(shock: ChosenShock, dose: float, peak_lr: float) -> str:
+def dose_and_lr(spec: ShockSpec, shock: ChosenShock, dose: float, peak_lr: float) -> str:
     """The same, of a pulse with the learning rate that it comes to: `8x = LR 0.5`."""
     words = dose_words(shock, dose)
-    return f"{words} = LR {lr(dose * peak_lr)}" if shock.shock.name == "lr-pulse" else words
+    if shock.shock.name != "lr-pulse":
+        return words
+    return f"{words} = LR {lr(dose * peak_lr * spec.share_of_peak(shock.lasts(dose)))}"
 
 
 def at_dose(spec: ShockSpec, shock: ChosenShock, peak_lr: float) -> str:
     """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lr-pulse:factor=8 = LR 0.5`, `lost-moments`."""
-    words = dose_and_lr(shock, standard_dose(spec, shock), peak_lr)
+    words = dose_and_lr(spec, shock, standard_dose(spec, shock), peak_lr)
     if shock.only is not None:
         return f"{shock.label}{words.removeprefix(dose_words(shock, shock.only))}"
     return f"{shock.label} of {words}" if words else shock.label

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from stresstest.engine.schedules import DECAYS
+from stresstest.engine.schedules import DECAYS, schedule
 from stresstest.errors import ConfigError
 from stresstest.experiments.shock.guards import parse_guard
 from stresstest.experiments.shock.table import ChosenShock, parse_shock
 from stresstest.experiments.sizes.path import named
 from stresstest.experiments.sizes.spec import SizedSpec
-from stresstest.specs.base import OneDepthSpec
+from stresstest.specs.base import OF_NO_MODEL, OneDepthSpec
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
 from stresstest.specs.parsing import parse_choice, split_choices
 
 FEWEST_AFTER = 25  # steps after a shock, to tell what is left of it
+_LEAST_AFTER = 25
 _HORIZON = 150  # steps from the shock on, where nothing else is asked for
 
 
@@ -34,11 +35,11 @@ class ShockSpec(SizedSpec, BoundarySpec):
     guard: tuple[str, ...] = Field(
         (), description="What might save the run, NAME[:key=value,...], each compared with none."
     )
-    after: int = Field(100, ge=25, description="Steps of training before the shock.")
+    after: int = Field(100, ge=_LEAST_AFTER, description="Steps of training before the shock.")
     train_steps: int | None = Field(
         None, ge=50, description=f"Steps of training, with those after the shock (off: {_HORIZON} after it)."
     )
-    peak_lr: float | None = Field(
+    peak_lr: Annotated[float | None, OF_NO_MODEL] = Field(
         None, gt=0, description="Learning rate of the run (off: lr_share of the max_stable_lr that its first seed has)."
     )
     lr_share: float = Field(0.25, gt=0, le=1, description="Share of max_stable_lr at which the run trains.")
@@ -76,6 +77,16 @@ class ShockSpec(SizedSpec, BoundarySpec):
         """(depth, the rest of a size as a selector has it) along the path; of one model its one."""
         found = [named(size) for size in self.places] or [{}]
         return [(size.pop("depth", self.depth), size) for size in found]
+
+    def share_of_peak(self, steps: int) -> float:
+        """The largest share of the peak learning rate that the schedule has in so many steps from the shock on."""
+        lr_N = schedule("linear", self.warmup_steps, self.decay, self.total)
+        return float(lr_N[self.after : self.after + max(1, steps)].max())
+
+    @property
+    def after_of_peak(self) -> int:
+        """The first step after which the learning rate is at its peak, and that `after` allows."""
+        return max(_LEAST_AFTER, self.warmup_steps)
 
     def doses(self, shock: ChosenShock) -> tuple[float, ...]:
         """Those of a shock that leave enough steps after it."""

@@ -68,9 +68,9 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
     return (
         Value(arm(row, spec)),
         Value(shock.label),
-        *(_tolerance(row, name) for name in TOLERANCES),
+        *(_tolerance(row, spec, name) for name in TOLERANCES),
         _outcome(row),
-        _dose(row, standard_dose(spec, shock)),
+        _dose(row, spec),
         metric_cell(row.metrics.get("peak_excess")),
         metric_cell(row.metrics.get("recovery_steps")),
         metric_cell(row.metrics.get("lasting_damage")),
@@ -87,10 +87,11 @@ def _filled(columns: Sequence[Column], rows: Sequence[tuple[Value, ...]]) -> Tab
     return Table(tuple(columns[i] for i in there), shown, grouped=True, formats=AT_LENGTH)
 
 
-def _dose(row: SummaryRow, dose: float) -> Value:
+def _dose(row: SummaryRow, spec: ShockSpec) -> Value:
     """A dose, of a pulse with its learning rate; of a switch that it is on."""
     shock = chosen(row)
-    text = dose_and_lr(shock, dose, row.point["peak_lr"])
+    dose = standard_dose(spec, shock)
+    text = dose_and_lr(spec, shock, dose, row.point["peak_lr"])
     return Value(text or "on", short=dose_words(shock, dose))
 
 
@@ -103,13 +104,14 @@ def _outcome(row: SummaryRow) -> Value:
     return Value(text, tone=outcome_tone(row.outcomes), short=short)
 
 
-def _tolerance(row: SummaryRow, name: str) -> Value:
+def _tolerance(row: SummaryRow, spec: ShockSpec, name: str) -> Value:
     """The largest dose that is taken, of a pulse with its learning rate, and its interval over seeds."""
     metric, shock = row.metrics.get(name), chosen(row)
     if metric is None or not is_searched(shock):
         return _NONE
     short, ends = _short_words(row), partial(dose_number, shock)
-    text = bracket_words(median_dose(row, name), lambda dose: dose_and_lr(shock, dose, row.point["peak_lr"]))
+    words = partial(dose_and_lr, spec, shock, peak_lr=row.point["peak_lr"])
+    text = bracket_words(median_dose(row, name), words)
     return Value(text, tolerance_interval(metric, ends), short=bracket_words(median_dose(row, name), short))
 
 
@@ -154,7 +156,7 @@ def _guarded(row: SummaryRow, bare: SummaryRow, spec: ShockSpec, result: Result)
     tolerances = []
     for name in TOLERANCES:
         found = contrast(row, bare, name, result.cells) if is_searched(chosen(row)) else None
-        tolerances += [_short(bare, name), _with(row, name, found)]
+        tolerances += [_short(bare, spec, name), _with(row, spec, name, found)]
     return (
         Value(guard_of(row)),
         Value(arm(row, spec)),
@@ -165,18 +167,18 @@ def _guarded(row: SummaryRow, bare: SummaryRow, spec: ShockSpec, result: Result)
     )
 
 
-def _short(row: SummaryRow, name: str) -> Value:
+def _short(row: SummaryRow, spec: ShockSpec, name: str) -> Value:
     """The largest dose that is taken, alone."""
-    value = _tolerance(row, name)
+    value = _tolerance(row, spec, name)
     return Value(value.short or value.text)
 
 
 _SIDES: Mapping[int, Tone] = {1: "good", 0: "", -1: "bad"}
 
 
-def _with(row: SummaryRow, name: str, found: Contrast | None) -> Value:
+def _with(row: SummaryRow, spec: ShockSpec, name: str, found: Contrast | None) -> Value:
     """The tolerance with a guard, and how many times that without it; green where every seed takes more."""
-    value = _short(row, name)
+    value = _short(row, spec, name)
     if found is None or found.times is None or found.times.median.low is None:
         return value
     return replace(value, interval=_times(found.times), tone=_SIDES[found.side])

@@ -14,7 +14,13 @@ from stresstest.experiments.answers import (
     seeds_to_start,
     try_again,
 )
-from stresstest.experiments.shock.findings import apart_words, beyond_the_end, guard_answers, is_noisy
+from stresstest.experiments.shock.findings import (
+    apart_words,
+    beyond_the_end,
+    guard_answers,
+    is_noisy,
+    off_the_peak_words,
+)
 from stresstest.experiments.shock.guards import GUARDS
 from stresstest.experiments.shock.naming import (
     TOLERANCES,
@@ -32,8 +38,8 @@ from stresstest.experiments.shock.naming import (
     usual,
 )
 from stresstest.experiments.shock.spec import ShockSpec
+from stresstest.experiments.shock.untrained import lower_lr, next_step, untrained, untrained_words
 from stresstest.reports.document import Fact, Tone, Verdict
-from stresstest.reports.numbers import lr
 from stresstest.results.records import Bracket, Result, SummaryRow
 
 _TONES: tuple[Tone, ...] = ("bad", "mixed", "dull", "good")  # the worst first
@@ -48,18 +54,16 @@ def answer(result: Result) -> Answer:
     if not rows:
         return Answer()
     arms = dict.fromkeys(arm(row, spec) for row in rows)
-    verdicts = [_verdict([row for row in rows if arm(row, spec) == each], spec) for each in arms]
+    verdicts = [_verdict([row for row in rows if arm(row, spec) == each], spec, result) for each in arms]
     verdicts += [Verdict(*each) for each in guard_answers(result.summary, result.cells, spec)]
     return Answer(tuple(verdicts), _sure(spec, rows, result), first_few(_next(spec, rows, result)))
 
 
-def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec) -> Verdict:
+def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec, result: Result) -> Verdict:
     variant = arm(rows[0], spec)
     told = [row for row in rows if usual(row.outcomes)]
     if not told:
-        lower = "--peak-lr" if spec.peak_lr else "--lr-share"
-        at = lr(rows[0].point["peak_lr"])
-        return Verdict(variant, f"use a lower {lower}: at LR {at} it does not train even without a shock", "dull")
+        return Verdict(variant, untrained_words(untrained(result.cells, spec, variant), spec), "dull")
     parts = [
         ("survives", [each for row in told if (each := _survives(row, spec))]),
         ("keeps a scar of", [each for row in told if (each := _scarred(row, spec))]),
@@ -71,7 +75,7 @@ def _verdict(rows: Sequence[SummaryRow], spec: ShockSpec) -> Verdict:
 
 def _survives(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock with the largest dose that leaves no scar; nothing where the smallest does."""
-    shock, words = chosen(row), _words(row)
+    shock, words = chosen(row), _words(row, spec)
     if not is_searched(shock):
         return _at_one_dose(row, spec, "recovered")
     metric, taken = row.metrics["shock_tolerance"], median_dose(row, "shock_tolerance")
@@ -84,7 +88,7 @@ def _survives(row: SummaryRow, spec: ShockSpec) -> str:
 
 def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock whose smallest harmful dose leaves a scar, where no dose is known to be harmless."""
-    shock, words = chosen(row), _words(row)
+    shock, words = chosen(row), _words(row, spec)
     if not is_searched(shock):
         return _at_one_dose(row, spec, "scarred")
     scar, broke = (median_dose(row, name) for name in TOLERANCES)
@@ -95,7 +99,7 @@ def _scarred(row: SummaryRow, spec: ShockSpec) -> str:
 
 def _breaks(row: SummaryRow, spec: ShockSpec) -> str:
     """A shock with the smallest dose that breaks most seeds, and how many it does."""
-    shock, words = chosen(row), _words(row)
+    shock, words = chosen(row), _words(row, spec)
     if not is_searched(shock):
         return _at_one_dose(row, spec, "broke")
     metric = row.metrics["break_tolerance"]
@@ -123,34 +127,26 @@ def _is_broken(value: Bracket, dose: float) -> bool:
     return value.high is not None and value.high <= dose
 
 
-def _words(row: SummaryRow) -> Callable[[float], str]:
-    return lambda dose: dose_and_lr(chosen(row), dose, row.point["peak_lr"])
+def _words(row: SummaryRow, spec: ShockSpec) -> Callable[[float], str]:
+    return lambda dose: dose_and_lr(spec, chosen(row), dose, row.point["peak_lr"])
 
 
 def _sure(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> str:
     metrics = [metric for row in rows for metric in row.metrics.values()]
     sure = seeds_sure(result, max(metrics, key=lambda each: each.n, default=None))
-    return "; ".join(filter(None, (sure, apart_words(spec, rows, result.cells))))
+    return "; ".join(filter(None, (sure, apart_words(spec, rows, result.cells), off_the_peak_words(spec))))
 
 
 def _next(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Iterator[Fact | None]:
-    untrained = any("untrained" in row.outcomes for row in rows)
-    if untrained:
-        yield _lower(spec, result, "a lower learning rate: some seeds do not train even without a shock")
+    yield from next_step(spec, result)
     yield seeds_to_start(result)
     yield _guarded(spec, rows, result)
     if any(beyond_the_end(cell) for cell in result.cells):
         longer = {"train_steps": spec.after + 2 * spec.horizon}
         yield try_again(result, "a longer run: some recover, but not before its end", longer)
-    if not untrained and any(is_noisy(cell) for cell in result.cells):
-        yield _lower(spec, result, "a lower learning rate: there chance hides smaller scars")
+    if not untrained(result.cells, spec) and any(is_noisy(cell) for cell in result.cells):
+        yield lower_lr(spec, result, "a lower learning rate: there chance hides smaller scars")
     yield seeds_to_be_sure(result)
-
-
-def _lower(spec: ShockSpec, result: Result, why: str) -> Fact | None:
-    if spec.peak_lr is not None:
-        return try_again(result, why, {"peak_lr": spec.peak_lr / 2.0})
-    return try_again(result, why, {"lr_share": spec.lr_share / 2.0})
 
 
 def _guarded(spec: ShockSpec, rows: Sequence[SummaryRow], result: Result) -> Fact | None:

@@ -111,11 +111,11 @@ def test_a_guard_that_changes_nothing_or_harms_is_said() -> None:
 
 def test_harm_at_the_standard_dose_asks_for_a_guard_and_none_says_from_where_on_it_breaks() -> None:
     said = findings(result_of({**USUAL, ("post-ln", "lr-pulse"): [(4, 8)] * 3}))["shock"]
-    assert said[0] == "Guard against lr-pulse of 8x = LR 0.5: post-ln: 3 broke; pre-ln recover."
+    assert said[0] == "Guard against lr-pulse of 8x = LR 0.5: post-ln: 3 broke; pre-ln recovers."
     assert findings(result_of(USUAL))["shock"][0].endswith("post-ln: 1 scarred, 2 recovered; pre-ln recover.")
     said = findings(result_of({("pre-ln", "lr-pulse"): [(32, 64)] * 3}))["shock"]
     assert said[0] == (
-        "Do not fear lr-pulse of 8x = LR 0.5: pre-ln recover; from 64x on it breaks most seeds of pre-ln."
+        "Do not fear lr-pulse of 8x = LR 0.5: pre-ln recovers; from 64x on it breaks most seeds of pre-ln."
     )
 
 
@@ -127,6 +127,40 @@ def test_runs_that_did_not_train_ask_for_a_lower_learning_rate() -> None:
     assert first.text.endswith("--peak-lr 0.03125")
     assert first.why == "a lower learning rate: some seeds do not train even without a shock"
     assert "noisy" not in findings(with_records(result, floor=0.9))
+
+
+def test_runs_that_learn_nothing_ask_for_more_steps_and_no_lower_learning_rate() -> None:
+    runs: Runs = {("pre-ln", "lr-pulse"): [None] * 3}
+    result = with_records(result_of(runs, variant="pre-ln", shock="lr-pulse"), twin_outcome="failed-to-train")
+    assert findings(result)["untrained"][0].startswith("Leave --peak-lr out, or use more --train-steps for pre-ln:")
+    assert verdicts(result)["pre-ln"] == (
+        "leave --peak-lr out, or use more --train-steps: at LR 0.062 it learns nothing in 250 steps, even without a shock"
+    )
+    assert "--peak-lr" not in answer(result).next[0].text
+    result.spec["peak_lr"] = None
+    assert "use more --train-steps: at LR" in verdicts(result)["pre-ln"]
+    assert "--lr-share" not in verdicts(result)["pre-ln"]
+
+
+def test_a_guard_that_keeps_runs_from_training_is_blamed_for_it() -> None:
+    runs: Runs = {("pre-ln", "lr-pulse"): [WELL] * 3, ("pre-ln", "lr-pulse", "eps"): [None] * 3}
+    result = result_of(runs, variant="pre-ln", shock="lr-pulse", guard="eps")
+    assert verdicts(result)["eps"] == "with it pre-ln does not train"
+    assert "untrained" not in findings(result)
+
+
+def test_a_pulse_has_the_learning_rate_of_the_schedule_at_its_steps_and_little_of_it_is_said() -> None:
+    runs: Runs = {("pre-ln", "lr-pulse"): [(16, 32)] * 3}
+    late = result_of(runs, variant="pre-ln", shock="lr-pulse", after=200, train_steps=250, decay="linear")
+    # 50 of 250 steps are left: a fifth of LR 0.0625, times 8
+    assert verdicts(late)["pre-ln"].startswith("survives lr-pulse up to 8x = LR 0.1;")
+    assert answer(late).sure.endswith("the LR is 20% of its peak when the shock comes")
+    assert findings(late)["off-the-peak"][0].startswith("Use --after 25 to see")
+    rising = result_of(runs, variant="pre-ln", shock="lr-pulse", warmup_steps=125)
+    assert verdicts(rising)["pre-ln"].startswith(
+        "survives lr-pulse up to 8x = LR 0.42;"
+    )  # at its last step, 105 of 125
+    assert "off-the-peak" not in findings(rising)
 
 
 def test_noisy_null_twins_ask_for_a_lower_share_and_name_the_smallest_scar() -> None:
