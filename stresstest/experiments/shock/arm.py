@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stresstest.engine.guard import Guard
+from stresstest.engine.outcomes import Reference
 from stresstest.engine.schedules import schedule
 from stresstest.experiments.shock.damage import MORE_NULLS, Array, Damage, Twin, damage_of
 from stresstest.experiments.shock.disturbance import NONE, Disturbance
@@ -42,7 +43,7 @@ class Arm:
         self._bench = _guarded(bench, self._guard)
         self._lr_N = peak * schedule("linear", spec.warmup_steps, spec.decay, spec.total)
         self._key = f"{seed} {guard} {peak!r} "
-        self._undisturbed, self._whole_N, self._outcome = self._once("twin", self._train)
+        self._undisturbed, self._whole_N, self._outcome, self._untaught = self._once("twin", self._train)
         self._nulls = [self._null(k) for k in range(spec.nulls)]
         if self.twin.is_noisy:
             self._nulls += [self._null(k) for k in range(spec.nulls, max(MORE_NULLS, _AGAIN * spec.nulls))]
@@ -51,10 +52,7 @@ class Arm:
     @cached_property
     def twin(self) -> Twin:
         """The undisturbed run, and what it does by chance."""
-        baseline = self._bench.batches.baseline_loss
-        if math.isnan(baseline):
-            baseline = cap(self._base.run.detector.reference, self._bench.rules)
-        return Twin(self._undisturbed.loss_T, np.stack([null.loss_T for null in self._nulls]), baseline)
+        return Twin(self._undisturbed.loss_T, np.stack([null.loss_T for null in self._nulls]), self._untaught)
 
     def measure(self, shock: ChosenShock) -> Measurement:
         """One shock at every dose that the search asks for."""
@@ -128,12 +126,13 @@ class Arm:
         base.go(self.spec.after)
         return base
 
-    def _train(self) -> tuple[Course, Array, str]:
-        """The undisturbed run, its losses from the start on, [N], and what became of it."""
+    def _train(self) -> tuple[Course, Array, str, float]:
+        """The undisturbed run, its losses from the start on, [N], what became of it, and the loss before it."""
         line = self._base.branch()
         line.go(len(self._lr_N))
         self._bench.finish(line.population, [line.run])
-        return line.read(self.spec.after), line.losses_from(0), line.run.detector.judgement().outcome
+        untaught = _untaught(line.run.detector.reference, self._bench)
+        return line.read(self.spec.after), line.losses_from(0), line.run.detector.judgement().outcome, untaught
 
     def _null(self, number: int) -> Course:
         name = f"null {number}"
@@ -161,6 +160,22 @@ class Arm:
             found = train()
             self._bench.journal.finish(key, found)
         return found
+
+
+def _untaught(reference: Reference, bench: Bench) -> float:
+    """The loss of having learned nothing: the constant predictor's, or the start's where that is surely lower.
+
+    What a model brought to the run is not what the run taught it: measured from the baseline, all that fine-tuning
+    gains could be lost without a scar.
+    """
+    baseline = float(bench.batches.baseline_loss)
+    return (
+        cap(reference, bench.rules)
+        if math.isnan(baseline)
+        else reference.initial_loss
+        if reference.brought
+        else baseline
+    )
 
 
 def _guarded(bench: Bench, guard: GuardedTraining) -> Bench:

@@ -7,6 +7,7 @@ from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.guard import Guard
+from stresstest.experiments.shock.arm import Arm
 from stresstest.experiments.shock.batches import BAD, first_examples
 from stresstest.experiments.shock.disturbance import Disturbance, Scene
 from stresstest.experiments.shock.table import parse_shock
@@ -24,6 +26,7 @@ from stresstest.user_model.constants.targets import Targets
 from stresstest.user_model.lost_moments import optimizers_in
 from stresstest.user_model.micro_batches import MicroBatches
 from stresstest.user_model.population import UserPopulation
+from tests.experiments.shock.ahead import DRIFT
 from tests.experiments.shock.benches import AFTER, SEED, TOTAL, base, bench_of, schedule_of, spec_of, trained
 
 
@@ -275,6 +278,13 @@ class Course:
     """What a loop keeps of a model."""
 
     optimizers: list[torch.optim.Optimizer]
+
+
+def test_what_a_model_brought_to_the_run_is_nothing_that_the_run_taught_it() -> None:
+    spec = spec_of(own=f"{Path(__file__).with_name('ahead.py')}:build", after=25, train_steps=80, peak_lr=0.05)
+    arm = Arm(bench_of(spec), spec, SEED, "", 0.05)
+    # It is off by DRIFT at first, squared, and by nothing in the end; the constant predictor by about 10, squared.
+    assert arm.twin.learned == pytest.approx(DRIFT**2, rel=0.02)
 
 
 def test_optimizers_are_found_wherever_a_loop_keeps_them() -> None:
