@@ -112,7 +112,7 @@ def test_a_guard_that_changes_nothing_or_harms_is_said() -> None:
 def test_harm_at_the_standard_dose_asks_for_a_guard_and_none_says_from_where_on_it_breaks() -> None:
     said = findings(result_of({**USUAL, ("post-ln", "lr-pulse"): [(4, 8)] * 3}))["shock"]
     assert said[0] == "Guard against lr-pulse of 8x = LR 0.5: post-ln: 3 broke; pre-ln recovers."
-    assert findings(result_of(USUAL))["shock"][0].endswith("post-ln: 1 scarred, 2 recovered; pre-ln recover.")
+    assert findings(result_of(USUAL))["shock"][0].endswith("post-ln: 1 scarred, 2 recovered; pre-ln recovers.")
     said = findings(result_of({("pre-ln", "lr-pulse"): [(32, 64)] * 3}))["shock"]
     assert said[0] == (
         "Do not fear lr-pulse of 8x = LR 0.5: pre-ln recovers; from 64x on it breaks most seeds of pre-ln."
@@ -134,7 +134,8 @@ def test_runs_that_learn_nothing_ask_for_more_steps_and_no_lower_learning_rate()
     result = with_records(result_of(runs, variant="pre-ln", shock="lr-pulse"), twin_outcome="failed-to-train")
     assert findings(result)["untrained"][0].startswith("Leave --peak-lr out, or use more --train-steps for pre-ln:")
     assert verdicts(result)["pre-ln"] == (
-        "leave --peak-lr out, or use more --train-steps: at LR 0.062 it learns nothing in 250 steps, even without a shock"
+        "leave --peak-lr out, or use more --train-steps: at LR 0.062 it learns nothing in 250 steps, even without a "
+        "shock"
     )
     assert "--peak-lr" not in answer(result).next[0].text
     result.spec["peak_lr"] = None
