@@ -172,7 +172,7 @@ from stresstest.engine.memory import PeakMemory
 from stresstest.experiments.training import make_bench
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.specs.profiles import make_spec
-spec = make_spec(LrRangeSpec, "quick", {{"variant": "pre-ln", "batch_size": 256, "accumulate": {accumulate}}})
+spec = make_spec(LrRangeSpec, "quick", {{"variant": "pre-ln", "batch_size": 128, "accumulate": {accumulate}}})
 bench = make_bench(spec, "pre-ln", spec.depth, "lamb", "cpu")
 population = bench.populate([0], [1.0])
 batches = [bench.batches.batch([0], step) for step in range(2)]
@@ -189,15 +189,15 @@ def test_the_peak_is_that_of_a_micro_batch_and_the_estimate_says_so() -> None:
     for accumulate in (1, 16):
         program = PROGRAM.format(accumulate=accumulate)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        spec = make_spec(LrRangeSpec, "quick", {"batch_size": 256, "accumulate": accumulate})
+        spec = make_spec(LrRangeSpec, "quick", {"batch_size": 128, "accumulate": accumulate})
         peaks.append(int(done.stdout))
         needs.append(need_of("train", spec, "pre-ln", spec.depth, "lamb"))
     assert peaks[1] < peaks[0] / 6
     assert needs[1].gradients == 2 * needs[0].gradients
     assert needs[1].activations == needs[0].activations // 16
-    task = load_task("language", "synthetic", 256, 64)
+    task = load_task("language", "synthetic", 128, 64)
     model = make_model(make_spec(LrRangeSpec, "quick", {}), "pre-ln", 6, task)
-    assert needs[1] == training_need(model.layout.num_parameters, 2, model.activation_bytes(16), accumulates=True)
+    assert needs[1] == training_need(model.layout.num_parameters, 2, model.activation_bytes(8), accumulates=True)
     assert all(0.6 < peak / (need.activations + need.gradients) < 1.6 for peak, need in zip(peaks, needs, strict=True))
 
 

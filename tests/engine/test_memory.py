@@ -47,7 +47,6 @@ print(run.peak_bytes / training_need(size, 2, activations).total)
     [
         ({"model": "mlp", "width": 64, "batch_size": 32}, "rezero", 4000),
         ({"model": "mlp", "width": 32, "batch_size": 100}, "pre-ln", 2000),
-        ({"model": "decoder"}, "pre-ln", 60),
         ({"model": "decoder"}, "post-ln", 60),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_planted_fault_is_named_with_its_place_and_nothing_else(name: str) -> 
     assert "Try first: " in finding.text
 
 
-@pytest.mark.parametrize(("dtype", "seed"), [("float32", 3), ("float16", 3), ("float16", 109)])
+@pytest.mark.parametrize(("dtype", "seed"), [("float32", 3), ("float16", 109)])
 def test_a_healthy_model_has_no_suspect_though_the_ramp_breaks_it(dtype: str, seed: int) -> None:
     (cell,) = run("", 0, seed, dtype=dtype).cells
     assert cell.ramp["outcome"] in ("exploded", "nonfinite")
