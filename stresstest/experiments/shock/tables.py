@@ -71,7 +71,7 @@ def _row(row: SummaryRow, spec: ShockSpec, result: Result) -> tuple[Value, ...]:
         *(_tolerance(row, spec, name) for name in TOLERANCES),
         _outcome(row),
         _dose(row, spec),
-        metric_cell(row.metrics.get("peak_excess")),
+        _peak_excess(row.metrics.get("peak_excess")),
         metric_cell(row.metrics.get("recovery_steps")),
         metric_cell(row.metrics.get("lasting_damage")),
         _NONE if share is None else Value(bracket_words(share.median, "{:.1%}".format)),
@@ -117,6 +117,13 @@ def _tolerance(row: SummaryRow, spec: ShockSpec, name: str) -> Value:
 
 def _short_words(row: SummaryRow) -> Callable[[float], str]:
     return lambda dose: dose_words(chosen(row), dose)
+
+
+def _peak_excess(metric: MetricSummary | None) -> Value:
+    """The loss above the twin's at its worst; a run whose first loss is not finite has none that is a number."""
+    if metric is not None and metric.median.low is None:
+        return Value("not finite")
+    return metric_cell(metric)
 
 
 def _behind(row: SummaryRow, result: Result) -> str:

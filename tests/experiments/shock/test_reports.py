@@ -16,8 +16,8 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Chart, Details, Heatmap, Series, Table
 from stresstest.reports.output import FORMATS, JSON
 from stresstest.reports.progress import describe
-from stresstest.results.records import Result
-from tests.experiments.shock.hand_made import NEVER, USUAL, Runs, along_widths, result_of
+from stresstest.results.records import Bracket, Result
+from tests.experiments.shock.hand_made import NEVER, USUAL, Runs, along_widths, of_cells, result_of, spec_of
 
 GUARDED: Runs = {**USUAL, ("post-ln", "lr-pulse", "clip-norm"): [(32, 32), (32, 64), (64, 64)]}
 NONE_TRAINED: Runs = {("pre-ln", "lr-pulse"): [None] * 3, ("post-ln", "lost-moments"): [None] * 3}
@@ -175,3 +175,15 @@ def test_a_pulse_of_one_dose_has_its_learning_rate_and_no_empty_columns() -> Non
     heads = [column.one_line for column in blocks(result, Table)[0].columns]
     assert heads[:4] == ["variant", "shock", "outcome", "at dose"]
     assert blocks(result, Heatmap) == []
+
+
+def test_a_run_whose_first_loss_is_not_finite_has_a_peak_that_says_so() -> None:
+    settings = {"variant": "pre-ln", "shock": "lr-pulse"}
+    cells = result_of({("pre-ln", "lr-pulse"): [(2, 2)]}, **settings, seeds="1").cells
+    gone = [
+        cell.model_copy(update={"metrics": {**cell.metrics, "peak_excess": Bracket(low=None, high=None)}})
+        for cell in cells
+    ]
+    table = blocks(of_cells(spec_of(**settings, seeds="1"), gone), Table)[0]
+    heads = [column.one_line.partition(" (")[0] for column in table.columns]
+    assert table.rows[0][heads.index("peak excess")].text == "not finite"
