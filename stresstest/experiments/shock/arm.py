@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,7 +16,7 @@ import numpy as np
 from stresstest.engine.guard import Guard
 from stresstest.engine.outcomes import Reference
 from stresstest.engine.schedules import schedule
-from stresstest.experiments.shock.damage import MORE_NULLS, Array, Damage, Twin, damage_of
+from stresstest.experiments.shock.damage import LAST, MORE_NULLS, Array, Damage, Twin, damage_of
 from stresstest.experiments.shock.disturbance import NONE, Disturbance
 from stresstest.experiments.shock.guards import GuardedTraining, parse_guard
 from stresstest.experiments.shock.line import UNGUARDED, Course, Line
@@ -131,8 +132,21 @@ class Arm:
         line = self._base.branch()
         line.go(len(self._lr_N))
         self._bench.finish(line.population, [line.run])
-        untaught = _untaught(line.run.detector.reference, self._bench)
+        untaught = self._loss_before(line.run.detector.reference)
         return line.read(self.spec.after), line.losses_from(0), line.run.detector.judgement().outcome, untaught
+
+    def _loss_before(self, reference: Reference) -> float:
+        """The loss of having learned nothing: the constant predictor's, or the start's where that is surely lower.
+
+        What a model brought to the run is not what the run taught it: measured from the baseline, all that fine-tuning
+        gains could be lost without a scar. The start is taken on the batches of the end, whose luck both have.
+        """
+        if reference.brought:
+            start, batches, seeds = Line.fresh(self._bench, self._seed, self._lr_N), self._bench.batches, [self._seed]
+            steps = range(max(self.spec.after, self.spec.total - LAST), self.spec.total)
+            return statistics.fmean(float(start.population.step_loss(batches.batch(seeds, step))) for step in steps)
+        baseline = float(self._bench.batches.baseline_loss)
+        return cap(reference, self._bench.rules) if math.isnan(baseline) else baseline
 
     def _null(self, number: int) -> Course:
         name = f"null {number}"
@@ -160,22 +174,6 @@ class Arm:
             found = train()
             self._bench.journal.finish(key, found)
         return found
-
-
-def _untaught(reference: Reference, bench: Bench) -> float:
-    """The loss of having learned nothing: the constant predictor's, or the start's where that is surely lower.
-
-    What a model brought to the run is not what the run taught it: measured from the baseline, all that fine-tuning
-    gains could be lost without a scar.
-    """
-    baseline = float(bench.batches.baseline_loss)
-    return (
-        cap(reference, bench.rules)
-        if math.isnan(baseline)
-        else reference.initial_loss
-        if reference.brought
-        else baseline
-    )
 
 
 def _guarded(bench: Bench, guard: GuardedTraining) -> Bench:

@@ -24,5 +24,5 @@ def build() -> nn.Module:
 
 
 def batch(step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    x = 10.0 * torch.randn(batch_size, 1, generator=generator)
-    return x, x + DRIFT
+    x, noise = torch.randn(2, batch_size, 1, generator=generator)
+    return 10.0 * x, 10.0 * x + DRIFT + 0.2 * noise
