@@ -26,9 +26,10 @@ from stresstest.experiments.shock.table import parse_shock
 from stresstest.experiments.shock.untrained import is_slow, spoilt_by, untrained, without_shock
 from stresstest.reports.document import Tone
 from stresstest.reports.numbers import failures, loss, loss_unit, lr, times
-from stresstest.results.records import Cell, Finding, SummaryRow
+from stresstest.results.records import Cell, Finding, SummaryRow, interval_rank
 
 _ROUNDING = 1.001  # times
+_RARE = 0.9  # coverage of an interval, from which on its ends seldom differ by chance
 _LOW = 0.5  # of the peak learning rate: a shock that comes at less says little of the peak
 
 
@@ -128,7 +129,7 @@ def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -
         said = [_more(each, spec, arm(each.other, spec)) for each in compared if each.side]
         if said:
             rest = "" if len(said) == len(compared) else "; the seeds cannot tell the others apart"
-            text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}."
+            text = f"By {shock}, paired by seed: {'; '.join(said)}{rest}.{_by_chance(spec, len(compared))}"
             yield Finding(kind="apart", subject=shock, text=text)
         elif compared:
             alike.append(shock)
@@ -138,6 +139,16 @@ def _apart(rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: ShockSpec) -
             "their intervals overlap."
         )
         yield Finding(kind="alike", subject=", ".join(alike), text=text)
+
+
+def _by_chance(spec: ShockSpec, number: int) -> str:
+    """How often so few seeds order two that are alike, of so many that were compared; nothing where that is rare."""
+    _, coverage = interval_rank(len(spec.seeds))
+    if coverage >= _RARE:
+        return ""
+    pairs = f"; {number} comparisons were made" if number > 1 else ""
+    order = f"{len(spec.seeds)} order two that are alike up to {1 - coverage:.0%} of the time"
+    return f" Use 5 seeds or more to rely on it: {order}{pairs}."
 
 
 def _more(found: Contrast, spec: ShockSpec, other: str = "") -> str:
