@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stresstest.errors import ConfigError
 from stresstest.registry import OptionValue, Registry
 from stresstest.specs.parsing import Choice, parse_choice
 
@@ -117,4 +118,7 @@ class ChosenGuard:
 def parse_guard(text: str) -> ChosenGuard:
     """`NAME[:key=value,...]`; unknown names and options are a `ConfigError`."""
     choice = parse_choice(text, GUARDS)
+    for name, value in choice.options.items():
+        if not isinstance(value, str) and value <= 0.0 and not name.startswith("beta"):
+            raise ConfigError(f"option '{name}' of guard {choice.name} is {value:g}; it must be above 0")
     return ChosenGuard(GUARDS[choice.name], choice)

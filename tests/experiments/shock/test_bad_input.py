@@ -64,6 +64,7 @@ GUARDS: list[tuple[dict[str, Any], str, str]] = [
     ({}, "skip-outliers:window=10", "so few steps do not tell what is ordinary; use window=20 or more"),
     ({}, "skip-outliers", "it has seen enough after 63 steps, and the shock comes after 25; use after 63 or a smaller"),
     ({"optimizer": "sgd"}, "beta2", "guard beta2: optimizer sgd has no beta2"),
+    ({}, "rewarm:steps=0", "option 'steps' of guard rewarm is 0; it must be above 0"),
     ({"own": "build", "optimizer_fn": "adam"}, "eps", "works only with an optimizer of the table"),
     ({"own": "counted", "step_fn": "whole_step"}, "skip-nonfinite", "takes its steps itself"),
     ({"own": "counted", "step_fn": "whole_step"}, "skip-outliers:window=50", "takes its steps itself"),
