@@ -8,6 +8,7 @@ from pydantic import Field
 
 from stresstest.results.bracket import Bracket
 from stresstest.results.brief import Brief
+from stresstest.results.shocks import ShockRecord
 from stresstest.results.typed import (
     AS_WRITTEN,
     CoordsRecord,
@@ -16,7 +17,6 @@ from stresstest.results.typed import (
     PointRecord,
     RampRecord,
     RecipeRecord,
-    ShockRecord,
     SignalRecord,
     TheoryRecord,
 )

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic.fields import FieldInfo
 
-from stresstest.results.typed import DoseRecord, HoldRecord, RampRecord, RecipeRecord
+from stresstest.results.shocks import DoseRecord
+from stresstest.results.typed import HoldRecord, RampRecord, RecipeRecord
 
 Kind = Literal["text", "integer", "number", "boolean"]
 _LISTS = ("curve", "progress")  # of a run's record: not numbers of the run as a whole

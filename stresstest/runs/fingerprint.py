@@ -47,6 +47,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "results/metrics.py": "says what a metric means",
     "results/progress.py": "the form of what is told",
     "results/records.py": "the form of what is stored",
+    "results/shocks.py": "the form of what is stored",
     "results/size_laws.py": "the form of what is stored",
     "results/statistics.py": "summaries over the seeds of cells that have ended",
     "results/typed.py": "the form of what is stored",

@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The options that are no words."""
+        """The options whose values are numbers."""
         return {key: value for key, value in self.options.items() if not isinstance(value, str)}
 
     @property

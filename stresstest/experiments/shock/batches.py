@@ -83,7 +83,7 @@ class OtherData:
     def source(self, batches: Any) -> Batches | UserBatches:
         """The batches of the other source; a `UserCodeError` where it does not fit, or they are the model's own."""
         if isinstance(batches, UserBatches) and batches.own:
-            raise UserCodeError("its batches are its own, and there is no other source of them; leave it out")
+            raise UserCodeError("the run draws its own batches, which have one source; leave it out")
         task = load_task(_kind_of(batches.task), self.data, batches.task.batch_size, _length_of(batches.task))
         for what in ("num_classes", "num_inputs"):
             ours, theirs = getattr(batches.task, what), getattr(task, what)

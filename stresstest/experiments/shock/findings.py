@@ -13,7 +13,6 @@ from stresstest.experiments.shock.naming import (
     arms_words,
     at_dose,
     chosen,
-    dose_words,
     is_searched,
     listed,
     median_dose,
@@ -112,7 +111,7 @@ def _up_to(rows: Sequence[SummaryRow], spec: ShockSpec) -> str:
         return ", and no dose that was tried breaks most seeds"
     first = min(known.values())
     weak = [variant for variant, dose in known.items() if dose == first]
-    return f"; from {dose_words(shock, first)} on it breaks most seeds of {listed(weak)}"
+    return f"; from {shock.words(first)} on it breaks most seeds of {listed(weak)}"
 
 
 def _compared(rows: Sequence[SummaryRow], shock: str, cells: Sequence[Cell]) -> list[Contrast]:
@@ -254,7 +253,7 @@ def _without_boundary(cells: Sequence[Cell], spec: ShockSpec) -> Iterator[Findin
         if "shock" not in cell.point and cell.status == "done" and cell.metrics["max_stable_lr"].low is None:
             text = (
                 f"Give --peak-lr for {arm(cell, spec)}: no held LR from {lr(spec.start_lr)} to {lr(spec.end_lr)} "
-                f"trained in {spec.hold_steps} steps, so there is no boundary to take a share of."
+                f"trained in {spec.hold_steps} steps, and --lr-share needs a boundary."
             )
             yield Finding(kind="no-boundary", subject=arm(cell, spec), text=text)
 

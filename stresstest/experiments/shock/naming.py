@@ -53,24 +53,14 @@ def standard_dose(spec: ShockSpec, shock: ChosenShock) -> float:
     return asked if asked in doses else doses[-1]
 
 
-def dose_words(shock: ChosenShock, dose: float) -> str:
-    """A dose in short: `8x`, `4 steps`, `1 flip`; nothing of a switch."""
-    unit = shock.shock.dose.unit
-    if shock.shock.dose.is_switch:
-        return ""
-    if unit.startswith("x"):
-        return f"{number(dose)}{unit}"
-    return f"{number(dose)} {unit.removesuffix('s') if dose == 1 else unit}"
-
-
 def dose_number(shock: ChosenShock, dose: float) -> str:
     """The same where its unit is clear: `8x`, `4`."""
-    return dose_words(shock, dose) if shock.shock.dose.unit == "x" else number(dose)
+    return shock.words(dose) if shock.shock.dose.unit == "x" else number(dose)
 
 
 def dose_and_lr(spec: ShockSpec, shock: ChosenShock, dose: float, peak_lr: float) -> str:
     """The same, of a pulse with the learning rate that it comes to: `8x = LR 0.5`."""
-    words = dose_words(shock, dose)
+    words = shock.words(dose)
     if shock.shock.name != "lr-pulse":
         return words
     return f"{words} = LR {lr(dose * peak_lr * spec.share_of_peak(shock.lasts(dose)))}"
@@ -80,7 +70,7 @@ def at_dose(spec: ShockSpec, shock: ChosenShock, peak_lr: float) -> str:
     """A shock at its standard dose: `lr-pulse of 8x = LR 0.5`, `lr-pulse:factor=8 = LR 0.5`, `lost-moments`."""
     words = dose_and_lr(spec, shock, standard_dose(spec, shock), peak_lr)
     if shock.only is not None:
-        return f"{shock.label}{words.removeprefix(dose_words(shock, shock.only))}"
+        return f"{shock.label}{words.removeprefix(shock.words(shock.only))}"
     return f"{shock.label} of {words}" if words else shock.label
 
 

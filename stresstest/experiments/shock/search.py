@@ -39,7 +39,7 @@ class DoseSearch:
         self.answers[place] = answer
 
     def tolerance(self, at_worst: Survival) -> Bracket:
-        """From the largest dose that is no worse to the first that is; open at the ends of the doses."""
+        """From the last dose before any is worse to the first that is; open at the ends of the doses."""
         good, bad = self._between(at_worst)
         low = self.doses[good] if good >= 0 else None
         return Bracket(low=low, high=self.doses[bad] if bad < len(self.doses) else None)

@@ -6,17 +6,15 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stresstest.errors import ConfigError
 from stresstest.experiments.shock.disturbance import Array, Disturbance, Dose, Scene, Shock
 from stresstest.registry import Registry, did_you_mean
-from stresstest.specs.parsing import Choice, exact_text, parse_choice
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+from stresstest.reports.numbers import number
+from stresstest.specs.parsing import Choice, parse_choice
 
 _entries: list[Shock] = []
 
@@ -199,16 +197,17 @@ class ChosenShock:
         return self.shock.at(dose, self.options)
 
     def words(self, dose: float) -> str:
-        """A dose as a report has it: `8x`, `4 steps`; nothing of a switch."""
+        """A dose in short: `8x`, `4 steps`, `1 flip`; nothing of a switch."""
         unit = self.shock.dose.unit
         if self.shock.dose.is_switch:
             return ""
-        text = exact_text(dose) if dose >= 0.01 else f"{dose:.3g}"
-        return f"{text}x" if unit == "x" else f"{text} {unit.removesuffix('s') if dose == 1 else unit}"
+        if unit.startswith("x"):
+            return f"{number(dose)}{unit}"
+        return f"{number(dose)} {unit.removesuffix('s') if dose == 1 else unit}"
 
 
 def parse_shock(text: str) -> ChosenShock:
-    """`NAME[:key=value,...]`; unknown names, options and words, and numbers that are none of theirs, are an error."""
+    """`NAME[:key=value,...]`; unknown names, options and words, and numbers that do not fit, are a `ConfigError`."""
     choice = parse_choice(text, SHOCKS)
     shock = SHOCKS[choice.name]
     for name, known in shock.choices.items():
@@ -241,7 +240,3 @@ def _no_moments(moment: str) -> Exception:
 
     what = "moments" if moment == "all" else f"{moment} moment"
     return UserCodeError(f"the optimizer keeps no {what} that a resume could lose; leave lost-moments out")
-
-
-if TYPE_CHECKING:
-    Forward = AbstractContextManager[None]

@@ -18,7 +18,6 @@ from stresstest.experiments.shock.naming import (
     chosen,
     dose_and_lr,
     dose_number,
-    dose_words,
     guard_of,
     is_searched,
     median_dose,
@@ -92,7 +91,7 @@ def _dose(row: SummaryRow, spec: ShockSpec) -> Value:
     shock = chosen(row)
     dose = standard_dose(spec, shock)
     text = dose_and_lr(spec, shock, dose, row.point["peak_lr"])
-    return Value(text or "on", short=dose_words(shock, dose))
+    return Value(text or "on", short=shock.words(dose))
 
 
 def _outcome(row: SummaryRow) -> Value:
@@ -116,7 +115,7 @@ def _tolerance(row: SummaryRow, spec: ShockSpec, name: str) -> Value:
 
 
 def _short_words(row: SummaryRow) -> Callable[[float], str]:
-    return lambda dose: dose_words(chosen(row), dose)
+    return lambda dose: chosen(row).words(dose)
 
 
 def _peak_excess(metric: MetricSummary | None) -> Value:

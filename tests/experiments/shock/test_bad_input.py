@@ -50,7 +50,7 @@ SHOCKS: list[tuple[dict[str, Any], str, str]] = [
         "the optimizer keeps no moments that a resume could lose",
     ),
     ({"own": "build", "optimizer_fn": "lbfgs"}, "lost-moments:moment=second", "the optimizer keeps no second moment"),
-    ({"own": "build"}, "shift", "its batches are its own, and there is no other source of them"),
+    ({"own": "build"}, "shift", "the run draws its own batches, which have one source"),
     ({"own": "build"}, "tiny-batch:size=8", "the run's batches have 8 examples; use a smaller size"),
     ({"own": "counted", "step_fn": "whole_step"}, "half-precision", "takes its gradient itself"),
     ({"own": "counted", "step_fn": "whole_step"}, "bit-flip:where=gradient", "takes its gradient itself"),

@@ -28,16 +28,6 @@ from tests.experiments.shock.by_hand import (
 )
 
 
-@pytest.fixture(scope="module")
-def bench() -> Bench:
-    return bench_of(spec_of(own="build", optimizer_fn="adam"))
-
-
-@pytest.fixture(scope="module")
-def before(bench: Bench) -> Line:
-    return base(bench, schedule_of(LR))
-
-
 @pytest.mark.parametrize("bit", [0, 22, 23, 30, 31])
 def test_one_bit_of_one_weight_of_the_layer_flips(before: Line, bit: int) -> None:
     line = before.branch()

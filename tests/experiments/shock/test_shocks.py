@@ -23,16 +23,6 @@ from tests.experiments.shock.by_hand import (
 )
 
 
-@pytest.fixture(scope="module")
-def bench() -> Bench:
-    return bench_of(spec_of(own="build", optimizer_fn="adam"))
-
-
-@pytest.fixture(scope="module")
-def before(bench: Bench) -> Line:
-    return base(bench, schedule_of(LR))
-
-
 def test_a_pulse_multiplies_the_learning_rate_for_its_steps(bench: Bench, before: Line) -> None:
     hand = by_hand(bench, lambda hand, step, lr: hand.take(step, lr * (8 if step < AFTER + 3 else 1)))
     same(shocked(before, "lr-pulse:factor=8,steps=3"), hand)
