@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class Training:
     clip_norm: float | None = None
     micro_batch: int | None = None  # examples whose gradient is taken at once, at most; all of a step's where off
     guard: Guard | None = None  # which updates are left out
+    kernel: Literal["torch", "native"] = "torch"  # who computes: native is for what `engine.native.takes`
 
 
 @dataclass(frozen=True)

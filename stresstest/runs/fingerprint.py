@@ -17,6 +17,8 @@ from stresstest.runs.identity import PACKAGE
 # All that a worker imports to train and measure a cell. A pattern that finds nothing is an error.
 DECIDES = (
     "engine/*.py",
+    "engine/native/*.py",
+    "engine/native/*.cpp",
     "experiments/batch_sweep/spec.py",
     "experiments/*/measure.py",
     "experiments/scale/coords/measure.py",
@@ -113,7 +115,7 @@ def fingerprint_of(package: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in deciding(package):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
-        digest.update("\n".join(_words(ast.parse(path.read_bytes()))).encode())
+        digest.update(_meaning(path))
     return digest.hexdigest()
 
 
@@ -130,6 +132,12 @@ def deciding(package: Path = PACKAGE) -> list[Path]:
     if missing:
         raise FileNotFoundError(f"no module {missing[0]}, which the keys of cells are said not to depend on")
     return sorted(found - left_out)
+
+
+def _meaning(path: Path) -> bytes:
+    """What a file does: of a Python module its words, of any other all of it."""
+    text = path.read_bytes()
+    return "\n".join(_words(ast.parse(text))).encode() if path.suffix == ".py" else text
 
 
 def _words(tree: ast.AST) -> list[str]:

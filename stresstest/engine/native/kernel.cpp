@@ -1,0 +1,3 @@
+// The native kernel of the residual MLP.
+
+extern "C" int stresstest_version() { return 1; }
