@@ -10,14 +10,14 @@ from stresstest.models.resnet import ResNet
 from stresstest.models.transformer import Transformer
 from stresstest.models.variants import VARIANTS
 from stresstest.specs.base import ModelSpec, ShapeSpec
+from stresstest.specs.kinds import MODELS
 from stresstest.specs.parsing import parse_choice
 from stresstest.tasks.task import Task
 
 
 def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
     """The built-in model of a spec, wired as `variant`, for the task's inputs and classes."""
-    choice = parse_choice(variant, VARIANTS)
-    shape = ModelSpec.model_validate({name: getattr(spec, name) for name in ShapeSpec.model_fields} | {"depth": depth})
+    choice, shape = parse_choice(variant, VARIANTS), shape_at(spec, depth)
     if shape.model == "resnet":
         return ResNet(shape, choice.name, choice.options, task.num_inputs, task.num_classes)
     if shape.model == "mlp":
@@ -26,3 +26,11 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
         raise ConfigError(f"vocab_size {shape.vocab_size} is below the {task.num_classes} tokens of the data; raise it")
     kind = EncoderDecoder if shape.model == "encoder-decoder" else Transformer
     return kind(shape, choice.name, choice.options, shape.vocab_size or task.num_classes)
+
+
+def shape_at(spec: ShapeSpec, depth: int) -> ModelSpec:
+    """The shape of the model of a spec at a depth."""
+    has = (
+        ShapeSpec.model_fields.keys() - MODELS[spec.model].lacks
+    )  # an experiment may have defaults of its own for those
+    return ModelSpec.model_validate({name: getattr(spec, name) for name in has} | {"depth": depth})
