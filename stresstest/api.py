@@ -233,7 +233,7 @@ def run(
     with _folder(run_dir) as (folder, kept):
         from stresstest.runs.store import choose_folder, write_scenario
 
-        identities = {each.name: plan.identity for each, plan in zip(loaded.experiments, plans, strict=True)}
+        identities = {each.name: plan.identities for each, plan in zip(loaded.experiments, plans, strict=True)}
         chosen = choose_folder(str(folder), loaded.name, identities, fresh)
         write_scenario(chosen, loaded.name, list(identities))
         trained = train_scenario(loaded, plans, requests, chosen, _listener(quiet))

@@ -172,7 +172,8 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
 
     folder = None if path is None else path.parent
     if path is None:
-        path = choose_directory(request.run_dir, plan.identity, request.command, request.fresh)
+        path = choose_directory(request.run_dir, plan.identities, request.command, request.fresh)
+    plan = plan if request.fresh else _as_begun(plan, path)
     others = [] if request.fresh else other_runs(path, request.command)
     if not (request.quiet or request.fresh) and (old := _of_other_code(path, plan)):
         listener.note(f"{old} saved cells in {path} are of another version of the training code; training them again")
@@ -199,6 +200,17 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
     code, settings = exit_code(_stored(path)), request.settings
     failed = settings.fail_fast and code != ExitCode.OK
     return Trained(path, result, number, code, failed or (result is None and settings.shard[1] == 1))
+
+
+def _as_begun(plan: Plan, path: Path) -> Plan:
+    """The plan with the kernel of the run that it goes on, where nobody asked for one."""
+    from stresstest.runs.store import read_manifest
+
+    manifest = read_manifest(path)
+    if manifest is None or manifest.get("code") != plan.settings["code"]:
+        return plan
+    other = plan.other_kernel
+    return plan.of_kernel(other) if other is not None and other == manifest["spec"].get("kernel") else plan
 
 
 def _of_other_code(path: Path, plan: Plan) -> int:

@@ -19,13 +19,12 @@ from stresstest.gate.baseline import Baseline, baseline_file, baseline_results, 
 from stresstest.gate.equality import same_cells, why_incomparable
 from stresstest.gate.git import Tree, head_tree, merge_base, same_but_for_comments, worktree
 from stresstest.gate.history import keep_record
-from stresstest.gate.planning import extended, gate_thresholds, planned_looks
+from stresstest.gate.planning import extended, gate_thresholds, in_kernels_of, kernel_words, planned_looks
 from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.sides import CHECKS, Ran, Side, SideError
 from stresstest.gate.thresholds import metrics_of
 from stresstest.pipeline import plan_scenario
-from stresstest.reports.numbers import cell_name
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping
 from stresstest.scenario.thresholds import Threshold
@@ -102,8 +101,8 @@ class _Check:
     @property
     def reproduce(self) -> dict[str, str]:
         """By experiment, the line that gives its result again."""
-        requests = zip(self.asked.scenario.experiments, self.asked.requests, strict=True)
-        return {experiment.name: request.reproduce for experiment, request in requests}
+        asked = zip(self.specs, self.asked.requests, self.plans, strict=True)
+        return {name: f"{request.reproduce}{kernel_words(plan)}" for name, request, plan in asked}
 
     def look(self, lines: int) -> judge.InterimLook:
         """One look at what was run."""
@@ -138,12 +137,13 @@ def check_verdict(asked: CheckRequest) -> CheckVerdict:
 
 def _lacks(spec: TrainingSpec) -> set[str]:
     """The settings that a model does not have: a factory need not take a depth or a width."""
+    lacks = {*kind_of(spec.model).lacks, *(["kernel"] if spec.model != "mlp" else [])}
     if not is_user_model(spec.model):
-        return set(kind_of(spec.model).lacks)
+        return lacks
     from stresstest.user_model.factory import factory_of
 
     takes = factory_of(spec).takes
-    return set(kind_of(spec.model).lacks) | ({"depth", "width"} - set(takes) if "**" not in takes else set())
+    return lacks | ({"depth", "width"} - set(takes) if "**" not in takes else set())
 
 
 @contextlib.contextmanager
@@ -180,6 +180,7 @@ def _check(asked: CheckRequest, stop: Stopping, sides: list[Side]) -> CheckVerdi
         return _against_base(check, lines)
     key = plans[0].environment["key"]
     baseline = find_baseline(asked.baseline or "", scenario.name, key)  # before anything is trained
+    check.take(plans if baseline is None else in_kernels_of(baseline, scenario.experiments, plans))
     return _against_baseline(check, baseline, check.run_alone(_tree()), key)
 
 
@@ -232,7 +233,7 @@ def _looks(
                 why = f"the base cannot run it: {error}"
         head = check.run(ours, names, shown, look, seeds)
         all_head, all_base = all_head.and_then(head), all_base.and_then(base) if base else all_base
-        if failures := failures_of(head):
+        if failures := head.failures:
             return _verdict(check, facts, [], all_head, all_base, failures=failures)
         lines = _look(check, head, base, why, settled, number)
         undecided = [line for line in lines if line.verdict in ("inconclusive", "insufficient-seeds")]
@@ -273,19 +274,9 @@ def _look(
     ]
 
 
-def failures_of(ran: Ran) -> list[str]:
-    """Cells without a result, a line each."""
-    return [
-        f"{name}: {cell_name(cell)}: {cell.status} {cell.error.splitlines()[-1] if cell.error else ''}".rstrip()
-        for name, result in ran.results.items()
-        for cell in result.cells
-        if cell.status != "done"
-    ]
-
-
 def _against_baseline(check: _Check, baseline: Baseline | None, ran: Ran, key: str) -> CheckVerdict:
     facts = {} if baseline is None else {"commit": baseline.commit[:10], "updated": baseline.created}
-    if failures := failures_of(ran):
+    if failures := ran.failures:
         return _verdict(check, facts, [], ran, failures=failures)
     differs = "" if baseline is None else baseline.differs(ran.results, key)
     base = {} if baseline is None or differs else baseline_results(baseline, ran.results)
@@ -311,6 +302,7 @@ def _verdict(
     if head is not None:
         facts |= {"cells": head.cells, "trained": head.trained}
         facts["environment"] = next(iter(head.results.values())).environment["key"]
+        facts |= {"kernel": "native"} if any(result.kernel == "native" for result in head.results.values()) else {}
     if ran_base is not None and ran_base.results:
         base = base | {"cells": ran_base.cells, "trained": ran_base.trained}
     return CheckVerdict(

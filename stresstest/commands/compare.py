@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from stresstest.commands.check import failures_of, run_for_baseline
+from stresstest.commands.check import run_for_baseline
 from stresstest.commands.check_request import CheckRequest
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.experiments.table import EXPERIMENTS
@@ -29,7 +29,7 @@ _COMPARED = (
     "max_stable_lr onset_lr explosion_lr max_trainable_depth recipe_loss steps_to_target validation_loss "
     "lr_sensitivity warmup_sensitivity shock_tolerance break_tolerance"
 ).split()
-_MAY_DIFFER = ("seeds", "variant", "shock", "guard", "model", "set", "device", "probes")
+_MAY_DIFFER = ("seeds", "variant", "shock", "guard", "model", "set", "device", "kernel", "probes")
 _ALPHA = 0.05
 _STALE_DAYS = 90
 
@@ -121,7 +121,7 @@ def update_baseline(asked: CheckRequest, reason: str, today: date) -> int:
         raise ConfigError("--reason is empty; say why the baseline changes")
     head, specs, ran, before = run_for_baseline(asked)
     name = asked.scenario.name
-    if failed := failures_of(ran):
+    if failed := ran.failures:
         raise ConfigError(f"{len(failed)} cells failed, so no baseline was written: {failed[0]}")
     _, relative, _ = gate_thresholds(asked.scenario, specs)
     gated = {

@@ -31,6 +31,16 @@ def devices() -> str:
     )
 
 
+def native_kernel() -> str:
+    """Whether model mlp is trained by the native kernel here; built where it is not there yet."""
+    from stresstest.engine import native
+
+    missing = native.why_not()
+    if missing:
+        return f"native kernel: none, so model mlp trains by torch, some times slower; {missing}"
+    return f"native kernel: built with {native.built_with()}"
+
+
 def run_directory() -> str:
     """Runs can be stored."""
     existing = next(p for p in (DEFAULT_ROOT, *DEFAULT_ROOT.parents) if p.exists())
@@ -78,7 +88,7 @@ def bit_equal() -> str:
     return "replicas do not influence each other: bit-equal alone and in a population"
 
 
-CHECKS: tuple[Callable[[], str], ...] = (versions, devices, run_directory, same_bytes, bit_equal)
+CHECKS: tuple[Callable[[], str], ...] = (versions, devices, native_kernel, run_directory, same_bytes, bit_equal)
 
 
 def print_diagnosis() -> int:

@@ -28,7 +28,7 @@ def merge_runs(
     inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
     if not any(inside):
         manifest, wanted = _check_complete(paths)
-        target = choose_directory(run_dir, "", manifest["command"], fresh=True)
+        target = choose_directory(run_dir, (), manifest["command"], fresh=True)
         result = _merge(paths, manifest, wanted, target)
         show_result(result, str(target), written, as_json, verbose)
         return exit_code([cell.status for cell in result.cells])

@@ -119,7 +119,7 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
             out.print(f"\n[bold]{experiment.name}[/bold]: {experiment.command}")
             print_plan(plan, request)
         return ExitCode.OK
-    identities = {experiment.name: plan.identity for experiment, plan in zip(experiments, plans, strict=True)}
+    identities = {experiment.name: plan.identities for experiment, plan in zip(experiments, plans, strict=True)}
     folder = choose_folder(first.run_dir, name, identities, first.fresh)
     write_scenario(folder, name, [experiment.name for experiment in experiments])
     results: dict[str, Result] = {}

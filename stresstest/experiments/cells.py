@@ -14,6 +14,7 @@ import torch
 
 from stresstest.engine.memory import free_bytes
 from stresstest.errors import StoppedError
+from stresstest.experiments.kernel import check_kernel
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.training import Group, Measured, failed, train_cells
 from stresstest.measurements.base import CellPlan
@@ -110,6 +111,8 @@ def _train(
 ) -> Generator[Measured, None, None]:
     if not cells:
         return
+    if settings.executor == "local":  # other nodes look for it themselves
+        check_kernel(plan.spec)
     executor, at_once, share = _executor(plan, store, cells, settings)
     alone = settings.cell_timeout is not None or is_parallel(plan.spec)
     parts = [[cell] for cell in plan.in_order(cells)] if alone else _populations(plan, cells, at_once)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from stresstest.experiments.document_parts import (
     interval_words,
+    machine_words,
     metric_cell,
     model_words,
     seeds_words,
@@ -27,9 +28,9 @@ def contest_title(what: str, result: Result) -> str:
 
 def lrs_and(schedule: str, result: Result) -> str:
     """The peak LRs, a schedule and the machine."""
-    spec, env = result.spec, result.environment
+    spec = result.spec
     lrs = f"{spec['num_lrs']} peak LRs from {number(spec['start_lr'])} to {number(spec['end_lr'])}"
-    return f"{lrs}; {schedule}; {env['device_name']}, {spec['dtype']}"
+    return f"{lrs}; {schedule}; {machine_words(result)}"
 
 
 def results_table(result: Result, columns: Mapping[str, str]) -> Iterator[Block]:

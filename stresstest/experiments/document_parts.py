@@ -64,6 +64,12 @@ def seeds_words(result: Result) -> str:
     return f"{count} seed{'s' * (count > 1)}"
 
 
+def machine_words(result: Result, dtype: str | None = None) -> str:
+    """The machine, the arithmetic, and the kernel where that is not torch's."""
+    kernel = ", native kernel" if result.kernel == "native" else ""
+    return f"{result.environment['device_name']}, {dtype or result.spec['dtype']}{kernel}"
+
+
 def interval_words(metric: MetricSummary | None) -> str:
     """What the brackets mean."""
     if metric is None or metric.n == 1:

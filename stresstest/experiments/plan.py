@@ -14,6 +14,7 @@ from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
 from stresstest.errors import ConfigError, TooLargeError
+from stresstest.experiments.kernel import OTHER, Kernel, choose_kernel
 from stresstest.experiments.parametrized import check_parametrization
 from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan
@@ -73,11 +74,26 @@ class Plan:
     said: tuple[str, ...] = ()  # what its user should know before training
     owns: Mapping[TrainingSpec, Preflight] = field(default_factory=dict)  # of its other sizes, by their settings
     together: Callable[[CellPlan], Any] | None = None  # cells of which it says the same branch from one run
+    other_kernel: Kernel | None = None  # with which the same run may have begun
 
     @property
     def identity(self) -> str:
         """The same for two plans that train the same cells."""
         return cell_key({"cells": sorted(cell.key for cell in self.places), "search": self.search})
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """That of the plan, and where nobody asked for a kernel that of the other one's: a run which it may go on."""
+        other = self.other_kernel
+        return (self.identity, *(() if other is None else (self.of_kernel(other).identity,)))
+
+    def of_kernel(self, kernel: Kernel) -> Plan:
+        """The same cells, trained by this kernel; the other one is then the one before."""
+        update, other = {"kernel": kernel}, OTHER[kernel] if self.other_kernel else None
+        spec, settings = self.spec.model_copy(update=update), {**self.settings, **update}
+        made = replace(self, spec=spec, settings=settings, cells=[], other_kernel=other)
+        made.cells.extend(made.cell(cell.variant, cell.depth, cell.seed, cell.point) for cell in self.cells)
+        return made
 
     @property
     def places(self) -> list[CellPlan]:
@@ -170,6 +186,8 @@ def make_plan(
     shapes = dict.fromkeys((sized(spec, depth, point), depth) for depth, point in places)
     for (shape, depth), variant in product(shapes, spec.variant):
         check_memory(shape, variant, depth, phases, device, own)
+    chosen = choose_kernel(spec, shapes, device, trains=set(phases) != {"probe"})
+    spec = spec.model_copy(update={"kernel": chosen.kernel})
     data = _built_in_data(spec) if own is None else own.data
     env, rules = environment(device, spec.dtype), asdict(Rules())
     decided = {
@@ -184,7 +202,7 @@ def make_plan(
     }
     settings = spec.model_dump(exclude={"variant", "seeds", "device", "accumulate"} | not_in_key) | decided
     how = (measure, tuple(phases), refine, settings, dict(search), own, sized)
-    plan = Plan(command, spec, device, tuple(depths), [], env, data, rules, *how)
+    plan = Plan(command, spec, device, tuple(depths), [], env, data, rules, *how, other_kernel=chosen.other)
     for seed, variant in product(spec.seeds, spec.variant):
         plan.cells.extend(plan.cell(variant, depth, seed, point) for depth, point in places)
     return plan

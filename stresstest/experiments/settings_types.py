@@ -51,6 +51,7 @@ class SharedSettings(CallSettings, total=False):
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
+    kernel: Literal["auto", "torch", "native"]
     start_lr: float
     end_lr: float
 
@@ -227,6 +228,7 @@ class StableSettings(CallSettings, total=False):
     accumulate: int
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
+    kernel: Literal["auto", "torch", "native"]
     optimizer: str | Sequence[str] | Callable[..., Any]
     decay: str
     warmup: str | Sequence[str]
@@ -268,6 +270,7 @@ class ScenarioSettings(TypedDict, total=False):
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
+    kernel: Literal["auto", "torch", "native"]
     optimizer: str | Sequence[str]
     ramp: Literal["exponential", "linear"]
     start_lr: float

@@ -21,6 +21,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
+from stresstest.experiments.kernel import check_kernel
 from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
 from stresstest.measurements.built_in import BuiltInBench
 from stresstest.measurements.journal import Journal
@@ -89,6 +90,7 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     here = environment(group.device, group.spec.dtype)["key"] if group.environment else ""
     if here != group.environment:
         raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
+    check_kernel(group.spec)
     try:
         where = (group.device, group.memory_share, group.checkpoint, group.constant)
         with heard_once() if is_user_model(group.spec.model) else nullcontext():
@@ -136,7 +138,13 @@ def make_bench(
     where = torch.device(device)
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     training = Training(
-        OPTIMIZERS[chosen.name], chosen.numbers, where, DTYPES[spec.dtype], spec.clip_norm, spec.micro_batch
+        OPTIMIZERS[chosen.name],
+        chosen.numbers,
+        where,
+        DTYPES[spec.dtype],
+        spec.clip_norm,
+        spec.micro_batch,
+        kernel="native" if spec.kernel == "native" else "torch",  # auto has been resolved, or nobody plans
     )
     return BuiltInBench(
         make_model(spec, variant, depth, task),

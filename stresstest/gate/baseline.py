@@ -24,7 +24,7 @@ BASELINES = Path("stresstest-baselines")
 BASELINE_SCHEMA = "stresstest.baseline/1"
 _LARGEST = 4 << 20  # bytes; a baseline is a few kB
 _LEFT = "the file was not changed; check it out again, or write a new one: stresstest baseline update"
-_NOT_SETTINGS = ("seeds", "variant", "device", "probes", "theory")  # what changes no value of a seed
+_NOT_SETTINGS = ("seeds", "variant", "device", "kernel", "probes", "theory")  # what changes no value of a seed
 
 
 class BaselineRow(Record):
@@ -43,6 +43,7 @@ class BaselineExperiment(Record):
     command: str
     settings: str
     data: str
+    kernel: str = Field("torch", exclude_if=lambda name: name == "torch")  # as files are that are older
     rows: list[BaselineRow] = Field(min_length=1)
 
 
@@ -57,6 +58,11 @@ class Baseline(Record):
     reason: str
     experiments: dict[str, BaselineExperiment]
     digest: str = ""
+
+    def kernel_of(self, experiment: str) -> str:
+        """The kernel that trained an experiment; empty where it is not in the file."""
+        found = self.experiments.get(experiment)
+        return "" if found is None else found.kernel
 
     @property
     def true_digest(self) -> str:
@@ -80,7 +86,17 @@ class Baseline(Record):
                     return f"the settings of {name} differ from the baseline's"
                 if ours.data != theirs.data:
                     return f"the data of {name} differ from the baseline's"
+                if ours.kernel != theirs.kernel:
+                    return _kernels_differ(name, ours.kernel, theirs.kernel)
         return ""
+
+
+def _kernels_differ(name: str, ours: str, theirs: str) -> str:
+    machine = " on a machine that has it (stresstest doctor tells)" if theirs == "native" else ""
+    return (
+        f"leave kernel out of {name}{machine}, or write a new baseline: it was trained with kernel {theirs}, this with "
+        f"{ours}"
+    )
 
 
 def baseline_file(scenario: str, environment: str) -> Path:
@@ -148,6 +164,7 @@ def _experiment(result: Result, metrics: Collection[str]) -> BaselineExperiment:
         command=result.command,
         settings=cell_key({**settings, "rules": result.rules}),
         data=str(result.data.get("hash", "")),
+        kernel=result.kernel,
         rows=told,
     )
 

@@ -18,6 +18,8 @@ def why_incomparable(head: Result, base: Result) -> str:
     """Why two results under the same settings are not comparable, or nothing."""
     if head.environment["key"] != base.environment["key"]:
         return f"the environments differ: {base.environment['key']} and {head.environment['key']}"
+    if head.kernel != base.kernel:
+        return f"the kernels differ: {base.kernel} and {head.kernel}; train both with --kernel torch"
     return "the data differ" if head.data.get("hash") != base.data.get("hash") else ""
 
 

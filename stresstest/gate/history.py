@@ -80,7 +80,7 @@ def read_history(scenario: str, checks: Path, limit: int) -> History:
     mine = [entry for environment, entry in found if environment in (newest, "")]  # "": no cell was trained
     entries = sorted(_last_of_each(mine), key=lambda entry: entry.order)
     left_out = {
-        "of another environment": len(found) - len(mine),
+        "of another environment or kernel": len(found) - len(mine),
         "that cannot be read by this version": damaged,
         "older ones (--limit)": max(0, len(entries) - limit),
     }
@@ -113,7 +113,12 @@ def _of_record(path: Path, known: Mapping[str, str], places: Mapping[str, int]) 
         verdicts=_worst(verdict),
         order=(places.get(commit.rstrip("+"), len(places)), stamp[1]),
     )
-    return str(verdict.head.get("environment", "")), entry
+    return _where(str(verdict.head.get("environment", "")), [str(verdict.head.get("kernel", ""))]), entry
+
+
+def _where(environment: str, kernels: Sequence[str]) -> str:
+    """What must be equal for two values to stand in one history."""
+    return f"{environment}/native" if "native" in kernels else environment
 
 
 def _of_baselines(scenario: str, known: Mapping[str, str], places: Mapping[str, int]) -> Iterator[tuple[str, Entry]]:
@@ -128,7 +133,7 @@ def _of_baselines(scenario: str, known: Mapping[str, str], places: Mapping[str, 
             continue  # was no baseline of this version then
         commit = baseline.commit[:10]
         yield (
-            baseline.environment,
+            _where(baseline.environment, [each.kernel for each in baseline.experiments.values()]),
             Entry(
                 commit=commit,
                 subject=known.get(commit, ""),

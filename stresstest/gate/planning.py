@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stresstest.errors import ConfigError
 from stresstest.gate import statistics
+from stresstest.gate.baseline import Baseline
 from stresstest.gate.thresholds import check_threshold, default_thresholds, metrics_of
-from stresstest.scenario.reader import Scenario
+from stresstest.scenario.reader import Scenario, ScenarioExperiment
 from stresstest.scenario.thresholds import Threshold, parse_threshold
 from stresstest.specs.base import TrainingSpec
+
+if TYPE_CHECKING:
+    from stresstest.experiments.plan import Plan
 
 
 def gate_thresholds(
@@ -61,3 +66,16 @@ def extended(seeds: Sequence[int], number: int) -> tuple[int, ...]:
     """These seeds, and as many more as make `number`: the smallest that are not there."""
     more = (seed for seed in range(number + len(seeds)) if seed not in seeds)
     return (*seeds, *(next(more) for _ in range(number - len(seeds))))
+
+
+def in_kernels_of(baseline: Baseline, experiments: Sequence[ScenarioExperiment], plans: Sequence[Plan]) -> list[Plan]:
+    """The plans with the baseline's kernels, where nobody asked for others and this machine has them."""
+    return [
+        plan.of_kernel("torch") if plan.other_kernel == "torch" == baseline.kernel_of(experiment.name) else plan
+        for experiment, plan in zip(experiments, plans, strict=True)
+    ]
+
+
+def kernel_words(plan: Plan) -> str:
+    """What the line that gives a plan's result again has to say of its kernel: torch, where another would be taken."""
+    return " --kernel torch" if (plan.spec.kernel, plan.other_kernel) == ("torch", "native") else ""

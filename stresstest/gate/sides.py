@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
+from stresstest.reports.numbers import cell_name
 from stresstest.reports.progress import is_cell
 from stresstest.results.records import Result, read_result
 from stresstest.runs.store import planned_cells, read_manifest, stored_status
@@ -40,6 +41,16 @@ class Ran:
     def cells(self) -> int:
         """How many cells the results rest on."""
         return sum(len(result.cells) for result in self.results.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """Cells without a result, a line each."""
+        return [
+            f"{name}: {cell_name(cell)}: {cell.status} {cell.error.splitlines()[-1] if cell.error else ''}".rstrip()
+            for name, result in self.results.items()
+            for cell in result.cells
+            if cell.status != "done"
+        ]
 
     def and_then(self, later: Ran) -> Ran:
         """With the results of a later look in the place of earlier ones."""

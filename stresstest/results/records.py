@@ -166,6 +166,11 @@ class Result(Record):
         return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
 
     @property
+    def kernel(self) -> str:
+        """What trained it: torch, or native; of a result that is older than the choice torch."""
+        return str(self.spec.get("kernel", "torch"))
+
+    @property
     def run_dir(self) -> Path | None:
         """The run directory that it came from, where its curves are; `None` of one that came from none."""
         found: Path | None = vars(self).get("_run_dir")  # no field: neither stored nor compared

@@ -82,6 +82,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "experiments/arms.py",
+            "experiments/kernel.py",
             "experiments/plan.py",
             "experiments/warmup/map.py",
             "experiments/warmup/search.py",

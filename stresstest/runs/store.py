@@ -161,18 +161,18 @@ class RunStore:
         return path
 
 
-def choose_directory(run_dir: str | None, identity: str, command: str, fresh: bool) -> Path:
+def choose_directory(run_dir: str | None, identities: Collection[str], command: str, fresh: bool) -> Path:
     """`--run-dir`, or the newest run of the same settings, or a new directory named by the time."""
     if run_dir is not None:
         return Path(run_dir)
     if not fresh:
         for path in _runs(command):
-            if path.parent == DEFAULT_ROOT and (read_manifest(path) or {}).get("identity") == identity:
+            if path.parent == DEFAULT_ROOT and (read_manifest(path) or {}).get("identity") in identities:
                 return path
     return _unused(DEFAULT_ROOT / f"{datetime.now():%Y%m%dT%H%M%S}-{command}")
 
 
-def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, str], fresh: bool) -> Path:
+def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, Collection[str]], fresh: bool) -> Path:
     """`--run-dir`, or the scenario's newest folder, if its runs are of the same settings, or a new one."""
     if run_dir is not None:
         if read_manifest(Path(run_dir)) is not None:
@@ -180,7 +180,7 @@ def choose_folder(run_dir: str | None, name: str, identities: Mapping[str, str],
         return Path(run_dir)
     for folder in sorted(DEFAULT_ROOT.glob(f"*-{name}"), reverse=True) if not fresh else ():
         found = {run.name: read_manifest(run) or {} for run in runs_in(folder) if run != folder}
-        if found and all(manifest.get("identity") == identities.get(run) for run, manifest in found.items()):
+        if found and all(manifest.get("identity") in identities.get(run, ()) for run, manifest in found.items()):
             return folder
     return _unused(DEFAULT_ROOT / f"{datetime.now():%Y%m%dT%H%M%S}-{name}")
 

@@ -186,6 +186,11 @@ class TrainingSpec(ShapeSpec):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
     )
+    kernel: Literal["auto", "torch", "native"] = Field(
+        "auto",
+        description="What trains model mlp: native (C++, compiled at first use; float32 on a CPU), torch, or auto: "
+        "native where it can be had.",
+    )
 
     @property
     def largest_batch(self) -> int:

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from junitparser import JUnitXml
@@ -216,9 +215,8 @@ def test_other_data_are_incomparable(repository: Path, capsys: pytest.CaptureFix
     assert "the data differ" in capsys.readouterr().out
 
 
-def test_results_of_two_machines_are_incomparable() -> None:
-    empty: dict[str, Any] = {name: {} for name in ("spec", "rules")}
-    here, there = (
+def test_results_of_two_machines_or_kernels_are_incomparable() -> None:
+    here, there, native, older = (
         Result(
             schema_=RESULT_SCHEMA,
             command="lr-range",
@@ -228,12 +226,20 @@ def test_results_of_two_machines_are_incomparable() -> None:
             findings=[],
             environment={"key": key},
             data={"hash": "abc"},
-            **empty,
+            spec=spec,
+            rules={},
         )
-        for key in ("torch2.13/cpu", "torch2.14/cpu")
+        for key, spec in (
+            ("torch2.13/cpu", {"kernel": "torch"}),
+            ("torch2.14/cpu", {"kernel": "torch"}),
+            ("torch2.13/cpu", {"kernel": "native"}),
+            ("torch2.13/cpu", {}),
+        )
     )
     assert why_incomparable(here, there) == "the environments differ: torch2.14/cpu and torch2.13/cpu"
+    assert why_incomparable(native, here) == "the kernels differ: torch and native; train both with --kernel torch"
     assert why_incomparable(here, here) == ""
+    assert why_incomparable(here, older) == ""
 
 
 def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

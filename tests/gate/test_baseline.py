@@ -86,12 +86,27 @@ KEY = "torch2.13/cpu/A CPU/x86_64/float32/Linux"
         ({"spec": {"width": 65}}, KEY, "the settings of e"),
         ({"rules": {"patience": 4}}, KEY, "the settings of e"),
         ({"spec": {"width": 64, "seeds": [0], "variant": ["x"], "device": "cpu"}}, KEY, ""),
+        ({"spec": {"width": 64, "kernel": "torch"}}, KEY, ""),
+        ({"spec": {"width": 64, "kernel": "native"}}, KEY, "leave kernel out of e, or write a new baseline"),
     ],
 )
 def test_other_settings_data_or_machines_are_incomparable(other: dict[str, Any], key: str, said: str) -> None:
     found = made().differs(results(**other), key)
     assert found.startswith(said)
     assert bool(found) == bool(said)
+
+
+def test_a_baseline_names_its_kernel_and_one_of_before_the_choice_is_torchs(stored: Path) -> None:
+    """Such a file has no such key, and its digest is still its own."""
+    assert '"kernel"' not in stored.read_text()
+    assert load_baseline(stored).kernel_of("e") == "torch"
+    native = made(spec={"width": 64, "kernel": "native"})
+    stored.write_text(native.to_json())
+    assert load_baseline(stored).kernel_of("e") == "native"
+    assert native.differs(results(spec={"width": 64}), KEY) == (
+        "leave kernel out of e on a machine that has it (stresstest doctor tells), or write a new baseline: it was "
+        "trained with kernel native, this with torch"
+    )
 
 
 def _without_a_seed(stored: dict[str, Any]) -> None:

@@ -44,7 +44,14 @@ def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def record(commit: str, lr: float, hour: int, verdict: str = "no-change", environment: str = ENVIRONMENT) -> None:
+def record(
+    commit: str,
+    lr: float,
+    hour: int,
+    verdict: str = "no-change",
+    environment: str = ENVIRONMENT,
+    kernel: str = "torch",
+) -> None:
     """A check of a commit that found this max_stable_lr, a tenth more for each seed."""
     head = summarise("max_stable_lr", {seed: Bracket.exactly(lr * (1 + 0.1 * seed)) for seed in range(3)})
     line = GateLine.model_validate(
@@ -65,7 +72,7 @@ def record(commit: str, lr: float, hour: int, verdict: str = "no-change", enviro
         scenario="gate",
         mode="base",
         base={},
-        head={"commit": commit, "environment": environment},
+        head={"commit": commit, "environment": environment, "kernel": kernel},
         alpha=0.05,
         looks=[3],
         seeds=3,
@@ -105,12 +112,13 @@ def test_what_is_left_out_is_said(commits: list[str]) -> None:
     record(commits[0], 0.3, 0)
     record(commits[1], 0.2, 1)
     record(commits[1], 0.2, 2, environment="torch2/cuda")
+    record(commits[2], 0.2, 2, kernel="native")
     record(commits[2], 0.1, 3)
     (CHECKS / "history/gate/20261101T150000000000-ff.verdict.json").write_text('{"schema": "stresstest.verdict/9"}')
     history = read_history("gate", CHECKS, 1)
     assert [entry.commit for entry in history.entries] == [commits[2]]
     assert history.left_out == (
-        "1 of another environment",
+        "2 of another environment or kernel",
         "1 that cannot be read by this version",
         "2 older ones (--limit)",
     )

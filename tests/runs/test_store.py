@@ -251,11 +251,11 @@ def test_a_result_is_replaced_at_once_or_not_at_all(filled: Path, name: str, mon
 
 def test_the_same_settings_choose_the_newest_run_that_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = choose_directory(None, "one", "lr-range", fresh=False)
+    first = choose_directory(None, ("one",), "lr-range", fresh=False)
     for path in (first, first.with_name("20200101T000000-lr-range")):
         with opened(path):
             pass
-    assert choose_directory(None, "one", "lr-range", fresh=False) == first
-    assert choose_directory(None, "two", "lr-range", fresh=False) != first
-    assert choose_directory(None, "one", "lr-range", fresh=True) != first
-    assert choose_directory("here", "one", "lr-range", fresh=False) == Path("here")
+    assert choose_directory(None, ("one",), "lr-range", fresh=False) == first
+    assert choose_directory(None, ("two",), "lr-range", fresh=False) != first
+    assert choose_directory(None, ("one",), "lr-range", fresh=True) != first
+    assert choose_directory("here", ("one",), "lr-range", fresh=False) == Path("here")

@@ -19,6 +19,7 @@ from stresstest.experiments.depth_sweep.verdicts import answer
 from stresstest.experiments.document_parts import (
     data_words,
     loss_format,
+    machine_words,
     model_words,
     probes_words,
     report_of,
@@ -58,7 +59,7 @@ def document(result: Result) -> Document:
 
 def _setting(result: Result) -> str:
     """What a depth sweep trained, or looked at, and on which machine."""
-    spec, env = result.spec, result.environment
+    spec = result.spec
     parts = [data_words(spec, result.data)]
     if not spec["init_only"] and "outcome" in spec["measure"]:
         warmup = f" after {spec['warmup_steps']} warm-up steps" if spec["warmup_steps"] else ""
@@ -68,8 +69,7 @@ def _setting(result: Result) -> str:
         parts.append(f"{spec['optimizer']}, {ramp}")
         if "hold" in spec["measure"]:
             parts[-1] += f", holds of {spec['hold_steps']} steps"
-    dtype = "float64" if spec["init_only"] else spec["dtype"]
-    return f"{'; '.join(parts)}; {env['device_name']}, {dtype}"
+    return f"{'; '.join(parts)}; {machine_words(result, 'float64' if spec['init_only'] else None)}"
 
 
 def _tables(result: Result) -> Iterator[Block]:

@@ -12,6 +12,7 @@ from stresstest.experiments.document_parts import (
     beside,
     data_words,
     loss_format,
+    machine_words,
     model_words,
     probes_words,
     report_of,
@@ -72,11 +73,11 @@ def _title(result: Result) -> str:
 
 
 def _setting(result: Result) -> str:
-    spec, env = result.spec, result.environment
+    spec = result.spec
     return (
         f"{data_words(spec, result.data)}; {spec['ramp']} ramp "
         f"{spec['start_lr']:g} to {spec['end_lr']:g} in {spec['num_steps']} steps, holds of "
-        f"{spec['hold_steps']} steps; {env['device_name']}, {spec['dtype']}"
+        f"{spec['hold_steps']} steps; {machine_words(result)}"
     )
 
 

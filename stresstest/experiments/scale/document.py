@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stresstest.experiments.document_parts import data_words, model_words, report_of, seeds_words
+from stresstest.experiments.document_parts import data_words, machine_words, model_words, report_of, seeds_words
 from stresstest.experiments.scale.charts import charts
 from stresstest.experiments.scale.naming import path_words
 from stresstest.experiments.scale.spec import ScaleSpec
@@ -34,4 +34,4 @@ def _setting(result: Result, spec: ScaleSpec) -> str:
     told: dict[str, Any] = {axis: grown[axis] for axis in ("batch_size", "seq_len") if axis in grown}
     data = data_words({**result.spec, **told}, result.data)
     held = grown.get("hold_steps", str(spec.hold_steps))
-    return f"{data}; holds of {held} steps; {result.environment['device_name']}, {result.spec['dtype']}"
+    return f"{data}; holds of {held} steps; {machine_words(result)}"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stresstest.experiments.document_parts import data_words, interval_words, model_words, report_of, seeds_words
+from stresstest.experiments.document_parts import (
+    data_words,
+    interval_words,
+    machine_words,
+    model_words,
+    report_of,
+    seeds_words,
+)
 from stresstest.experiments.shock.charts import along_sizes, courses, maps, responses
 from stresstest.experiments.shock.spec import ShockSpec
 from stresstest.experiments.shock.tables import first_moves, guards_table, results_table
@@ -18,10 +25,9 @@ def document(result: Result) -> Document:
     at = f"peak LR {number(spec.peak_lr)}" if spec.peak_lr else f"{spec.lr_share:g} of each variant's max_stable_lr"
     shown = result.spec | {axis: f"{sizes[0]} to {sizes[-1]}" for axis, sizes in spec.path.items()}
     title = f"Shocks: {model_words(shown, result.data)}, {spec.optimizer}, {seeds_words(result)}"
-    env = result.environment
     subtitle = (
         f"{data_words(shown, result.data)}; {spec.after} steps before the shock, {spec.horizon} after; {at}; "
-        f"{env['device_name']}, {spec.dtype}"
+        f"{machine_words(result)}"
     )
     blocks: list[Block] = []
     if result.summary:

@@ -9,6 +9,7 @@ from stresstest.experiments.document_parts import (
     data_words,
     interval_words,
     loss_format,
+    machine_words,
     metric_cell,
     model_words,
     report_of,
@@ -67,9 +68,9 @@ def document(result: Result) -> Document:
 
 
 def _setting(result: Result) -> str:
-    spec, env = result.spec, result.environment
+    spec = result.spec
     schedule = f"{'/'.join(spec['warmup'])} warm-up, then {spec['decay']}, {spec['train_steps']} steps"
-    return f"{data_words(spec, result.data)}; {schedule}; {env['device_name']}, {spec['dtype']}"
+    return f"{data_words(spec, result.data)}; {schedule}; {machine_words(result)}"
 
 
 def _boundaries(result: Result) -> Iterator[Table]:
