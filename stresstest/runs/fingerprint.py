@@ -39,6 +39,7 @@ DECIDES = (
 DECIDES_NOTHING: Mapping[str, str] = {
     "errors.py": "exceptions and exit codes",
     "installation.py": "says how to install what is missing",
+    "lazy.py": "imports what others compute with, once they do",
     "registry.py": "looks names up",
     "user_code.py": "puts what the user's code raises into words",
     "engine/machine.py": "says how much memory is free: how many replicas train at once, not how",

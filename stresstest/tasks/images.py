@@ -10,16 +10,17 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stresstest.errors import ConfigError
+from stresstest.lazy import numpy as np
 from stresstest.registry import Registry
 from stresstest.tasks.shapes import generate_images
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pixels [N, I] of 0 to 255, classes [N]
 
 NUM_CLASSES = 10
 SYNTHETIC_IMAGES = (10_000, 2_000)  # for training, for validation
@@ -27,8 +28,6 @@ _CIFAR_RECORD = 3073  # a class, then 32 x 32 pixels of each of three channels
 _CIFAR_TRAINING = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _CIFAR_VALIDATION = "test_batch.bin"
 _DIGITS_VALIDATION = 360  # of 1,797, as they come
-
-Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # pixels [N, I] of 0 to 255, classes [N]
 
 
 def _load_synthetic(argument: str) -> tuple[Labelled, Labelled]:

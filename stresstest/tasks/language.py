@@ -10,15 +10,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stresstest.errors import ConfigError
+from stresstest.lazy import numpy as np
 from stresstest.registry import Registry
 from stresstest.tasks.generator import generate_text
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 SYNTHETIC_BYTES = 1 << 20

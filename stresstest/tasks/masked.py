@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stresstest.lazy import numpy as np
 from stresstest.tasks.language import VOCABULARY, LanguageTask, load_language
 from stresstest.tasks.task import TRAINING, Batch, draw_places
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 MASK = VOCABULARY  # the token that hides a byte

@@ -8,11 +8,18 @@ a small network does not saturate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stresstest.lazy import numpy as np
 from stresstest.tasks.task import splitmix64
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Masks = NDArray[np.bool_]
+    # (x, y, |x|, |y|, radius), in half pixels from the shape's centre
+    Figure = Callable[[Ints, Ints, Ints, Ints, Ints], Masks]
 
 SIDE = 32
 CHANNELS = 3
@@ -22,10 +29,6 @@ _RADII = (12, 26)  # in half pixels
 _CONTRASTS = (40, 99)  # grey levels between a shape and the middle grey, on either side
 _NOISE = 100  # grey levels, at most
 
-Ints = NDArray[np.int64]
-Masks = NDArray[np.bool_]
-# (x, y, |x|, |y|, radius), in half pixels from the shape's centre
-Figure = Callable[[Ints, Ints, Ints, Ints, Ints], Masks]
 
 FIGURES: Mapping[str, Figure] = {
     "disc": lambda x, y, ax, ay, r: x * x + y * y <= r * r,

@@ -15,16 +15,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stresstest.errors import ConfigError
-from stresstest.installation import install_hint
+from stresstest.lazy import numpy as np
 from stresstest.registry import Registry
 from stresstest.tasks.sentences import Pair, first_pairs
 from stresstest.tasks.task import TRAINING, VALIDATION, Batch, Source, draw_places
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
@@ -187,6 +185,8 @@ class TranslationTask:
 def load_translation(data: str, batch_size: int, seq_len: int) -> TranslationTask:
     """The task on the pairs of `data` (NAME[:argument]); a `ConfigError` if they do not suffice."""
     if importlib.util.find_spec("sacrebleu") is None:
+        from stresstest.installation import install_hint
+
         raise ConfigError(f"task translation needs sacrebleu, for BLEU; {install_hint('data')}")
     name, _, argument = data.partition(":")
     parts = PAIR_SOURCES[name].load(argument)

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Generator
 
     from stresstest.engine.population import Replicas
     from stresstest.engine.train import BatchSource
     from stresstest.user_model.constants.targets import Targets
 
-Array = NDArray[np.float64]
+    Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,22 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError
-from stresstest.experiments.shock.disturbance import Array, Disturbance, Dose, Scene, Shock
+from stresstest.experiments.shock.disturbance import Disturbance, Dose, Scene, Shock
 from stresstest.registry import Registry, did_you_mean
 from stresstest.reports.numbers import number
 from stresstest.specs.parsing import Choice, parse_choice
+
+if TYPE_CHECKING:
+    from stresstest.experiments.shock.disturbance import Array
 
 _entries: list[Shock] = []
 
 
 def _octaves(first: float, last: float) -> tuple[float, ...]:
-    return tuple(first * 2.0**k for k in range(round(np.log2(last / first)) + 1))
+    return tuple(first * 2.0**k for k in range(round(math.log2(last / first)) + 1))
 
 
 _SWITCH = Dose("on", "", (1.0,), 1.0)
