@@ -1,4 +1,4 @@
-"""All commands: parse, call, print, exit code. Imports no torch at the top: `--help` answers at once."""
+"""The commands: parse, call, print, exit code. What a command needs it imports itself: `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import stresstest
 from stresstest.cli.context import CONTEXT
 from stresstest.cli.diagnose import diagnose_command
-from stresstest.cli.experiments import OUTPUT, VERBOSE, Commands
+from stresstest.cli.experiments import Commands
 from stresstest.cli.gate import GATE_COMMANDS
-from stresstest.cli.options import ALL_FIELDS, jobs_number, option_groups, run_options
-from stresstest.cli.outputs import output_option
-from stresstest.cli.sources import line_settings, project_defaults, settings_beside
-from stresstest.commands.run import run_scenario
+from stresstest.cli.jobs import jobs_number
+from stresstest.cli.outputs import OUTPUT, VERBOSE, output_option
+from stresstest.cli.project import project_defaults
 from stresstest.errors import ExitCode
-from stresstest.scenario.library import find_scenario
-from stresstest.scenario.reader import load_scenario
-from stresstest.scenario.request import open_scenario, scenario_requests
-from stresstest.scenario.schema import scenario_schema
-
-click.rich_click.OPTION_GROUPS["stresstest run"] = option_groups(ALL_FIELDS)
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -51,26 +43,6 @@ def cli(context: click.Context) -> None:
     context.default_map = project_defaults(Path("pyproject.toml"))
 
 
-@cli.command("run")
-@click.argument("scenario", metavar="FILE|NAME")
-@run_options(ALL_FIELDS, "NAME/EXPERIMENT", more=("cpu",))
-@click.pass_context
-def run_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
-    """Run every experiment of a scenario file, or of a shipped one: `stresstest run smoke`.
-
-    Options override the file, in every experiment that has the setting.
-    """
-    loaded = open_scenario(scenario, _typed_profile(context))
-    return run_scenario(loaded, scenario_requests(scenario, loaded, line_settings(context), options))
-
-
-def _typed_profile(context: click.Context) -> str | None:
-    """The profile that the line or the environment names."""
-    source = context.get_parameter_source("profile")
-    given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-    return str(context.params["profile"]) if given else None
-
-
 @cli.command()
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
 @click.option("--profile", metavar="NAME", help="Profile defined in the files; also prints its cost, on any machine.")
@@ -81,8 +53,12 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
     Only a file's first profile has to fit this machine; for the others parameters, memory, FLOPs and GPU hours
     are estimated.
     """
+    from stresstest.cli.sources import settings_beside
     from stresstest.commands.validate import estimate_words
     from stresstest.commands.validate import validate as validate_scenario
+    from stresstest.scenario.library import find_scenario
+    from stresstest.scenario.reader import load_scenario
+    from stresstest.scenario.request import scenario_requests
 
     given, options = settings_beside(context, {})
     for file in files:
@@ -116,6 +92,7 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
     Without names it runs all of them, about 35 minutes on 2 cores; `stresstest list scenarios` prints the names.
     The same command continues an interrupted run.
     """
+    from stresstest.cli.sources import settings_beside
     from stresstest.commands.papers import DEFAULT_FOLDER, choose_papers, run_papers
 
     given, shared = settings_beside(context, {"device": options["device"]})
@@ -132,6 +109,7 @@ def schema(kind: str) -> int:
     """Print the JSON Schema of scenario files, for editors, of result.json, or of `diagnose --json`."""
     from stresstest.diagnosis.records import diagnosis_schema
     from stresstest.experiments.result_schema import result_schema
+    from stresstest.scenario.schema import scenario_schema
 
     text = {"scenario": scenario_schema, "result": result_schema, "diagnosis": diagnosis_schema}[kind]()
     click.echo(json.dumps(text, indent=1))
@@ -142,7 +120,7 @@ def schema(kind: str) -> int:
 @click.argument("kind", required=False)
 def list_(kind: str | None) -> int:
     """List experiments, models, variants, norms, parametrizations, optimizers, data, ...; KIND for one table."""
-    from stresstest.commands.inspect import print_tables
+    from stresstest.commands.tables import print_tables
 
     return print_tables(kind)
 
@@ -151,7 +129,7 @@ def list_(kind: str | None) -> int:
 @click.argument("name")
 def show(name: str) -> int:
     """Show one table entry: its meaning, source and options."""
-    from stresstest.commands.inspect import print_entry
+    from stresstest.commands.tables import print_entry
 
     return print_entry(name)
 
@@ -179,7 +157,7 @@ def report(run_path: str | None, output: tuple[str, ...], as_json: bool, verbose
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON on stdout.")
 def status(run_path: str | None, as_json: bool) -> int:
     """Show the progress of a run, during it or after: cells done, running, failed, time left."""
-    from stresstest.commands.inspect import print_status
+    from stresstest.commands.status import print_status
 
     return print_status(run_path, as_json)
 

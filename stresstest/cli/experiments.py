@@ -1,28 +1,17 @@
-"""The commands of the experiments, made from what `EXPERIMENTS` says of each."""
+"""All commands, those of the experiments first; what only lists them makes the options of none that trains."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import rich_click as click
+from click.shell_completion import CompletionItem
 
-from stresstest.cli.options import option_groups, run_options
-from stresstest.cli.outputs import output_option
-from stresstest.cli.sources import line_request
-from stresstest.commands.run import run_experiment
-from stresstest.experiments.base import Experiment
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.registry import did_you_mean
-from stresstest.reports.output import JSON
 
-OUTPUT = output_option(*JSON)
-VERBOSE = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Print the whole report: charts, intervals, theory, every finding. Without it, the answer alone.",
-)
+RUN_SUMMARY = "Run every experiment of a scenario file, or of a shipped one: `stresstest run smoke`."
 _LISTED = f"{__name__}.listed"
 _FIND = [*EXPERIMENTS, "run", "papers"]
 click.rich_click.COMMAND_GROUPS["stresstest"] = [
@@ -34,48 +23,48 @@ click.rich_click.COMMAND_GROUPS["stresstest"] = [
 
 
 class Commands(click.RichGroup):
-    """The commands of stresstest: those of the experiments, and those that are written out."""
+    """The commands of stresstest: those that train, made when they are asked for, and those that are written out."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The experiments first."""
         _FIND[:] = [*EXPERIMENTS, "run", "papers"]
-        return [*EXPERIMENTS, *super().list_commands(context)]
+        return [*EXPERIMENTS, *sorted(["run", *super().list_commands(context)])]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """A command by its name."""
-        if name not in EXPERIMENTS:
+        if name != "run" and name not in EXPERIMENTS:
             return super().get_command(context, name)
-        return _summary(EXPERIMENTS[name]) if _LISTED in context.meta else experiment_command(EXPERIMENTS[name])
+        if _LISTED in context.meta:
+            summary = RUN_SUMMARY if name == "run" else EXPERIMENTS.entries[name].summary
+            return click.RichCommand(name=name, help=summary)
+        from stresstest.cli.training import experiment_command, run_command
+
+        return run_command() if name == "run" else experiment_command(EXPERIMENTS[name])
 
     def get_help(self, context: click.Context) -> str:
-        """The commands with their summaries; the options of the experiments are not made for it."""
-        context.meta[_LISTED] = True
-        return super().get_help(context)
+        """The commands with their summaries."""
+        with _listing(context):
+            return super().get_help(context)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that a line may go on with, with their summaries."""
+        with _listing(context):
+            return super().shell_complete(context, incomplete)
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that a line names; of an unknown one the nearest is said."""
-        if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
+        if args[0] not in self.list_commands(context) and not args[0].startswith("-"):
             raise click.UsageError(f"unknown command '{args[0]}'{did_you_mean(args[0], self.list_commands(context))}")
         return super().resolve_command(context, args)
 
 
-def _summary(experiment: Experiment[Any]) -> click.Command:
-    return click.RichCommand(name=experiment.name, help=f"{experiment.summary}\n\n{experiment.details}")
-
-
-@lru_cache(maxsize=64)
-def experiment_command(experiment: Experiment[Any]) -> click.Command:
-    """The command of an experiment: an option for each of its settings, and how to run and show it."""
-    fields = experiment.spec.model_fields
-    click.rich_click.OPTION_GROUPS[f"stresstest {experiment.name}"] = option_groups(fields)
-
-    @click.command(experiment.name, help=f"{experiment.summary}\n\n{experiment.details}")
-    @run_options(fields, experiment.name, shares=experiment.shares_search)
-    @OUTPUT
-    @click.pass_context
-    def command(context: click.RichContext, /, **options: Any) -> int:
-        return run_experiment(line_request(experiment.name, context, options))
-
-    return command
+@contextmanager
+def _listing(context: click.Context) -> Iterator[None]:
+    """While commands are named, and none is called."""
+    context.meta[_LISTED] = True
+    try:
+        yield
+    finally:
+        del context.meta[_LISTED]

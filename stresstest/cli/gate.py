@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from stresstest.cli.options import jobs_text
+from stresstest.cli.jobs import jobs_text
 from stresstest.cli.outputs import output_option
-from stresstest.cli.sources import settings_beside
 from stresstest.reports.output import JSON
 from stresstest.specs.profiles import PROFILES
 
@@ -49,6 +48,7 @@ _CHECK_OPTIONS = [
 
 def _check_request(context: click.Context, scenario: str, options: Mapping[str, Any]) -> CheckRequest:
     """What a gate's line asks for."""
+    from stresstest.cli.sources import settings_beside
     from stresstest.commands.check_request import LINE_SETTINGS, CheckRequest
 
     line = {name: options[name] for name in LINE_SETTINGS if options[name] is not None}
@@ -92,7 +92,7 @@ def check_(context: click.RichContext, /, scenario: str, **options: Any) -> int:
 def compare_(a: str, b: str, output: Sequence[str], as_json: bool) -> int:
     """Print how run B differs from run A, paired by seed: the gate's table, without its exit code."""
     from stresstest.commands.compare import compare
-    from stresstest.gate.sides import CHECKS
+    from stresstest.gate.under_way import CHECKS
 
     return compare(a, b, as_json, CHECKS, output)
 
@@ -129,7 +129,7 @@ def baseline_status_(scenario: str | None) -> int:
     """Print age, environment, coverage and slack of each baseline."""
     from stresstest.commands.compare import baseline_status
     from stresstest.experiments.plan import resolve_device
-    from stresstest.gate.sides import CHECKS
+    from stresstest.gate.under_way import CHECKS
     from stresstest.runs.identity import environment
 
     return baseline_status(scenario, environment(resolve_device("auto"), "float32")["key"], CHECKS)

@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args, get_origin
 import rich_click as click
 from pydantic.fields import FieldInfo
 
+from stresstest.cli.jobs import jobs_number
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
-from stresstest.scenario.request import flag
 from stresstest.specs.base import OF_NO_MODEL, ModelSpec
 from stresstest.specs.kinds import MODELS
+from stresstest.specs.parsing import flag
 from stresstest.specs.profiles import PROFILES
 
 Command = Callable[..., Any]
@@ -20,17 +21,14 @@ Decorator = Callable[[Command], Command]
 Fields = Mapping[str, FieldInfo]
 
 
-def _fields_of_all() -> Fields:
-    """Those of every experiment; where one takes a number and another a list, the list."""
+def all_fields() -> Fields:
+    """Those of every experiment, for what runs several; where one takes a number and another a list, the list."""
     found: dict[str, FieldInfo] = {}
     for spec in EXPERIMENTS.specs.values():
         for name, field in spec.model_fields.items():
             if get_origin(found.get(name, field).annotation) is not tuple or get_origin(field.annotation) is tuple:
                 found[name] = field
     return found
-
-
-ALL_FIELDS = _fields_of_all()  # the options of a command that runs several
 
 
 _RUN_OPTIONS = (
@@ -47,22 +45,6 @@ def option_groups(fields: Fields) -> list[Any]:
     groups = {"Question": [name for name in fields if name not in model], "Model": model}
     run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
-
-
-def jobs_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A number of worker processes or `auto` as it is, for a process that reads it itself."""
-    if value is not None:
-        jobs_number(context, param, value)
-    return value
-
-
-def jobs_number(context: click.Context, param: click.Parameter, value: str) -> int | None:
-    """A number of worker processes; `auto` is `None`."""
-    if value == "auto":
-        return None
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
-    raise click.BadParameter(f"'{value}' is not a number of processes; give 1 or more, or auto")
 
 
 def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:

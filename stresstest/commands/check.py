@@ -22,8 +22,9 @@ from stresstest.gate.history import keep_record
 from stresstest.gate.planning import extended, gate_thresholds, in_kernels_of, kernel_words, planned_looks
 from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
-from stresstest.gate.sides import CHECKS, Ran, Side, SideError
+from stresstest.gate.sides import Ran, Side, SideError
 from stresstest.gate.thresholds import metrics_of
+from stresstest.gate.under_way import CHECKS
 from stresstest.pipeline import plan_scenario
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import Stopping, stopping

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.history import read_history
 from stresstest.gate.history_report import history_document
-from stresstest.gate.sides import CHECKS
+from stresstest.gate.under_way import CHECKS
 from stresstest.reports.document import Fact
 from stresstest.reports.output import Made, Tables, console, parse_output, write_outputs
 from stresstest.reports.terminal import print_document

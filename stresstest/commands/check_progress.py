@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 from stresstest.commands.check_estimate import estimate_line, forecast_of_check
 from stresstest.commands.check_request import CheckRequest
 from stresstest.gate.forecast import CheckForecast
-from stresstest.gate.sides import CHECKS, Side
+from stresstest.gate.sides import Side
+from stresstest.gate.under_way import progress_file
 from stresstest.reports.output import console
 from stresstest.reports.progress import ProgressBar, is_cell, is_time, without_time_left
 from stresstest.results.progress import Progress
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
 
 _LOOK_SECONDS = 0.5
-_FRESH_SECONDS = 20.0  # since it was written: of a check that was killed nobody writes it again
 
 
 def showing(
@@ -34,18 +34,7 @@ def showing(
     bar = ProgressBar(console(stderr=True), quiet=asked.quiet, verbose=asked.verbose)
     if said := estimate_line(forecast):
         bar.note(said)
-    return CheckProgress(forecast, bar, CHECKS.resolve() / f"{asked.scenario.name}.progress.json")
-
-
-def checks_under_way() -> dict[Path, Progress]:
-    """How far each check is that runs in this folder, by the file that says it."""
-    found = {}
-    for path in sorted(CHECKS.glob("*.progress.json")):
-        with contextlib.suppress(OSError):
-            fresh = time.time() - path.stat().st_mtime < _FRESH_SECONDS
-            if fresh and (progress := Progress.from_json(path.read_text())):
-                found[path] = progress
-    return found
+    return CheckProgress(forecast, bar, progress_file(asked.scenario.name))
 
 
 class CheckProgress:

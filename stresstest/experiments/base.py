@@ -6,8 +6,9 @@ An experiment is one folder: `spec.py` (its settings), `measure.py` (what is tra
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +16,6 @@ from stresstest.errors import ConfigError
 from stresstest.registry import Registry
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.metrics import METRICS
-from stresstest.specs.base import TrainingSpec
 
 if TYPE_CHECKING:
     from stresstest.experiments.plan import Plan
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from stresstest.results.records import Cell, Result
     from stresstest.results.summary import Reduced
     from stresstest.runs.settings import RunSettings
+    from stresstest.specs.base import TrainingSpec
 
-S = TypeVar("S", bound=TrainingSpec)
+S = TypeVar("S", bound="TrainingSpec")
 
 Row = Mapping[str, Any]  # variant, depth, optimizer and what else is varied; no depth: over all of them
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -138,36 +139,48 @@ PARTS: Mapping[str, str] = {
 }
 
 
-class Experiments(Registry[Experiment[Any]]):
-    """The experiments by command; a part that is missing is a `ConfigError` that names it."""
+@dataclass(frozen=True)
+class Listed:
+    """An experiment of the table: where it is, MODULE:CLASS, and what is said of it where all are listed."""
 
-    def __init__(self, experiments: Iterable[Experiment[Any]] = ()) -> None:
+    name: str
+    where: str
+    summary: str
+    source: str
+
+
+class Experiments(Registry[Experiment[Any]]):
+    """The experiments by command, each imported once it is asked for; a part that is missing is a `ConfigError`."""
+
+    def __init__(self, listed: Iterable[Listed] = ()) -> None:
         super().__init__("experiment", ())
-        for experiment in experiments:
-            self.register(experiment)
+        self._listed = {entry.name: entry for entry in listed}
+
+    def __getitem__(self, name: str) -> Experiment[Any]:
+        if name in self._listed and name not in self._entries:
+            self._entries[name] = _imported(self._listed[name])
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._listed or super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._listed, *self._entries]))
+
+    def __len__(self) -> int:
+        return len(self._listed.keys() | self._entries.keys())
+
+    @property
+    def entries(self) -> Registry[Listed | Experiment[Any]]:
+        """Name, summary and source of each, for which none is imported."""
+        registered = [entry for name, entry in self._entries.items() if name not in self._listed]
+        return Registry("experiment", [*self._listed.values(), *registered])
 
     def register(self, experiment: Experiment[Any]) -> None:
         """Make it known everywhere; checks that every part is there and fits the others."""
-        who = f"experiment '{getattr(experiment, 'name', '') or type(experiment).__name__}'"
-        for part, what in PARTS.items():
-            if getattr(experiment, part, None) in (None, "") or not _given(experiment, part):
-                raise ConfigError(f"{who} has no {part}; give {what}")
-            if not _fits(getattr(experiment, part), part):
-                raise ConfigError(f"{who}: {part} is {getattr(experiment, part)!r}; give {what}")
-        if not _NAME.fullmatch(experiment.name):
-            raise ConfigError(f"{who}: name '{experiment.name}' is not lower case words joined by '-'")
+        _check(experiment)
         if experiment.name in self:
-            raise ConfigError(f"{who} is registered already; give another name")
-        if not (isinstance(experiment.spec, type) and issubclass(experiment.spec, TrainingSpec)):
-            raise ConfigError(f"{who}: spec is {experiment.spec!r}; give {PARTS['spec']}")
-        if bare := [name for name, field in experiment.spec.model_fields.items() if not field.description]:
-            raise ConfigError(f"{who}: spec's setting '{bare[0]}' has no description; it is the help of its option")
-        spec = experiment.spec()
-        if unknown := [name for name in experiment.metrics(spec) if name not in METRICS]:
-            raise ConfigError(f"{who}: metrics has '{unknown[0]}', which is not in METRICS; add it there")
-        varied = {key for row in experiment.rows(spec) for key in row} - {"variant", "depth", "optimizer"}
-        if varied - set(experiment.varies):
-            raise ConfigError(f"{who}: rows differ in '{min(varied - set(experiment.varies))}'; add it to varies")
+            raise ConfigError(f"experiment '{experiment.name}' is registered already; give another name")
         self._entries[experiment.name] = experiment
 
     def unregister(self, name: str) -> None:
@@ -188,6 +201,40 @@ class Experiments(Registry[Experiment[Any]]):
         """What a threshold's selector may name."""
         varied = (key for experiment in self.values() for key in experiment.varies)
         return tuple(dict.fromkeys(("variant", "depth", "optimizer", *varied)))
+
+
+def _imported(listed: Listed) -> Experiment[Any]:
+    module, _, kind = listed.where.partition(":")
+    experiment: Experiment[Any] = getattr(importlib.import_module(module), kind)()
+    _check(experiment)
+    for fact in ("name", "summary", "source"):
+        if getattr(experiment, fact) != getattr(listed, fact):
+            raise ConfigError(f"{listed.where}: {fact} is another than in EXPERIMENTS; give the same")
+    return experiment
+
+
+def _check(experiment: Experiment[Any]) -> None:
+    """Whether every part is there and fits the others; otherwise a `ConfigError`."""
+    from stresstest.specs.base import TrainingSpec
+
+    who = f"experiment '{getattr(experiment, 'name', '') or type(experiment).__name__}'"
+    for part, what in PARTS.items():
+        if getattr(experiment, part, None) in (None, "") or not _given(experiment, part):
+            raise ConfigError(f"{who} has no {part}; give {what}")
+        if not _fits(getattr(experiment, part), part):
+            raise ConfigError(f"{who}: {part} is {getattr(experiment, part)!r}; give {what}")
+    if not _NAME.fullmatch(experiment.name):
+        raise ConfigError(f"{who}: name '{experiment.name}' is not lower case words joined by '-'")
+    if not (isinstance(experiment.spec, type) and issubclass(experiment.spec, TrainingSpec)):
+        raise ConfigError(f"{who}: spec is {experiment.spec!r}; give {PARTS['spec']}")
+    if bare := [name for name, field in experiment.spec.model_fields.items() if not field.description]:
+        raise ConfigError(f"{who}: spec's setting '{bare[0]}' has no description; it is the help of its option")
+    spec = experiment.spec()
+    if unknown := [name for name in experiment.metrics(spec) if name not in METRICS]:
+        raise ConfigError(f"{who}: metrics has '{unknown[0]}', which is not in METRICS; add it there")
+    varied = {key for row in experiment.rows(spec) for key in row} - {"variant", "depth", "optimizer"}
+    if varied - set(experiment.varies):
+        raise ConfigError(f"{who}: rows differ in '{min(varied - set(experiment.varies))}'; add it to varies")
 
 
 def depths_of(spec: TrainingSpec) -> tuple[int, ...]:

@@ -14,13 +14,12 @@ from pathlib import Path
 
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
+from stresstest.gate.under_way import CHECKS
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.progress import is_cell
 from stresstest.results.records import Result, read_result
 from stresstest.runs.store import planned_cells, read_manifest, stored_status
 from stresstest.specs.base import TrainingSpec
-
-CHECKS = Path(".stresstest/checks")
 
 
 class SideError(StresstestError):

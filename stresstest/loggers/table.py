@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from stresstest.errors import ConfigError
-from stresstest.loggers.scalars import LoggedCell
 from stresstest.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from stresstest.loggers.scalars import LoggedCell
 
 
 class Tracker(Protocol):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stresstest.results.metrics import loss_unit as loss_unit  # beside the other words for losses
-from stresstest.results.records import TRAINED, Bracket, Cell, Finding, MetricSummary
+from stresstest.results.outcome import TRAINED
+
+if TYPE_CHECKING:
+    from stresstest.results.records import Bracket, Cell, Finding, MetricSummary
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
@@ -124,6 +127,8 @@ def cell_name(cell: Any) -> str:
 
 def failures(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Cells that have no result, which says nothing about stability."""
+    from stresstest.results.records import Finding
+
     for status, remedy in (
         ("oom", "use a smaller --batch-size or --width, or fewer blocks; it does not mean instability"),
         ("crashed", "its traceback is under errors in the run directory"),

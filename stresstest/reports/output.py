@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, Literal
 
 from stresstest.errors import ConfigError
-from stresstest.installation import install_hint
 from stresstest.registry import did_you_mean
-from stresstest.reports.document import Document
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stresstest.reports.document import Document
 
 Tables = Mapping[str, Mapping[str, Sequence[Any]]]  # by name, columns of one length by name
 
@@ -65,6 +66,8 @@ Output = tuple[str, Path]  # a format and where to
 
 def console(stderr: bool = False) -> Console:
     """A console of the terminal's width, or 120 columns into a pipe."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 120
     return Console(stderr=stderr, width=width, highlight=False)
@@ -156,6 +159,8 @@ def check_installed(kind: str) -> None:
         try:
             importlib.import_module(each.needs)
         except ImportError:
+            from stresstest.installation import install_hint
+
             raise ConfigError(f"output {kind}: needs {each.needs}; {install_hint(each.extra)}") from None
 
 

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from stresstest.reports.numbers import bracket, cell_name, number
 from stresstest.results.progress import Progress, SizeTime, TimeLeft
-from stresstest.results.records import Cell
 
 if TYPE_CHECKING:
     from stresstest.reports.notebook import NotebookBar
+    from stresstest.results.records import Cell
 
 LINE_SECONDS = 30.0  # between two lines in a pipe, at most
 _WIDE = 1.3  # times the lowest estimate: from there on a range is said

@@ -48,7 +48,6 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "results/brief.py": "how records print",
     "results/cell.py": "the form of what is stored",
     "results/metrics.py": "says what a metric means",
-    "results/progress.py": "the form of what is told",
     "results/records.py": "the form of what is stored",
     "results/shocks.py": "the form of what is stored",
     "results/size_laws.py": "the form of what is stored",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
-from stresstest.results.records import count
 from stresstest.runs.store import holder_of, planned_cells, read_manifest, stored_status
 
 
@@ -45,7 +45,7 @@ def read_status(path: Path) -> RunStatus:
         again=manifest["again"],
         shard=tuple(manifest.get("shard", (1, 1))),
         total=len(planned),
-        statuses=count(stored[key] for key in planned if key in stored),
+        statuses=dict(Counter(stored[key] for key in planned if key in stored)),
         running=progress.get("running", []),
         seconds_left=None if left is None else max(0.0, left["seconds"] - since),
         between=None if left is None else (max(0.0, left["low"] - since), max(0.0, left["high"] - since)),

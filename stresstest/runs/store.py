@@ -18,14 +18,14 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO
-
-from pydantic import ValidationError
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
 
 from stresstest.engine.machine import keep_out_of_git
 from stresstest.errors import ConfigError, StorageError
-from stresstest.results.progress import Progress
-from stresstest.results.records import Cell
+
+if TYPE_CHECKING:
+    from stresstest.results.progress import Progress
+    from stresstest.results.records import Cell
 
 DEFAULT_ROOT = Path(os.environ.get("STRESSTEST_RUNS") or ".stresstest/runs")
 LOGGED = "logged.jsonl"  # which cells trackers were told of
@@ -60,13 +60,13 @@ class RunStore:
         lines = path.read_bytes().splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
-                cell = Cell.model_validate_json(line)
-            except ValidationError as error:
+                cell = _cell(line)
+            except _ForeignCellError as error:
                 if number == len(lines) and not line.endswith(b"\n"):
                     os.truncate(path, sum(map(len, lines[:-1])))
                     break
                 raise ConfigError(
-                    f"{path}:{number} is not a cell of this version ({error.errors()[0]['msg']}); "
+                    f"{path}:{number} is not a cell of this version ({error}); "
                     "the file was not changed: use --fresh, or another --run-dir"
                 ) from None
             cells[cell.key] = cell
@@ -242,6 +242,14 @@ def runs_in(path: Path) -> list[Path]:
     return inside if inside and read_manifest(path) is None else [path]
 
 
+def newest_run(*names: str) -> Path:
+    """The run directory whose file of one of these names is the newest; a `ConfigError` where there is none."""
+    found = [path for name in names for depth in ("*", "*/*") for path in DEFAULT_ROOT.glob(f"{depth}/{name}")]
+    if not found:
+        raise ConfigError(f"no run under {DEFAULT_ROOT}; run stresstest lr-range first, or give a RUN")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
 def planned_cells(path: Path, of: Literal["cells", "mine"] = "cells") -> list[str]:
     """The keys of the cells that belong to a run, or of its shard's."""
     try:
@@ -258,10 +266,9 @@ def stored_status(path: Path) -> dict[str, str]:
 def stored_cells(path: Path) -> dict[str, Cell]:
     """The cells on the disk, by key, as far as they are whole; one of another version is a `ConfigError`."""
     try:
-        return {key: Cell.model_validate_json(line) for key, _, line in _lines(path)}
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise ConfigError(f"{path} holds cells of another version ({why}); the files were not changed") from None
+        return {key: _cell(line) for key, _, line in _lines(path)}
+    except _ForeignCellError as error:
+        raise ConfigError(f"{path} holds cells of another version ({error}); the files were not changed") from None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -351,10 +358,25 @@ def _sync(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+class _ForeignCellError(Exception):
+    """Why a line is not a cell of this version."""
+
+
+def _cell(line: bytes) -> Cell:
+    from pydantic import ValidationError  # `status` reads no cell, and does without both
+
+    from stresstest.results.cell import Cell
+
+    try:
+        return Cell.model_validate_json(line)
+    except ValidationError as error:
+        raise _ForeignCellError(error.errors()[0]["msg"]) from None
+
+
 def _is_cell(line: bytes) -> bool:
     try:
-        Cell.model_validate_json(line)
-    except ValidationError:
+        _cell(line)
+    except _ForeignCellError:
         return False
     return True
 

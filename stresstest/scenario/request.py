@@ -16,7 +16,7 @@ from stresstest.runs.settings import RunSettings
 from stresstest.scenario.library import find_scenario
 from stresstest.scenario.reader import Scenario, ScenarioExperiment, load_scenario
 from stresstest.specs.base import TrainingSpec
-from stresstest.specs.parsing import exact_text
+from stresstest.specs.parsing import exact_text, flag
 from stresstest.specs.profiles import PROFILES, make_spec
 
 Sourced = Mapping[str, tuple[Any, str]]  # the settings that somebody gave, and the profile: the value and who
@@ -157,11 +157,6 @@ def open_scenario(name: str, profile: str | None) -> Scenario:
     path = find_scenario(name)
     loaded = load_scenario(path)
     return load_scenario(path, profile) if loaded.profiles and profile else loaded
-
-
-def flag(name: str) -> str:
-    """The option of a setting."""
-    return "--" + name.replace("_", "-")
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from stresstest.specs.parsing import parse_seeds, parse_settings, split_choices,
 class Spec(BaseModel):
     """Base of all settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 OF_NO_MODEL = "of no model"  # in a field's metadata: no model has a default of its own for it

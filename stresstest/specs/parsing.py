@@ -14,6 +14,11 @@ _MANY_SEEDS = 1000
 MANY_DEPTHS = 100
 
 
+def flag(name: str) -> str:
+    """The option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`5` means seeds 0 to 4; `0,3,7` means these seeds; `3,` means the one seed 3."""
     try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stresstest.errors import ConfigError
 from stresstest.registry import did_you_mean
-from stresstest.specs.base import Spec, TrainingSpec
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from stresstest.specs.base import Spec, TrainingSpec
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
@@ -22,7 +24,7 @@ _LINEAR_STEPS = 4000
 
 
 S = TypeVar("S", bound="Spec")
-B = TypeVar("B", bound=TrainingSpec)
+B = TypeVar("B", bound="TrainingSpec")
 
 
 def make_spec(kind: type[B], profile: str, given: Mapping[str, Any]) -> B:
@@ -44,6 +46,8 @@ def with_profile(kind: type[TrainingSpec], profile: str, given: Mapping[str, Any
 
 def build(kind: type[S], settings: Mapping[str, Any]) -> S:
     """Build a spec; what is wrong, the first of each setting, comes as one `ConfigError` in the user's words."""
+    from pydantic import ValidationError
+
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
@@ -53,6 +57,8 @@ def build(kind: type[S], settings: Mapping[str, Any]) -> S:
 
 def violations(kind: type[Spec], settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with settings: the setting, or nothing where several are, and the complaint."""
+    from pydantic import ValidationError
+
     try:
         kind.model_validate(settings)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich_click as click
 import torch
 from torch import Tensor
 
@@ -90,15 +91,34 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Population, "step", step)
 
 
-def test_what_only_reads_imports_no_torch(finished: tuple[Path, str]) -> None:
-    lines = ["--help", "lr-range --help", f"report {next((finished[0] / '.stresstest/runs').iterdir())}", "list", "x"]
+HEAVY = ("torch", "numpy", "scipy", "pydantic", "optuna", "pebble", "jinja2", "yaml", "multiprocessing")
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("--help", []),
+        ("list", []),
+        ("show adam", []),
+        ("status", []),
+        ("check --help", []),
+        ("unheard-of", []),
+        ("lr-range --help", ["pydantic"]),
+        ("run --help", ["pydantic"]),
+        ("report", ["pydantic"]),
+    ],
+)
+def test_a_line_imports_only_what_it_needs(
+    line: str, needed: list[str], finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished[0])
     program = (
-        "import shlex, sys; from stresstest.cli.main import run; "
-        "codes = [int(run(shlex.split(a))) for a in sys.argv[1:]]; "
-        "print([name for name in ('torch', 'rich', 'pydantic') if name in sys.modules], codes)"
+        "import json, shlex, sys; from stresstest.cli.main import run; run(shlex.split(sys.argv[1])); "
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *lines], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "['rich', 'pydantic'] [0, 0, 0, 0, 2]", done.stderr
+    done = subprocess.run([sys.executable, "-c", program, line], capture_output=True, text=True)
+    imported = json.loads(done.stderr.splitlines()[-1])
+    assert [name for name in HEAVY if name in imported and name not in needed] == []
 
 
 def test_what_reads_logs_waits_for_no_settings_of_experiments(tmp_path: Path) -> None:
@@ -113,11 +133,22 @@ def test_what_reads_logs_waits_for_no_settings_of_experiments(tmp_path: Path) ->
 
 
 def test_the_help_of_all_commands_makes_the_options_of_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stresstest.cli.experiments.experiment_command", lambda experiment: pytest.fail(experiment))
+    monkeypatch.setattr("stresstest.cli.training.experiment_command", lambda experiment: pytest.fail(experiment))
     assert run(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert [name for name in EXPERIMENTS if name not in text] == []
     assert "Ramp the learning rate every step" in text
+
+
+def test_what_is_listed_of_the_commands_that_train_is_what_they_say_themselves() -> None:
+    context = click.Context(cli)
+    completed = {item.value: item.help for item in cli.shell_complete(context, "")}
+    assert list(completed) == cli.list_commands(context)
+    for name in completed:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert completed[name] == command.get_short_help_str(), name
+        assert len(command.params) > 50 or name not in (*EXPERIMENTS, "run")
 
 
 BAD = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 import stresstest
 from stresstest.commands.show_result import document_of
-from stresstest.experiments.base import Experiment
+from stresstest.errors import ConfigError
+from stresstest.experiments.base import Experiment, Experiments, Listed
 from stresstest.experiments.estimate import estimates
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import unfinished_document
@@ -47,6 +49,16 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "batch-sweep": {"depth": 1, "batch_sizes": (4, 8), "tokens": 2000, "num_lrs": 2},
 }
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_its_entry_in_the_table_says_what_it_says_itself(name: str) -> None:
+    listed, experiment = EXPERIMENTS.entries[name], EXPERIMENTS[name]
+    assert isinstance(listed, Listed)
+    facts = (experiment.name, experiment.summary, experiment.source)
+    assert (listed.name, listed.summary, listed.source) == facts
+    with pytest.raises(ConfigError, match="summary is another"):
+        Experiments([replace(listed, summary="Another.")])[name]
 
 
 @pytest.fixture(scope="module", params=list(EXPERIMENTS))
