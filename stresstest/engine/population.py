@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.guard import Guard, Watch
+from stresstest.engine.native.mlp import NativeMlp, Rows
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.probes import ActivationSnapshot, Blocks, Look, looking
 from stresstest.engine.rounded import wide
@@ -272,10 +273,7 @@ class Replicas(ABC, Generic[B]):
 
     def _health(self, loss_R: Tensor, grad_norm_R: Tensor, skipped_R: Tensor) -> Tensor:
         bad_gradient_R = ~grad_norm_R.isfinite() & (~skipped_R | (self._scale_R < 1.0))
-        bad_parameter_R = ~self.theta_RP.sum(1, dtype=wide(self.theta_RP.dtype)).isfinite()
-        health_R = torch.where(bad_parameter_R, BAD_PARAMETER, FINITE)
-        health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
-        return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
+        return _health(loss_R, bad_gradient_R, self.theta_RP.sum(1, dtype=wide(self.theta_RP.dtype)))
 
 
 class Population(Replicas[Batch]):
@@ -286,6 +284,8 @@ class Population(Replicas[Batch]):
     def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
         rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
         self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
+        native = training.kernel == "native"
+        self._native = NativeMlp(model, training.optimizer, training.options) if native else None
 
     def profile(self, batch: Batch) -> None:
         """The variant's measurement at initialisation, if it has one (Admin)."""
@@ -300,10 +300,27 @@ class Population(Replicas[Batch]):
         """
         with torch.no_grad():
             parts = [
-                (share_R, self._loss(one, as_trained))
+                (share_R, self._forward(one, as_trained))
                 for one, share_R in micro_batches(batch, self.training.micro_batch)
             ]
         return _together(parts)
+
+    def step(self, batch: Batch, lr_R: Tensor) -> Readings:
+        """One optimizer step of every replica; by the kernel in one pass, where nothing comes before the update."""
+        native = self._passes
+        if native is None or not native.updates or self._pauses(len(batch.targets[0])):
+            return super().step(batch, lr_R)
+        self._step_R1 += 1.0
+        loss_R, seen = native.step(self._rows(), batch, lr_R, self._step_R1)
+        no_R = torch.zeros_like(loss_R, dtype=torch.bool)
+        health_R = _health(loss_R, ~seen.grad_norm_R.isfinite(), seen.sum_R)
+        return Readings(loss_R, seen.grad_norm_R, health_R, no_R, no_R)
+
+    def _pauses(self, batch_size: int) -> bool:
+        """Whether something reads or changes a gradient before the update, or adds it up, or is to see the passes."""
+        limit = self.training.micro_batch
+        waits = self.between is not None or self.training.clip_norm is not None or self._watch is not None
+        return waits or self.within is not nullcontext or (limit is not None and batch_size > limit)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """The logits of each replica, [R, N, V], of a built-in transformer."""
@@ -324,19 +341,53 @@ class Population(Replicas[Batch]):
 
     def _backward(self, batch: Batch, scale_R: Tensor | None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times `scale_R`, goes to `grad_RP`."""
+        native = self._passes if self.within is nullcontext else None
         found = []
         for place, (one, share_R) in enumerate(micro_batches(batch, self.training.micro_batch)):
             matrix_RP, grads = self._more if place else (self.grad_RP, self._grads)
-            loss_R = self._loss(one, True, grads)
-            weighted_R = loss_R if share_R is None else loss_R * share_R
-            total = (weighted_R if scale_R is None else weighted_R * scale_R).sum()
-            gradients = torch.autograd.grad(total, list(self._leaves.values()))
-            self.model.layout.gather(gradients, grads)
-            del gradients
+            if native is not None:
+                loss_R = native.gradients(Rows(self.theta_RP, matrix_RP), one, share_R)
+            else:
+                loss_R = self._differentiate(one, share_R, scale_R, grads)
             if place:
                 self.grad_RP.add_(matrix_RP)
-            found.append((share_R, loss_R.detach()))
+            found.append((share_R, loss_R))
         return _together(found)
+
+    def _differentiate(self, batch: Batch, share_R: Tensor | None, scale_R: Tensor | None, grads: Leaves) -> Tensor:
+        loss_R = self._loss(batch, True, grads)
+        weighted_R = loss_R if share_R is None else loss_R * share_R
+        total = (weighted_R if scale_R is None else weighted_R * scale_R).sum()
+        gradients = torch.autograd.grad(total, list(self._leaves.values()))
+        self.model.layout.gather(gradients, grads)
+        return loss_R.detach()
+
+    @property
+    def _passes(self) -> NativeMlp | None:
+        """The native kernel, where it computes: not in the arithmetic that a shock gives some steps."""
+        return self._native if self.training.dtype == torch.float32 else None
+
+    def _rows(self) -> Rows:
+        return Rows(self.theta_RP, self.grad_RP, list(self._state.values()))
+
+    def _norm(self, matrix_RP: Tensor) -> Tensor:
+        native = self._passes
+        return super()._norm(matrix_RP) if native is None else native.norms(Rows(matrix_RP, matrix_RP))
+
+    def _update(self, lr_R: Tensor) -> None:
+        native = self._passes
+        if native is None or not native.updates:
+            return super()._update(lr_R)
+        self._step_R1 += 1.0
+        native.update(self._rows(), lr_R, self._step_R1)
+        return None
+
+    def _forward(self, batch: Batch, as_trained: bool) -> Tensor:
+        """The loss of each replica, [R], of which no gradient is taken."""
+        native = self._passes
+        if native is None:
+            return self._loss(batch, as_trained)
+        return native.losses(self.theta_RP, batch, self.model.spec.label_smoothing if as_trained else 0.0)
 
     def _loss(self, batch: Batch, as_trained: bool, into: Leaves | None = None) -> Tensor:
         spec, dropout = self.model.spec, None
@@ -358,6 +409,13 @@ class Population(Replicas[Batch]):
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
         self.__dict__.pop("_more", None)  # it has as many rows as there were
+
+
+def _health(loss_R: Tensor, bad_gradient_R: Tensor, sum_R: Tensor) -> Tensor:
+    """What was not finite, [R], given the sum of each replica's parameters."""
+    health_R = torch.where(sum_R.isfinite(), FINITE, BAD_PARAMETER)
+    health_R = torch.where(bad_gradient_R, BAD_GRADIENT, health_R)
+    return torch.where(loss_R.isfinite(), health_R, BAD_LOSS)
 
 
 def row_of(state: Any, row: int) -> Any:

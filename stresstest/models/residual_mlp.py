@@ -38,6 +38,7 @@ class ResidualMlp:
     zero (there they are torch's default); the output layer is N(0, 1/D).
     """
 
+    memory: Tensor | None = None  # of the native kernel's passes, kept from one step for the next
     last_matrix = "weight"
     last_stack = 1
 
@@ -120,6 +121,7 @@ class ResidualMlp:
     def release(self) -> None:
         """Give back the blocks' workspace."""
         self._stack.release()
+        self.memory = None
 
     def activation_bytes(self, batch_size: int, autocast: bool = False) -> int:
         """An estimate of what one replica keeps for its backward pass, in float32 or under autocast."""

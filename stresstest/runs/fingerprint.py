@@ -19,6 +19,7 @@ DECIDES = (
     "engine/*.py",
     "engine/native/*.py",
     "engine/native/*.cpp",
+    "engine/native/*.h",
     "experiments/batch_sweep/spec.py",
     "experiments/*/measure.py",
     "experiments/scale/coords/measure.py",

@@ -139,7 +139,7 @@ def test_a_listed_module_that_is_not_there_is_an_error(package: Path, module: st
         ("measurements/hold.py", "^_FARTHEST = 8", "_FARTHEST = 9"),
         ("engine/outcomes.py", "persistence: int = 5", "persistence: int = 6"),
         ("engine/divergence.py", " > ", " >= "),
-        ("engine/native/kernel.cpp", "return 1;", "return 2;"),
+        ("engine/native/norms.h", "RMS_NORM_EPS = 1e-6f", "RMS_NORM_EPS = 1e-5f"),
         ("results/outcome.py", '"stable", "spiked"}', '"stable"}'),
         ("experiments/batch_sweep/spec.py", '"sqrt": 0.5', '"sqrt": 0.6'),
         ("experiments/training.py", r"spec\.clip_norm", "None"),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 # No -ffast-math: NaN and overflow are what this tool measures.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
 _COMPILERS = ("g++", "clang++", "c++")
 _SECONDS = 300.0  # that a compiler may take
 
@@ -72,7 +72,7 @@ def _compiler() -> tuple[list[str], str]:
 
 def _built(source: Path, compiler: Sequence[str], version: str) -> Path:
     """The shared object of a source, which is compiled where it is not there yet."""
-    text = source.read_bytes()
+    text = b"".join(path.read_bytes() for path in [source, *sorted(source.parent.glob("*.h"))])
     words = [*compiler, *FLAGS]
     key = hashlib.blake2b("\n".join([*words, version, _cpu()]).encode() + text, digest_size=12).hexdigest()
     folder = _folder()
