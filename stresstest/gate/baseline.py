@@ -92,11 +92,8 @@ class Baseline(Record):
 
 
 def _kernels_differ(name: str, ours: str, theirs: str) -> str:
-    machine = " on a machine that has it (stresstest doctor tells)" if theirs == "native" else ""
-    return (
-        f"leave kernel out of {name}{machine}, or write a new baseline: it was trained with kernel {theirs}, this with "
-        f"{ours}"
-    )
+    tells = " (stresstest doctor tells whether it is here)" if theirs == "native" else ""
+    return f"train {name} with kernel {theirs}, as its baseline was{tells}, or write a new one: this is kernel {ours}"
 
 
 def baseline_file(scenario: str, environment: str) -> Path:

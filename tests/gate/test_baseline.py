@@ -87,7 +87,11 @@ KEY = "torch2.13/cpu/A CPU/x86_64/float32/Linux"
         ({"rules": {"patience": 4}}, KEY, "the settings of e"),
         ({"spec": {"width": 64, "seeds": [0], "variant": ["x"], "device": "cpu"}}, KEY, ""),
         ({"spec": {"width": 64, "kernel": "torch"}}, KEY, ""),
-        ({"spec": {"width": 64, "kernel": "native"}}, KEY, "leave kernel out of e, or write a new baseline"),
+        (
+            {"spec": {"width": 64, "kernel": "native"}},
+            KEY,
+            "train e with kernel torch, as its baseline was, or write a new one: this is kernel native",
+        ),
     ],
 )
 def test_other_settings_data_or_machines_are_incomparable(other: dict[str, Any], key: str, said: str) -> None:
@@ -104,8 +108,8 @@ def test_a_baseline_names_its_kernel_and_one_of_before_the_choice_is_torchs(stor
     stored.write_text(native.to_json())
     assert load_baseline(stored).kernel_of("e") == "native"
     assert native.differs(results(spec={"width": 64}), KEY) == (
-        "leave kernel out of e on a machine that has it (stresstest doctor tells), or write a new baseline: it was "
-        "trained with kernel native, this with torch"
+        "train e with kernel native, as its baseline was (stresstest doctor tells whether it is here), or write a new "
+        "one: this is kernel torch"
     )
 
 
