@@ -48,6 +48,8 @@ class Left:
 class RunListener:
     """Who is told how a run goes; this one hears nothing."""
 
+    wants_notes = False  # those that take some timed steps too
+
     def note(self, text: str) -> None:
         """Something about the user's model that its user should know before training."""
 
@@ -142,9 +144,17 @@ def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     if not request.quiet:
         for note in (*(() if plan.own is None else plan.own.notes), *plan.said):
             listener.note(note)
+        if listener.wants_notes and (slower := _slower_dtype(plan)):
+            listener.note(slower)
     if request.settings.storage:
         experiment.check_storage(plan, request.settings)
     return plan
+
+
+def _slower_dtype(plan: Plan) -> str:
+    from stresstest.experiments.half_precision import slower_words  # which imports torch
+
+    return slower_words(plan)
 
 
 def _check_ranks(request: Request) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class OnStderr(RunListener):
     """Says on stderr how a run goes; `of` names what several scenarios have in common."""
 
+    wants_notes = True
+
     def __init__(self, of: str = "") -> None:
         self._of = of
 

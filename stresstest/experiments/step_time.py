@@ -63,6 +63,12 @@ def time_steps(
     }
 
 
+def step_seconds(spec: TrainingSpec, device: str, kind: Kind) -> float:
+    """Seconds of a step of one replica of one kind."""
+    with _one_thread():
+        return _Clock(spec, device, 1, NO_CONSTANTS).timed(kind)
+
+
 def _within(least: int, values: Sequence[int]) -> int:
     """The largest of these that is not too far from the smallest."""
     return max(value for value in (least, *values) if value <= _FARTHEST * least)
