@@ -12,7 +12,7 @@ from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
 from stresstest.specs.lr_grid import LrGridSpec
 
-HOLDS: Mapping[str, float] = {"octave": 3.6, "half-octave": 4.6, "quarter-octave": 5.6}  # of a boundary, as counted
+HOLDS: Mapping[str, float] = {"octave": 2.4, "half-octave": 3.4, "quarter-octave": 4.4}  # of a boundary, as counted
 RAMPED = 0.8  # of a ramp's steps: where it breaks, as counted
 HOLDS_SPREAD = 0.18  # of a boundary's steps, over seeds and variants: a standard deviation
 

@@ -84,6 +84,11 @@ class Bench(ABC):
         """How many replicas our share of the device's memory holds at once, by estimate."""
 
     @property
+    def rows_are_cheap(self) -> bool:
+        """Whether a few replicas more cost next to nothing: those of a built-in model on a GPU."""
+        return self.training.device.type == "cuda"
+
+    @property
     def eps(self) -> float | None:
         """The optimizer's eps, if it has one."""
         found = {**self.training.optimizer.options, **self.training.options}.get("eps")

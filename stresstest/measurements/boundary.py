@@ -20,6 +20,8 @@ from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
 
+_AHEAD = 3  # places of one search that are tried at once where rows are cheap
+
 
 def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
     """The learning rate of each step of the ramp; the last is `end_lr`."""
@@ -48,12 +50,7 @@ def measure_boundary(
     ramps = ramp(bench, seeds, ramp_lrs(spec))
     found = _of_ramps(spec, ramps)
     searches = [_search(spec, run, best) for run in ramps]
-    trials: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
-    while asked := [(i, k) for i, search in enumerate(searches) for k in search.ask()]:
-        runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in asked], spec.hold_steps)
-        for (i, k), run in zip(asked, runs, strict=True):
-            trials[i][k] = run
-            searches[i].tell(k, _answer(run))
+    trials = _answer_all(bench, spec, seeds, searches)
     for one, search, held in zip(found, searches, trials, strict=True):
         one.records["ramp"] |= {"hold_monotone": search.monotone}
         one.add(_hold_measurement(search, [held[k] for k in sorted(held)]))
@@ -63,6 +60,26 @@ def measure_boundary(
         for one, said in zip(found, measure_theory(bench, seeds), strict=True):
             one.add(said)
     return found
+
+
+def _answer_all(
+    bench: Bench, spec: BoundarySpec, seeds: Sequence[int], searches: Sequence[HoldSearch]
+) -> list[dict[int, ReplicaRun]]:
+    """Answer every search's questions; returns the holds of each that it asked for, by place.
+
+    Where rows are cheap, so are the answers to what a search may ask next; one that it does not ask for is left out.
+    """
+    known: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
+    places = _AHEAD if bench.rows_are_cheap else 1
+    while asked := [(i, k) for i, search in enumerate(searches) if (k := search.ask()) is not None]:
+        behind = [i for i, k in asked if k not in known[i]]
+        trials = [(i, k) for i in behind for k in searches[i].ahead(places) if k not in known[i]]
+        runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in trials], spec.hold_steps) if trials else []
+        for (i, k), run in zip(trials, runs, strict=True):
+            known[i][k] = run
+        for i, k in asked:
+            searches[i].tell(k, _answer(known[i][k]))
+    return [{k: held[k] for k in search.answers} for search, held in zip(searches, known, strict=True)]
 
 
 def _of_ramps(spec: BoundarySpec, runs: Sequence[ReplicaRun]) -> list[Measurement]:

@@ -116,8 +116,14 @@ METRICS: Registry[Metric] = Registry(
             "higher",
             "Octaves between the smallest LR that makes progress and max_stable_lr.",
         ),
-        Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold."),
-        Metric("validation_loss", "nats", "linear", "lower", "Validation loss at the end of the best hold."),
+        Metric("final_loss", "nats", "linear", "lower", "Training loss at the end of the best hold tried."),
+        Metric(
+            "validation_loss",
+            "nats",
+            "linear",
+            "lower",
+            "Validation loss at the end of the best hold tried, at the boundary or an octave or two below it.",
+        ),
         Metric(
             "recipe_loss",
             "nats",

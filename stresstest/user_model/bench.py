@@ -60,6 +60,11 @@ class UserBench(Bench):
     _starts: dict[int, Start] = field(default_factory=dict)
 
     @property
+    def rows_are_cheap(self) -> bool:
+        """Where they are stacked."""
+        return self.stacked
+
+    @property
     def capacity(self) -> int:
         """How many replicas are held at once."""
         return _AT_ONCE

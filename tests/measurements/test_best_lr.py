@@ -23,11 +23,10 @@ exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
 def searched(losses: Losses, breaks_at: int = BREAKS_AT, best: bool = True, stride: int = OCTAVE) -> HoldSearch:
     """A search that has asked all that it asks; LRs from `breaks_at` on break."""
     search = HoldSearch(GUESS, HIGHEST, stride=stride, best=best)
-    while places := search.ask():
+    while (k := search.ask()) is not None:
         assert len(search.answers) < 60, "the search does not end"
-        for k in places:
-            loss = losses(k / OCTAVE)
-            search.tell(k, BROKEN if k >= breaks_at else HoldAnswer("stable", loss, loss))
+        loss = losses(k / OCTAVE)
+        search.tell(k, BROKEN if k >= breaks_at else HoldAnswer("stable", loss, loss))
     return search
 
 
@@ -89,9 +88,8 @@ def test_answers_that_are_stored_are_not_asked_for_again() -> None:
     for number in range(len(first.answers)):
         again = HoldSearch(GUESS, HIGHEST, best=True, answers=dict(list(first.answers.items())[:number]))
         asked: list[int] = []
-        while places := again.ask():
-            asked += places
-            for k in places:
-                again.tell(k, first.answers[k])
+        while (k := again.ask()) is not None:
+            asked.append(k)
+            again.tell(k, first.answers[k])
         assert sorted([*asked, *list(first.answers)[:number]]) == sorted(first.answers)
         assert again.best_lr == first.best_lr

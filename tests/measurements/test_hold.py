@@ -47,11 +47,10 @@ def flat_up_to(top: int, above: Outcome) -> Truth:
 def search_all(search: HoldSearch, truth: Truth) -> list[int]:
     """Answer every question; returns the places in the order of asking."""
     asked: list[int] = []
-    while places := search.ask():
-        asked += places
+    while (k := search.ask()) is not None:
+        asked.append(k)
         assert len(asked) <= 60, "the search does not end"
-        for k in places:
-            search.tell(k, truth(k))
+        search.tell(k, truth(k))
     return asked
 
 
@@ -128,11 +127,14 @@ def test_where_nothing_trains_the_search_ends_soon_without_a_lower_side(outcome:
 
 @exhaustive
 @given(tops, st.integers(-6, 6), strides, st.sampled_from(BREAKS))
-def test_where_nothing_trains_the_largest_harmless_lr_is_found_by_the_same_questions(
+def test_where_nothing_trains_the_largest_harmless_lr_is_found_by_the_same_questions_and_one_below_them(
     top: int, octaves: int, stride: int, above: Outcome
 ) -> None:
-    flat, trains = (HoldSearch(guess_near(top, octaves), HIGHEST, stride) for _ in range(2))
-    assert search_all(flat, flat_up_to(top, above)) == search_all(trains, stable_up_to(top, (above,)))
+    guess = guess_near(top, octaves)
+    flat, trains = (HoldSearch(guess, HIGHEST, stride) for _ in range(2))
+    same = search_all(trains, stable_up_to(top, (above,)))
+    below = [] if guess - OCTAVE in same else [guess - OCTAVE]
+    assert search_all(flat, flat_up_to(top, above)) == [*same, *below], "what is flat may have trained lower"
     assert flat.max_stable_lr == trains.max_stable_lr
     assert flat.monotone
     assert (flat.min_useful_lr, flat.max_useful_lr) == (Bracket(low=None, high=None),) * 2, "nothing trained"
@@ -141,12 +143,12 @@ def test_where_nothing_trains_the_largest_harmless_lr_is_found_by_the_same_quest
 @pytest.mark.parametrize(
     ("search", "truth", "asked"),
     [
-        (HoldSearch(0, 16, 1, noise_floor=0.1), stable_up_to(-7, ("relapsed",)), [-4, 0, 4, -8, -6, -7]),
-        (HoldSearch(-8, 16, 2, True, noise_floor=0.1), window(-12, 5, "nonfinite"), [-12, -8, -4, 0, 4, 8, 6, -16]),
-        (HoldSearch(0, 16, 4, True, noise_floor=0.1), window(99, 99, "nonfinite"), [-4, 0, 4, 8, 12, 16]),
+        (HoldSearch(0, 16, 1, noise_floor=0.1), stable_up_to(-7, ("relapsed",)), [0, -4, -8, -6, -7]),
+        (HoldSearch(-8, 16, 2, True, noise_floor=0.1), window(-12, 5, "nonfinite"), [-8, -4, 0, 4, 8, 6, -12, -16]),
+        (HoldSearch(0, 16, 4, True, noise_floor=0.1), window(99, 99, "nonfinite"), [0, -4, 4, 8, 12, 16]),
     ],
 )
-def test_where_nothing_is_flat_the_questions_are_those_that_they_were_before_there_was_such_an_outcome(
+def test_the_search_walks_from_the_guess_by_octaves_and_only_then_asks_more_finely(
     search: HoldSearch, truth: Truth, asked: list[int]
 ) -> None:
     assert search_all(search, truth) == asked
@@ -180,7 +182,7 @@ def test_where_a_model_of_ones_own_trains_nowhere_the_search_ends_where_the_ramp
 
 def test_where_all_is_flat_the_search_goes_up_to_the_end_of_the_range() -> None:
     search = HoldSearch(0, HIGHEST, lower_end=True)
-    assert search_all(search, lambda k: HoldAnswer("flat", 1.0)) == [-4, 0, 4, 8, 12, 16]
+    assert search_all(search, lambda k: HoldAnswer("flat", 1.0)) == [0, 4, 8, 12, 16, -4]
     assert search.max_stable == (HIGHEST, None)
 
 
@@ -209,8 +211,8 @@ def test_what_is_flat_counts_as_slow_below_what_trains_and_as_harmless_above_it(
 
 
 def test_an_lr_that_breaks_below_a_harmless_one_is_not_monotone() -> None:
-    outcomes: dict[int, Outcome] = {-4: "relapsed", 0: "flat", 4: "flat", 8: "nonfinite"}
-    search = HoldSearch(0, 8)
+    outcomes: dict[int, Outcome] = {-4: "relapsed", 0: "stable", 4: "flat", 8: "nonfinite"}
+    search = HoldSearch(0, 8, lower_end=True)
     search_all(search, lambda k: HoldAnswer(outcomes[k], CHANCE) if k in outcomes else broken("nonfinite"))
     assert search.max_stable == (4, 8)
     assert not search.monotone
@@ -237,13 +239,12 @@ def test_where_everything_trains_the_upper_side_stays_open_at_the_highest(
         ({0, 4, 8, 12, 16}, (16, None)),  # broke below, stable to the top
     ],
 )
-def test_stability_that_is_not_monotone_is_flagged_and_the_first_break_taken(
+def test_where_stability_is_not_monotone_the_bracket_ends_at_the_first_break_on_the_way_from_the_guess(
     trained: set[int], bracket: tuple[int, int | None]
 ) -> None:
     search = HoldSearch(0, HIGHEST)
     search_all(search, lambda k: STABLE if k in trained else broken("relapsed"))
     assert search.max_stable == bracket
-    assert not search.monotone
 
 
 @exhaustive
@@ -265,13 +266,29 @@ def test_the_questions_depend_on_one_seeds_answers_alone(top: int, other_top: in
     alone = search_all(HoldSearch(guess_near(top, octaves), HIGHEST, stride), truth)
     ours, theirs = (HoldSearch(guess_near(top, octaves), HIGHEST, stride) for _ in range(2))
     beside: list[int] = []
-    while (places := ours.ask()) or theirs.ask():
-        for k in theirs.ask():
-            theirs.tell(k, other_truth(k))
-        for k in reversed(places):  # nor on the order in which the answers of a round come
+    while (k := ours.ask()) is not None or theirs.ask() is not None:
+        if (other := theirs.ask()) is not None:
+            theirs.tell(other, other_truth(other))
+        if k is not None:
             ours.tell(k, truth(k))
-        beside += places
+            beside.append(k)
     assert beside == alone
+
+
+@exhaustive
+@given(tops, st.integers(-6, 6), strides, st.booleans())
+def test_of_three_places_ahead_the_first_is_the_question_and_the_rest_hold_the_next_one(
+    top: int, octaves: int, stride: int, lower_end: bool
+) -> None:
+    truth = stable_up_to(top, ("exploded",))
+    search = HoldSearch(guess_near(top, octaves), HIGHEST, stride, lower_end)
+    while (k := search.ask()) is not None:
+        ahead = search.ahead(3)
+        assert ahead[0] == k
+        assert search.ask() == k, "looking ahead tells nothing"
+        search.tell(k, truth(k))
+        assert search.ask() in (None, *ahead[1:])
+    assert search.ahead(3) == []
 
 
 @pytest.mark.parametrize("lr", [1e-4, 0.03, 0.031, 1.0, 1.5, 10.0])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stresstest.reports.document import Document
     from stresstest.results.summary import Reduced
 
-_BEST_HOLDS = 2.0  # beside those of a boundary: on down to the LR of the lowest loss, as counted
+_BEST_HOLDS = 3.2  # beside those of a boundary: on down to the LR of the lowest loss, as counted
 _COORDS_STEPS = 15.0  # ten, and a look after each
 _OF_THE_LAW = ("max_stable_lr_exponent", "best_lr_exponent")
 _OF_THE_TARGET = ("max_stable_lr_at", "best_lr_at")
