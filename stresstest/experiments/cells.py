@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from stresstest.engine.memory import free_bytes
 from stresstest.errors import StoppedError
 from stresstest.experiments.kernel import check_kernel
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.training import Group, Measured, failed, train_cells
+from stresstest.experiments.training import Group, HoldAhead, Measured, do_task, failed
+from stresstest.measurements.ahead import Question, asked_in
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
 from stresstest.runs.all_ranks import AllRanks
@@ -81,7 +83,8 @@ def run(
             return found, len(cells) - len(found)
         left = None if left is None else left - len(asked)
         rounds = _asked_for(plan, cells, found, store, settings, listener)
-    shutil.rmtree(store.path / "checkpoints", ignore_errors=True)
+    for folder in ("checkpoints", "ahead"):
+        shutil.rmtree(store.path / folder, ignore_errors=True)
     return found, 0
 
 
@@ -117,10 +120,11 @@ def _train(
     alone = settings.cell_timeout is not None or is_parallel(plan.spec)
     parts = [[cell] for cell in plan.in_order(cells)] if alone else _populations(plan, cells, at_once)
     environment_key = plan.environment["key"]
-    folder, live = (str(store.path.resolve() / name) for name in ("checkpoints", "live"))
+    folder, live, ahead = (str(store.path.resolve() / name) for name in ("checkpoints", "live", "ahead"))
+    lends = isinstance(executor, Local) and plan.device == "cpu" and len(executor.workers) > 1 < len(parts)
     common = (share, environment_key, folder)
     groups = [
-        Group(plan.spec_of(part[0]), plan.device, tuple(part), *common, plan.constant_of(part[0]), live)
+        Group(plan.spec_of(part[0]), plan.device, tuple(part), *common, plan.constant_of(part[0]), live, ahead * lends)
         for part in parts
     ]
     listener.grouped(parts, 0 if settings.executor == "ray" else min(at_once, _jobs(settings, len(cells))))
@@ -128,8 +132,8 @@ def _train(
     def started(group: Group) -> None:
         listener.started(group.cells)
 
-    hooks = Hooks(started, listener.stopping)
-    with closing(executor.run(partial(train_cells, plan.measure), groups, hooks)) as running:
+    hooks = Hooks(started, listener.stopping, _Lending(groups).next if lends else None)
+    with closing(executor.run(partial(do_task, plan.measure), groups, hooks)) as running:
         for done in running:
             lost = [Measured(failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
             yield from done.answer or lost
@@ -137,6 +141,24 @@ def _train(
                 done.task.checkpoint.unlink(missing_ok=True)
             if done.task.told is not None:
                 done.task.told.unlink(missing_ok=True)
+
+
+class _Lending:
+    """What a worker without a task may do: the hold that some group in training most likely asks for next."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._given: set[tuple[Path, Question]] = set()
+
+    def next(self) -> HoldAhead | None:
+        """One that was not given before; `None` where no group offers any."""
+        offered = [(group, folder, asked_in(folder)) for group in self._groups if (folder := group.shared) is not None]
+        for rank in range(max((len(questions) for _, _, questions in offered), default=0)):
+            for group, folder, questions in offered:
+                if rank < len(questions) and (folder, questions[rank]) not in self._given:
+                    self._given.add((folder, questions[rank]))
+                    return HoldAhead(group, questions[rank])
+        return None
 
 
 def _executor(
@@ -159,6 +181,7 @@ def _executor(
         slurm = Slurm(store.path.resolve() / "slurm", jobs, parameters, cluster, timeout, limited=on_cpu)
         return slurm, len(cells), share
     needs = [plan.need(cell).total for cell in _largest(plan, cells)[: len(workers)]]
+    needs += needs[:1] * (len(workers) - len(needs))  # of holds that are trained ahead
     fit = [n for n in range(1, len(needs) + 1) if sum(needs[:n]) <= free_bytes(torch.device(plan.device))]
     if on_cpu:
         workers = workers[: fit[-1] if fit else 1]

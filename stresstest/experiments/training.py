@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from stresstest.engine.population import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.kernel import check_kernel
+from stresstest.measurements.ahead import Ahead, Question, answer_ahead
 from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
 from stresstest.measurements.built_in import BuiltInBench
+from stresstest.measurements.course import hold
 from stresstest.measurements.journal import Journal
+from stresstest.measurements.replica import ReplicaRun
 from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
 from stresstest.runs.identity import cell_key, environment
@@ -62,6 +66,7 @@ class Group:
     checkpoints: str = ""  # the folder for checkpoints of training under way; none without
     constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
     live: str = ""  # the folder for what is told of training under way; none without
+    ahead: str = ""  # the folder for holds that others train ahead; none without
 
     @property
     def checkpoint(self) -> Path | None:
@@ -74,8 +79,49 @@ class Group:
         return Path(self.live) / f"{self._name}.json" if self.live else None
 
     @property
+    def shared(self) -> Path | None:
+        """Where holds are offered to others, likewise."""
+        return Path(self.ahead) / self._name if self.ahead else None
+
+    @property
     def _name(self) -> str:
         return cell_key({"cells": [cell.key for cell in self.cells]})
+
+
+@dataclass(frozen=True)
+class HoldAhead:
+    """A hold that a group's search may ask for."""
+
+    group: Group
+    question: Question
+
+
+def do_task(measure: MeasureCells, task: Group | HoldAhead) -> list[Measured]:
+    """Train a group's cells, or a hold for a group that is in training elsewhere, of which nothing is stored."""
+    if isinstance(task, Group):
+        return train_cells(measure, task)
+    assert task.group.shared is not None, "it was asked for there"
+    with suppress(OutOfMemoryError, UserCodeError):  # the group itself meets them, if it comes to that
+        answer_ahead(task.group.shared, task.question, partial(_hold, task))
+    return []
+
+
+def _hold(task: HoldAhead, journal: Journal) -> ReplicaRun:
+    group, question = task.group, task.question
+    with _heard_once(group):
+        bench = _bench_of(group, None)
+        bench.journal = journal
+        return hold(bench, [(question.seed, question.lr)], question.num_steps)[0]
+
+
+def _heard_once(group: Group) -> AbstractContextManager[Any]:
+    return heard_once() if is_user_model(group.spec.model) else nullcontext()
+
+
+def _bench_of(group: Group, journal: Path | None) -> Bench:
+    first = group.cells[0]
+    where = (group.device, group.memory_share, journal, group.constant)
+    return make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
 
 
 def train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
@@ -92,9 +138,9 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
         raise ConfigError(f"this node is {here}, but the run started on {group.environment}; use identical nodes")
     check_kernel(group.spec)
     try:
-        where = (group.device, group.memory_share, group.checkpoint, group.constant)
-        with heard_once() if is_user_model(group.spec.model) else nullcontext():
-            bench = make_bench(group.spec, first.variant, first.depth, first.optimizer(group.spec), *where)
+        with _heard_once(group):
+            bench = _bench_of(group, group.checkpoint)
+            bench.ahead = Ahead(group.shared)
             before = bench.replay_seconds
             found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:

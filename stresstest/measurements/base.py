@@ -20,6 +20,7 @@ from stresstest.engine.population import (
 from stresstest.engine.probes import Probing
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import BatchSource
+from stresstest.measurements.ahead import Ahead
 from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Trainable
@@ -77,6 +78,7 @@ class Bench(ABC):
     memory_share: float = 1.0
     journal: Journal = field(default_factory=Journal)
     probing: Probing = Probing()
+    ahead: Ahead = field(default_factory=Ahead)
 
     @property
     @abstractmethod

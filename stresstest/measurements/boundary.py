@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stresstest.measurements.ahead import Question
 from stresstest.measurements.base import Bench, CellPlan, Measurement
-from stresstest.measurements.course import hold, ramp
+from stresstest.measurements.course import held_elsewhere, hold, ramp
 from stresstest.measurements.diagnosis import explain
 from stresstest.measurements.hold import LOWEST, OCTAVE, STRIDES, HoldAnswer, HoldSearch, grid_lr, octave_below
 from stresstest.measurements.replica import ReplicaRun
@@ -21,6 +22,7 @@ from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
 
 _AHEAD = 3  # places of one search that are tried at once where rows are cheap
+_OFFERED = 6  # that others may try, the one at hand among them
 
 
 def ramp_lrs(spec: BoundarySpec) -> NDArray[np.float64]:
@@ -67,11 +69,13 @@ def _answer_all(
 ) -> list[dict[int, ReplicaRun]]:
     """Answer every search's questions; returns the holds of each that it asked for, by place.
 
-    Where rows are cheap, so are the answers to what a search may ask next; one that it does not ask for is left out.
+    Where rows are cheap, so are the answers to what a search may ask next; elsewhere they are offered to whoever has a
+    core to spare. One that it does not ask for is left out.
     """
     known: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
     places = _AHEAD if bench.rows_are_cheap else 1
     while asked := [(i, k) for i, search in enumerate(searches) if (k := search.ask()) is not None]:
+        _take_over(bench, spec, seeds, searches, known)
         behind = [i for i, k in asked if k not in known[i]]
         trials = [(i, k) for i in behind for k in searches[i].ahead(places) if k not in known[i]]
         runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in trials], spec.hold_steps) if trials else []
@@ -79,7 +83,32 @@ def _answer_all(
             known[i][k] = run
         for i, k in asked:
             searches[i].tell(k, _answer(known[i][k]))
+    bench.ahead.close()
     return [{k: held[k] for k in search.answers} for search, held in zip(searches, known, strict=True)]
+
+
+def _take_over(
+    bench: Bench,
+    spec: BoundarySpec,
+    seeds: Sequence[int],
+    searches: Sequence[HoldSearch],
+    known: Sequence[dict[int, ReplicaRun]],
+) -> None:
+    """Let others train what may be asked next, and take over what they made of the questions at hand."""
+    places = [search.ahead(_OFFERED) for search in searches]
+    questions = {
+        (i, k): Question(seeds[i], grid_lr(k), spec.hold_steps)
+        for n in range(_OFFERED)
+        for i, k in ((i, ahead[n]) for i, ahead in enumerate(places) if n < len(ahead))
+        if k not in known[i]
+    }
+    at_hand = {(i, k): question for (i, k), question in questions.items() if k == places[i][0]}
+    bench.ahead.offer([questions[place] for place in questions if place not in at_hand], list(at_hand.values()))
+    for (i, k), question in at_hand.items():
+        run = bench.ahead.answer(question, bench.journal.wait)
+        if run is not None:
+            held_elsewhere(bench, question, run)
+            known[i][k] = run
 
 
 def _of_ramps(spec: BoundarySpec, runs: Sequence[ReplicaRun]) -> list[Measurement]:

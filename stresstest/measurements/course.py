@@ -26,6 +26,7 @@ from stresstest.engine.train import (
     train,
     validation_loss,
 )
+from stresstest.measurements.ahead import Question
 from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import BEFORE, ReplicaRun
 from stresstest.results.outcome import HARMLESS
@@ -46,10 +47,21 @@ def hold(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> l
     """Train each (seed, lr) at its constant learning rate for `num_steps`, unless it breaks first."""
 
     def measure(part: Sequence[tuple[int, float]]) -> list[ReplicaRun]:
-        lr_TR = np.repeat([[lr for _, lr in part]], num_steps, axis=0)
-        return _train(bench, [seed for seed, _ in part], lr_TR, bench.rules.patience)
+        return _train(bench, [seed for seed, _ in part], _constant(part, num_steps), bench.rules.patience)
 
     return in_halves(trials, bench.capacity, measure)
+
+
+def held_elsewhere(bench: Bench, question: Question, run: ReplicaRun) -> None:
+    """Take over a hold that another process trained, as one of this journal."""
+    lr_TR = _constant([(question.seed, question.lr)], question.num_steps)
+    bench.journal.finish(_key([question.seed], lr_TR, bench.rules.patience), [run])
+    if told := pulse():
+        told.passed(len(run.losses))
+
+
+def _constant(trials: Sequence[tuple[int, float]], num_steps: int) -> NDArray[np.float64]:
+    return np.repeat([[lr for _, lr in trials]], num_steps, axis=0)
 
 
 def recipe(
@@ -79,8 +91,7 @@ def _train(
     noise_input: bool = False,
 ) -> list[ReplicaRun]:
     """One course of training, from wherever the journal has got to; a ramp (no `patience`) has no validation."""
-    parts = (tuple(seeds), patience, tuple(probe_steps), noise_input, lr_TR.shape)
-    key = hashlib.blake2b(repr(parts).encode() + lr_TR.tobytes(), digest_size=12).hexdigest()
+    key = _key(seeds, lr_TR, patience, probe_steps, noise_input)
     found: list[ReplicaRun] | None = bench.journal.finished(key)
     if found is not None:
         if told := pulse():
@@ -96,6 +107,18 @@ def _train(
         training.validate()
     bench.journal.finish(key, training.runs)
     return training.runs
+
+
+def _key(
+    seeds: Sequence[int],
+    lr_TR: NDArray[np.float64],
+    patience: float | None,
+    probe_steps: Sequence[int] = (),
+    noise_input: bool = False,
+) -> str:
+    """What a journal knows a course by."""
+    parts = (tuple(seeds), patience, tuple(probe_steps), noise_input, lr_TR.shape)
+    return hashlib.blake2b(repr(parts).encode() + lr_TR.tobytes(), digest_size=12).hexdigest()
 
 
 def initial_signals(bench: Bench, seeds: Sequence[int], noise_input: bool) -> list[Signal | None]:

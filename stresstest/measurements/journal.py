@@ -58,6 +58,10 @@ class Journal:
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             self._save(key, state)
 
+    def wait(self) -> None:
+        """Nothing is in training: write down what is finished, likewise."""
+        self.offer("", lambda: None)
+
     def _save(self, key: str, state: Callable[[], Any]) -> None:
         if self._path is None:
             return

@@ -48,10 +48,14 @@ class Done(Generic[Task, Answer]):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the driver hears of: each task as it starts, and that a signal asked the run to stop."""
+    """What the driver hears of: each task as it starts, and that a signal asked the run to stop.
+
+    idle: what a worker may do meanwhile that has no task, if anything; nobody waits for it, and no answer is yielded.
+    """
 
     on_start: Callable[[Any], None] = lambda task: None
     on_stop: Callable[[], None] = lambda: None
+    idle: Callable[[], Any | None] | None = None
 
 
 class Executor(Protocol):
@@ -119,23 +123,31 @@ class Local:
         self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks, signals: Stopping
     ) -> Iterator[Done[Task, Answer]]:
         waiting = deque(Attempt(task) for task in tasks)
-        free = [_Worker(variables) for variables in self.workers[: len(tasks)]]
+        free = [_Worker(variables) for variables in self.workers[: None if hooks.idle else len(tasks)]]
         running: dict[Future[Answer], tuple[Attempt[Task], _Worker]] = {}
+        aside: dict[Future[Answer], _Worker] = {}
         try:
             while running or (waiting and signals.code is None):
                 while free and waiting and signals.code is None:
                     attempt, worker = waiting.popleft(), free.pop()
                     running[worker.start(work, attempt.task, self.timeout)] = attempt, worker
                     hooks.on_start(attempt.task)
-                ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                while hooks.idle and free and signals.code is None and (more := hooks.idle()) is not None:
+                    worker = free.pop()
+                    aside[worker.start(work, more, self.timeout)] = worker
+                ended, _ = wait([*running, *aside], timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 signals.check()
                 if signals.code is not None:  # again and again: a worker that starts up does not listen yet
                     _ask_to_stop()
-                for future in ended:
+                for future in ended & aside.keys():
+                    worker = aside.pop(future)
+                    free.append(worker)
+                    worker.replaced |= _took_its_worker(future)
+                for future in ended & running.keys():
                     attempt, worker = running.pop(future)
                     free.append(worker)
                     done = _done(attempt.task, future)
-                    worker.replaced |= done is None or done.failure == "timeout"
+                    worker.replaced |= _took_its_worker(future)
                     if done is None and attempt.number < ATTEMPTS:
                         waiting.appendleft(replace(attempt, number=attempt.number + 1))
                     elif done is None:
@@ -145,7 +157,7 @@ class Local:
             if signals.code is not None:
                 raise signals.error
         finally:
-            for worker in (*free, *(worker for _, worker in running.values())):
+            for worker in (*free, *aside.values(), *(worker for _, worker in running.values())):
                 worker.close()
 
 
@@ -267,16 +279,30 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _done(task: Task, future: Future[Answer]) -> Done[Task, Answer] | None:
-    """How a task ended; `None` if its worker died."""
+def _took_its_worker(future: Future[Any]) -> bool:
+    """Whether a task's worker died, or was ended as it took too long."""
+    return _died(future) or _timed_out(future)
+
+
+def _died(future: Future[Any]) -> bool:
     from pebble import ProcessExpired
 
+    return isinstance(future.exception(), ProcessExpired | BrokenProcessPool)
+
+
+def _timed_out(future: Future[Any]) -> bool:
+    error = future.exception()
+    return isinstance(error, TimeoutError) and getattr(error, "traceback", None) is None
+
+
+def _done(task: Task, future: Future[Answer]) -> Done[Task, Answer] | None:
+    """How a task ended; `None` if its worker died."""
     error = future.exception()
     if error is None:
         return Done(task, future.result())
-    if isinstance(error, ProcessExpired | BrokenProcessPool):
+    if _died(future):
         return None
-    if isinstance(error, TimeoutError) and getattr(error, "traceback", None) is None:
+    if _timed_out(future):
         return Done(task, None, "timeout", f"took longer than {error.args[-1]:g} s")
     return Done(task, None, "crashed", tail(str(getattr(error, "traceback", "") or repr(error))))
 

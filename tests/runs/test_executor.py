@@ -201,3 +201,28 @@ def test_a_signal_during_the_last_task_here_ends_the_run() -> None:
     with pytest.raises(InterruptedRunError) as caught:
         list(run_tasks(CALL, [partial(os.kill, os.getpid(), signal.SIGTERM)], 1))
     assert caught.value.exit_code == ExitCode.TERMINATED
+
+
+def test_a_worker_without_a_task_does_what_else_there_is_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    """The second task ends once the file is there, which idle work writes; idle work that dies or hangs is left."""
+    wait = partial(
+        exec, f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'done')!r}).exists(): time.sleep(0.02)"
+    )
+    idle: list[Callable[[], Any]] = [partial(os._exit, 3), partial(Path.touch, tmp_path / "done"), WAIT]
+    tasks: list[Callable[[], Any]] = [os.getpid, wait]
+    hooks = Hooks(idle=lambda: idle.pop(0) if idle else None)
+    done = list(Local([{}] * 2).run(CALL, tasks, hooks))
+    assert len(done) == 2, "what idle workers did is no answer"
+    assert not any(each.failure for each in done)
+    assert not idle
+
+
+def test_no_worker_is_idle_as_long_as_tasks_wait() -> None:
+    asked: list[int] = []
+    started: list[Any] = []
+
+    def idle() -> None:
+        asked.append(len(started))
+
+    list(Local([{}] * 2).run(CALL, [os.getpid] * 5, Hooks(started.append, idle=idle)))
+    assert set(asked) <= {5}
