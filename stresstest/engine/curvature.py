@@ -79,34 +79,55 @@ def gradient(loss: Loss, theta_P: Tensor) -> tuple[float, Tensor]:
     return float(value.detach()), grad_P
 
 
-def hessian_product(loss: Loss, theta_P: Tensor, scale_P: Tensor | None = None) -> Product:
+class HessianProduct:
     """v -> S H S v for the Hessian H of the loss and S = diag(scale_P), by double backward.
 
     With scale_P = P^(-1/2) it is the symmetric form of P^(-1) H, of the same spectrum. The graph is kept for the next
     vector, but that of a `Sum`, which is made anew term by term.
     """
-    if isinstance(loss, Sum):
-        terms = loss.terms
-        return lambda vector_P: sum(
-            (hessian_product(term, theta_P, scale_P)(vector_P) for term in terms), torch.zeros_like(vector_P)
-        )
+
+    def __init__(self, loss: Loss, theta_P: Tensor, scale_P: Tensor | None = None) -> None:
+        self._loss = loss
+        self._scale_P = scale_P
+        if isinstance(loss, Sum):
+            self._leaf, self._grad_P = theta_P, gradient(loss, theta_P)[1]
+        else:
+            self._leaf, self._grad_P = _kept_gradient(loss, theta_P)
+
+    @property
+    def gradient(self) -> Tensor:
+        """That of the loss, [P]."""
+        return self._grad_P.detach()
+
+    def __call__(self, vector_P: Tensor) -> Tensor:
+        """S H S v."""
+        along_P = vector_P if self._scale_P is None else self._scale_P * vector_P
+        if isinstance(self._loss, Sum):
+            terms = (_kept_gradient(term, self._leaf) for term in self._loss.terms)
+            image_P = sum((_derivative(*term, along_P) for term in terms), torch.zeros_like(vector_P))
+        else:
+            image_P = _derivative(self._leaf, self._grad_P, along_P)
+        return image_P if self._scale_P is None else self._scale_P * image_P
+
+
+def _kept_gradient(loss: Loss, theta_P: Tensor) -> tuple[Tensor, Tensor]:
+    """The parameters as a leaf, and the gradient by them with the graph that it was taken by."""
     leaf = theta_P.detach().clone().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the flash kernels have no second derivative
         (grad_P,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)
+    return leaf, grad_P
+
+
+def _derivative(leaf: Tensor, grad_P: Tensor, along_P: Tensor) -> Tensor:
+    """H v."""
     if not grad_P.requires_grad:  # linear in every parameter
-        return torch.zeros_like
-
-    def product(vector_P: Tensor) -> Tensor:
-        along = vector_P if scale_P is None else scale_P * vector_P
-        try:
-            (image_P,) = torch.autograd.grad(grad_P, leaf, along, retain_graph=True)
-        except (RuntimeError, NotImplementedError) as error:  # torch has no type of its own for this
-            if "derivative" in str(error) or "double backward" in str(error):
-                raise NoSecondDerivativeError(str(error).splitlines()[0]) from None
-            raise
-        return image_P if scale_P is None else scale_P * image_P
-
-    return product
+        return torch.zeros_like(along_P)
+    try:
+        return torch.autograd.grad(grad_P, leaf, along_P, retain_graph=True)[0]
+    except (RuntimeError, NotImplementedError) as error:  # torch has no type of its own for this
+        if "derivative" in str(error) or "double backward" in str(error):
+            raise NoSecondDerivativeError(str(error).splitlines()[0]) from None
+        raise
 
 
 def largest_eigenvalue(
@@ -127,9 +148,10 @@ def largest_eigenvalue(
         image = product(basis_KP[-1])
         if not image.isfinite().all():
             return Eigenvalue(math.nan, math.inf, len(basis_KP), converged=False)
-        diagonal.append(float(image @ basis_KP[-1]))
-        for _ in range(2):  # once is not enough in finite precision
-            image = image - basis_KP.mT @ (basis_KP @ image)
+        along_K = basis_KP @ image
+        diagonal.append(float(along_K[-1]))
+        image = image - basis_KP.mT @ along_K
+        image = image - basis_KP.mT @ (basis_KP @ image)  # once is not enough in finite precision
         norm = float(image.norm())
         values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         value, error = float(values[-1]), norm * abs(float(vectors[-1, -1]))

@@ -78,7 +78,7 @@ class BuiltInBench(Bench):
 
         def of(one: Batch, share_R: Tensor | None) -> Loss:
             def loss(at_P: Tensor) -> Tensor:
-                leaves = layout.views(at_P[None])
+                leaves = layout.split(at_P[None])
                 value = self.model.plain_loss(leaves, one.inputs, one.targets, smoothing=smoothing)[0]
                 return value if share_R is None else share_R[0] * value
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from stresstest.engine.curvature import (
     Eigenvalue,
     FirstStep,
+    HessianProduct,
     Loss,
     NoSecondDerivativeError,
     Sum,
     critical_lr,
     first_step,
     gradient,
-    hessian_product,
     largest_eigenvalue,
 )
 from stresstest.engine.memory import in_halves
@@ -29,6 +29,8 @@ from stresstest.results.bracket import Bracket, finite
 from stresstest.user_code import UserCodeError, user_code
 
 _TOLERANCE = 1e-2  # of the residual; the error of the eigenvalue itself goes with its square
+_EXACT = 1e-4  # relative: how far the scaled gradient may be off in float32; its products are by some ten times as much
+_SURE = 1e-3  # relative: a loss in float32 nearer than this to another is asked for once more in float64
 _BASIS_BYTES = 1 << 30  # of the vectors that Lanczos keeps
 
 
@@ -68,8 +70,9 @@ def _measured(bench: Bench, seed: int) -> Measurement:
     record: dict[str, Any] = {"initial_loss": finite(initial)}
     metrics: dict[str, Bracket] = {}
     if math.isfinite(initial) and bool(step.direction_P.isfinite().all()):
-        metrics["critical_lr"], record["forwards"] = _critical(data_loss, theta_P, step, initial)
-        found = _sharpness(bench, loss, theta_P, step, options, scales)
+        metrics["critical_lr"], record["forwards"] = _critical(bench, data_loss, theta_P, step, initial)
+        grad_P = data_grad_P + gradient(decay, theta_P)[1] if coupled else data_grad_P
+        found = _sharpness(bench, loss, theta_P, grad_P, step, options, scales)
         if isinstance(found, str):
             record["no_curvature"] = found
         elif found is not None:
@@ -87,14 +90,35 @@ def _added(loss: Loss, more: Loss) -> Loss:
     return lambda at_P: loss(at_P) + more(at_P)
 
 
-def _critical(loss: Loss, theta_P: Tensor, step: FirstStep, initial: float) -> tuple[Bracket, int]:
+def _quick(bench: Bench, theta_P: Tensor) -> torch.dtype:
+    """What a built-in model, whose objective is in float64, is looked at in where that is enough."""
+    return torch.float32 if bench.module() is None else theta_P.dtype
+
+
+def _critical(bench: Bench, loss: Loss, theta_P: Tensor, step: FirstStep, initial: float) -> tuple[Bracket, int]:
+    """By losses in float32, which are taken again in float64 where the answer is a close one."""
+    quick = _quick(bench, theta_P)
+
+    def loss_at(lr: float) -> float:
+        at_P = theta_P - lr * step.direction_P
+        value = float(loss(at_P.to(quick)))
+        if quick == theta_P.dtype or (math.isfinite(value) and abs(value - initial) > _SURE * abs(initial)):
+            return value
+        return float(loss(at_P))
+
     with torch.no_grad():
-        found = critical_lr(lambda lr: float(loss(theta_P - lr * step.direction_P)), initial)
+        found = critical_lr(loss_at, initial)
     return Bracket(low=found.low, high=found.high), found.forwards
 
 
 def _sharpness(
-    bench: Bench, loss: Loss, theta_P: Tensor, step: FirstStep, options: dict[str, Any], scales: Scales
+    bench: Bench,
+    loss: Loss,
+    theta_P: Tensor,
+    grad_P: Tensor,
+    step: FirstStep,
+    options: dict[str, Any],
+    scales: Scales,
 ) -> Eigenvalue | str | None:
     """The (preconditioned) sharpness after the optimizer's first step; a text says why there is none.
 
@@ -108,13 +132,27 @@ def _sharpness(
     scale_P = None if stability.preconditioner is None else stability.preconditioner(options, step.state, 1).rsqrt()
     if scales.lr_P is not None:
         scale_P = scales.lr_P.sqrt() if scale_P is None else scale_P * scales.lr_P.sqrt()
-    most = max(2, min(100, _BASIS_BYTES // (theta_P.numel() * theta_P.element_size())))
     try:
-        return largest_eigenvalue(
-            hessian_product(loss, theta_P, scale_P), theta_P, max_products=most, tolerance=_TOLERANCE
-        )
+        product = _product(loss, theta_P, grad_P, scale_P, _quick(bench, theta_P))
+        most = max(2, min(100, _BASIS_BYTES // (theta_P.numel() * theta_P.element_size())))
+        return largest_eigenvalue(product, product.gradient, max_products=most, tolerance=_TOLERANCE)
     except NoSecondDerivativeError as error:
         return str(error)
+
+
+def _product(loss: Loss, theta_P: Tensor, grad_P: Tensor, scale_P: Tensor | None, quick: torch.dtype) -> HessianProduct:
+    """In the dtype `quick`, but in that of `theta_P` where the former does not find the gradient, `grad_P`.
+
+    Both are scaled: the parameters that count most are those whose gradient is nearly zero, and is lost first.
+    """
+    if quick != theta_P.dtype:
+        found = HessianProduct(loss, theta_P.to(quick), None if scale_P is None else scale_P.to(quick))
+        exact_P, off_P = grad_P, found.gradient - grad_P
+        if scale_P is not None:
+            exact_P, off_P = scale_P * exact_P, scale_P * off_P
+        if float(off_P.norm()) <= _EXACT * float(exact_P.norm()):  # NaN is not
+            return found
+    return HessianProduct(loss, theta_P, scale_P)
 
 
 def _predicted(factor: float, sharpness: Eigenvalue) -> Bracket:

@@ -173,6 +173,15 @@ class Layout:
         """The banks' parts of a [R, P] matrix."""
         return {kind: bank.view(matrix_RP) for kind, bank in self.banks.items()}
 
+    def split(self, matrix_RP: Tensor) -> Leaves:
+        """The same as outputs of one operation, whose derivative is one join: that of a view is as large as a row."""
+        banks = self.banks.values()
+        parts = matrix_RP.split_with_sizes([bank.stop - bank.start for bank in banks], dim=1)
+        return {
+            bank.kind: part.reshape(len(part), len(bank.layers), *bank.shape)
+            for bank, part in zip(banks, parts, strict=True)
+        }
+
     def gather(self, gradients: Sequence[Tensor], views: Leaves) -> None:
         """Write the leaves' gradients into the views of one matrix, where they are not there already."""
         for view, gradient in zip(views.values(), gradients, strict=True):

@@ -418,9 +418,9 @@ def user_objective(model: UserModel, one: UserBatch, seed: int, device: torch.de
 
     def loss(data: Any, share: float, at_P: Tensor) -> Tensor:
         state = {name: buffer.clone() for name, buffer in buffers.items()}
-        for place in model.layout.parameters:
-            value = at_P[place.start : place.stop].view(place.shape)
-            state[f"inner.{place.name}"] = value if value.dtype == dtypes[place.name] else value.to(dtypes[place.name])
+        parts = at_P.split_with_sizes([place.stop - place.start for place in model.layout.parameters])
+        for place, part in zip(model.layout.parameters, parts, strict=True):  # one operation: see Layout.split
+            state[f"inner.{place.name}"] = part.reshape(place.shape).to(dtypes[place.name])
         try:
             with uncompiled(), seeded(one.seed):
                 found: Tensor = functional_call(forward, state, (data,))

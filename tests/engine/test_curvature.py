@@ -8,20 +8,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stresstest.engine.curvature import (
     CriticalLr,
+    HessianProduct,
     critical_lr,
     first_step,
-    hessian_product,
     largest_eigenvalue,
 )
 from stresstest.engine.optimizer import Stability
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.training import make_bench
+from stresstest.measurements.theory import measure_theory
 from stresstest.specs.profiles import make_spec
 
 
@@ -84,7 +86,7 @@ def test_hessian_products_are_those_of_torchs_whole_hessian(scaled: bool) -> Non
     assert isinstance(hessian, Tensor)
     if scale_P is not None:
         hessian = scale_P[:, None] * hessian * scale_P
-    product = hessian_product(loss, theta_P, scale_P)
+    product = HessianProduct(loss, theta_P, scale_P)
     columns = torch.stack([product(row) for row in torch.eye(24, dtype=torch.float64)])
     torch.testing.assert_close(columns, hessian)
     found = largest_eigenvalue(product, theta_P, tolerance=1e-10)
@@ -98,11 +100,10 @@ def test_the_sharpness_of_a_built_in_model_is_that_of_its_whole_hessian(model: s
         small |= {"heads": 2, "seq_len": 4, "ffn_width": 4}
     spec = make_spec(LrRangeSpec, "quick", {"model": model, **small})
     theta_P, loss = make_bench(spec, spec.variant[0], 1, "sgd", "cpu").objective(0)
-    product = hessian_product(loss, theta_P)
+    product = HessianProduct(loss, theta_P)
     found = largest_eigenvalue(product, theta_P, tolerance=1e-8)
-    # Central differences of the gradient along the eigenvalue's neighbourhood know nothing of double backward.
-    from scipy.sparse.linalg import LinearOperator
 
+    # Central differences of the gradient along the eigenvalue's neighbourhood know nothing of double backward.
     def differences(vector: np.ndarray) -> np.ndarray:
         direction, step = torch.from_numpy(vector.ravel()), 1e-6
         sides = []
@@ -220,3 +221,25 @@ def test_a_loss_that_always_or_never_rises_or_is_not_finite_has_an_open_or_early
     assert isinstance(nonfinite, CriticalLr)
     assert nonfinite.low is not None
     assert nonfinite.low <= 0.5 <= (nonfinite.high or 0.0)
+
+
+@pytest.mark.parametrize(("variant", "depth"), [("pre-ln", 2), ("residual", 10)])  # the latter is lost in float32
+def test_the_sharpness_is_that_of_scipy_in_float64_within_two_per_cent(variant: str, depth: int) -> None:
+    small = {"width": 4, "batch_size": 2, "variant": variant, "heads": 2, "seq_len": 4, "ffn_width": 4}
+    bench = make_bench(make_spec(LrRangeSpec, "quick", small), variant, depth, "adam", "cpu")
+    theta_P, loss = bench.objective(0)
+    theta_P.requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        (grad_P,) = torch.autograd.grad(loss(theta_P), theta_P, create_graph=True)
+    scale_P = (0.1 * (grad_P.detach().abs() + 1e-8)).rsqrt()  # Adam's after one step; 3e4 where the gradient is zero
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        along_P = scale_P * torch.from_numpy(vector.ravel())
+        (image_P,) = torch.autograd.grad(grad_P, theta_P, along_P, retain_graph=True)
+        return (scale_P * image_P).numpy()
+
+    size = theta_P.numel()
+    expected = eigsh(LinearOperator((size, size), matvec=product), k=1, which="LA", tol=1e-4)[0][0]
+    [measured] = measure_theory(bench, [0])
+    assert measured.metrics["sharpness"].low == pytest.approx(expected, rel=0.02)
+    assert measured.metrics["predicted_lr"].low == pytest.approx(38.0 / expected, rel=0.02)

@@ -18,7 +18,7 @@ from torch.ao.quantization import (
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from stresstest.engine.curvature import hessian_product
+from stresstest.engine.curvature import HessianProduct
 from stresstest.errors import ConfigError
 from stresstest.user_model.population import UserPopulation, user_objective
 from stresstest.user_model.wrapped import num_graphs
@@ -117,7 +117,7 @@ def test_a_compiled_module_is_compiled_once_and_trains_as_the_plain_one(build: B
     for as_trained in (True, False):
         population.evaluate(batch, as_trained)
     theta_P, loss = user_objective(made[0], batch[0], 3, CPU)
-    hessian_product(loss, theta_P)(torch.ones_like(theta_P))
+    HessianProduct(loss, theta_P)(torch.ones_like(theta_P))
     populated(made, (5,))
     assert (once - before, num_graphs() - once) == (1, 0)
     assert losses == pytest.approx(populated(setting(in_dtype(torch.float32), "adam"))[1], rel=1e-5)
