@@ -16,6 +16,7 @@ import multiprocessing
 import statistics
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,9 +88,10 @@ def bare_copy(model: ResidualMlp, device: torch.device) -> BareMlp:
     return bare.to(device)
 
 
-def our_chunk(depth: int, batches: Batches, replicas: int) -> Chunk:
+def our_chunk(depth: int, batches: Batches, replicas: int, kernel: Literal["torch", "native"] = "torch") -> Chunk:
     seeds = list(range(replicas))
-    population = Population(our_model(depth, batches), seeds, Training(OPTIMIZERS["adam"], {}, batches.device))
+    training = Training(OPTIMIZERS["adam"], {}, batches.device, kernel=kernel)
+    population = Population(our_model(depth, batches), seeds, training)
     lr_R = torch.full((replicas,), LR, device=batches.device)
     done = 0
 

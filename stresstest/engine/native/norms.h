@@ -27,9 +27,10 @@ static inline void over_row(const Shape& s, vf last, F f) {
 
 // Where torch's LayerNorm is NaN though a variance of infinity would make 0 of the row: it multiplies the square of the
 // mean of what it sums up first by 0 (RowwiseMoments). That is every eighth number, or the whole of a short row.
-static inline bool overflows_in_torch(int64_t width, vf total, float mean) {
+static bool overflows_in_torch(int64_t width, const float* x, float mean) {
     if (width > 8 && width % 8) return false;
-    const float first = width < 8 ? mean : (total[0] + (VL == 16 ? total[8 % VL] : 0.0f)) / static_cast<float>(width / 8);
+    float first = width < 8 ? mean : 0.0f;
+    for (int64_t i = 0; width >= 8 && i < width; i += 8) first += x[i] / static_cast<float>(width / 8);
     return !std::isfinite(first * first);
 }
 
@@ -46,8 +47,10 @@ static inline void norm_statistics(int64_t norm, const Shape& s, vf last, const 
         squares = fma(off, off, squares);
     });
     const float eps = norm == LAYER_NORM ? LAYER_NORM_EPS : RMS_NORM_EPS;
-    *inverse = 1.0f / std::sqrt(sum(squares) / size + eps);
-    if (norm == LAYER_NORM && overflows_in_torch(s.width, total, *mean)) *inverse = NAN;
+    const float square = sum(squares) / size;
+    *inverse = 1.0f / std::sqrt(square + eps);
+    const bool overflows = !std::isfinite(square) || !std::isfinite(*mean * *mean);
+    if (norm == LAYER_NORM && overflows && overflows_in_torch(s.width, x, *mean)) *inverse = NAN;
 }
 
 // y = gain * unit(x) + bias (none in RMSNorm), from kept statistics [mean, 1 / std] x batch.

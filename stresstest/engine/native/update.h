@@ -99,7 +99,8 @@ class Taker {
         constexpr bool HAS_SECOND = KIND == ADAM || KIND == GI_ADAM || KIND == RADAM;
         const Bank& b = banks_[bank];
         const float decay = b.decays != 0.0 ? float(weight_decay_) : 0.0f;
-        const float coupled = decoupled_ ? 0.0f : float(decay / b.lr), kept = 1.0f - (decoupled_ ? c_.lr * decay : 0.0f);
+        const float coupled = decoupled_ ? 0.0f : float(decay / b.lr);
+        const float kept = decoupled_ ? 1.0f - c_.lr * decay : 1.0f;
         const float lr = float(c_.lr * b.lr), eps = float(eps_ * b.eps);
         float *theta = row_.theta + start, *grad = row_.grad + start;
         float *first = HAS_FIRST ? row_.first + start : nullptr, *second = HAS_SECOND ? row_.second + start : nullptr;

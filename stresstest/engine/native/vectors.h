@@ -32,13 +32,9 @@ static inline vf splat(float x) { return x - vf{}; }  // no sum: that would make
 // a * b + c, rounded once where the machine can; nothing else is, whatever the compiler (-ffp-contract=off).
 static inline vf fma(vf a, vf b, vf c) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<vf>(
-        _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c))
-    );
+    return _mm512_fmadd_ps(a, b, c);
 #elif defined(__FMA__)
-    return reinterpret_cast<vf>(
-        _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c))
-    );
+    return _mm256_fmadd_ps(a, b, c);
 #elif defined(__aarch64__)
     return reinterpret_cast<vf>(vfmaq_f32(
         reinterpret_cast<float32x4_t>(c), reinterpret_cast<float32x4_t>(a), reinterpret_cast<float32x4_t>(b)
@@ -51,7 +47,7 @@ static inline vf fma(vf a, vf b, vf c) {
 // The first n lanes, the others zero.
 static inline vf load(const float* p, int n) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<vf>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
 #else
     vf v = {};
     for (int j = 0; j < n; ++j) v[j] = p[j];
@@ -61,7 +57,7 @@ static inline vf load(const float* p, int n) {
 
 static inline void store(float* p, vf v, int n) {
 #if defined(__AVX512F__)
-    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), reinterpret_cast<__m512>(v));
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), v);
 #else
     for (int j = 0; j < n; ++j) p[j] = v[j];
 #endif
@@ -72,18 +68,18 @@ static inline void fetch(const float* p) { __builtin_prefetch(p); }  // of any a
 // A store of what is not read again soon, past the caches.
 static inline void store_away(float* p, vf v) {
 #if defined(__AVX512F__)
-    if (reinterpret_cast<uintptr_t>(p) % 64 == 0) return _mm512_stream_ps(p, reinterpret_cast<__m512>(v));
+    if (reinterpret_cast<uintptr_t>(p) % 64 == 0) return _mm512_stream_ps(p, v);
 #endif
     store(p, v);
 }
 
 static inline vf root(vf v) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<vf>(_mm512_sqrt_ps(reinterpret_cast<__m512>(v)));
+    return _mm512_sqrt_ps(v);
 #elif defined(__AVX__)
-    return reinterpret_cast<vf>(_mm256_sqrt_ps(reinterpret_cast<__m256>(v)));
+    return _mm256_sqrt_ps(v);
 #elif defined(__SSE2__)
-    return reinterpret_cast<vf>(_mm_sqrt_ps(reinterpret_cast<__m128>(v)));
+    return _mm_sqrt_ps(v);
 #elif defined(__aarch64__)
     return reinterpret_cast<vf>(vsqrtq_f32(reinterpret_cast<float32x4_t>(v)));
 #else
@@ -94,7 +90,7 @@ static inline vf root(vf v) {
 
 static inline float sum(vf v) {  // halves first
 #if defined(__AVX512F__)
-    return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v));
+    return _mm512_reduce_add_ps(v);
 #else
     float t[VL];
     store(t, v);
@@ -110,9 +106,9 @@ static inline vf select(vi mask, vf yes, vf no) {
 
 static inline Lanes not_zero(vf v) {  // NaN is none
 #if defined(__AVX512F__)
-    return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(v), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
 #elif defined(__AVX__)
-    return static_cast<Lanes>(_mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(v), _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+    return static_cast<Lanes>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 #else
     Lanes lanes = 0;
     for (int j = 0; j < VL; ++j) lanes |= static_cast<Lanes>((v[j] != 0.0f) << j);
@@ -122,7 +118,7 @@ static inline Lanes not_zero(vf v) {  // NaN is none
 
 static inline vf as_numbers(Lanes lanes) {  // 1 where there is a bit
 #if defined(__AVX512F__)
-    return reinterpret_cast<vf>(_mm512_maskz_mov_ps(lanes, _mm512_set1_ps(1.0f)));
+    return _mm512_maskz_mov_ps(lanes, _mm512_set1_ps(1.0f));
 #else
     vi bits = {};
     for (int j = 0; j < VL; ++j) bits[j] = 1 << j;
