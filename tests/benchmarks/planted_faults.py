@@ -101,7 +101,7 @@ def build(fault: str = "", block: int = 0) -> Net:
 def run(fault: str, block: int, seed: int, **more: object) -> Result:
     """An LR range test of it."""
     settings: dict[str, object] = {"num_steps": 60, "hold_steps": 20, "theory": False, "batch_size": 4, "seq_len": 32}
-    settings |= dict(FAULTS[fault].settings) if fault else more
+    settings |= (dict(FAULTS[fault].settings) if fault else {}) | more
     return stresstest.lr_range(build, args={"fault": fault, "block": block}, seeds=f"{seed},", quiet=True, **settings)
 
 

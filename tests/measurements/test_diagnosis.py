@@ -23,12 +23,13 @@ from tests.benchmarks.planted_faults import DEPTH, FAULTS, run
 
 NAMES = [TensorName("w", 1, "w of block 1"), TensorName("w", 2, "w of block 2")]
 STEPS = 60
+SMALL = {"batch_size": 2, "seq_len": 16}  # float16 is slow on a CPU
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_a_planted_fault_is_named_with_its_place_and_nothing_else(name: str) -> None:
     block = list(FAULTS).index(name) % DEPTH
-    result = run(name, block, seed=block)
+    result = run(name, block, seed=block, **SMALL)
     (cell,) = result.cells
     fault = FAULTS[name]
     place = fault.place.format(block)
@@ -40,7 +41,7 @@ def test_a_planted_fault_is_named_with_its_place_and_nothing_else(name: str) -> 
 
 @pytest.mark.parametrize(("dtype", "seed"), [("float32", 3), ("float16", 109)])
 def test_a_healthy_model_has_no_suspect_though_the_ramp_breaks_it(dtype: str, seed: int) -> None:
-    (cell,) = run("", 0, seed, dtype=dtype).cells
+    (cell,) = run("", 0, seed, dtype=dtype, **SMALL).cells
     assert cell.ramp["outcome"] in ("exploded", "nonfinite")
     assert cell.why["suspects"] == []
 
