@@ -156,7 +156,7 @@ def test_shards_of_a_map_are_joined_to_the_whole(capsys: Capture) -> None:
 def test_a_signal_in_the_search_says_how_to_go_on_and_the_rest_is_trained(
     number: signal.Signals, code: int, project: Path, capsys: Capture
 ) -> None:
-    many = [*TINY, "--no-map", "--trials", "40", "--train-steps", "60", "--run-dir", "here", "--sampler", "tpe"]
+    many = [*TINY, "--no-map", "--trials", "16", "--train-steps", "60", "--run-dir", "here", "--sampler", "tpe"]
     command = [sys.executable, "-m", "stresstest", *many]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         cells = project / "here" / "cells.jsonl"
@@ -169,4 +169,4 @@ def test_a_signal_in_the_search_says_how_to_go_on_and_the_rest_is_trained(
     assert re.search(r"interrupted; \d+ of \d+ cells are saved in here; to go on: stresstest warmup", last)
     again = shlex.split(last.partition("to go on: ")[2])
     assert run([*again[1:], "-j", "1", "--json", "-q"]) == 0
-    assert json.loads(capsys.readouterr().out)["searches"][0]["trials"] == 40
+    assert json.loads(capsys.readouterr().out)["searches"][0]["trials"] == 16

@@ -174,7 +174,7 @@ def test_a_search_killed_at_random_points_goes_on_to_the_right_total(tmp_path: P
     seed = random.SystemRandom().randrange(1 << 30)
     rng, killed, journal = random.Random(seed), 0, tmp_path / "run" / "study.journal"
     print(f"seed {seed}")
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-c", *COMMAND, "--run-dir", str(tmp_path / "run")],
             stdout=subprocess.DEVNULL,
