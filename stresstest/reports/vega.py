@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ _LEFT, _MOST_LEFT, _LETTER = 76, 190, 6.5  # pixels for the labels of y, where p
 _CROSS = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"  # Vega's own looks like a plus
 _SHAPES: dict[Tone, str] = {"good": "circle", "mixed": "triangle-up", "dull": "square", "bad": _CROSS, "": "circle"}
 _BEYOND = {True: 10, False: 50}  # times the length of an axis, logarithmic or not: where lines end that leave it
+_DECADES = 307  # of the numbers that there are, on either side of 1
 _NAME, _LINE = 28, 14  # characters of a line of a name beside an axis, and pixels of its height
 _LABEL_ENDS = (0.3, 0.7)  # of the width: between them a label stands in the middle of its level
 
@@ -159,8 +161,11 @@ def _near(scale: Scale) -> Json:
     """Lines that leave the axis end soon beyond it: over a million pixels some readers of files draw no dashes."""
     beyond = _BEYOND[scale.log]
     if scale.log:
-        ratio = (scale.high / scale.low) ** beyond
-        low, high = scale.low / ratio, scale.high * ratio
+        down, up = math.log10(scale.low), math.log10(scale.high)
+        low, high = (
+            10.0 ** max(down - beyond * (up - down), -_DECADES),
+            10.0 ** min(up + beyond * (up - down), _DECADES),
+        )
     else:
         span = beyond * (scale.high - scale.low)
         low, high = scale.low - span, scale.high + span

@@ -104,6 +104,13 @@ def test_a_line_that_leaves_its_axis_by_far_ends_soon_after_it(tmp_path: Path) -
     assert plot_of(far).data["p0"]["y"][-1] == 1e9, "the data stay as they are"
 
 
+def test_a_line_over_a_hundred_decades_is_drawn(tmp_path: Path) -> None:
+    """The stream of a deep residual MLP grows so far."""
+    growth = Chart("Growth", Axis("block"), Axis("stream"), (Series("a", ((1.0, 1e-60), (1000.0, 1e85))),))
+    write_svg(Document("n", "A page", blocks=(growth,)), tmp_path)
+    assert {"Growth", "stream"} <= numbers((tmp_path / "growth.svg").read_bytes())
+
+
 def test_a_level_crosses_the_rows_of_a_chart_of_names(tmp_path: Path) -> None:
     (path, _) = write_pictures(document(FOREST), "svg", tmp_path)
     assert {"a is 1", "b", "c"} <= numbers(path.read_bytes())
