@@ -36,6 +36,11 @@ RUNS = {
         "",
         "--depths 1,2,4 --variant pre-ln,post-ln,rezero --num-steps 80",
     ),
+    "depth-sweep, mlp": (
+        "depth-sweep",
+        "--model mlp --depths 10,100,1000,10000 --seeds 2",
+        "--model mlp --variant rezero,plain --depths 10,100,1000 --seeds 2",
+    ),
     "warmup, map": ("warmup", "--trials 0", f"--depth 2 --train-steps 100 {MAP}"),
     "warmup, search": (
         "warmup",
