@@ -37,7 +37,7 @@ def native_kernel() -> str:
 
     missing = native.why_not()
     if missing:
-        return f"native kernel: none, so model mlp trains by torch, some times slower; {missing}"
+        return f"native kernel: none, so model mlp trains by torch, which is slower; {missing}"
     return f"native kernel: built with {native.built_with()}"
 
 
