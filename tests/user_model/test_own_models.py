@@ -15,6 +15,7 @@ import yaml
 
 from stresstest.cli.main import run
 
+SHORT = "--seq-len 16 --batch-size 4".split()
 TINY = "--seeds 1 --num-steps 20 --hold-steps 20 --no-theory -j 1 -q".split()  # -q last
 
 TRANSFORMER = """
@@ -229,7 +230,7 @@ def test_warmup_takes_it_too() -> None:
 
 
 def test_the_same_command_trains_nothing_again_and_other_code_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["lr-range", "--model", "enc.py:build", *TINY]
+    words = ["lr-range", "--model", "enc.py:build", *SHORT, *TINY]
     program = [sys.executable, "-m", "stresstest", *words]
     runs = [subprocess.run(program, capture_output=True, text=True, check=True) for _ in range(2)]
     lines = Path(".stresstest/runs").glob("*/cells.jsonl")
@@ -248,7 +249,8 @@ def test_a_function_or_setting_beside_the_model_decides_its_cells() -> None:
     keys = set()
     for index, more in enumerate(runs):
         folder = f"run{index}"
-        assert run(["lr-range", "--model", "enc.py:build", *TINY, *more, "--no-theory", "--run-dir", folder]) in (0, 3)
+        words = ["lr-range", "--model", "enc.py:build", *SHORT, *TINY, *more, "--run-dir", folder]
+        assert run(words) in (0, 3)
         keys |= {cell["key"] for cell in json.loads(Path(folder, "result.json").read_text())["cells"]}
     assert len(keys) == len(runs)
 
@@ -256,7 +258,7 @@ def test_a_function_or_setting_beside_the_model_decides_its_cells() -> None:
 def test_two_processes_find_what_one_finds() -> None:
     words = "lr-range --model enc.py:build --variant post-ln,pre-ln --seeds 2 --num-steps 20 --hold-steps 20 -q".split()
     for jobs in ("1", "2"):
-        assert run([*words, "--no-theory", "-j", jobs, "--run-dir", jobs, "--fresh"]) == 0
+        assert run([*words, *SHORT, "--no-theory", "-j", jobs, "--run-dir", jobs, "--fresh"]) == 0
     one, two = (json.loads(Path(jobs, "result.json").read_text())["cells"] for jobs in ("1", "2"))
     for cell in (*one, *two):
         del cell["seconds"], cell["probe_seconds"]
