@@ -12,11 +12,13 @@ from stresstest.cli.main import run
 from stresstest.engine import native
 from stresstest.engine.native import build
 from stresstest.errors import ConfigError
-from stresstest.experiments.kernel import check_kernel
+from stresstest.experiments.document_parts import machine_words
+from stresstest.experiments.kernel import Chosen, check_kernel, choose_kernel
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate.baseline import BASELINE_SCHEMA, Baseline, BaselineExperiment, BaselineRow
 from stresstest.gate.planning import in_kernels_of, kernel_words
+from stresstest.results.records import RESULT_SCHEMA, Result
 from stresstest.scenario.reader import ScenarioExperiment
 from stresstest.specs.profiles import make_spec
 
@@ -79,6 +81,14 @@ def test_no_compiler_is_looked_for_where_torch_trains(
     monkeypatch.setattr(native, "why_not", lambda: pytest.fail("it was looked for"))
     plan = planned(**settings)
     assert (plan.spec.kernel, plan.other_kernel) == ("torch", None)
+
+
+def test_a_gpu_trains_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "why_not", lambda: pytest.fail("it was looked for"))
+    spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", MLP)
+    assert choose_kernel(spec, [(spec, 2)], "cuda:0") == Chosen("torch")
+    with pytest.raises(ConfigError, match="the native kernel runs on a CPU, and the device is cuda"):
+        choose_kernel(spec.model_copy(update={"kernel": "native"}), [(spec, 2)], "cuda:0")
 
 
 def test_what_only_looks_at_the_start_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +186,13 @@ def test_a_check_takes_its_baselines_kernel_where_it_can(
     (plan,) = in_kernels_of(baseline, [named], [planned(kernel=asked)])
     assert plan.spec.kernel == trained
     assert kernel_words(plan) == (" --kernel torch" if trained == "torch" else "")
+
+
+def test_a_report_names_the_kernel_that_is_not_torchs() -> None:
+    facts: dict[str, Any] = {"command": "lr-range", "reproduce": "", "rules": {}, "data": {}}
+    facts |= {"cells": [], "summary": [], "findings": [], "environment": {"device_name": "A CPU"}}
+    shown = [
+        machine_words(Result(schema_=RESULT_SCHEMA, spec={"dtype": "float32", **kernel}, **facts))
+        for kernel in ({"kernel": "native"}, {"kernel": "torch"}, {})
+    ]
+    assert shown == ["A CPU, float32, native kernel", "A CPU, float32", "A CPU, float32"]
