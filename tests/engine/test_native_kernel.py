@@ -142,3 +142,10 @@ def test_the_norm_of_a_gradient_is_that_of_its_row_and_overflows_with_it() -> No
     found_R = native.norms(Rows(population.theta_RP, population.grad_RP))
     torch.testing.assert_close(found_R, torch.linalg.vector_norm(population.grad_RP, dim=1), equal_nan=True)
     assert found_R.isfinite().tolist() == [True, False, False]
+
+
+@natively
+def test_a_class_that_the_model_does_not_have_has_no_loss() -> None:
+    population, batch = population_of(build("rezero"), [0, 1]), examples([0, 1], 4)
+    batch.targets[1, 2] = 3
+    assert population.evaluate(batch).isfinite().tolist() == [True, False]

@@ -6,11 +6,14 @@ It is an extra, never a need: where it cannot be had, `why_not` says why, and tr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from stresstest.engine.native import build
-from stresstest.engine.optimizer import Optimizer
-from stresstest.registry import OptionValue
-from stresstest.specs.base import ModelSpec
+
+if TYPE_CHECKING:
+    from stresstest.engine.optimizer import Optimizer
+    from stresstest.registry import OptionValue
+    from stresstest.specs.base import ModelSpec
 
 NORMS = ("layer-norm", "rms-norm", "none")  # that the kernel has
 

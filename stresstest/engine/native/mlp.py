@@ -83,7 +83,7 @@ class NativeMlp:
     def losses(self, theta_RP: Tensor, batch: Batch, smoothing: float) -> Tensor:
         """The loss of each replica, [R]."""
         loss_R = torch.empty(len(theta_RP))
-        fed = _Fed(batch, smoothing)
+        fed = self._fed(batch, len(theta_RP), smoothing)
         rows = Rows(theta_RP, theta_RP).table()
         self._library.stresstest_losses(
             self._model_at, ctypes.byref(rows), ctypes.byref(fed.table), self._memory(fed), _pointer(loss_R)
@@ -92,14 +92,14 @@ class NativeMlp:
 
     def gradients(self, rows: Rows, batch: Batch, share_R: Tensor | None = None) -> Tensor:
         """The loss of each replica, [R]; its gradient, times its share, goes to the rows."""
-        return self._passes(rows, _Fed(batch, self._model.spec.label_smoothing, share_R), None)[0]
+        return self._passes(rows, self._fed(batch, len(rows.theta_RP), share_R=share_R), None)[0]
 
     def step(self, rows: Rows, batch: Batch, lr_R: Tensor, step_R1: Tensor) -> tuple[Tensor, Stepped]:
         """Gradients and update in one pass over the layers: the losses, [R], and what was seen on the way.
 
         The same to the bit as `gradients`, `norms` and `update` one after the other.
         """
-        fed = _Fed(batch, self._model.spec.label_smoothing)
+        fed = self._fed(batch, len(rows.theta_RP))
         return self._passes(rows, fed, self._update(lr_R, step_R1))
 
     def norms(self, rows: Rows) -> Tensor:
@@ -134,6 +134,12 @@ class NativeMlp:
             *map(_pointer, (found.grad_norm_R, found.sum_R)),
         )
         return found
+
+    def _fed(
+        self, batch: Batch, num_replicas: int, smoothing: float | None = None, share_R: Tensor | None = None
+    ) -> _Fed:
+        assert batch.inputs.shape == (num_replicas, *batch.targets.shape[1:], self._model.num_inputs)
+        return _Fed(batch, self._model.spec.label_smoothing if smoothing is None else smoothing, share_R)
 
     def _memory(self, fed: _Fed) -> ctypes.c_void_p:
         """Memory for the passes of one replica: that of the step before, where it is large enough."""

@@ -213,11 +213,12 @@ class Passes {
             for (int64_t c = 0; c < count; ++c) mass += std::exp(row[c] - largest);
             const float log_mass = std::log(mass);
             for (int64_t c = 0; c < count; ++c) row[c] = (row[c] - largest) - log_mass;
-            const float own = -row[targets[b]];
+            const int64_t target = targets[b];
+            const float own = target >= 0 && target < count ? -row[target] : NAN;
             for (int64_t c = 0; smoothing != 0.0f && c < count; ++c) others -= row[c];
             total += smoothing == 0.0f ? own : (1.0f - smoothing) * own + uniform * others;
             for (int64_t c = 0; c < count; ++c) {
-                const float wanted = (c == targets[b] ? 1.0f - smoothing : 0.0f) + uniform;
+                const float wanted = (c == target ? 1.0f - smoothing : 0.0f) + uniform;
                 row[c] = (std::exp(row[c]) - wanted) * scale;
             }
         }
