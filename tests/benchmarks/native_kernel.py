@@ -81,7 +81,13 @@ def main() -> None:
     facts = environment("cpu", "float32")
     print(f"{facts['device_name']}, torch {facts['torch']}, {native.built_with()}, one thread")
     print(f"width {WIDTH}, batch {BATCH}")
-    headings = ["depth", "R", "step by", f"us a layer and replica-step, median of {args.rounds}", "over native"]
+    headings = [
+        "depth",
+        "R",
+        "step by",
+        f"us a layer and replica-step, median of {args.rounds} (min to max)",
+        "over native",
+    ]
     rows = []
     for depth in (int(text) for text in args.depths.split(",")):
         for replicas in (int(text) for text in args.replicas.split(",")):
