@@ -17,6 +17,7 @@ PARTS = (
     ("mlp.skip",),
     ("gate", "mlp.gate"),
 )
+OUT_GAIN, POST_GAIN = 4, 6  # in PARTS
 ENDS = (
     "input.weight",
     "input.bias",

@@ -19,7 +19,9 @@ from stresstest.engine.native.abi import (
     ENDS,
     KINDS,
     NORM_NUMBERS,
+    OUT_GAIN,
     PARTS,
+    POST_GAIN,
     BankTable,
     BatchTable,
     ModelTable,
@@ -157,37 +159,43 @@ class _Tables:
     """What C++ is told of a model, and what is particular to each bank."""
 
     def __init__(self, model: ResidualMlp, optimizer: Optimizer) -> None:
-        spec, layout = model.spec, model.layout
-        self._places = np.full((spec.depth, len(PARTS)), -1, np.int64)
-        for part, kinds in enumerate(PARTS):
-            for bank in (layout.banks[kind] for kind in kinds if kind in layout.banks):
-                starts = bank.start + bank.numel * np.arange(len(bank.layers))
-                layers = slice(None) if bank.layers == [0] else np.array(bank.layers) - 1  # one that all share
-                self._places[layers, part] = starts
-        self._ends = np.array([layout.banks[end].start if end in layout.banks else -1 for end in ENDS], np.int64)
+        spec, banks = model.spec, model.layout.banks
+        self._places = _places(model)
+        self._ends = np.array([banks[end].start if end in banks else -1 for end in ENDS], np.int64)
         self._constants = np.array([(w.skip, w.gate, w.pre_gain) for w in model.wirings.values()], np.float32)
-        self._banks = (BankTable * (len(PARTS) + len(ENDS)))()
-        for number, kinds in enumerate((*PARTS, *((end,) for end in ENDS))):
-            for kind in kinds:
-                if kind in layout.banks:
-                    growth = layout.growth.get(kind)
-                    factors = (growth.lr(optimizer.update_size), growth.eps) if growth else (1.0, 1.0)
-                    self._banks[number] = BankTable(float(layout.banks[kind].is_matrix), *factors)
+        kinds_of = (*PARTS, *((end,) for end in ENDS))
+        self._banks = (BankTable * len(kinds_of))(*(_bank(kinds, model, optimizer) for kinds in kinds_of))
         self.model = ModelTable(
             spec.depth,
             spec.width,
             model.num_inputs,
             model.num_classes,
             NORM_NUMBERS[spec.norm],
-            1 if "gate" in layout.banks else spec.width if "mlp.gate" in layout.banks else 0,
+            1 if "gate" in banks else spec.width if "mlp.gate" in banks else 0,
             output_multiplier(spec),
             *(array.ctypes.data for array in (self._ends, self._places, self._constants)),
             self._banks,
-            *(int((self._places[:, [name[0] for name in PARTS].index(part)] >= 0).sum()) for part in _NORMS),
+            *(int((self._places[:, part] >= 0).sum()) for part in (OUT_GAIN, POST_GAIN)),
         )
 
 
-_NORMS = ("mlp.out.gain", "mlp.post.gain")
+def _places(model: ResidualMlp) -> NDArray[np.int64]:
+    """Where each part of each block starts in a row, [depth, parts]; -1 where there is none."""
+    places = np.full((model.spec.depth, len(PARTS)), -1, np.int64)
+    for part, kinds in enumerate(PARTS):
+        for bank in (model.layout.banks[kind] for kind in kinds if kind in model.layout.banks):
+            layers = slice(None) if bank.layers == [0] else np.array(bank.layers) - 1  # one that all share
+            places[layers, part] = bank.start + bank.numel * np.arange(len(bank.layers))
+    return places
+
+
+def _bank(kinds: Sequence[str], model: ResidualMlp, optimizer: Optimizer) -> BankTable:
+    """What is particular to the bank that has one of these names."""
+    for kind in kinds:
+        if kind in model.layout.banks:
+            decays, growth = model.layout.banks[kind].is_matrix, model.layout.growth.get(kind)
+            return BankTable(decays, growth.lr(optimizer.update_size) if growth else 1.0, growth.eps if growth else 1.0)
+    return BankTable()
 
 
 class _Fed:
