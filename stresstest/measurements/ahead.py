@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
+import os
 import pickle
 import shutil
 import time
@@ -20,7 +22,9 @@ from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import ReplicaRun
 
 _ASKED = "asked.json"
+_DIGEST_BYTES = 16  # in front of an answer
 _POLL_SECONDS = 0.02
+_PATIENCE_SECONDS = 60.0  # with an answer that gets no further: its process hangs, or is slower than training it here
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,18 @@ class Ahead:
         if self._folder is None:
             return None
         begun, answered = _files(self._folder, question)
-        while begun.exists():
+        seen, since = None, 0.0
+        while (sign := _last_sign(begun)) is not None:
             with _locked(begun) as locked:
                 if locked:
                     break
+            if sign != seen:
+                seen, since = sign, time.monotonic()
+            elif time.monotonic() - since > _PATIENCE_SECONDS:
+                break
             wait()
             time.sleep(_POLL_SECONDS)
-        with contextlib.suppress(OSError):
-            found: ReplicaRun = pickle.loads(answered.read_bytes())  # from the run directory alone, as a checkpoint is
-            return found
-        return None
+        return _answer(answered)
 
     def close(self) -> None:
         """Nothing is wanted any more."""
@@ -104,7 +110,8 @@ def answer_ahead(folder: Path, question: Question, train: Callable[[Journal], Re
         begun.touch()
         with _locked(begun) as locked:
             if locked and not answered.exists():
-                _write(answered, pickle.dumps(train(_WhileWanted(begun))))
+                content = pickle.dumps(train(_WhileWanted(begun)))
+                _write(answered, _digest(content) + content)
 
 
 class _WhileWanted(Journal):
@@ -116,12 +123,37 @@ class _WhileWanted(Journal):
 
     def offer(self, key: str, state: Callable[[], object]) -> None:
         super().offer(key, state)
-        if not self._begun.exists():
-            raise NotWantedError
+        try:
+            os.utime(self._begun)  # a sign that it gets further
+        except OSError:
+            raise NotWantedError from None
 
 
 def _files(folder: Path, question: Question) -> tuple[Path, Path]:
     return folder / f"{question.name}.begun", folder / f"{question.name}.answer"
+
+
+def _last_sign(begun: Path) -> int | None:
+    """When whoever began an answer last said that it gets further, in nanoseconds; `None` once it is not wanted."""
+    try:
+        return begun.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _answer(path: Path) -> ReplicaRun | None:
+    """A pickle, read from the run directory alone, as a checkpoint is; nothing of one that was cut short, say."""
+    with contextlib.suppress(OSError):
+        stored = path.read_bytes()
+        content = stored[_DIGEST_BYTES:]
+        if stored[:_DIGEST_BYTES] == _digest(content):
+            found: ReplicaRun = pickle.loads(content)
+            return found
+    return None
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
 
 @contextlib.contextmanager
@@ -138,7 +170,10 @@ def _locked(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
-            yield True
+            try:
+                yield True
+            finally:  # closing is not enough: a process that was forked meanwhile (a loader's worker) has it open too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from stresstest.measurements.base import Bench, CellPlan
 from stresstest.measurements.boundary import measure_boundary
 from stresstest.measurements.journal import Journal
 
+ANSWER: Any = {"an": "answer"}
 FIRST, SECOND = Question(0, 0.25, 20), Question(0, 0.1, 20)
 SPEC = LrRangeSpec(
     model="mlp", task="images", variant=("pre-ln",), depth=2, width=8, batch_size=8, seeds=(0, 1), num_steps=40,
@@ -121,6 +124,67 @@ def test_whoever_is_asked_waits_for_a_question_that_is_under_way_and_trains_it_w
 
         assert ahead.answer(FIRST, wait) is None
     assert len(waited) == 3
+
+
+def test_an_answer_is_there_though_a_process_that_was_forked_meanwhile_goes_on(tmp_path: Path) -> None:
+    ahead = Ahead(tmp_path)
+    ahead.offer([FIRST], [])
+    copies: list[int] = []
+
+    def train(journal: Journal) -> Any:
+        (begun,) = tmp_path.glob("*.begun")
+        copies.extend(os.dup(file) for file in range(256) if _is(file, begun))
+        return ANSWER
+
+    answer_ahead(tmp_path, FIRST, train)
+    assert copies
+    assert ahead.answer(FIRST, never) == ANSWER
+    for copy in copies:
+        os.close(copy)
+
+
+def _is(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+def test_whoever_is_asked_waits_no_longer_for_an_answer_that_gets_no_further(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("stresstest.measurements.ahead._PATIENCE_SECONDS", 0.1)
+    ahead = Ahead(tmp_path)
+    ahead.offer([FIRST], [])
+    waited: list[float] = []
+
+    def train(journal: Journal) -> Any:
+        def wait() -> None:
+            waited.append(time.monotonic())
+            if waited[-1] - waited[0] < 0.3:
+                journal.offer("", lambda: None)
+
+        assert ahead.answer(FIRST, wait) is None  # it hangs from then on
+        return ANSWER
+
+    answer_ahead(tmp_path, FIRST, train)
+    assert waited[-1] - waited[0] >= 0.3
+    assert ahead.answer(FIRST, never) == ANSWER
+
+
+@pytest.mark.parametrize("place", [0, 20, -1])
+def test_an_answer_that_was_damaged_is_none(place: int, tmp_path: Path) -> None:
+    ahead = Ahead(tmp_path)
+    ahead.offer([FIRST], [])
+    answer_ahead(tmp_path, FIRST, lambda journal: ANSWER)
+    assert ahead.answer(FIRST, never) == ANSWER
+    (path,) = tmp_path.glob("*.answer")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert ahead.answer(FIRST, never) is None
+    path.write_bytes(b"")
+    assert ahead.answer(FIRST, never) is None
 
 
 def test_training_ends_once_the_search_has_gone_another_way(tmp_path: Path) -> None:
