@@ -30,6 +30,7 @@ from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
 from stresstest.user_model.parallel.bench import is_parallel
 
+_ROWS = 4  # of a transformer on a CPU: where a row is cheapest
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs
 
 
@@ -221,8 +222,9 @@ def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[
     """Cells that train at once, in their order.
 
     Those that branch from one run, where a plan has such. Else on a GPU, and for thin MLPs, whose cost is in the number
-    of operations, all cells of an architecture together, as long as every process has something to do; for transformers
-    on a CPU one cell a task.
+    of operations, all cells of an architecture together, as long as every process has something to do. For transformers
+    on a CPU a few, whose rows share what a step costs, and ever fewer towards the end, so that no process waits for
+    another (guided self-scheduling, Polychronopoulos & Kuck 1987). Else one cell a task.
     """
     together: dict[tuple[Any, ...], list[CellPlan]] = {}
     for cell in plan.in_order(cells):
@@ -232,9 +234,20 @@ def _populations(plan: Plan, cells: Sequence[CellPlan], jobs: int) -> list[list[
     groups = list(together.values())
     if plan.device != "cpu" or plan.together is not None:
         return groups
-    parts = max(1, jobs // len(groups)) if plan.spec.model == "mlp" else len(cells)
-    return [
-        group[start : start + math.ceil(len(group) / parts)]
-        for group in groups
-        for start in range(0, len(group), math.ceil(len(group) / parts))
-    ]
+    if plan.spec.model == "mlp":
+        parts = max(1, jobs // len(groups))
+        return [part for group in groups for part in _chunks(group, math.ceil(len(group) / parts))]
+    if plan.own is not None or plan.spec.model == "resnet":  # whose replicas gain nothing side by side
+        return _chunks([cell for group in groups for cell in group], 1)
+    dealt: list[list[CellPlan]] = []
+    left = len(cells)
+    for group in groups:
+        while group:
+            size = _ROWS if jobs == 1 else min(_ROWS, math.ceil(left / (2 * jobs)))
+            dealt.append(group[:size])
+            left, group = left - len(dealt[-1]), group[size:]
+    return dealt
+
+
+def _chunks(cells: Sequence[CellPlan], size: int) -> list[list[CellPlan]]:
+    return [list(cells[start : start + size]) for start in range(0, len(cells), size)]

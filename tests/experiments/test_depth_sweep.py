@@ -263,8 +263,22 @@ def test_deep_cells_come_first_and_thin_mlps_train_their_seeds_together() -> Non
     assert all(len(group) == 4 for group in groups)
     few = planned(depths="3", variant="rezero", seeds="4")
     assert [len(group) for group in _populations(few, few.cells, jobs=2)] == [2, 2], "no process is idle"
-    decoders = planned(DECODER, seeds="2")
-    assert all(len(group) == 1 for group in _populations(decoders, decoders.cells, jobs=2))
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 16, 100])
+def test_transformers_on_a_cpu_train_a_few_seeds_together_and_fewer_towards_the_end(jobs: int) -> None:
+    sweep = planned(DECODER, variant="pre-ln,post-ln,rezero", depths="1", seeds="5")
+    groups = _populations(sweep, sweep.cells, jobs)
+    assert sorted(cell.key for group in groups for cell in group) == sorted(cell.key for cell in sweep.cells)
+    assert all(len({(cell.variant, cell.depth) for cell in group}) == 1 for group in groups)
+    sizes = [len(group) for group in groups]
+    if jobs == 1:
+        assert sizes == [4, 1] * 3
+        return
+    busy = [0] * jobs
+    for size in sizes:
+        busy[busy.index(min(busy))] += size
+    assert max(busy) - min(busy) <= 1, "no process waits for another"
 
 
 def test_rezero_trains_where_plain_does_not(tmp_path: Path) -> None:
