@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_what_others_can_write_is_not_loaded(home: Path, source: Path, compiler:
 def test_a_folder_that_cannot_be_made_is_a_reason(home: Path, source: Path, compiler: Path) -> None:
     home.parent.write_text("a file is in the way")
     assert build.make_kernel(source).reason.startswith("set XDG_CACHE_HOME to a folder of yours")
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-funsafe-math-optimizations"])
+def test_no_flag_of_the_compilers_makes_denormal_numbers_zero(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    monkeypatch.setenv("CXX", f"g++ {flag}")
+    line = (
+        "import sys; from pathlib import Path; from stresstest.engine.native import build\n"
+        "made, smallest = build.make_kernel(Path(sys.argv[1])), sys.float_info.min\n"
+        "assert made.library is not None and smallest / 2 > 0, made"
+    )
+    subprocess.run([sys.executable, "-c", line, str(source)], check=True)
 
 
 def test_two_processes_that_build_at_once_have_one_kernel(home: Path, source: Path) -> None:
