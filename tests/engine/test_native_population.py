@@ -103,6 +103,20 @@ def test_what_overflows_does_so_in_the_step_and_place_that_it_does_by_torch(
             return
 
 
+@pytest.mark.parametrize("norm", ["layer-norm", "rms-norm"])
+@pytest.mark.parametrize("lr", [1e6, 1e8, 1e10, 1e13])
+@natively
+def test_the_gradient_of_a_final_norm_overflows_where_autograds_does(norm: str, lr: float) -> None:
+    model = build("pre-ln", 6, 17, norm=norm)
+    ours, theirs = (population_of(model, [0], kernel=kernel) for kernel in ("native", "torch"))
+    for step in range(3):
+        batch = examples([step], 8)
+        native, torchs = (population.step(batch, torch.tensor([lr])) for population in (ours, theirs))
+        assert native.health_R.item() == torchs.health_R.item(), step
+        if torchs.health_R.item():
+            return
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e30])
 @pytest.mark.parametrize("where", ["input.weight", "weight", "mlp.pre.gain", "output.bias", "inputs"])
 @natively

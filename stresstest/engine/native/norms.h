@@ -76,10 +76,11 @@ static void norm_forward(
     norm_apply(s, x, statistics, gain, bias, y);
 }
 
-// d, the gradient of the output, becomes that of the input x; those of gain and bias are added to.
+// d, the gradient of the output, becomes that of the input x; those of gain and bias are added to. `by_autograd`: NaN
+// where it is so in torch's own backward passes, which multiply the sum of gain * d * x by powers of 1 / std.
 static void norm_backward(
     int64_t norm, const Shape& s, const float* x, const float* statistics, const float* gain, float* d, float* d_gain,
-    float* d_bias
+    float* d_bias, bool by_autograd
 ) {
     const vf last = lanes_below(static_cast<int>(s.width % VL));
     const float size = static_cast<float>(s.width);
@@ -87,15 +88,18 @@ static void norm_backward(
         const float mean = statistics[b], inverse = statistics[s.batch + b];
         const float* row = x + b * s.ld;
         float* d_row = d + b * s.ld;
-        vf along = {}, total = {};
+        vf along = {}, total = {}, raw = {};
         over_row(s, last, [&](int64_t i, vf) {
             const vf unit = (load(row + i) - mean) * inverse, d_y = load(d_row + i), d_unit = d_y * load(gain + i);
+            if (by_autograd) raw = fma(d_unit, load(row + i), raw);
             store(d_gain + i, fma(d_y, unit, load(d_gain + i)));
             if (d_bias) store(d_bias + i, load(d_bias + i) + d_y);
             along = fma(d_unit, unit, along);
             total += d_unit;
         });
-        const float share = sum(along) / size, shift = norm == LAYER_NORM ? sum(total) / size : 0.0f;
+        const bool overflows = by_autograd && !std::isfinite(sum(raw));
+        const float share = overflows ? NAN : sum(along) / size;
+        const float shift = norm == LAYER_NORM ? sum(total) / size : 0.0f;
         over_row(s, last, [&](int64_t i, vf counts) {
             const vf unit = (load(row + i) - mean) * inverse, d_unit = load(d_row + i) * load(gain + i);
             store(d_row + i, ((d_unit - unit * share) - shift) * inverse * counts);

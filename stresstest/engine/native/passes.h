@@ -240,7 +240,8 @@ class Passes {
         float *d_gain = piece(bank), *d_bias = has(layer, bank + 1) ? piece(bank + 1) : nullptr;
         if (!adds) memset(d_gain, 0, s_.ld * sizeof(float));
         if (!adds && d_bias) memset(d_bias, 0, s_.ld * sizeof(float));
-        norm_backward(m_.norm, s_, x, statistics(layer, bank), vector(layer, bank, m_.width), d, d_gain, d_bias);
+        const float* gain = vector(layer, bank, m_.width);
+        norm_backward(m_.norm, s_, x, statistics(layer, bank), gain, d, d_gain, d_bias, bank >= NUM_PARTS);
     }
 
     template <class F>
