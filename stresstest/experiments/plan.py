@@ -119,7 +119,7 @@ class Plan:
 
     def own_of(self, cell: CellPlan) -> Preflight | None:
         """What was seen of the user's own model at a cell's size."""
-        return self.owns.get(self.spec_of(cell), self.own)
+        return self.owns[self.spec_of(cell)] if self.owns else self.own
 
     def constant_of(self, cell: CellPlan) -> Constant | None:
         """The best constant predictor of the user's model at a cell's place, where the preflight tried it there."""

@@ -32,6 +32,7 @@ def plan(spec: ScaleSpec) -> Plan:
     listed = {name for name, axis in AXES.items() if axis in spec.path}  # what does not grow is in the key, as empty
     not_in_key = frozenset({*listed, *spec.path, "depth", "target", "parametrization"})
     made = make_plan("scale", spec, [places[0][0]], not_in_key, measure_sizes, sized=of_size, places=places)
+    spec = spec.model_copy(update={"kernel": made.spec.kernel})  # as that of each cell
     owns: dict[TrainingSpec, Preflight] = {}
     if made.own is not None:
         owns, too_large = _tried(spec, places, made.device, made.own)

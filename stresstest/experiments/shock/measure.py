@@ -50,6 +50,7 @@ def plan(spec: ShockSpec) -> Plan:
     if peak is None:
         made.cells[:] = [cell for cell in made.cells if cell.seed == spec.seeds[0]]
     check_shocks(made, spec)
+    spec = spec.model_copy(update={"kernel": made.spec.kernel})  # as that of each cell
     return replace(made, together=_arm, owns=_seen(made, spec), ascending=bool(spec.path))
 
 
