@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stresstest.engine.probes import SIZES
@@ -141,17 +142,29 @@ def _signals(names: Sequence[TensorName], run: ReplicaRun) -> Iterator[tuple[str
 
 def _moved_at(values: NDArray[np.float64], stop: int) -> int | None:
     """The first of the values from which on some in a row, and most of those up to `stop`, lie outside the range."""
-    for i in range(max(FEWEST_BEFORE, stop - MOST_AHEAD), min(stop, len(values) - IN_A_ROW + 1)):
-        before = values[max(0, i - MOST_BEFORE) : i]
-        before = before[np.isfinite(before)]
-        if len(before) < FEWEST_BEFORE:
-            continue
-        middle = float(np.median(before))
-        spread = 1.4826 * float(np.median(np.abs(before - middle)))  # as a standard deviation
-        outside = ~(np.abs(values[i : max(stop, i + IN_A_ROW)] - middle) <= max(SPREADS * spread, math.log(FACTOR)))
-        if outside[:IN_A_ROW].all() and 2 * outside.sum() > len(outside):
+    tried = np.arange(max(FEWEST_BEFORE, stop - MOST_AHEAD), min(stop, len(values) - IN_A_ROW + 1))
+    if not len(tried):
+        return None
+    padded = np.concatenate([np.full(MOST_BEFORE, np.nan), np.where(np.isfinite(values), values, np.nan)])
+    before = sliding_window_view(padded, MOST_BEFORE)[tried]
+    middle = _medians(before)
+    spread = 1.4826 * _medians(np.abs(before - middle[:, None]))  # as a standard deviation
+    allowed = np.maximum(SPREADS * spread, math.log(FACTOR))
+    off = ~(np.abs(sliding_window_view(values, IN_A_ROW)[tried] - middle[:, None]) <= allowed[:, None])
+    enough = np.isfinite(before).sum(1) >= FEWEST_BEFORE
+    for at in np.flatnonzero(enough & off.all(1)):
+        i = int(tried[at])
+        outside = ~(np.abs(values[i : max(stop, i + IN_A_ROW)] - middle[at]) <= allowed[at])
+        if 2 * outside.sum() > len(outside):
             return i
     return None
+
+
+def _medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of each row without its NaNs; NaN of one that has nothing else."""
+    ordered, known = np.sort(rows, axis=1), (~np.isnan(rows)).sum(1)  # NaNs come last
+    low, high = (np.take_along_axis(ordered, place[:, None], 1)[:, 0] for place in ((known - 1) // 2, known // 2))
+    return np.where(known > 0, (low + high) / 2.0, np.nan)
 
 
 def _factor(values: NDArray[np.float64], at: int) -> float:
