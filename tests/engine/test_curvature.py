@@ -243,3 +243,13 @@ def test_the_sharpness_is_that_of_scipy_in_float64_within_two_per_cent(variant: 
     [measured] = measure_theory(bench, [0])
     assert measured.metrics["sharpness"].low == pytest.approx(expected, rel=0.02)
     assert measured.metrics["predicted_lr"].low == pytest.approx(38.0 / expected, rel=0.02)
+
+
+def test_a_stack_that_makes_much_of_a_rounding_has_the_critical_lr_of_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"model": "mlp", "width": 16, "batch_size": 4, "parametrization": "mup"}
+    spec = make_spec(LrRangeSpec, "quick", settings | {"variant": "post-ln", "depth": 200})
+    bench = make_bench(spec, "post-ln", 200, "sgd", "cpu")
+    [measured] = measure_theory(bench, [3])
+    monkeypatch.setattr("stresstest.measurements.theory._quick", lambda bench, theta_P: theta_P.dtype)
+    [exact] = measure_theory(bench, [3])
+    assert measured.metrics["critical_lr"] == exact.metrics["critical_lr"]
