@@ -125,7 +125,15 @@ def _train(
     lends = isinstance(executor, Local) and plan.device == "cpu" and len(executor.workers) > 1 < len(parts)
     common = (share, environment_key, folder)
     groups = [
-        Group(plan.spec_of(part[0]), plan.device, tuple(part), *common, plan.constant_of(part[0]), live, ahead * lends)
+        Group(
+            plan.spec_of(part[0]),
+            plan.device,
+            tuple(part),
+            *common,
+            plan.constant_of(part[0]),
+            live,
+            ahead * (lends and _same_alone(plan, part)),
+        )
         for part in parts
     ]
     listener.grouped(parts, 0 if settings.executor == "ray" else min(at_once, _jobs(settings, len(cells))))
@@ -142,6 +150,14 @@ def _train(
                 done.task.checkpoint.unlink(missing_ok=True)
             if done.task.told is not None:
                 done.task.told.unlink(missing_ok=True)
+
+
+def _same_alone(plan: Plan, part: Sequence[CellPlan]) -> bool:
+    """Whether a hold of these cells has the same bits by itself, whenever that is.
+
+    By torch a replica of an MLP of an odd width is not the same to the bit in every population.
+    """
+    return len(part) == 1 or plan.spec.kernel == "native"
 
 
 class _Lending:
