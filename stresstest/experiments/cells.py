@@ -133,6 +133,7 @@ def _train(
             plan.constant_of(part[0]),
             live,
             ahead * (lends and _same_alone(plan, part)),
+            plan.together is not None,
         )
         for part in parts
     ]

@@ -67,6 +67,7 @@ class Group:
     constant: Constant | None = None  # the best constant predictor of the user's model, where the preflight tried it
     live: str = ""  # the folder for what is told of training under way; none without
     ahead: str = ""  # the folder for holds that others train ahead; none without
+    branches: bool = False  # its cells branch from one run, and cannot be trained one by one
 
     @property
     def checkpoint(self) -> Path | None:
@@ -140,17 +141,19 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
     try:
         with _heard_once(group):
             bench = _bench_of(group, group.checkpoint)
+            if len(group.cells) > 1 and not group.branches and not bench.rows_are_alike([c.seed for c in group.cells]):
+                return _one_by_one(measure, group)
             bench.ahead = Ahead(group.shared)
             before = bench.replay_seconds
             found = measure(bench, group.spec, group.cells)
     except OutOfMemoryError as error:
         if len(group.cells) > 1:
-            return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
+            return _one_by_one(measure, group)
         traced = f"{error.text}{error}" if is_user_model(group.spec.model) else str(error)
         return [Measured(failed(first, "oom", traced), {})]
     except UserCodeError as error:
         if len(group.cells) > 1:
-            return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
+            return _one_by_one(measure, group)
         return [Measured(failed(first, "crashed", str(error)), {})]
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     replays = round((bench.replay_seconds - before) / len(group.cells), 3)
@@ -158,6 +161,10 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
         Measured(_cell(cell, "done", metrics=one.metrics, **_costs(seconds, one, replays), **one.records), one.curves)
         for cell, one in zip(group.cells, found, strict=True)
     ]
+
+
+def _one_by_one(measure: MeasureCells, group: Group) -> list[Measured]:
+    return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
 
 
 def failed(cell: CellPlan, status: Status, error: str) -> Cell:

@@ -90,6 +90,10 @@ class Bench(ABC):
         """Whether a few replicas more cost next to nothing: those of a built-in model on a GPU."""
         return self.training.device.type == "cuda"
 
+    def rows_are_alike(self, seeds: Sequence[int]) -> bool:
+        """Whether a replica among these gets the bits that it gets by itself; not asked on a GPU."""
+        return True
+
     @property
     def eps(self) -> float | None:
         """The optimizer's eps, if it has one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -74,16 +75,16 @@ def _answer_all(
     """
     known: list[dict[int, ReplicaRun]] = [{} for _ in seeds]
     places = _AHEAD if bench.rows_are_cheap else 1
-    while asked := [(i, k) for i, search in enumerate(searches) if (k := search.ask()) is not None]:
-        _take_over(bench, spec, seeds, searches, known)
-        behind = [i for i, k in asked if k not in known[i]]
-        trials = [(i, k) for i in behind for k in searches[i].ahead(places) if k not in known[i]]
-        runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in trials], spec.hold_steps) if trials else []
-        for (i, k), run in zip(trials, runs, strict=True):
-            known[i][k] = run
-        for i, k in asked:
-            searches[i].tell(k, _answer(known[i][k]))
-    bench.ahead.close()
+    with closing(bench.ahead):  # also where the user's model raises
+        while asked := [(i, k) for i, search in enumerate(searches) if (k := search.ask()) is not None]:
+            _take_over(bench, spec, seeds, searches, known)
+            behind = [i for i, k in asked if k not in known[i]]
+            trials = [(i, k) for i in behind for k in searches[i].ahead(places) if k not in known[i]]
+            runs = hold(bench, [(seeds[i], grid_lr(k)) for i, k in trials], spec.hold_steps) if trials else []
+            for (i, k), run in zip(trials, runs, strict=True):
+                known[i][k] = run
+            for i, k in asked:
+                searches[i].tell(k, _answer(known[i][k]))
     return [{k: held[k] for k in search.answers} for search, held in zip(searches, known, strict=True)]
 
 

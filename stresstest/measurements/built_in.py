@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.curvature import Loss, Sum
-from stresstest.engine.memory import replicas_that_fit
+from stresstest.engine.memory import is_out_of_memory, replicas_that_fit
 from stresstest.engine.outcomes import Reference
-from stresstest.engine.population import Population, Replicas, micro_batches
+from stresstest.engine.population import FIRST_LR, Population, Replicas, micro_batches
 from stresstest.engine.signal_propagation import Signal, measure_signal
 from stresstest.engine.train import Batches, initial_parameters, initialise
 from stresstest.engine.translation_scores import translation_scores
@@ -38,6 +39,31 @@ class BuiltInBench(Bench):
     def capacity(self) -> int:
         """How many replicas our share of the device's memory holds at once, by estimate."""
         return replicas_that_fit(self.model, self.training, self.batches.task.batch_size, self.memory_share)
+
+    def rows_are_alike(self, seeds: Sequence[int]) -> bool:
+        """By the loss and the gradient of one step: MKL's products depend on where a row lies in memory.
+
+        A row of the native kernel is always computed by itself.
+        """
+        together = list(seeds)[: self.capacity]
+        if self.training.device.type != "cpu" or self.training.kernel == "native" or len(together) < 2:
+            return True
+        try:
+            alone, beside = self._first_step(together[1:2]), self._first_step(together)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                return True  # as training finds
+            raise
+        return all(
+            torch.equal(row.nan_to_num(), rows[1:2].nan_to_num()) for row, rows in zip(alone, beside, strict=True)
+        )
+
+    def _first_step(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Losses and gradients of the seeds, [R] and [R, P]."""
+        population = self.populate(seeds, [FIRST_LR] * len(seeds))
+        loss_R = population.step(self.batches.batch(seeds, 0), torch.zeros(len(seeds))).loss_R
+        self.model.release()
+        return loss_R, population.grad_RP
 
     def module(self) -> None:
         """None: its blocks are wired as its variant says."""

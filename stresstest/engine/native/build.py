@@ -115,8 +115,8 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def _folder() -> Path:
     """The user's own cache folder, which nobody else can write to: what lies there is executed."""
     try:
-        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        folder = Path(root) / "stresstest"
+        root = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = (root if root.is_absolute() else Path.home() / ".cache") / "stresstest"  # as its specification says
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_what_others_write(folder)
     except (OSError, RuntimeError) as error:
