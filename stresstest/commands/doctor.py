@@ -63,7 +63,8 @@ def same_bytes() -> str:
 def bit_equal() -> str:
     """A replica alone and in a population gives the same losses, bit for bit."""
     from stresstest.engine.optimizers import OPTIMIZERS
-    from stresstest.engine.population import Population, Training
+    from stresstest.engine.population import Population
+    from stresstest.engine.replicas import Training
     from stresstest.engine.train import Batches
     from stresstest.models.transformer import Transformer
     from stresstest.specs.base import ModelSpec

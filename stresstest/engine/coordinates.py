@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresstest.engine.population import Population, Replicas
+from stresstest.engine.population import Population
 from stresstest.engine.probes import Outputs
+from stresstest.engine.replicas import Replicas
 from stresstest.engine.train import BatchSource
 from stresstest.tasks.task import INITIAL
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from stresstest.engine.machine import forget_peak, free_memory, peak_memory, resident_memory
-from stresstest.engine.population import Training
+from stresstest.engine.replicas import Training
 from stresstest.models.block import Model
 
 Row = TypeVar("Row")

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresstest.engine.population import B, Readings, Replicas
 from stresstest.engine.probes import ActivationSnapshot, Frames, Probing
+from stresstest.engine.replicas import B, Readings, Replicas
 from stresstest.models.block import Model, profile
 from stresstest.tasks.masked import MaskedTask
 from stresstest.tasks.smoothing import constants

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.memory import OutOfMemoryError
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import DTYPES, Training
+from stresstest.engine.replicas import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.kernel import check_kernel

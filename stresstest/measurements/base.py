@@ -13,11 +13,8 @@ from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.outcomes import Rules
-from stresstest.engine.population import (
-    Replicas,
-    Training,
-)
 from stresstest.engine.probes import Probing
+from stresstest.engine.replicas import Replicas, Training
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import BatchSource
 from stresstest.measurements.ahead import Ahead

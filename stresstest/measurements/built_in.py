@@ -15,7 +15,8 @@ from torch import Tensor
 from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.memory import is_out_of_memory, replicas_that_fit
 from stresstest.engine.outcomes import Reference
-from stresstest.engine.population import FIRST_LR, Population, Replicas, micro_batches
+from stresstest.engine.population import Population, micro_batches
+from stresstest.engine.replicas import FIRST_LR, Replicas
 from stresstest.engine.signal_propagation import Signal, measure_signal
 from stresstest.engine.train import Batches, initial_parameters, initialise
 from stresstest.engine.translation_scores import translation_scores

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.divergence import Detector
 from stresstest.engine.memory import PeakMemory, in_halves
-from stresstest.engine.population import (
-    FIRST_LR,
-)
+from stresstest.engine.replicas import FIRST_LR
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import (
     INITIAL_BATCHES,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stresstest.engine.divergence import Detector
 from stresstest.engine.outcomes import Reference
-from stresstest.engine.population import BAD_GRADIENT, BAD_LOSS, BAD_PARAMETER
+from stresstest.engine.replicas import BAD_GRADIENT, BAD_LOSS, BAD_PARAMETER
 from stresstest.engine.signal_propagation import Signal
 from stresstest.engine.train import StepBlock
 from stresstest.results.outcome import Reason

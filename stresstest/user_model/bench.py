@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import DTYPES, FIRST_LR, Replicas, Training
+from stresstest.engine.replicas import DTYPES, FIRST_LR, Replicas, Training
 from stresstest.engine.signal_propagation import Signal
 from stresstest.errors import ConfigError
 from stresstest.measurements.base import Bench, probing

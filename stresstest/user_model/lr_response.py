@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stresstest.engine.population import FIRST_LR
+from stresstest.engine.replicas import FIRST_LR
 from stresstest.errors import ConfigError
 from stresstest.specs.base import TrainingSpec
 from stresstest.user_code import UserCodeError

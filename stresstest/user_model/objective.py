@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from stresstest.engine.population import FIRST_LR, Training
+from stresstest.engine.replicas import FIRST_LR, Training
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.dtypes import cast, in_float32

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresstest.engine.population import FIRST_LR
+from stresstest.engine.replicas import FIRST_LR
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.factory import Factory
 

@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.optimizer import Optimizer, Step
-from stresstest.engine.population import FIRST_LR, Replicas, Training, row_of
 from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
+from stresstest.engine.replicas import FIRST_LR, Replicas, Training, row_of
 from stresstest.engine.rounded import update
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch

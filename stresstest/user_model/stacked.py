@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from stresstest.engine.population import Training
 from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
+from stresstest.engine.replicas import Training
 from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.population import USER_OPTIMIZER, Forward, UserModel, UserPopulation

@@ -144,7 +144,8 @@ def timed_steps(model: str, depth: int, replicas: int, steps: int) -> dict[str, 
     import torch
 
     from stresstest.engine.optimizers import OPTIMIZERS
-    from stresstest.engine.population import Population, Training
+    from stresstest.engine.population import Population
+    from stresstest.engine.replicas import Training
     from stresstest.engine.train import Batches
     from stresstest.experiments.lr_range.spec import LrRangeSpec
     from stresstest.models.build import make_model

@@ -26,7 +26,8 @@ from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.memory import PeakMemory
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.plan import resolve_device
 from stresstest.models.residual_mlp import ResidualMlp

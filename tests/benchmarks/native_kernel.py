@@ -23,7 +23,8 @@ from turns import Chunk, ratio, take_turns
 
 from stresstest.engine import native
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.runs.identity import environment
 from stresstest.tasks import load_task

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from turns import Chunk, ratio, take_turns
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.plan import resolve_device

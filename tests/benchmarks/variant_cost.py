@@ -10,7 +10,8 @@ import torch
 from tables import show
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.build import make_model

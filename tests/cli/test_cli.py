@@ -21,7 +21,8 @@ from torch import Tensor
 from stresstest.cli.commands import cli
 from stresstest.cli.main import main, run
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Readings
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS
 from stresstest.registry import Registry

@@ -16,7 +16,8 @@ import pytest
 from torch import Tensor
 
 from stresstest.cli.main import run
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Readings
 from stresstest.tasks.task import Batch
 
 Capture = pytest.CaptureFixture[str]

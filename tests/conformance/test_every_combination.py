@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import FINITE, Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import FINITE, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models.build import make_model

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stresstest.engine import native
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.errors import ConfigError
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.variants import VARIANTS

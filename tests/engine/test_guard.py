@@ -11,7 +11,8 @@ import torch
 
 from stresstest.engine.guard import Guard, Watch
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import FINITE, Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import FINITE, Training
 from stresstest.engine.train import Batches
 from stresstest.models.build import make_model
 from stresstest.specs.base import ModelSpec

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stresstest.engine.optimizer import Step
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import _CACHED_PARAMETERS, Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import _CACHED_PARAMETERS, Training
 from stresstest.engine.train import Batches, initialise, train
 from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.variants import VARIANTS

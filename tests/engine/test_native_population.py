@@ -11,7 +11,8 @@ import torch
 
 from stresstest.engine.guard import Guard
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Readings
 from stresstest.errors import ConfigError
 from stresstest.tasks.task import Batch
 from tests.engine.native_models import CPU, NAMES, build, examples, natively, population_of

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from stresstest.engine.optimizer import Step
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.models.transformer import Transformer
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec

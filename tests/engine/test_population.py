@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import (
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import (
     BAD_GRADIENT,
     BAD_LOSS,
     BAD_PARAMETER,
     DTYPES,
     FINITE,
     FIRST_LOSS_SCALE,
-    Population,
     Readings,
     Training,
 )

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
 from stresstest.engine.probes import ActivationSnapshot, Probing, look_at
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches, train
 from stresstest.models.layout import sampled
 from stresstest.models.residual_mlp import ResidualMlp

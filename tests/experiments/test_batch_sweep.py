@@ -10,7 +10,8 @@ import torch
 
 from stresstest.cli.main import run as run_line
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.schedules import schedule
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import Listener, _populations, run
 from stresstest.experiments.depth_sweep.experiment import DepthSweep

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Readings
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Readings
 from stresstest.errors import ConfigError
 from stresstest.experiments.cells import Listener, run
 from stresstest.experiments.lr_range.measure import plan

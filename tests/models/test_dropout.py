@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stresstest.cli.main import run as run_line
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.signal_propagation import measure_signal
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec

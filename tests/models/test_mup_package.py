@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.models.block import Model
 from stresstest.models.parametrization import Growth
 from stresstest.tasks.task import Batch

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.document_parts import model_words

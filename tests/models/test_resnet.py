@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from stresstest.cli.main import run
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Population, Training
+from stresstest.engine.population import Population
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.measure import plan

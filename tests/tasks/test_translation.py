@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Training
+from stresstest.engine.replicas import Training
 from stresstest.engine.train import Batches
 from stresstest.engine.translation_scores import translation_scores
 from stresstest.errors import ConfigError

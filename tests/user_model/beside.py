@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Training
+from stresstest.engine.replicas import Training
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.tasks import load_task
 from stresstest.user_model.batches import UserBatches

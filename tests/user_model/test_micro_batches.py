@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stresstest.cli.main import run as run_line
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import Training
+from stresstest.engine.replicas import Training
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.measurements.theory import measure_theory
 from stresstest.specs.profiles import make_spec

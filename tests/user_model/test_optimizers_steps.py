@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresstest.engine.population import Training
+from stresstest.engine.replicas import Training
 from stresstest.tasks import load_task
 from stresstest.tasks.task import VALIDATION
 from stresstest.user_code import UserCodeError

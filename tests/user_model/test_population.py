@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import FIRST_LR, Training
+from stresstest.engine.replicas import FIRST_LR, Training
 from stresstest.tasks import load_task
 from stresstest.tasks.task import VALIDATION
 from stresstest.user_model.batches import UserBatch, UserBatches

@@ -15,7 +15,7 @@ import torch
 
 from stresstest.engine.guard import FEWEST_SEEN, Guard
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import DTYPES, SECOND_MOMENTS, Replicas
+from stresstest.engine.replicas import DTYPES, SECOND_MOMENTS, Replicas
 from stresstest.errors import ConfigError
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.shock.batches import OtherData

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator
 
-    from stresstest.engine.population import Replicas
+    from stresstest.engine.replicas import Replicas
     from stresstest.engine.train import BatchSource
     from stresstest.user_model.constants.targets import Targets
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.divergence import Detector
-from stresstest.engine.population import BAD_PARAMETER, DTYPES, FINITE, Replicas
 from stresstest.engine.probes import Probing
+from stresstest.engine.replicas import BAD_PARAMETER, DTYPES, FINITE, Replicas
 from stresstest.engine.train import BatchSource, StepBlock, judged_loss, train
 from stresstest.experiments.shock.disturbance import Disturbance, Scene
 from stresstest.experiments.shock.guards import GuardedTraining

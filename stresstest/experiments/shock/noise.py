@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stresstest.engine.population import Replicas
+from stresstest.engine.replicas import Replicas
 from stresstest.experiments.shock.disturbance import Scene
 from stresstest.user_model.layout import OwnLayout
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from stresstest.engine.curvature import Loss
 from stresstest.engine.memory import Need
 from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.engine.population import FIRST_LR
 from stresstest.engine.probes import Probing
+from stresstest.engine.replicas import FIRST_LR
 from stresstest.engine.train import evaluate_batches
 from stresstest.errors import ConfigError, ModelError, StoppedError
 from stresstest.measurements.journal import SAVE_SECONDS, Journal

@@ -20,8 +20,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from stresstest.engine.population import FIRST_LR, Readings, Replicas, Training
 from stresstest.engine.probes import ActivationSnapshot, Look
+from stresstest.engine.replicas import FIRST_LR, Readings, Replicas, Training
 from stresstest.runs.ranks import ranks
 from stresstest.user_code import UserCodeError, user_code
 from stresstest.user_model.batches import UserBatch, moved, tensors

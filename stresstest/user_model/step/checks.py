@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stresstest.engine.population import FIRST_LR
+from stresstest.engine.replicas import FIRST_LR
 from stresstest.errors import ConfigError
 from stresstest.tasks.task import INITIAL
 from stresstest.user_model.batches import UserBatch

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresstest.engine.population import BAD_LOSS, BAD_PARAMETER, FINITE, Readings, Training
+from stresstest.engine.replicas import BAD_LOSS, BAD_PARAMETER, FINITE, Readings, Training
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
 from stresstest.user_model.brought import Step

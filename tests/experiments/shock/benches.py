@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stresstest.engine.population import Replicas
+from stresstest.engine.replicas import Replicas
 from stresstest.engine.train import train
 from stresstest.experiments.plan import canonical
 from stresstest.experiments.shock.line import Array, Line
