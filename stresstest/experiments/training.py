@@ -6,6 +6,7 @@ All that a cell's numbers depend on is imported from here; no plan, run director
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from stresstest.engine.memory import OutOfMemoryError
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.replicas import DTYPES, Training
 from stresstest.engine.train import Batches
-from stresstest.errors import ConfigError
+from stresstest.errors import ConfigError, StoppedError
 from stresstest.experiments.kernel import check_kernel
 from stresstest.measurements.ahead import Ahead, Question, answer_ahead
 from stresstest.measurements.base import Bench, CellPlan, Measurement, probing
@@ -31,6 +32,7 @@ from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import ReplicaRun
 from stresstest.models.build import make_model
 from stresstest.results.records import Cell, Status
+from stresstest.runs.executor import tail
 from stresstest.runs.identity import cell_key, environment
 from stresstest.runs.live import telling
 from stresstest.specs.base import TrainingSpec
@@ -155,6 +157,12 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
         if len(group.cells) > 1:
             return _one_by_one(measure, group)
         return [Measured(failed(first, "crashed", str(error)), {})]
+    except (StoppedError, ConfigError):
+        raise
+    except Exception:
+        if len(group.cells) > 1:  # it may be one of them alone
+            return _one_by_one(measure, group)
+        raise
     seconds = round((time.perf_counter() - started) / len(group.cells), 3)
     replays = round((bench.replay_seconds - before) / len(group.cells), 3)
     return [
@@ -164,7 +172,16 @@ def _train_cells(measure: MeasureCells, group: Group) -> list[Measured]:
 
 
 def _one_by_one(measure: MeasureCells, group: Group) -> list[Measured]:
-    return [m for cell in group.cells for m in _train_cells(measure, replace(group, cells=(cell,)))]
+    """Each cell by itself, so that one that fails takes nobody along."""
+    found = []
+    for cell in group.cells:
+        try:
+            found += _train_cells(measure, replace(group, cells=(cell,)))
+        except (StoppedError, ConfigError):
+            raise
+        except Exception:
+            found.append(Measured(failed(cell, "crashed", tail(traceback.format_exc())), {}))
+    return found
 
 
 def failed(cell: CellPlan, status: Status, error: str) -> Cell:

@@ -4,8 +4,8 @@
 
 This checkout and COMMIT, checked out beside it, take turns: each work in a process of its own and one thread, CPU
 seconds of the process and its children; ratios are taken round by round. Below 1 is better. Of the works that train,
-every answer that is not a clock's is compared: the brackets of each cell, outcomes and verdicts. One untimed round goes
-first, for what is built or cached at first use.
+every answer that is not a clock's is compared: the brackets of each cell, outcomes and verdicts. Of the short ones an
+untimed round goes first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "status {run}",
     "lr-range": "lr-range -j 1",
     "ci": "run ci -j 1",
-    "depth-sweep": "depth-sweep -j 1",
+    "depth-sweep": "depth-sweep --seeds 1 -j 1",
     "rezero-sweep": "depth-sweep --model mlp --variant rezero --depths 10,100,1000,10000 --seeds 2 -j 1",
 }
 STEPS: Mapping[str, tuple[str, int, int, int]] = {  # model, depth, replicas, steps
@@ -72,9 +72,10 @@ def main() -> None:
 def compare(names: Sequence[str], builds: Mapping[str, Path], folder: Path, rounds: int, markdown: bool) -> None:
     """The table of all works, and what the answers of those that train have in common."""
     rows, said = [], []
+    build_kernel()
     for name in names:
         found: dict[str, list[dict[str, float]]] = {build: [] for build in builds}
-        for turn in range(rounds + 1):
+        for turn in range(name in TRAINS, rounds + 1):  # an untimed one of what is short
             for build, path in builds.items():
                 one = measured(name, path, folder / f"{name}-{build}-{turn}")
                 if turn:
@@ -86,6 +87,13 @@ def compare(names: Sequence[str], builds: Mapping[str, Path], folder: Path, roun
     show_table(rows, markdown)
     print(f"{processor()}, {os.cpu_count()} cores, {platform.system()}; one thread; {rounds} rounds")
     print(*said, sep="\n")
+
+
+def build_kernel() -> None:
+    """Before the first turn: a run builds it once a machine."""
+    from stresstest.engine import native
+
+    print(f"native kernel: {native.why_not() or native.built_with()}", file=sys.stderr)
 
 
 def figures(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, float]]) -> list[str]:

@@ -158,7 +158,7 @@ OF_OWN_MODELS = ("set", "batch_fn", "loss_fn", "optimizer_fn", "step_fn", "from_
 DECIDES = [
     name
     for name, field in LrRangeSpec.model_fields.items()
-    if name not in ("variant", "seeds", "device", "model", "task", *OF_OWN_MODELS)
+    if name not in ("variant", "seeds", "device", "model", "task", "kernel", *OF_OWN_MODELS)  # a decoder has one kernel
     and len(get_args(field.annotation)) != 1
 ]
 

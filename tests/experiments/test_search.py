@@ -127,7 +127,7 @@ def test_a_trial_whose_cell_crashes_is_failed_and_counts(tmp_path: Path, monkeyp
     step, broken = Population.step, []
 
     def failing(self: Population, *args: Any) -> Any:
-        if not broken:
+        if len(broken) < 2:  # as the cells of a group train together, and as the first of them trains by itself
             broken.append(True)
             raise RuntimeError("boom")
         return step(self, *args)
