@@ -1,6 +1,6 @@
 """What a build costs beside an earlier one, and whether the two answer alike. Run by hand:
 
-    python tests/benchmarks/against.py COMMIT [--rounds 5] [--only help,list,deep] [--markdown]
+    python tests/benchmarks/against.py COMMIT [--rounds 5] [--only help,list,mlp-1000] [--markdown]
 
 This checkout and COMMIT, checked out beside it, take turns: each work in a process of its own and one thread, CPU
 seconds of the process and its children; ratios are taken round by round. Below 1 is better. Of the works that train,
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import platform
@@ -101,7 +102,7 @@ def figures(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, fl
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(before, now, strict=True)]
     seconds = [f"{statistics.median(one['seconds'] for one in each):.3g}" for each in (before, now)]
     middle = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    steps = [f"{one[-1]['steps']:,.0f}" if "steps" in one[-1] else "" for one in (before, now)]
+    steps = [f"{one[-1]['steps']:,.0f}" if one[-1].get("steps") else "" for one in (before, now)]
     memory = "" if "bytes" not in now[-1] else f"{now[-1]['bytes'] / before[-1]['bytes']:.2f}"
     return [*seconds, middle, *steps, memory]
 
@@ -152,22 +153,23 @@ def timed_steps(model: str, depth: int, replicas: int, steps: int) -> dict[str, 
     import torch
 
     from stresstest.engine.optimizers import OPTIMIZERS
-    from stresstest.engine.population import Population
-    from stresstest.engine.replicas import Training
     from stresstest.engine.train import Batches
     from stresstest.experiments.lr_range.spec import LrRangeSpec
     from stresstest.models.build import make_model
     from stresstest.tasks import load_task
 
     torch.set_num_threads(1)
+    engine: Any = importlib.import_module("stresstest.engine.population")  # where both builds have both names
     variant = "rezero" if model == "mlp" else "pre-ln"
-    spec = LrRangeSpec(model=model, variant=(variant,), depth=depth, **({"task": "images"} if model == "mlp" else {}))
+    spec = LrRangeSpec(
+        model=model, variant=(variant,), depth=depth, **({"task": "images", "batch_size": 32} if model == "mlp" else {})
+    )
     task = load_task(spec.task, spec.data, spec.batch_size, spec.seq_len)
     batches = Batches(task, torch.device("cpu"))
-    native = {"kernel": "native"} if any(f.name == "kernel" for f in dataclasses.fields(Training)) else {}
-    training = Training(OPTIMIZERS["adam"], {}, torch.device("cpu"), **(native if model == "mlp" else {}))
+    native = {"kernel": "native"} if any(f.name == "kernel" for f in dataclasses.fields(engine.Training)) else {}
+    training = engine.Training(OPTIMIZERS["adam"], {}, torch.device("cpu"), **(native if model == "mlp" else {}))
     seeds = list(range(replicas))
-    population = Population(make_model(spec, variant, depth, task), seeds, training)
+    population = engine.Population(make_model(spec, variant, depth, task), seeds, training)
     lr_R = torch.full((replicas,), 1e-4)
     for step in range(2):
         population.step(batches.batch(seeds, step), lr_R)
