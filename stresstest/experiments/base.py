@@ -80,19 +80,19 @@ class Experiment(Generic[S]):
 
     def plan(self, spec: S) -> Plan:
         """Resolve and check everything, with the cells to train and how; `ConfigError` before any training."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def metrics(self, spec: S) -> dict[str, Resolution]:
         """The metrics of its rows, and how finely each is measured."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def rows(self, spec: S) -> list[Row]:
         """Every row that its result will have."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def cost(self, spec: S) -> Cost:
         """What one variant at one depth takes."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def parts(self, spec: S) -> list[Part[S]]:
         """What an estimate adds up, of one variant; by default each depth."""
@@ -109,11 +109,11 @@ class Experiment(Generic[S]):
 
     def reduce(self, spec: S, cells: Sequence[Cell], data: Mapping[str, Any] = NO_DATA) -> Reduced:
         """What the cells come to: rows, and the findings about them."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def document(self, result: Result) -> Document:
         """The report of a result, for every format."""
-        raise NotImplementedError
+        raise NotImplementedError  # each experiment has its own, as `PARTS` asks
 
     def asks_for_more(self, spec: S) -> str:
         """The setting that asks for cells as others end, which a shard cannot know; empty without one."""

@@ -156,7 +156,7 @@ def _train(
 def _same_alone(plan: Plan, part: Sequence[CellPlan]) -> bool:
     """Whether a hold of these cells has the same bits by itself, whenever that is.
 
-    By torch a replica of an MLP of an odd width is not the same to the bit in every population.
+    Of several seeds that torch trains at once that is known of one step alone (`Bench.rows_are_alike`), by the worker.
     """
     return len(part) == 1 or plan.spec.kernel == "native"
 

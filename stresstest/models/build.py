@@ -30,7 +30,5 @@ def make_model(spec: ShapeSpec, variant: str, depth: int, task: Task) -> Model:
 
 def shape_at(spec: ShapeSpec, depth: int) -> ModelSpec:
     """The shape of the model of a spec at a depth."""
-    has = (
-        ShapeSpec.model_fields.keys() - MODELS[spec.model].lacks
-    )  # an experiment may have defaults of its own for those
+    has = ShapeSpec.model_fields.keys() - MODELS[spec.model].lacks  # of those an experiment may have its own defaults
     return ModelSpec.model_validate({name: getattr(spec, name) for name in has} | {"depth": depth})

@@ -40,6 +40,19 @@ def told(cells: Sequence[Measured]) -> list[Any]:
     return [one.cell.model_dump(exclude=clocks) for one in cells]
 
 
+def counted_holds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many holds are trained at once here, round by round."""
+    rounds: list[int] = []
+    held = boundary.hold
+
+    def count(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> list[Any]:
+        rounds.append(len(trials))
+        return held(bench, trials, num_steps)
+
+    monkeypatch.setattr(boundary, "hold", count)
+    return rounds
+
+
 def never() -> None:
     raise AssertionError("there is nobody to wait for")
 
@@ -48,12 +61,7 @@ def test_what_others_train_ahead_is_taken_over_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = train_cells(measure_boundary, group())
-    trained: list[int] = []
-    held = boundary.hold
-
-    def count(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> list[Any]:
-        trained.append(len(trials))
-        return held(bench, trials, num_steps)
+    trained = counted_holds(monkeypatch)
 
     class Answered(Ahead):
         """Whose every offer is trained at once, as by processes without end."""
@@ -66,7 +74,6 @@ def test_what_others_train_ahead_is_taken_over_and_changes_nothing(
             for question in questions:
                 assert do_task(measure_boundary, HoldAhead(shared, question)) == []
 
-    monkeypatch.setattr(boundary, "hold", count)
     monkeypatch.setattr(training, "Ahead", Answered)
     beside = train_cells(measure_boundary, group(tmp_path))
     assert trained == [len(SPEC.seeds)], "the first question of each seed alone is trained here"
@@ -81,14 +88,7 @@ def test_where_rows_are_cheap_what_may_be_asked_next_is_tried_beside_and_what_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alone = train_cells(measure_boundary, group())
-    rounds: list[int] = []
-    held = boundary.hold
-
-    def count(bench: Bench, trials: Sequence[tuple[int, float]], num_steps: int) -> list[Any]:
-        rounds.append(len(trials))
-        return held(bench, trials, num_steps)
-
-    monkeypatch.setattr(boundary, "hold", count)
+    rounds = counted_holds(monkeypatch)
     train_cells(measure_boundary, group())
     one_by_one = len(rounds)
     rounds.clear()

@@ -212,7 +212,7 @@ def test_a_worker_without_a_task_does_what_else_there_is_and_nobody_waits_for_it
     tasks: list[Callable[[], Any]] = [os.getpid, wait]
     hooks = Hooks(idle=lambda: idle.pop(0) if idle else None)
     done = list(Local([{}] * 2).run(CALL, tasks, hooks))
-    assert len(done) == 2, "what idle workers did is no answer"
+    assert len(done) == 2, "what idle workers did is not yielded"
     assert not any(each.failure for each in done)
     assert not idle
 

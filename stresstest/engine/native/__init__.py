@@ -29,7 +29,7 @@ def why_not() -> str:
 
 
 def built_with() -> str:
-    """The compiler that built it, as it names itself; empty where there is no kernel."""
+    """The compiler that built it, as it names itself; empty without a kernel."""
     return build.kernel().compiler
 
 

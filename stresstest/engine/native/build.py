@@ -41,7 +41,7 @@ class Kernel:
 
 
 class _NoKernelError(Exception):
-    """Why there is no kernel, in the user's words."""
+    """Why the kernel cannot be had, in the user's words."""
 
 
 @cache

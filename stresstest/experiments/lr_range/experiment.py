@@ -25,7 +25,7 @@ class LrRange(Experiment[LrRangeSpec]):
     name = "lr-range"
     spec = LrRangeSpec
     summary = "Ramp the learning rate every step until the loss explodes, then hold it to check."
-    details = "With no options: five norm variants, three seeds, on generated text; about 3 minutes on 2 cores."
+    details = "With no options: five norm variants, three seeds, on generated text; about 2 minutes on 2 cores."
     source = "Smith 2017; Shleifer et al. 2021 (NormFormer), Fig. 5"
     varies = ()
     gated = ("max_stable_lr",)
