@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stresstest.engine.native.mlp import NativeMlp, Rows
 from stresstest.engine.probes import ActivationSnapshot, Blocks, Look, looking
-from stresstest.engine.replicas import Readings, Replicas, Training, aligned_rows, health
+from stresstest.engine.replicas import Readings, Replicas, Training, aligned_rows, health, row_of
+from stresstest.models.batch_norm import Running
 from stresstest.models.block import Model, profile
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Leaves
@@ -25,6 +27,7 @@ class Population(Replicas[Batch]):
 
     def __init__(self, model: Model, seeds: Sequence[int], training: Training) -> None:
         rows = {seed: model.initial_row(seed).float() for seed in dict.fromkeys(seeds)}
+        self._statistics = {key: one_RC.to(training.device) for key, one_RC in model.statistics(len(seeds)).items()}
         self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
         native = training.kernel == "native"
         self._native = NativeMlp(model, training.optimizer, training.options) if native else None
@@ -38,7 +41,7 @@ class Population(Replicas[Batch]):
     def evaluate(self, batch: Batch, as_trained: bool = True) -> Tensor:
         """The loss of each replica on a batch, [R], without training: as a step would have it, or of the trained model.
 
-        The latter is without dropout and smoothed labels.
+        The latter is without dropout and smoothed labels, and with the running statistics of BatchNorms.
         """
         with torch.no_grad():
             parts = [
@@ -57,6 +60,27 @@ class Population(Replicas[Batch]):
         no_R = torch.zeros_like(loss_R, dtype=torch.bool)
         health_R = health(loss_R, ~seen.grad_norm_R.isfinite(), seen.sum_R)
         return Readings(loss_R, seen.grad_norm_R, health_R, no_R, no_R)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every replica but these rows."""
+        super().keep(rows)
+        self._statistics = {key: one_RC[list(rows)] for key, one_RC in self._statistics.items()}
+
+    def branch(self, row: int) -> Population:
+        """This row once more, as a population of its own, which goes on as the row would, bit for bit."""
+        found = super().branch(row)
+        assert isinstance(found, Population), "a copy is of its kind"
+        found._statistics = row_of(self._statistics, row)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes, from which `restore` goes on bit for bit, and the last gradient."""
+        return super().state() | {"statistics": self._statistics}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the rows of a `state`, on whichever device it lies."""
+        super().restore(state)
+        self._statistics = {key: one_RC.to(self.training.device) for key, one_RC in state["statistics"].items()}
 
     def _pauses(self, batch_size: int) -> bool:
         """Whether something reads or changes a gradient before the update, or adds it up, or is to see the passes."""
@@ -137,8 +161,10 @@ class Population(Replicas[Batch]):
             assert batch.keys_R is not None, "a batch that is trained on says what its step draws"
             dropout = Dropout(spec.dropout, batch.keys_R, batch.targets.shape[1], batch.first)
         smoothing = spec.label_smoothing if as_trained else 0.0
+        only_read = as_trained and into is None
+        running = None if only_read else Running(self._statistics, learns=as_trained)
         with self._autocast():
-            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout)
+            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout, running)
 
     @cached_property
     def _more(self) -> tuple[Tensor, Leaves]:

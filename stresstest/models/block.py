@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresstest.models.batch_norm import Running
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, RowLayout
 from stresstest.models.norms import apply_norm, declare_norm
@@ -57,11 +58,17 @@ class Model(Protocol):
         into: Leaves | None = None,
         smoothing: float = 0.0,
         dropout: Dropout | None = None,
+        running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R], with smoothed labels where they are.
 
-        The backward pass may write a bank's gradient to `into`, and return that.
+        The backward pass may write a bank's gradient to `into`, and return that. Without `running`, BatchNorm takes the
+        statistics of the batch and keeps nothing.
         """
+        ...
+
+    def statistics(self, num_replicas: int) -> Parameters:
+        """The running statistics of BatchNorms before training, [R, C] each; none where the model has no such norm."""
         ...
 
     def plain_loss(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresstest.models.batch_norm import Running
 from stresstest.models.block import (
     Watch,
     declare_scalar_gate,
@@ -72,6 +73,7 @@ class ResidualMlp:
         into: Leaves | None = None,
         smoothing: float = 0.0,
         dropout: Dropout | None = None,
+        running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B].
 
@@ -117,6 +119,10 @@ class ResidualMlp:
         if torch.is_autocast_enabled(stream.device.type):
             return self.walk(self.layout.unbind(leaves), stream)
         return self._stack(stream, {kind: bank for kind, bank in leaves.items() if kind not in _ENDS}, into)
+
+    def statistics(self, num_replicas: int) -> Parameters:
+        """None: it has no BatchNorm."""
+        return {}
 
     def release(self) -> None:
         """Give back the blocks' workspace."""

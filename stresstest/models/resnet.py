@@ -8,8 +8,8 @@ A block is f(x) = BN(W_2 ReLU(BN(W_1 x))) of two 3 x 3 convolutions, wired as it
 
 `depth` blocks lie in three stages, of `width`, 2 `width` and 4 `width` channels, whose images halve: 9, 27 and 54
 blocks of width 16 are ResNet-20, -56 and -110. Where a stage begins, the shortcut takes every other pixel and pads
-channels with zeros (their option A). BatchNorm takes the statistics of the batch, also on held-out data: it keeps no
-running ones. Where gradients are accumulated these are of each micro-batch (ghost batch norm, Hoffer et al. 2017).
+channels with zeros (their option A). BatchNorm takes the statistics of the batch in training, of each micro-batch where
+gradients are accumulated (ghost batch norm, Hoffer et al. 2017), and its running ones at validation.
 Dimension key: R replica, B batch, C channels, P all parameters of a replica. Weights are [R, out, in, 3, 3].
 """
 
@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stresstest.errors import ConfigError
+from stresstest.models.batch_norm import Running, batch_norm
 from stresstest.models.block import Watch, mean_cross_entropy
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters
@@ -31,7 +33,6 @@ from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 
 SHAPES = {3072: (3, 32), 64: (1, 8)}  # channels and side, by the numbers of an image
-_BN_EPS = 1e-5
 _KEPT = 6  # tensors of a block's size that its backward pass needs, about
 
 One = dict[tuple[str, int], Tensor]  # the parameters of one replica, without the replica axis
@@ -74,34 +75,53 @@ class ResNet:
         into: Leaves | None = None,
         smoothing: float = 0.0,
         dropout: Dropout | None = None,
+        running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B]. It has no dropout."""
-        return self.plain_loss(leaves, inputs, targets, smoothing=smoothing)
+        logits_RBC = self.logits(self.layout.unbind(leaves), inputs, running=running)
+        return mean_cross_entropy(logits_RBC, targets, smoothing)
 
     def plain_loss(
         self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
     ) -> Tensor:
-        """The same."""
+        """The same, with the statistics of the batch."""
         return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
 
-    def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
+    def statistics(self, num_replicas: int) -> Parameters:
+        """The running means and variances of BatchNorms before training, [R, C] each."""
+        if not self.batch_norm:
+            return {}
+        norms = [("stem.norm", 0, self.spec.width)]
+        for block in range(1, self.spec.depth + 1):
+            norms += [(f"norm{n}.{self.stage(block)}", block, self._width(block)) for n in (1, 2)]
+        return {
+            (f"{kind}.{what}", block): torch.full((num_replicas, channels), value)
+            for kind, block, channels in norms
+            for what, value in (("mean", 0.0), ("var", 1.0))
+        }
+
+    def logits(
+        self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None, running: Running | None = None
+    ) -> Tensor:
         """Logits of the classes, [R, B, C]."""
-        pooled_RBC = self.walk(parameters, self.embed(parameters, inputs), watch).mean((-2, -1))
+        known, learns = (parameters, True) if running is None else (parameters | running.statistics, running.learns)
+        pooled_RBC = self.walk(known, self.embed(known, inputs, learns), watch, learns).mean((-2, -1))
         bias_R1C = parameters["output.bias", 0][:, None]
         return torch.baddbmm(bias_R1C, pooled_RBC, parameters["output.weight", 0].mT)
 
-    def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+    def embed(self, parameters: Parameters, inputs: Tensor, learns: bool = True) -> Tensor:
         """The stream that enters the first block, [R, B, C, H, W], of inputs [R, B, I]."""
         shape = (*inputs.shape[:2], self.channels, self.side, self.side)
         images = inputs.to(parameters["stem.weight", 0].dtype).view(shape)
-        return _replicas(self._stem, parameters, images)
+        return _replicas(partial(self._stem, learns=learns), parameters, images)
 
-    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None) -> Tensor:
+    def walk(self, parameters: Parameters, stream: Tensor, watch: Watch | None = None, learns: bool = True) -> Tensor:
         """The stream that leaves the last block."""
         for block in range(1, self.spec.depth + 1):
 
             def one(p: One, x: Tensor, block: int = block) -> Tensor:
-                return torch.cat([self._branch(p, x, block).flatten(1), self._shortcut(x, block).flatten(1)], 1)
+                branch = self._branch(p, x, block, learns)
+                return torch.cat([branch.flatten(1), self._shortcut(x, block).flatten(1)], 1)
 
             shape = (*stream.shape[:2], self._width(block), self._side(block), self._side(block))
             branch, skip = (t.reshape(shape) for t in _replicas(one, parameters, stream).chunk(2, -1))
@@ -135,18 +155,18 @@ class ResNet:
     def _side(self, block: int) -> int:
         return self.side >> self.stage(block)
 
-    def _stem(self, p: One, x: Tensor) -> Tensor:
+    def _stem(self, p: One, x: Tensor, learns: bool) -> Tensor:
         x = F.conv2d(x, p["stem.weight", 0], padding=1)
-        return (self._norm(p, "stem.norm", 0, x) if self.batch_norm else x + p["stem.bias", 0]).relu()
+        return (batch_norm(p, "stem.norm", 0, x, learns) if self.batch_norm else x + p["stem.bias", 0]).relu()
 
-    def _branch(self, p: One, x: Tensor, block: int) -> Tensor:
+    def _branch(self, p: One, x: Tensor, block: int, learns: bool) -> Tensor:
         """gate * f(x), [B, C, H, W]."""
         stage, wiring = self.stage(block), self.wirings[block, "conv"]
         stride = 1 if block == 1 or stage == self.stage(block - 1) else 2
         first, second = p[f"conv1.{self._kind(block)}", block], p[f"conv2.{stage}", block]
         if self.batch_norm:
-            h = self._norm(p, f"norm1.{stage}", block, F.conv2d(x, first, stride=stride, padding=1)).relu()
-            h = self._norm(p, f"norm2.{stage}", block, F.conv2d(h, second, padding=1))
+            h = batch_norm(p, f"norm1.{stage}", block, F.conv2d(x, first, stride=stride, padding=1), learns).relu()
+            h = batch_norm(p, f"norm2.{stage}", block, F.conv2d(h, second, padding=1), learns)
             return h if wiring.learned_gate == "no" else h.relu() * p["gate", block]
         h = (F.conv2d(x + p["bias1", block], first, stride=stride, padding=1) + p["bias2", block]).relu()
         h = F.conv2d(h + p["bias3", block], second, padding=1)
@@ -157,9 +177,6 @@ class ResNet:
         if x.shape[-3] == width:
             return x
         return F.pad(x[..., ::2, ::2], (0, 0, 0, 0, 0, width - x.shape[-3]))
-
-    def _norm(self, p: One, kind: str, block: int, x: Tensor) -> Tensor:
-        return F.batch_norm(x, None, None, p[f"{kind}.gain", block], p[f"{kind}.bias", block], True, 0.0, _BN_EPS)
 
     def _kind(self, block: int) -> str:
         """Convolutions into a stage have fewer channels in than out."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresstest.models.batch_norm import Running
 from stresstest.models.block import (
     Watch,
     asked_cross_entropy,
@@ -102,6 +103,7 @@ class Transformer:
         into: Leaves | None = None,
         smoothing: float = 0.0,
         dropout: Dropout | None = None,
+        running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
         return self._mean(self.logits(self.layout.unbind(leaves), inputs, dropout=dropout), targets, smoothing)
@@ -111,6 +113,10 @@ class Transformer:
     ) -> Tensor:
         """The same, which can be differentiated twice where attention can."""
         return self._mean(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
+
+    def statistics(self, num_replicas: int) -> Parameters:
+        """None: it has no BatchNorm."""
+        return {}
 
     def release(self) -> None:
         """Nothing is kept."""

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresstest.cli.main import run
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population
-from stresstest.engine.replicas import Training
+from stresstest.engine.replicas import Training, row_of
 from stresstest.engine.train import Batches
 from stresstest.errors import ConfigError
 from stresstest.experiments.lr_range.measure import plan
@@ -22,6 +23,7 @@ from stresstest.models.resnet import ResNet
 from stresstest.specs.base import ModelSpec
 from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
+from stresstest.tasks.task import VALIDATION
 
 VARIANTS = ["vanilla", "fixup", "rezero"]
 
@@ -138,6 +140,75 @@ def test_all_replicas_at_once_are_as_one_by_one(variant: str, monkeypatch: pytes
         found.append([loss_R.detach(), *torch.autograd.grad(loss_R.sum(), list(leaves.values()))])
     for alone, together in zip(*found, strict=True):
         torch.testing.assert_close(alone, together, rtol=1e-9, atol=1e-9)
+
+
+def batch_norms(p: Parameters) -> dict[str, nn.BatchNorm2d]:
+    """torch's own, in the order of the network, in float32 as a population trains."""
+    places = [("stem.norm", 0), *((f"norm{n}.{block - 1}", block) for block in (1, 2, 3) for n in (1, 2))]
+    return {f"{kind}.{block}": norm(p, kind, block).float() for kind, block in places}
+
+
+def torchs_of_norms(p: Parameters, norms: dict[str, nn.BatchNorm2d], images: Tensor) -> Tensor:
+    """A vanilla network of three blocks whose norms are modules, which keep what they saw."""
+    x = torch.relu(norms["stem.norm.0"](F.conv2d(images, p["stem.weight", 0][0], padding=1)))
+    for block, (first, stride) in enumerate([("conv1.0", 1), ("conv1.1.in", 2), ("conv1.2.in", 2)], 1):
+        h = F.conv2d(x, p[first, block][0], stride=stride, padding=1)
+        h = torch.relu(norms[f"norm1.{block - 1}.{block}"](h))
+        h = norms[f"norm2.{block - 1}.{block}"](F.conv2d(h, p[f"conv2.{block - 1}", block][0], padding=1))
+        if stride == 2:
+            x = torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1)
+        x = torch.relu(x + h)
+    return x.mean((2, 3)) @ p["output.weight", 0][0].T + p["output.bias", 0][0]
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+@pytest.mark.parametrize("how", ["one_by_one", "all_at_once"])
+def test_validation_has_the_running_statistics_that_torchs_modules_keep(
+    how: str, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of an LR of 0 leave the weights, so that what a module sees is what a population's norms saw."""
+    monkeypatch.setattr(resnet, "_replicas", getattr(resnet, how))
+    batches = Batches(load_task("images", "synthetic", 4, 1), torch.device("cpu"))
+    training = Training(OPTIMIZERS["momentum"], {}, torch.device("cpu"), micro_batch=micro_batch)
+    model, seeds = model_of("vanilla"), [5, 3]
+    population = Population(model, seeds, training)
+    p = model.layout.unbind(model.layout.views(population.theta_RP[1:]))
+    norms = batch_norms(p)
+    for step in range(3):
+        population.step(batches.batch(seeds, step), torch.zeros(2))
+        population.evaluate(batches.batch(seeds, step))  # as a step would read it, which leaves no trace
+        for images in batches.batch(seeds, step).inputs[1].view(4, 3, 32, 32).split(micro_batch or 4):
+            torchs_of_norms(p, norms, images)
+    for module in norms.values():
+        module.eval()
+    held_out = batches.batch(seeds, 0, VALIDATION)
+    logits = torchs_of_norms(p, norms, held_out.inputs[1].view(4, 3, 32, 32))
+    expected = F.cross_entropy(logits, held_out.targets[1])
+    torch.testing.assert_close(population.evaluate(held_out, as_trained=False)[1], expected, rtol=1e-5, atol=1e-6)
+    assert abs(population.evaluate(held_out)[1] - expected) > 1e-3  # with the statistics of the batch
+
+
+def test_running_statistics_go_on_where_a_row_is_kept_branched_off_or_restored() -> None:
+    batches = Batches(load_task("images", "synthetic", 4, 1), torch.device("cpu"))
+    training = Training(OPTIMIZERS["momentum"], {}, torch.device("cpu"))
+
+    def trained(population: Population, seeds: list[int], first: int) -> Population:
+        for step in range(first, first + 2):
+            population.step(batches.batch(seeds, step), torch.full((len(seeds),), 0.05))
+        return population
+
+    def read(population: Population) -> Tensor:
+        return population.evaluate(batches.batch([3], 0, VALIDATION), as_trained=False)
+
+    model, seeds = model_of("rezero"), [0, 3, 5]
+    whole = read(trained(trained(Population(model, [3], training), [3], 0), [3], 2))
+    population = trained(Population(model, seeds, training), seeds, 0)
+    branched = population.branch(1)
+    restored = Population(model, [3], training)
+    restored.restore(row_of(population.state(), 1))
+    population.keep([1])
+    for one in (population, branched, restored):
+        assert torch.equal(read(trained(one, [3], 2)), whole)
 
 
 def test_a_depth_that_its_stages_cannot_share_is_one_line() -> None:
