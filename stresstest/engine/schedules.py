@@ -88,6 +88,14 @@ def _polynomial_decay(t: Array, warmup: float, steps: float, power: float = 2.0,
     return np.asarray(end_share + (1.0 - end_share) * (1.0 - _elapsed(t, warmup, steps)) ** power)
 
 
+def _step_decay(
+    t: Array, warmup: float, steps: float, first_share: float = 0.5, second_share: float = 0.75, to_share: float = 0.1
+) -> Array:
+    """To `to_share` of what it was, twice: when these shares of the run are over (0: never)."""
+    over = [t > round(share * steps) for share in (first_share, second_share) if share]
+    return np.asarray(to_share ** np.sum(over, axis=0, initial=0.0))
+
+
 def _elapsed(t: Array, warmup: float, steps: float) -> Array:
     """How much of the decay is over: 0 at the peak, 1 one step after the last."""
     return np.clip((t - warmup) / (steps - warmup + 1.0), 0.0, 1.0)
@@ -112,6 +120,7 @@ DECAYS: Registry[Schedule] = Registry(
         _entry("linear", "Devlin et al. 2019; torch's LinearLR", _linear_decay, 3),
         _entry("cosine", "Loshchilov & Hutter 2017; torch's CosineAnnealingLR", _cosine_decay, 3),
         _entry("polynomial", "fairseq's and torch's PolynomialLR", _polynomial_decay, 3),
+        _entry("step", "He et al. 2016, Sec. 4.2; torch's MultiStepLR", _step_decay, 3),
     ],
 )
 

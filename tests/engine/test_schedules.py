@@ -37,6 +37,10 @@ def torch_lrs(make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler],
         ("cosine:end_share=0.1", lambda o: lr_scheduler.CosineAnnealingLR(o, N, eta_min=0.1)),
         ("polynomial", lambda o: lr_scheduler.PolynomialLR(o, N, power=2.0)),
         ("polynomial:power=0.5", lambda o: lr_scheduler.PolynomialLR(o, N, power=0.5)),
+        ("step", lambda o: lr_scheduler.MultiStepLR(o, [20, 30], 0.1)),
+        ("step:first_share=0.2,to_share=0.5", lambda o: lr_scheduler.MultiStepLR(o, [8, 30], 0.5)),
+        ("step:second_share=0", lambda o: lr_scheduler.MultiStepLR(o, [20], 0.1)),
+        ("step:first_share=0,second_share=0", lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
     ],
 )
 @pytest.mark.parametrize("warmup", ["none", "linear"])
