@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stresstest.engine.optimizer import Optimizer, Options, Step
+from stresstest.models.layout import Segment
 from stresstest.models.scales import Scales
 
 Loss = Callable[[Tensor], Tensor]  # a scalar of flat parameters [P]; the same at every call
@@ -170,7 +171,7 @@ def first_step(
     theta_P: Tensor,
     grad_P: Tensor,
     decay_P: Tensor,
-    segments: Sequence[tuple[int, int, int, bool]],
+    segments: Sequence[Segment],
     scales: Scales = Scales(),
 ) -> FirstStep:
     """The first update of an optimizer at `theta_P`: every one of the table is linear in the LR."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stresstest.models.scales import Scales, UpdateSize
@@ -11,14 +11,15 @@ from stresstest.models.scales import Scales, UpdateSize
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stresstest.models.layout import Segment
+
 
 @dataclass
 class Step:
     """What one update sees. P counts the parameters of one replica.
 
     `step_R1` counts each replica's updates from 1, in float64; `decay_P` is 1 where weight decay
-    applies, and empty where there is none; `segments` holds
-    (start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size. `scales`
+    applies, and empty where there is none; `segments` tells which columns are which tensors of a replica. `scales`
     multiply the learning rate and eps of each parameter.
     """
 
@@ -28,8 +29,19 @@ class Step:
     state: dict[str, Tensor]
     step_R1: Tensor
     decay_P: Tensor
-    segments: Sequence[tuple[int, int, int, bool]]
+    segments: Sequence[Segment]
     scales: Scales = Scales()
+
+    def part(self, columns: slice) -> Step:
+        """The same of some columns; `segments` are still those of all."""
+        return replace(
+            self,
+            theta_RP=self.theta_RP[:, columns],
+            grad_RP=self.grad_RP[:, columns],
+            state={slot: matrix[:, columns] for slot, matrix in self.state.items()},
+            decay_P=self.decay_P[columns],
+            scales=self.scales.part(columns),
+        )
 
     def add_l2(self, weight_decay: float) -> None:
         """Add the gradient of an L2 penalty (coupled weight decay), which shrinks every weight at the same rate."""
@@ -84,8 +96,9 @@ class Optimizer:
     """One entry of the optimizer table; `slots` are its state matrices, each [R, P].
 
     adaptive: it divides by a measure of its past gradients, so that their size hardly matters. decoupled_decay: weight
-    decay is not part of the gradient. stability: its closed form, `None` where none is known. An `elementwise` update
-    treats each parameter by itself, so that it can be done part by part.
+    decay is not part of the gradient. stability: its closed form, `None` where none is known. update_size: what the
+    size of its updates follows, by which a parametrization scales its learning rate. An `elementwise` update treats
+    each parameter by itself, so that it can be done part by part.
     """
 
     name: str
@@ -97,11 +110,5 @@ class Optimizer:
     adaptive: bool
     decoupled_decay: bool
     stability: Stability | None
+    update_size: UpdateSize
     elementwise: bool = True
-
-    @property
-    def update_size(self) -> UpdateSize:
-        """What the size of its updates follows, which decides how a parametrization scales its learning rate."""
-        if not self.elementwise:
-            return "weights"
-        return "unit" if self.adaptive else "gradient"

@@ -7,14 +7,18 @@ its reference, replica by replica; the table names the reference.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stresstest.engine.optimizer import Optimizer, Options, Stability, Step
+from stresstest.engine.orthogonal import orthogonal
 from stresstest.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from stresstest.models.scales import UpdateSize
 
 
 _entries: list[Optimizer] = []
@@ -27,14 +31,18 @@ def _optimizer(
     adaptive: bool,
     decoupled_decay: bool,
     stability: Stability | None,
+    update_size: UpdateSize | None = None,
     elementwise: bool = True,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def register(update: Callable[..., None]) -> Callable[..., None]:
         parameters = list(inspect.signature(update).parameters.values())[1:]
         summary = inspect.cleandoc(update.__doc__ or "").splitlines()[0]
         options = {p.name: p.default for p in parameters}
+        size: UpdateSize = update_size or ("unit" if adaptive else "gradient")
         _entries.append(
-            Optimizer(name, summary, source, slots, options, update, adaptive, decoupled_decay, stability, elementwise)
+            Optimizer(
+                name, summary, source, slots, options, update, adaptive, decoupled_decay, stability, size, elementwise
+            )
         )
         return update
 
@@ -210,6 +218,7 @@ def _radam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     adaptive=True,
     decoupled_decay=True,
     stability=None,
+    update_size="weights",
     elementwise=False,
 )
 def _lamb(
@@ -233,7 +242,7 @@ def _lamb(
         direction = mean / square.sqrt().add_(s.eps(eps))
     if weight_decay:
         direction.addcmul_(s.theta_RP, s.decay_P, value=weight_decay)
-    for start, stop, rows, decays in s.segments:
+    for start, stop, rows, decays, _ in s.segments:
         if not adapt_when_no_decay and not (weight_decay and decays):
             continue
         shape = (len(direction), rows, (stop - start) // rows)
@@ -250,6 +259,50 @@ def _lion(s: Step, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float 
     mean = s.state["mean"]
     s.descend(mean.lerp(s.grad_RP, 1.0 - beta1).sign_())
     mean.lerp_(s.grad_RP, 1.0 - beta2)
+
+
+@_optimizer(
+    "muon",
+    "Jordan et al. 2024, with Liu et al. 2025, Sec. 2.2; torch.optim.Muon beside torch.optim.AdamW",
+    "mean",
+    "square",
+    adaptive=True,
+    decoupled_decay=True,
+    stability=None,
+    update_size="shape",
+    elementwise=False,
+)
+def _muon(
+    s: Step,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    match_rms_adamw: bool = True,
+    bfloat16: bool = False,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> None:
+    """Orthogonalized momentum for the hidden layers' matrices, AdamW for all else.
+
+    An update of a matrix (out, in) is multiplied by `0.2 sqrt(max(out, in))`, which gives it the size of AdamW's, so
+    that one learning rate serves both; with `match_rms_adamw=false` by `sqrt(max(1, out / in))`. Five Newton-Schulz
+    iterations, in float32, or in bfloat16 as torch has them with `bfloat16=true` (slow where a CPU has no such units).
+    """
+    s.decay(weight_decay)
+    direction_RP = s.grad_RP.new_empty(s.grad_RP.shape)
+    for one in s.segments:
+        columns = slice(one.start, one.stop)
+        part = s.part(columns)
+        if one.matrix is None:
+            direction_RP[:, columns] = _adam_direction(part, beta1, beta2, eps)
+            continue
+        mean = part.state["mean"].lerp_(part.grad_RP, 1.0 - momentum)
+        update = part.grad_RP.lerp(mean, momentum) if nesterov else mean
+        out, into = one.matrix
+        size = 0.2 * math.sqrt(max(out, into)) if match_rms_adamw else math.sqrt(max(1.0, out / into))
+        direction_RP[:, columns] = orthogonal(update, one, bfloat16) * size
+    s.descend(direction_RP)
 
 
 def _adam_direction(s: Step, beta1: float, beta2: float, eps: float) -> Tensor:

@@ -198,9 +198,10 @@ class Replicas(ABC, Generic[B]):
             look.moments(layout.names(), layout.parts(grad_RP), layout.parts(square_RP), eps)
 
     def _second_moment(self) -> tuple[Tensor, float] | None:
-        """Adam's bias-corrected mean of squared gradients, [R, P], and its eps; `None` where there is none."""
+        """Adam's bias-corrected mean of squared gradients, [R, P], and its eps; `None` where not all have one."""
         options = {**self.training.optimizer.options, **self.training.options}
-        if "beta2" not in options or "square" not in self._state or not bool((self._step_R1 > 0).all()):
+        lacks = "square" not in self._state or self.training.optimizer.update_size == "shape"
+        if lacks or "beta2" not in options or not bool((self._step_R1 > 0).all()):
             return None
         correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
         return self._state["square"] / correction_R1.to(wide(self.theta_RP.dtype)), float(options["eps"])
@@ -233,20 +234,19 @@ class Replicas(ABC, Generic[B]):
         self._step_R1 += 1.0
         size = self.theta_RP.shape[1]
         stride = max(1, _CACHED_PARAMETERS // self.num_replicas // 64) * 64 if self._in_parts else size
+        step = Step(
+            theta_RP=self.theta_RP,
+            grad_RP=self.grad_RP,
+            lr_R1=lr_R[:, None],
+            state=self._state,
+            step_R1=self._step_R1,
+            decay_P=self._decay_P,
+            segments=self._segments,
+            scales=self._scales,
+        )
         with torch.no_grad():
             for start in range(0, size, stride):
-                part = slice(start, start + stride)
-                step = Step(
-                    theta_RP=self.theta_RP[:, part],
-                    grad_RP=self.grad_RP[:, part],
-                    lr_R1=lr_R[:, None],
-                    state={slot: matrix[:, part] for slot, matrix in self._state.items()},
-                    step_R1=self._step_R1,
-                    decay_P=self._decay_P[part],
-                    segments=self._segments,
-                    scales=self._scales.part(part),
-                )
-                self.training.optimizer.update(step, **self.training.options)
+                self.training.optimizer.update(step.part(slice(start, start + stride)), **self.training.options)
 
     def _update_unless(self, skipped_R: Tensor, lr_R: Tensor) -> None:
         """Update, but leave these rows as they were."""

@@ -31,6 +31,8 @@ def _check_optimizer(name: str, choice: Choice) -> None:
     optimizer = OPTIMIZERS[choice.name]
     options = {**optimizer.options, **choice.options}
     size = optimizer.update_size
+    if size == "shape":
+        raise ConfigError(f"{choice.label} has no {name}: no rule is known for it; use adamw, or --parametrization sp")
     if size == "weights" and name == "completep":
         raise ConfigError(f"{choice.label} has no completep; use adamw, or --parametrization mup")
     if size == "weights" and not options.get("adapt_when_no_decay", True):

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -81,6 +81,20 @@ class TensorPlace:
     stop: int
 
 
+class Segment(NamedTuple):
+    """The columns of a row from `start` to `stop`: `rows` tensors of equal size.
+
+    `decays` tells whether weight decay applies to them; `matrix` is the shape (out, in) of each that maps one hidden
+    layer to another, and `None` of all others: vectors, embeddings and the layers at both ends.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    decays: bool
+    matrix: tuple[int, int] | None = None
+
+
 @dataclass
 class Bank:
     """The tensors of one kind: one of `shape` per layer that has it."""
@@ -100,6 +114,19 @@ class Bank:
     def is_matrix(self) -> bool:
         """Whether its tensors map vectors to vectors."""
         return len(self.shape) > 1 and self.kind not in _VECTORS
+
+    @property
+    def is_split(self) -> bool:
+        """Whether each of its tensors is several, stored as one."""
+        return self.kind in _SPLIT
+
+    @property
+    def hidden(self) -> tuple[int, int] | None:
+        """The shape (out, in) of a matrix of a block; filters of a convolution as one."""
+        if not self.is_matrix or self.layers[0] == 0:
+            return None
+        out, *into = self.shape[self.is_split :]
+        return out, math.prod(into)
 
     @property
     def stop(self) -> int:
@@ -127,8 +154,8 @@ class RowLayout(Protocol):
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies, 0 elsewhere."""
 
-    def segments(self) -> list[tuple[int, int, int, bool]]:
-        """(start, stop, rows, decays): the columns from start to stop are `rows` tensors of equal size."""
+    def segments(self) -> list[Segment]:
+        """All columns of a row, in their order."""
 
     def scales(self, size: UpdateSize) -> Scales:
         """What the parametrization asks of an optimizer whose updates have this size."""
@@ -224,20 +251,18 @@ class Layout:
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains, biases and gates."""
-        parts = [torch.full((stop - start,), float(decays)) for start, stop, _, decays in self.segments()]
+        parts = [torch.full((one.stop - one.start,), float(one.decays)) for one in self.segments()]
         return torch.cat(parts)
 
-    def segments(self) -> list[tuple[int, int, int, bool]]:
-        """(start, stop, rows, decays): each bank as `rows` equal parts, one per tensor.
-
-        These are the "layers" of LAMB; `decays` tells whether weight decay applies to them.
-        """
+    def segments(self) -> list[Segment]:
+        """Each bank as equal parts, one per tensor: the "layers" of LAMB, and the matrices of Muon."""
         return [
-            (
+            Segment(
                 bank.start,
                 bank.stop,
-                len(bank.layers) * (bank.shape[0] if bank.kind in _SPLIT else 1),
+                len(bank.layers) * (bank.shape[0] if bank.is_split else 1),
                 bank.is_matrix,
+                bank.hidden,
             )
             for bank in self.banks.values()
         ]

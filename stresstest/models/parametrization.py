@@ -64,6 +64,7 @@ class Growth:
             return self.fan_out / (self.fan_in * self.forward**2) * in_branch * on_stream
         if size == "unit":
             return 1.0 / (self.fan_in * self.forward) * on_stream
+        assert size == "weights", f"no rule is known for updates whose size follows the {size}"
         return 1.0 / (self.fan_in * self._std) * on_stream
 
     @property

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-UpdateSize = Literal["gradient", "unit", "weights"]  # what the size of an update follows: as in SGD, Adam, LAMB
+# What the size of an update follows: as in SGD, Adam, LAMB, Muon.
+UpdateSize = Literal["gradient", "unit", "weights", "shape"]
 
 
 class Scales(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from stresstest.engine.rounded import Stretch
-from stresstest.models.layout import TensorName
+from stresstest.models.layout import Segment, TensorName
 from stresstest.models.peers import tensor_name
 from stresstest.models.scales import Scales, UpdateSize
 from stresstest.user_code import UserCodeError
@@ -27,6 +28,7 @@ class OwnParameter:
     shape: torch.Size
     start: int
     dtype: torch.dtype = torch.float32
+    hidden: bool = False  # a matrix between the model's ends, or the filters of a convolution
 
     @property
     def stop(self) -> int:
@@ -42,7 +44,7 @@ class OwnLayout:
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters: list[OwnParameter] = []
-        start = 0
+        start, ends = 0, _ends(module)
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
@@ -62,7 +64,8 @@ class OwnLayout:
                     f"parameter {name} is expanded, several of its entries are one number in memory, which no "
                     f"optimizer can step; build it with .clone() after expand()"
                 )
-            self.parameters.append(OwnParameter(name, parameter.shape, start, parameter.dtype))
+            hidden = _is_matrix(parameter) and parameter not in ends
+            self.parameters.append(OwnParameter(name, parameter.shape, start, parameter.dtype, hidden))
             start = self.parameters[-1].stop
         if not start:
             raise UserCodeError("no parameter of the model has requires_grad, so there is nothing to train")
@@ -71,10 +74,6 @@ class OwnLayout:
         self.mixed = len(self.dtypes) > 1
         self.rounds = self.mixed or self.dtypes[0].itemsize < torch.float32.itemsize
         self.dtype = functools.reduce(torch.promote_types, self.dtypes)
-
-    @cached_property
-    def _matrices(self) -> list[tuple[int, int, bool]]:
-        return [(p.start, p.stop, len(p.shape) > 1) for p in self.parameters]
 
     def names(self) -> list[TensorName]:
         """The matrices that `parts` has, in its order; the first number in a name is its block's."""
@@ -90,7 +89,7 @@ class OwnLayout:
 
     def decay_mask(self) -> Tensor:
         """[P]: 1 where weight decay applies (matrices), 0 for gains and biases."""
-        return torch.cat([torch.full((stop - start,), float(decays)) for start, stop, decays in self._matrices])
+        return torch.cat([torch.full((p.stop - p.start,), float(len(p.shape) > 1)) for p in self.parameters])
 
     @cached_property
     def stretches(self) -> list[Stretch]:
@@ -101,6 +100,27 @@ class OwnLayout:
         """Nothing: a model of the user's own is trained as it is."""
         return Scales()
 
-    def segments(self) -> list[tuple[int, int, int, bool]]:
-        """(start, stop, rows, decays): each parameter is one of LAMB's layers."""
-        return [(start, stop, 1, decays) for start, stop, decays in self._matrices]
+    def segments(self) -> list[Segment]:
+        """Each parameter by itself: LAMB's layers, and the matrices of Muon."""
+        return [
+            Segment(
+                p.start,
+                p.stop,
+                1,
+                len(p.shape) > 1,
+                (p.shape[0], math.prod(p.shape[1:])) if p.hidden else None,
+            )
+            for p in self.parameters
+        ]
+
+
+def _ends(module: nn.Module) -> set[Tensor]:
+    """The weights of all embeddings, and those of the first and the last layer in a module's own order."""
+    embeddings = [part.weight for part in module.modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)]
+    matrices = [p for _, p in module.named_parameters(remove_duplicate=False) if _is_matrix(p)]
+    return {*embeddings, *matrices[:1], *matrices[-1:]}
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether it maps vectors to vectors: of three axes no one can tell."""
+    return not is_lazy(parameter) and (len(parameter.shape) == 2 or len(parameter.shape) > 3)

@@ -51,6 +51,7 @@ USER_OPTIMIZER = Optimizer(
     adaptive=False,
     decoupled_decay=False,
     stability=None,
+    update_size="gradient",
     elementwise=False,
 )
 

@@ -24,6 +24,7 @@ from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.training import make_bench
 from stresstest.measurements.theory import measure_theory
+from stresstest.models.layout import Segment
 from stresstest.specs.profiles import make_spec
 
 
@@ -188,7 +189,7 @@ def test_adam_with_a_stationary_preconditioner_breaks_within_two_per_cent_of_the
 def test_the_first_step_is_the_optimizers_own_and_linear_in_the_lr(name: str) -> None:
     optimizer, generator = OPTIMIZERS[name], torch.Generator().manual_seed(3)
     theta_P, grad_P = (torch.randn(12, dtype=torch.float64, generator=generator) for _ in range(2))
-    decay_P, segments = torch.ones(12).double(), [(0, 12, 1, True)]
+    decay_P, segments = torch.ones(12).double(), [Segment(0, 12, 1, True, (3, 4))]
     found = first_step(optimizer, {}, theta_P, grad_P, decay_P, segments)
     reference = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(name)
     if reference is not None:
@@ -200,7 +201,7 @@ def test_the_first_step_is_the_optimizers_own_and_linear_in_the_lr(name: str) ->
     assert float(found.direction_P @ grad_P) > 0.0
     assert set(found.state) == set(optimizer.slots)
     if optimizer.stability is None:
-        assert name in ("radam", "lamb", "lion")  # which have no closed form
+        assert name in ("radam", "lamb", "muon", "lion")  # which have no closed form
 
 
 @pytest.mark.parametrize(("truth", "forwards"), [(3e-5, 12), (0.2, 18), (7.0, 24)])

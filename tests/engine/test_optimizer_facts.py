@@ -13,9 +13,10 @@ from torch import Tensor
 from stresstest.engine import optimizers
 from stresstest.engine.optimizer import Optimizer, Step
 from stresstest.engine.optimizers import OPTIMIZERS, theory_formula
+from stresstest.models.layout import Segment
 
-SEGMENTS = [(0, 6, 1, True)]
-NO_CLOSED_FORM = {"radam", "lamb", "lion"}
+SEGMENTS = [Segment(0, 6, 1, True, (2, 3))]
+NO_CLOSED_FORM = {"radam", "lamb", "muon", "lion"}
 
 
 def trained(name: str, gradient_scale: float, weight_decay: float, num_steps: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -14,6 +14,8 @@ from stresstest.engine.optimizer import Step
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population
 from stresstest.engine.replicas import Training
+from stresstest.models.layout import Segment
+from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.models.transformer import Transformer
 from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
@@ -21,8 +23,8 @@ from stresstest.tasks.task import Batch
 
 NUM_STEPS = 25
 LRS = (1e-3, 1e-2, 1e-1)
-# A bank of two matrices and a vector: (start, stop, rows, decays), and the shape of each tensor.
-SEGMENTS = [(0, 48, 2, True), (48, 52, 1, False)]
+# A bank of two hidden matrices and a vector, and the shape of each tensor.
+SEGMENTS = [Segment(0, 48, 2, True, (6, 4)), Segment(48, 52, 1, False)]
 SHAPES = ((6, 4), (6, 4), (4,))
 DECAYS = (True, True, False)
 TOLERANCE = {torch.float64: (1e-12, 1e-13), torch.float32: (1e-5, 5e-7)}  # relative, absolute
@@ -118,6 +120,61 @@ def lion(beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> 
     return run
 
 
+def muon(
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    match_rms_adamw: bool = True,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> Reference:
+    """Jordan et al. 2024 in float64, matrix by matrix, and torch's AdamW for the vector."""
+    adamw = torch_optim(torch.optim.AdamW, weight_decay, betas=(beta1, beta2), eps=eps)
+
+    def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
+        x = [tensor.double().clone() for tensor in tensors_of(row_P)[:2]]
+        m = [torch.zeros_like(t) for t in x]
+        size = 0.2 * 6**0.5 if match_rms_adamw else 1.5**0.5
+        rows = []
+        for grad_P in grad_TP:
+            for i, gradient in enumerate(tensors_of(grad_P.double())[:2]):
+                m[i] = momentum * m[i] + (1 - momentum) * gradient
+                update = (1 - momentum) * gradient + momentum * m[i] if nesterov else m[i]
+                u, s, vh = torch.linalg.svd(update, full_matrices=False)
+                s = s / s.norm()
+                for _ in range(5):  # the iteration leaves singular vectors as they are
+                    s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+                x[i] = x[i] - lr * weight_decay * x[i] - lr * size * (u * s) @ vh
+            rows.append(torch.cat([tensor.flatten() for tensor in x]))
+        vector_TP = adamw(row_P.double(), grad_TP.double(), lr)[:, 48:]
+        return torch.cat([torch.stack(rows), vector_TP], dim=1)
+
+    return run
+
+
+def torch_muon(nesterov: bool = True, match_rms_adamw: bool = True) -> Reference:
+    """torch's Muon for the matrices, and its AdamW for the vector."""
+
+    def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
+        weights = [nn.Parameter(tensor.clone()) for tensor in tensors_of(row_P)]
+        adjust = "match_rms_adamw" if match_rms_adamw else "original"
+        optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(weights[:2], lr=lr, weight_decay=0.01, nesterov=nesterov, adjust_lr_fn=adjust),
+            torch.optim.AdamW(weights[2:], lr=lr, weight_decay=0.0),
+        ]
+        rows = []
+        for grad_P in grad_TP:
+            for weight, gradient in zip(weights, tensors_of(grad_P), strict=True):
+                weight.grad = gradient.clone()
+            for optimizer in optimizers:
+                optimizer.step()
+            rows.append(torch.cat([weight.detach().flatten() for weight in weights]))
+        return torch.stack(rows)
+
+    return run
+
+
 def gi_adam(weight_decay: float = 0.0, **options: Any) -> Reference:
     """torch's Adam, whose v is the first g^2 (Kalra & Barkeshli 2024) before it takes a step."""
 
@@ -140,6 +197,12 @@ LAMBS: list[dict[str, OptionValue]] = [
     {"adapt_when_no_decay": False},
     {"adapt_when_no_decay": False, "weight_decay": 0.0, "bias_correction": False},
     {"weight_decay": 0.0},
+]
+MUONS: list[dict[str, OptionValue]] = [
+    {},
+    ADAM | {"momentum": 0.8},
+    {"nesterov": False, "weight_decay": 0.0},
+    {"match_rms_adamw": False},
 ]
 CASES = [
     Case("sgd", torch_optim(torch.optim.SGD)),
@@ -169,9 +232,14 @@ CASES = [
     Case("radam", torch_optim(torch.optim.RAdam)),
     Case("radam", torch_optim(torch.optim.RAdam, **TORCH_ADAM), ADAM),
     *[Case("lamb", lamb(**options), options) for options in LAMBS],  # type: ignore[arg-type]  # of mixed types
+    *[Case("muon", muon(**options), options) for options in MUONS],  # type: ignore[arg-type]  # of mixed types
     Case("lion", lion()),
     Case("lion", lion(0.8, 0.95, 0.1), {"beta1": 0.8, "beta2": 0.95, "weight_decay": 0.1}),
 ]
+
+
+TORCH_MUONS: list[dict[str, OptionValue]] = [{}, {"nesterov": False}, {"match_rms_adamw": False}]
+IN_BFLOAT16 = [Case("muon", torch_muon(**options), options | {"bfloat16": True}) for options in TORCH_MUONS]  # type: ignore[arg-type]  # of mixed types
 
 
 def problem(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -219,7 +287,41 @@ def test_an_optimizer_has_a_reference_at_its_defaults(name: str) -> None:
 )
 def test_an_option_has_a_reference_away_from_its_default(name: str, option: str) -> None:
     default = OPTIMIZERS[name].options[option]
-    assert any(case.name == name and case.options.get(option, default) != default for case in CASES)
+    cases = [*CASES, *IN_BFLOAT16]
+    assert any(case.name == name and case.options.get(option, default) != default for case in cases)
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+@pytest.mark.parametrize("case", IN_BFLOAT16, ids=lambda case: str(case.options))
+def test_muon_moves_as_torchs_but_for_the_rounding_to_bfloat16(case: Case, bfloat16: bool) -> None:
+    theta_RP, grad_TRP = problem(torch.float32)
+    ours_TRP = train("muon", case.options | {"bfloat16": bfloat16}, theta_RP, grad_TRP)
+    for row, lr in enumerate(LRS):
+        moved_TP, expected_TP = (
+            torch.cat([theta_RP[None, row], rows_TP]).diff(dim=0)
+            for rows_TP in (ours_TRP[:, row], case.reference(theta_RP[row], grad_TRP[:, row], lr))
+        )
+        rounding = 15 * torch.finfo(torch.bfloat16).eps  # three products an iteration
+        assert ((moved_TP - expected_TP).norm(dim=1) <= rounding * expected_TP.norm(dim=1)).all()
+
+
+def test_muon_moves_every_direction_of_a_matrix_about_as_far() -> None:
+    theta_RP, grad_TRP = problem(torch.float64)
+    moved_RP = train("muon", {"weight_decay": 0.0}, theta_RP, grad_TRP[:1])[0] - theta_RP
+    for row, lr in enumerate(LRS):
+        values = torch.linalg.svdvals(tensors_of(moved_RP[row])[0]) / (lr * 0.2 * 6**0.5)
+        assert values.min() > 0.65
+        assert values.max() < 1.25
+
+
+def test_a_models_hidden_matrices_are_those_of_its_blocks_queries_apart_from_keys(tiny: ModelSpec) -> None:
+    layout = Transformer(tiny, "pre-ln", {}).layout
+    found = {kind: (s.rows, s.matrix) for kind, s in zip(layout.banks, layout.segments(), strict=True) if s.matrix}
+    square = (2, (16, 16))
+    expected = {"qkv.weight": (6, (16, 16)), "output.weight": square, "fc1.weight": (2, (64, 16))}
+    assert found == expected | {"fc2.weight": (2, (16, 64))}
+    mlp = ResidualMlp(tiny.model_copy(update={"model": "mlp"}), "residual", {}, 12, 10)
+    assert [s.matrix for s in mlp.layout.segments() if s.matrix] == [(16, 16)]
 
 
 def test_lamb_without_decay_and_adaptation_is_adam() -> None:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from stresstest.engine.optimizer import Step
 from stresstest.engine.optimizers import OPTIMIZERS
+from stresstest.models.layout import Segment
 from stresstest.models.scales import Scales
 from stresstest.registry import OptionValue
 
 HALF, SIZE = 6, 12
-SEGMENTS = [(0, HALF, 2, True), (HALF, SIZE, 1, True)]
+SEGMENTS = [Segment(0, HALF, 2, True), Segment(HALF, SIZE, 1, True)]
 FACTORS = (0.25, 3.0)
 SCALE_P = torch.tensor(FACTORS, dtype=torch.float64).repeat_interleave(HALF)
 

@@ -199,6 +199,7 @@ def test_without_an_own_width_of_the_feed_forward_layer_mup_starts_at_the_weight
         ({"optimizer": "adam:weight_decay=0.1"}, "adam:weight_decay=0.1 has no mup: its weight decay is part"),
         ({"optimizer": "lamb"}, "use lamb:weight_decay=0, or adamw"),
         ({"optimizer": "lamb:weight_decay=0", "parametrization": "completep"}, "has no completep; use adamw"),
+        ({"optimizer": "muon"}, "muon has no mup: no rule is known for it; use adamw, or --parametrization sp"),
         ({"variant": ("plain",), "parametrization": "completep"}, "variant plain has no residual branch"),
     ],
 )

@@ -119,7 +119,7 @@ def test_the_users_optimizer_steps_half_precision_bit_for_bit(kind: Any, build: 
     assert_same(population, module)
 
 
-@pytest.mark.parametrize("name", ["gi-adam", "lamb", "lion"])
+@pytest.mark.parametrize("name", ["gi-adam", "lamb", "muon", "lion"])
 def test_optimizers_that_torch_lacks_are_computed_in_float32_and_rounded(name: str) -> None:
     half, _ = populated(setting(in_dtype(torch.bfloat16), name, torch.bfloat16), steps=1)
     whole = setting(in_dtype(torch.bfloat16), name, torch.bfloat16)

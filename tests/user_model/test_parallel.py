@@ -277,9 +277,10 @@ def test_several_ranks_that_would_all_do_the_same_are_refused(
         check_ranks(parallel=True)
 
 
-def test_an_optimizer_of_whole_tensors_is_refused() -> None:
-    with pytest.raises(ConfigError, match="lamb needs the norm of each whole tensor"):
-        resolve_parallel(LrRangeSpec(**settings(optimizer="lamb", parallel="fsdp")))
+@pytest.mark.parametrize("name", ["lamb", "muon"])
+def test_an_optimizer_of_whole_tensors_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} needs each whole tensor"):
+        resolve_parallel(LrRangeSpec(**settings(optimizer=name, parallel="fsdp")))
 
 
 def test_a_batch_is_split_into_equal_shares_of_its_examples() -> None:

@@ -43,7 +43,7 @@ def takes(
 ) -> str:
     """Why the kernel cannot train this, in plain words; empty where it can. No compiler is asked.
 
-    Every variant of the MLP and every optimizer is taken; what has no native update (LAMB) is updated by torch.
+    Every variant of the MLP and every optimizer is taken; what has no native update (LAMB, Muon) is updated by torch.
     """
     if spec.model != "mlp":
         return f"the native kernel trains model mlp alone, and this is {spec.model}"

@@ -18,7 +18,7 @@ def add_noise(population: Replicas[Any], size: float, generator: torch.Generator
     last place of its numbers."""
     theta_RP, layout = population.theta_RP, population.model.layout
     noise_P = torch.randn(theta_RP.shape[1], generator=generator, dtype=torch.float64).to(theta_RP)
-    for place, (start, stop, rows, _) in enumerate(layout.segments()):
+    for place, (start, stop, rows, *_) in enumerate(layout.segments()):
         part = theta_RP[:, start:stop].view(len(theta_RP), rows, (stop - start) // rows)
         scale = part.double().square().mean(2, keepdim=True).sqrt().to(part)
         dtype = layout.parameters[place].dtype if isinstance(layout, OwnLayout) else part.dtype

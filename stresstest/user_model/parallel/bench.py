@@ -67,7 +67,7 @@ def resolve_parallel(spec: T) -> T:
     for name in spec.optimizers:
         if name != OWN and not OPTIMIZERS[parse_choice(name, OPTIMIZERS).name].elementwise:
             raise ConfigError(
-                f"optimizer {name} needs the norm of each whole tensor, of which parallel fsdp has a part on each "
+                f"optimizer {name} needs each whole tensor, of which parallel fsdp has a part on each "
                 "rank; use another, or an optimizer(params, lr) of your own that takes DTensors"
             )
     if spec.accumulate > 1:
