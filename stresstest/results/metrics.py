@@ -255,6 +255,14 @@ METRICS: Registry[Metric] = Registry(
             "Xiong et al. 2020, Sec. 3.4",
         ),
         Metric("grad_mismatch_trained", "", "log2", "", "grad_mismatch before the last of the probe_steps."),
+        Metric(
+            "activation_rms_trained",
+            "",
+            "log2",
+            "",
+            "activation_rms before the last of the probe_steps.",
+            "Kim et al. 2025 (Peri-LN): growth of the hidden state",
+        ),
         Metric("parameters", "", "linear", "", "Trainable numbers of the model."),
         Metric(
             "stream_growth", "", "log2", "", "RMS of the stream after the last block over the one before the first."

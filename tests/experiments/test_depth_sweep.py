@@ -178,6 +178,8 @@ def test_signals_are_taken_before_the_steps_asked_for_and_change_nothing(tmp_pat
         }
         norms = [other.signal["grad_norm"], *(signal["grad_norm"] for signal in other.signals.values())]
         assert len({tuple(n) for n in norms}) == 4, "training changed the gradient"
+        grown = other.metrics["activation_rms_trained"].low
+        assert grown == other.signals[30]["activation_rms"][-1] != other.metrics["activation_rms"].low
     with np.load(next((tmp_path / "probed" / "curves").iterdir())) as curves:
         assert {"signal_5_grad_norm", "signal_grad_norm"} <= set(curves.files)
 

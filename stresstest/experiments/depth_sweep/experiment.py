@@ -26,7 +26,7 @@ _SIGNAL = (
     "grad_ratio grad_mismatch grad_last stream_growth activation_rms branch_share similarity jacobian_mean_square "
     "jacobian_condition grad_slope"
 ).split()
-_TRAINED = ("grad_last_trained", "grad_mismatch_trained")
+_TRAINED = ("grad_last_trained", "grad_mismatch_trained", "activation_rms_trained")
 _RECIPE = ("recipe_loss", "seconds_per_step", "peak_bytes")
 _AT_START = ("grad_exponent", "grad_rate", "activation_exponent", "activation_rate")
 

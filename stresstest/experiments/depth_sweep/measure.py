@@ -23,6 +23,7 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
 
 TARGET_SHARE = 0.9  # of the constant predictor's loss: the target where none is given
+_TRAINED = ("grad_last", "grad_mismatch", "activation_rms")  # measured again before the last of the probe_steps
 _CLOSE = 1.1  # bisection ends when the first depth that fails is this many times the last that trains
 
 
@@ -120,7 +121,7 @@ def _of_recipe(spec: DepthSweepSpec, run: ReplicaRun, baseline_loss: float) -> M
     }
     if run.signals:
         trained = run.signals[max(run.signals)].metrics()
-        metrics |= {f"{name}_trained": trained[name] for name in ("grad_last", "grad_mismatch") if name in trained}
+        metrics |= {f"{name}_trained": trained[name] for name in _TRAINED if name in trained}
     for step, signal in run.signals.items():
         curves |= {f"signal_{step}_{name}": curve for name, curve in signal.curves.items()}
     return Measurement(
