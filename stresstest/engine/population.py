@@ -160,11 +160,10 @@ class Population(Replicas[Batch]):
         if as_trained and spec.dropout:
             assert batch.keys_R is not None, "a batch that is trained on says what its step draws"
             dropout = Dropout(spec.dropout, batch.keys_R, batch.targets.shape[1], batch.first)
-        smoothing = spec.label_smoothing if as_trained else 0.0
         only_read = as_trained and into is None
         running = None if only_read else Running(self._statistics, learns=as_trained)
         with self._autocast():
-            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, smoothing, dropout, running)
+            return self.model.loss(self._leaves, batch.inputs, batch.targets, into, as_trained, dropout, running)
 
     @cached_property
     def _more(self) -> tuple[Tensor, Leaves]:

@@ -156,7 +156,7 @@ def _mean_gradient(model: Model, leaves: dict[str, Tensor], batches: Batches, se
     total = torch.zeros_like(probed)
     for step in range(GRADIENT_BATCHES):
         batch = batches.batch([seed], step, INITIAL)
-        loss_R = model.loss(leaves, batch.inputs, batch.targets, smoothing=model.spec.label_smoothing)
+        loss_R = model.loss(leaves, batch.inputs, batch.targets, as_trained=True)
         total += torch.autograd.grad(loss_R.sum(), probed)[0]
         del loss_R  # it would keep the graph while the next one is made
     probed.requires_grad_(False)

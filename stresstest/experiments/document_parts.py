@@ -130,6 +130,8 @@ def _regularised(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"dropout {spec['dropout']:g}"
     if spec.get("label_smoothing"):
         yield f"label smoothing {spec['label_smoothing']:g} in the training loss and in that of the constant predictor"
+    if spec.get("z_loss"):
+        yield f"z-loss {spec['z_loss']:g} in the training loss"
     if spec.get("accumulate", 1) > 1:
         yield f"accumulated over {spec['accumulate']} micro-batches"
 

@@ -42,6 +42,7 @@ class SharedSettings(CallSettings, total=False):
     base_depth: int
     dropout: float
     label_smoothing: float
+    z_loss: float
     variant: str | Sequence[str]
     clip_norm: float | None
     task: Literal["language", "masked-language", "translation", "images"]
@@ -219,6 +220,7 @@ class StableSettings(CallSettings, total=False):
     base_depth: int
     dropout: float
     label_smoothing: float
+    z_loss: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None
@@ -260,6 +262,7 @@ class ScenarioSettings(TypedDict, total=False):
     base_depth: int
     dropout: float
     label_smoothing: float
+    z_loss: float
     depth: int
     variant: str | Sequence[str]
     clip_norm: float | None

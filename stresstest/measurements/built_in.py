@@ -101,12 +101,11 @@ class BuiltInBench(Bench):
         layout = self.model.layout
         theta_P = initial_parameters(self.model, seed, self.batches).double()
         batch = self.batches.batch([seed], 0, INITIAL)
-        smoothing = self.model.spec.label_smoothing
 
         def of(one: Batch, share_R: Tensor | None) -> Loss:
             def loss(at_P: Tensor) -> Tensor:
                 leaves = layout.split(at_P[None])
-                value = self.model.plain_loss(leaves, one.inputs, one.targets, smoothing=smoothing)[0]
+                value = self.model.plain_loss(leaves, one.inputs, one.targets, as_trained=True)[0]
                 return value if share_R is None else share_R[0] * value
 
             return loss

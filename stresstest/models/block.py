@@ -56,11 +56,11 @@ class Model(Protocol):
         inputs: Tensor,
         targets: Tensor,
         into: Leaves | None = None,
-        smoothing: float = 0.0,
+        as_trained: bool = False,
         dropout: Dropout | None = None,
         running: Running | None = None,
     ) -> Tensor:
-        """Mean cross-entropy of each replica in nats, [R], with smoothed labels where they are.
+        """Mean cross-entropy of each replica in nats, [R]; `as_trained` with what the spec asks of the training loss.
 
         The backward pass may write a bank's gradient to `into`, and return that. Without `running`, BatchNorm takes the
         statistics of the batch and keeps nothing.
@@ -72,7 +72,7 @@ class Model(Protocol):
         ...
 
     def plain_loss(
-        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, as_trained: bool = False
     ) -> Tensor:
         """The same by operations that can be differentiated twice."""
         ...
@@ -128,22 +128,19 @@ def run_blocks(
     return x
 
 
-def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def mean_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
     """Of each replica in nats, [R], at least in float32; targets are [R, ...] of N numbers a replica.
 
-    `smoothing` mixes so much of the uniform distribution into each target (Szegedy et al. 2016, Sec. 7).
+    `smoothing` mixes so much of the uniform distribution into each target (Szegedy et al. 2016, Sec. 7); `z_loss` times
+    log(Z)^2 is added, Z the sum of exp(logits) (Chowdhery et al. 2022, Sec. 5).
     """
-    flat = logits_RNC.flatten(0, 1)
-    flat = flat if flat.dtype == torch.float64 else flat.float()
-    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", label_smoothing=smoothing)
+    losses = _cross_entropies(logits_RNC, targets, smoothing, z_loss)
     return losses.view(logits_RNC.shape[0], -1).mean(1)
 
 
-def asked_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def asked_cross_entropy(logits_RNC: Tensor, targets: Tensor, smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
     """The same over the positions that are asked for, [R]: those whose target is not negative."""
-    flat = logits_RNC.flatten(0, 1)
-    flat = flat if flat.dtype == torch.float64 else flat.float()
-    losses = F.cross_entropy(flat, targets.flatten(), reduction="none", ignore_index=-1, label_smoothing=smoothing)
+    losses = _cross_entropies(logits_RNC, targets, smoothing, z_loss)
     return losses.view(logits_RNC.shape[0], -1).sum(1) / (targets.flatten(1) >= 0).sum(1)
 
 
@@ -215,3 +212,13 @@ def _join(
     if wiring.skip == 0.0:
         return branch, branch
     return branch, torch.add(branch, x, alpha=wiring.skip)
+
+
+def _cross_entropies(logits_RNC: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:
+    """Of each position of all replicas; 0 where it is not asked for."""
+    flat, wanted = logits_RNC.flatten(0, 1), targets.flatten()
+    flat = flat if flat.dtype == torch.float64 else flat.float()
+    losses = F.cross_entropy(flat, wanted, reduction="none", ignore_index=-1, label_smoothing=smoothing)
+    if not z_loss:
+        return losses
+    return losses + torch.where(wanted >= 0, z_loss * flat.logsumexp(1).square(), 0.0)

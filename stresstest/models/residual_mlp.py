@@ -71,7 +71,7 @@ class ResidualMlp:
         inputs: Tensor,
         targets: Tensor,
         into: Leaves | None = None,
-        smoothing: float = 0.0,
+        as_trained: bool = False,
         dropout: Dropout | None = None,
         running: Running | None = None,
     ) -> Tensor:
@@ -82,13 +82,18 @@ class ResidualMlp:
         ends = {(kind, 0): bank[:, 0] for kind, bank in leaves.items() if kind in _ENDS}
         x_RBD = self.blocks(leaves, self.embed(ends, inputs), into)
         logits_RBC = self._read_out(ends, x_RBD)
-        return mean_cross_entropy(logits_RBC, targets, smoothing)
+        return mean_cross_entropy(logits_RBC, targets, self._smoothing(as_trained))
+
+    def _smoothing(self, as_trained: bool) -> float:
+        return self.spec.label_smoothing if as_trained else 0.0
 
     def plain_loss(
-        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, as_trained: bool = False
     ) -> Tensor:
         """The same by plain operations, which can be differentiated twice."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
+        return mean_cross_entropy(
+            self.logits(self.layout.unbind(leaves), inputs, watch), targets, self._smoothing(as_trained)
+        )
 
     def logits(self, parameters: Parameters, inputs: Tensor, watch: Watch | None = None) -> Tensor:
         """Logits of the classes, [R, B, C], by plain operations."""

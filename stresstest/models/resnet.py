@@ -73,19 +73,24 @@ class ResNet:
         inputs: Tensor,
         targets: Tensor,
         into: Leaves | None = None,
-        smoothing: float = 0.0,
+        as_trained: bool = False,
         dropout: Dropout | None = None,
         running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs [R, B, I], targets [R, B]. It has no dropout."""
         logits_RBC = self.logits(self.layout.unbind(leaves), inputs, running=running)
-        return mean_cross_entropy(logits_RBC, targets, smoothing)
+        return mean_cross_entropy(logits_RBC, targets, self._smoothing(as_trained))
+
+    def _smoothing(self, as_trained: bool) -> float:
+        return self.spec.label_smoothing if as_trained else 0.0
 
     def plain_loss(
-        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, as_trained: bool = False
     ) -> Tensor:
         """The same, with the statistics of the batch."""
-        return mean_cross_entropy(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
+        return mean_cross_entropy(
+            self.logits(self.layout.unbind(leaves), inputs, watch), targets, self._smoothing(as_trained)
+        )
 
     def statistics(self, num_replicas: int) -> Parameters:
         """The running means and variances of BatchNorms before training, [R, C] each."""

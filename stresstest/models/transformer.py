@@ -101,18 +101,22 @@ class Transformer:
         inputs: Tensor,
         targets: Tensor,
         into: Leaves | None = None,
-        smoothing: float = 0.0,
+        as_trained: bool = False,
         dropout: Dropout | None = None,
         running: Running | None = None,
     ) -> Tensor:
         """Mean cross-entropy of each replica in nats, [R]; inputs and targets are [R, B, T]."""
-        return self._mean(self.logits(self.layout.unbind(leaves), inputs, dropout=dropout), targets, smoothing)
+        return self._loss_of(self.logits(self.layout.unbind(leaves), inputs, dropout=dropout), targets, as_trained)
 
     def plain_loss(
-        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, smoothing: float = 0.0
+        self, leaves: Leaves, inputs: Tensor, targets: Tensor, watch: Watch | None = None, as_trained: bool = False
     ) -> Tensor:
         """The same, which can be differentiated twice where attention can."""
-        return self._mean(self.logits(self.layout.unbind(leaves), inputs, watch), targets, smoothing)
+        return self._loss_of(self.logits(self.layout.unbind(leaves), inputs, watch), targets, as_trained)
+
+    def _loss_of(self, logits_RNV: Tensor, targets: Tensor, as_trained: bool) -> Tensor:
+        added = (self.spec.label_smoothing, self.spec.z_loss) if as_trained else ()
+        return self._mean(logits_RNV, targets, *added)
 
     def statistics(self, num_replicas: int) -> Parameters:
         """None: it has no BatchNorm."""
@@ -125,7 +129,7 @@ class Transformer:
         """An estimate of what one replica keeps for its backward pass, in float32."""
         spec = self.spec
         a_block = _ACTIVATIONS_PER_BLOCK + (_DROPOUT_PER_BLOCK if spec.dropout else 0)
-        of_logits = (6 if spec.label_smoothing else 4) * self.vocabulary
+        of_logits = (6 if spec.label_smoothing or spec.z_loss else 4) * self.vocabulary
         return 4 * batch_size * spec.seq_len * (spec.depth * spec.width * a_block + of_logits)
 
     def embed(self, parameters: Parameters, inputs: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
+_IN_LOSS_FN = {"label_smoothing": "smooth the labels", "z_loss": "add it"}  # what one's own model does there
 OF_NO_MODEL = "of no model"  # in a field's metadata: no model has a default of its own for it
 
 
@@ -71,6 +72,12 @@ class ShapeSpec(Spec):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Label smoothing of the training loss; validation is without."
     )
+    z_loss: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Times log(Z)^2 is added to a transformer's training loss, Z the softmax's sum; PaLM has 1e-4.",
+    )
 
     @property
     def grown(self) -> frozenset[str]:
@@ -116,8 +123,8 @@ class ShapeSpec(Spec):
                 remedy = (
                     "leave it out"
                     if not is_user_model(self.model)
-                    else "smooth the labels in its loss_fn(model, batch)"
-                    if name == "label_smoothing"
+                    else f"{_IN_LOSS_FN[name]} in its loss_fn(model, batch)"
+                    if name in _IN_LOSS_FN
                     else f"use set {name}=... if its factory has this argument"
                 )
                 raise ValueError(f"model {self.model} has no setting {name}; {remedy}")

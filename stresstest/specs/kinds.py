@@ -25,7 +25,7 @@ class ModelKind:
 
 _PARAMETRIZED = frozenset({"parametrization", "base_width", "base_depth"})
 _OF_TRANSFORMERS = frozenset(
-    {"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain", "dropout"}
+    {"heads", "ffn_width", "vocab_size", "activation", "tied", "qk_norm", "qkv_gain", "dropout", "z_loss"}
 )
 
 MODELS: Registry[ModelKind] = Registry(

@@ -87,6 +87,6 @@ def autograd(population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
     model = population.model
     assert isinstance(model, ResidualMlp)
     leaves = model.layout.leaves(population.theta_RP.double())
-    loss_R = model.plain_loss(leaves, batch.inputs.double(), batch.targets, smoothing=model.spec.label_smoothing)
+    loss_R = model.plain_loss(leaves, batch.inputs.double(), batch.targets, as_trained=True)
     gradients = torch.autograd.grad(loss_R.sum(), list(leaves.values()))
     return loss_R.detach(), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)

@@ -146,6 +146,7 @@ def another(name: str) -> Any:
         "vocab_size": 300,
         "dropout": 0.1,
         "label_smoothing": 0.1,
+        "z_loss": 1e-4,
     }
     if name in given:
         return given[name]

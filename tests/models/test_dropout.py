@@ -180,7 +180,7 @@ def test_its_gradient_is_that_of_the_loss_with_the_same_masks() -> None:
 
     def loss(theta_P: Tensor) -> Tensor:
         dropout = Dropout(0.4, batch.keys_R, 2)
-        return model.loss(model.layout.views(theta_P[None]), batch.inputs, batch.targets, None, 0.1, dropout)[0]
+        return model.loss(model.layout.views(theta_P[None]), batch.inputs, batch.targets, None, True, dropout)[0]
 
     rows._backward(batch, None)
     theta_P = rows.theta_RP[0].double()
