@@ -25,9 +25,9 @@ def claims_page() -> str:
     parts = [
         f"The last recorded run: {recorded['date']}, {recorded['device']}; {recorded['cost']}. Of {len(verdicts)} "
         f"claims: {counts}.",
-        "seen: the whole interval of the median over paired seeds is what is claimed; not seen: none of it is; "
-        "undecided: some of it, or fewer than three seeds. Figures are this run's, published ones those of the paper "
-        "at its own size. [How the papers are re-run](index.md).",
+        "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: these seeds "
+        "cannot tell ([how](../explanation/statistics.md#claims)). Figures are this run's, published ones those of the "
+        "paper at its own size. [How the papers are re-run](index.md).",
         *(_scenario(name, recorded["scenarios"][name]) for name in names),
     ]
     return page("Claims and results", "the papers' scenarios and docs/papers/recorded.yaml", *parts)
@@ -48,7 +48,7 @@ def _scenario(name: str, recorded: Mapping[str, Any]) -> str:
         for claim in claims
     )
     reasons = [
-        f"- {plain(claim.says)}: {plain(claim.because)}"
+        f"- {plain(claim.says)}: {plain(claim.because.says)}"
         for claim in claims
         if claim.because and results[claim.says]["verdict"] == "not seen"
     ]

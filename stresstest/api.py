@@ -284,27 +284,26 @@ def papers(
     run_dir: str | Path | None = None,
     jobs: int | None = 1,
     quiet: bool = False,
+    quick: bool = False,
+    first_seed: int | None = None,
 ) -> Claims:
     """Run the papers' experiments, of these names or all, and judge what they claim: `stresstest papers`.
 
-    `cpu` scales them down; all of them take about 35 minutes on 2 cores. `run_dir` and `jobs` are those of `run`.
+    `cpu` scales them down. `quick` runs the headline claims alone, at their first look; `first_seed` takes other
+    confirming seeds than the files name. `run_dir` and `jobs` are those of `run`.
 
-    Returns the claims by the papers' names: each has `.claim`, and a `.verdict` that is seen, not seen or undecided.
+    Returns the claims by the scenarios' names: each has `.claim`, and a `.verdict` that is seen, not seen or undecided.
     """
-    from stresstest.commands.papers import choose_papers, plan_papers, train_paper
+    from stresstest.commands.papers import choose_papers, examine
 
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise ConfigError(f"a paper's name is {type(wrong[0]).__name__}; give names, such as papers('rezero-mlp')")
     given = SettingSources(line={"device": device}, by="Python")
-    chosen = choose_papers(names, profile, given, {"jobs": jobs, "quiet": quiet})
-    plans = plan_papers(chosen, _listener(quiet))
-    chapters = []
+    chosen = choose_papers(names, profile, given, {"jobs": jobs, "quiet": quiet}, quick, first_seed)
     with _folder(run_dir) as (folder, _):
-        for paper in chosen:
-            trained = train_paper(paper, plans[paper.name], folder, "stresstest papers", _listener(quiet))
-            assert trained is not None, "nothing asked it to stop early"
-            chapters.append(trained[0])
-    return Claims(chapters)
+        examined = examine(chosen, folder, "stresstest papers", lambda of: _listener(quiet))
+    assert examined is not None, "nothing asked it to stop early"
+    return Claims(examined.chapters)
 
 
 def load_result(path: str | Path, *, partial: bool = False) -> Result:

@@ -14,12 +14,13 @@ from stresstest.experiments.reduction import result_of
 from stresstest.experiments.result_views import document_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_document
-from stresstest.gate.claims import judge_claim
-from stresstest.gate.claims_report import Chapter
+from stresstest.gate.claims import Judged
+from stresstest.gate.claims_report import Chapter, size_words
 from stresstest.loggers.table import parse_target
 from stresstest.reports.output import render
-from stresstest.results.records import Cell, Result
+from stresstest.results.records import Cell, Result, read_result
 from stresstest.runs.ranks import check_ranks
+from stresstest.scenario.library import PAPERS, shipped_scenarios
 from stresstest.scenario.request import Request
 from stresstest.user_code import loaded_sources
 
@@ -115,10 +116,20 @@ def train_scenario(
             return  # as the listener was told
 
 
-def chapter_of(name: str, scenario: Scenario, results: Mapping[str, Result]) -> Chapter:
-    """The claims of a scenario, judged."""
+def chapter_of(name: str, paper: str, judged: Sequence[Judged], results: Mapping[str, Result]) -> Chapter:
+    """The judged claims of a scenario, and what they rest on."""
     seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
-    return Chapter(name, scenario.paper, [judge_claim(claim, results) for _, claim in scenario.claims], seconds)
+    shipped = f"{PAPERS}/{name}" in shipped_scenarios()
+    return Chapter(name, paper, judged, seconds, size_words(results), f"stresstest papers {name}" if shipped else "")
+
+
+def stored_result(plan: Plan, path: Path) -> Result | None:
+    """The result of a plan that lies in a run directory; `None` where there is none, or one of other settings."""
+    from stresstest.runs.store import read_manifest
+
+    if (read_manifest(path) or {}).get("identity") not in plan.identities or not (path / "result.json").exists():
+        return None
+    return read_result(path / "result.json")
 
 
 def plan_scenario(

@@ -278,11 +278,11 @@ def test_a_check_returns_its_verdict() -> None:
 def test_the_papers_claims_are_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     says = {"says": "It trains.", "holds": "one.max_stable_lr{variant=pre-ln} > 0", "published": "yes"}
-    scenario(paper="Nobody 2020", claims=[says], profiles={"cpu": {"defaults": {"seeds": 3}}, "full": {}})
+    scenario(paper="Nobody 2020", claims=[says], profiles={"cpu": {"defaults": {"seeds": 6}}, "full": {}})
     Path("tiny.yaml").rename(tmp_path / "papers" / "tiny.yaml")
     monkeypatch.setattr(library, "SHIPPED", tmp_path)
     found = stresstest.papers(device="cpu", quiet=True)
-    assert [(name, one.verdict, one.seeds) for name, judged in found.items() for one in judged] == [("tiny", "seen", 3)]
+    assert [(name, one.verdict, one.seeds) for name, judged in found.items() for one in judged] == [("tiny", "seen", 6)]
     assert stresstest.papers("tiny", device="cpu", quiet=True) == found
 
 

@@ -15,7 +15,7 @@ from stresstest.cli.context import CONTEXT
 from stresstest.cli.diagnose import diagnose_command
 from stresstest.cli.experiments import Commands
 from stresstest.cli.gate import GATE_COMMANDS
-from stresstest.cli.jobs import jobs_number
+from stresstest.cli.jobs import shard_of, where_options
 from stresstest.cli.outputs import OUTPUT, VERBOSE, output_option
 from stresstest.cli.project import project_defaults
 from stresstest.errors import ExitCode
@@ -75,11 +75,30 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 @click.option(
     "--profile", type=click.Choice(["cpu", "full"]), default="cpu", help="cpu: scaled down; full: the papers' sizes."
 )
+@click.option("--quick", is_flag=True, help="The headline claims alone, at their first look.")
 @click.option(
-    "-j", "--jobs", callback=jobs_number, metavar="N", default="auto", help="Worker processes. (default: auto)"
+    "--first-seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Confirm with seeds from N on, in place of the files' own. (default: off)",
 )
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
+@where_options
 @click.option("--run-dir", default=None, help="Where the runs are stored. (default: .stresstest/papers/PROFILE)")
+@click.option("--retry-errors", is_flag=True, help="Train again the cells that crashed or ran out of memory or time.")
+@click.option(
+    "--cell-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop a cell that takes longer.",
+)
+@click.option(
+    "--shard",
+    callback=shard_of,
+    metavar="I/N",
+    default="1/1",
+    help="Train only the I-th of N parts of the scenarios; with all parts' folders in one, go on. (default: all)",
+)
 @output_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON, and nothing else, on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -89,18 +108,23 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
 def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any) -> int:
     """Run the papers' experiments, scaled down, and print which of their claims were seen, in one table.
 
-    Without names it runs all of them, about 35 minutes on 2 cores; `stresstest list scenarios` prints the names.
-    The same command continues an interrupted run.
+    Without names it runs all of them; `stresstest list scenarios` prints the names. Each trains with 12 seeds, and
+    what its open claims are about with 36. The same command continues an interrupted run.
     """
     from stresstest.cli.sources import settings_beside
     from stresstest.commands.papers import DEFAULT_FOLDER, choose_papers, run_papers
 
     given, shared = settings_beside(context, {"device": options["device"]})
-    shared |= {name: options[name] for name in ("jobs", "quiet", "dry_run")}
-    chosen = choose_papers(names, options["profile"], given, shared)
-    folder = Path(options["run_dir"] or f"{DEFAULT_FOLDER}/{options['profile']}")
-    line = shlex.join(["stresstest", "papers", *names, "--profile", options["profile"], "--run-dir", str(folder)])
-    return run_papers(chosen, folder, options["output"], options["as_json"], line, options["verbose"])
+    where = ("jobs", "per_gpu", "executor", "ray_address", "slurm", "retry_errors", "cell_timeout", "quiet", "dry_run")
+    shared |= {name: options[name] for name in where}
+    first, quick = options["first_seed"], options["quick"]
+    chosen = choose_papers(names, options["profile"], given, shared, quick, first)
+    kept = f"{DEFAULT_FOLDER}/{options['profile']}{'' if first is None else f'-{first}'}"
+    folder = Path(options["run_dir"] or kept)
+    words = ["stresstest", "papers", *names, "--profile", options["profile"], *["--quick"] * quick]
+    line = shlex.join([*words, *([] if first is None else ["--first-seed", str(first)]), "--run-dir", str(folder)])
+    shown = options["output"], options["as_json"], line, options["verbose"]
+    return run_papers(chosen, folder, *shown, options["shard"])
 
 
 @cli.command()

@@ -1,8 +1,14 @@
-"""The value of `--jobs`, which commands that read no settings of experiments have too."""
+"""Where to train: the options that commands have too which read no settings of experiments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import rich_click as click
+
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 
 def jobs_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -19,3 +25,70 @@ def jobs_number(context: click.Context, param: click.Parameter, value: str) -> i
     if value.isdecimal() and int(value) > 0:
         return int(value)
     raise click.BadParameter(f"'{value}' is not a number of processes; give 1 or more, or auto")
+
+
+def shard_of(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """I/N as two numbers."""
+    index, _, number = value.partition("/")
+    if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
+        return int(index), int(number)
+    raise click.BadParameter(f"invalid shard '{value}': use I/N with 1 <= I <= N, e.g. 1/4")
+
+
+def _parameters(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str | int], ...]:
+    """KEY=VALUE pairs; a whole number as one."""
+    pairs = [value.partition("=") for value in values]
+    for value, (key, equals, text) in zip(values, pairs, strict=True):
+        if not (key and equals and text):
+            raise click.BadParameter(f"'{value}' is not KEY=VALUE; write e.g. partition=gpu")
+    return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
+
+
+WHERE: list[Decorator] = [
+    click.option(
+        "-j",
+        "--jobs",
+        callback=jobs_number,
+        metavar="N",
+        default="auto",
+        envvar="STRESSTEST_JOBS",
+        help="Worker processes, one thread each. (default: auto: one per core, or --per-gpu on every GPU)",
+    ),
+    click.option(
+        "--per-gpu",
+        type=click.IntRange(min=1),
+        metavar="K",
+        default=1,
+        help="Worker processes on each GPU. (default: 1)",
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray", "slurm"]),
+        metavar="NAME",
+        default="local",
+        envvar="STRESSTEST_EXECUTOR",
+        help="Where to train cells: local processes, a ray cluster or slurm jobs. (default: local)",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        envvar="STRESSTEST_RAY_ADDRESS",
+        help="Ray cluster, HOST:PORT or auto. (default: start one on this machine for the run)",
+    ),
+    click.option(
+        "--slurm",
+        multiple=True,
+        callback=_parameters,
+        metavar="KEY=VALUE",
+        help="Job parameter of submitit: partition, timeout_min, mem_gb, gpus_per_node, ...",
+    ),
+]
+
+
+def where_options(function: Command) -> Command:
+    """A command with the options that say where to train."""
+    for option in reversed(WHERE):
+        function = option(function)
+    return function

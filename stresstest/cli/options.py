@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import rich_click as click
 from pydantic.fields import FieldInfo
 
-from stresstest.cli.jobs import jobs_number
+from stresstest.cli.jobs import WHERE, Command, Decorator, shard_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
 from stresstest.specs.base import OF_NO_MODEL, ModelSpec
@@ -16,8 +16,6 @@ from stresstest.specs.kinds import MODELS
 from stresstest.specs.parsing import flag
 from stresstest.specs.profiles import PROFILES
 
-Command = Callable[..., Any]
-Decorator = Callable[[Command], Command]
 Fields = Mapping[str, FieldInfo]
 
 
@@ -45,25 +43,6 @@ def option_groups(fields: Fields) -> list[Any]:
     groups = {"Question": [name for name in fields if name not in model], "Model": model}
     run = {"name": "Run", "options": [f"--{name}" for name in _RUN_OPTIONS]}
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
-
-
-def _shard(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
-    """I/N as two numbers."""
-    index, _, number = value.partition("/")
-    if index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number):
-        return int(index), int(number)
-    raise click.BadParameter(f"invalid shard '{value}': use I/N with 1 <= I <= N, e.g. 1/4")
-
-
-def _parameters(
-    context: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, str | int], ...]:
-    """KEY=VALUE pairs; a whole number as one."""
-    pairs = [value.partition("=") for value in values]
-    for value, (key, equals, text) in zip(values, pairs, strict=True):
-        if not (key and equals and text):
-            raise click.BadParameter(f"'{value}' is not KEY=VALUE; write e.g. partition=gpu")
-    return tuple((key, int(text) if text.isdecimal() else text) for key, _, text in pairs)
 
 
 def _spec_option(name: str, field: FieldInfo) -> Decorator:
@@ -101,46 +80,6 @@ def _shown_default(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_WHERE: list[Decorator] = [
-    click.option(
-        "-j",
-        "--jobs",
-        callback=jobs_number,
-        metavar="N",
-        default="auto",
-        envvar="STRESSTEST_JOBS",
-        help="Worker processes, one thread each. (default: auto: one per core, or --per-gpu on every GPU)",
-    ),
-    click.option(
-        "--per-gpu",
-        type=click.IntRange(min=1),
-        metavar="K",
-        default=1,
-        help="Worker processes on each GPU. (default: 1)",
-    ),
-    click.option(
-        "--executor",
-        type=click.Choice(["local", "ray", "slurm"]),
-        metavar="NAME",
-        default="local",
-        envvar="STRESSTEST_EXECUTOR",
-        help="Where to train cells: local processes, a ray cluster or slurm jobs. (default: local)",
-    ),
-    click.option(
-        "--ray-address",
-        metavar="ADDRESS",
-        envvar="STRESSTEST_RAY_ADDRESS",
-        help="Ray cluster, HOST:PORT or auto. (default: start one on this machine for the run)",
-    ),
-    click.option(
-        "--slurm",
-        multiple=True,
-        callback=_parameters,
-        metavar="KEY=VALUE",
-        help="Job parameter of submitit: partition, timeout_min, mem_gb, gpus_per_node, ...",
-    ),
-]
-
 _WHICH: list[Decorator] = [
     click.option("--fresh", is_flag=True, help="Train every cell again instead of resuming."),
     click.option(
@@ -161,7 +100,7 @@ _WHICH: list[Decorator] = [
     click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails."),
     click.option(
         "--shard",
-        callback=_shard,
+        callback=shard_of,
         metavar="I/N",
         default="1/1",
         help="Train only the I-th of N parts of the cells; stresstest merge joins them. (default: all)",
@@ -217,7 +156,7 @@ def run_options(fields: Fields, directory: str, shares: bool = False, more: tupl
             "(default: quick)",
         ),
         *(_spec_option(name, field) for name, field in fields.items()),
-        *_WHERE,
+        *WHERE,
         click.option(
             "--run-dir",
             default=None,

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from stresstest.commands.show_claims import show_claims, show_reports
 from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ExitCode
+from stresstest.gate.claims import Asked, judge_claims
 from stresstest.pipeline import (
     Left,
     RunListener,
@@ -142,7 +143,9 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
         out.rule(name, style="dim")
         show_reports(folder, results)
     if scenario.claims and len(results) == len(experiments):
-        show_claims([chapter_of(name, scenario, results)], folder, verbose=first.verbose)
+        asked = Asked(scenario.paper, [claim for _, claim in scenario.claims], [results])
+        judged = judge_claims([asked])[0]
+        show_claims([chapter_of(name, scenario.paper, judged, results)], folder, verbose=first.verbose)
     return code
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stresstest.commands.run import OnStderr
 from stresstest.errors import ConfigError
 from stresstest.gate import statistics
-from stresstest.gate.claims import check_claim
+from stresstest.gate.claim_values import check_claim
 from stresstest.gate.planning import gate_thresholds, planned_looks
 from stresstest.pipeline import plan_scenario
 from stresstest.scenario.reader import Scenario

@@ -1,172 +1,204 @@
-"""What became of claims: seen, not seen or undecided, by the interval of the median over paired seeds."""
+"""What became of claims: an exact sign test over paired seeds, Holm over all claims of a paper, alpha over two looks.
+
+A claim is seen where more than half of all seeds do what it says, not seen where more than half do not, as far as
+the seeds that were trained can tell (Conover 1999, Sec. 3.4); a seed that leaves it open counts on neither side.
+"""
 
 from __future__ import annotations
 
 import math
-import statistics
+import statistics as middles
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from stresstest.engine.optimizers import OPTIMIZERS
-from stresstest.errors import ConfigError
-from stresstest.gate.thresholds import metrics_of, result_rows, rows_of
-from stresstest.models.variants import VARIANTS
-from stresstest.registry import Registry, did_you_mean
+from stresstest.gate import statistics
+from stresstest.gate.claim_values import holds_in, values_of
 from stresstest.reports.numbers import number
-from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, interval_rank
-from stresstest.scenario.claims import Claim, Operand
-from stresstest.scenario.thresholds import OPERATORS
-from stresstest.specs.base import TrainingSpec
-from stresstest.specs.parsing import parse_choice
+from stresstest.results.records import Bracket, Result, interval_rank
+from stresstest.scenario.claims import Claim, Statement
 
 ClaimVerdict = Literal["seen", "not seen", "undecided"]
-FEWEST_SEEDS = 3
-_LARGEST = 1e300  # as good as infinite
+ALPHA = 0.05  # of any wrong verdict among all claims of a paper
+COVERAGE = 0.95  # of the median's interval, from six seeds on
+_UNKNOWN = Bracket(low=None, high=None)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A claim and what became of it: the median over seeds, with the interval that decided."""
+class Evidence:
+    """A statement and what became of it: the median over seeds with its interval, and the test.
 
-    claim: Claim
-    verdict: ClaimVerdict
-    median: Bracket
-    low: float | None
-    high: float | None
-    seeds: int
+    holding, contrary: seeds in which it holds, and does not. p: of the two-sided sign test, adjusted by Holm.
+    level: the error that this test alone may have, at the last look.
+    """
 
-    def __repr__(self) -> str:
-        """What is claimed, what became of it, and the numbers."""
-        return f"{self.verdict}: {self.claim.says} {self.figure}"
+    statement: Statement
+    verdict: ClaimVerdict = "undecided"
+    median: Bracket = _UNKNOWN
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+    holding: int = 0
+    contrary: int = 0
+    p: float = 1.0
+    level: float = ALPHA
+
+    @property
+    def needed(self) -> int | None:
+        """Seeds that would decide, if they go on as they did; `None` where it is decided or none would."""
+        if self.verdict != "undecided":
+            return None
+        return statistics.seeds_to_decide(self.holding, self.contrary, self.seeds, self.level)
 
     @property
     def figure(self) -> str:
         """The numbers, as they are printed."""
         if not self.seeds:
             return "no value"
-        unit = {"/": "x", "-": "", "": ""}[self.claim.how]
-        low, high = (("more" if side is None else f"{number(side)}{unit}") for side in (self.low, self.high))
-        low = "less" if self.low is None else low
-        middle = _middle(self.median)
-        return f"{middle}{unit} ({low}..{high}, {self.seeds} seeds)"
+        unit = {"/": "x", "-": "", "": ""}[self.statement.how]
+        low = "less" if self.low is None else f"{number(self.low)}{unit}"
+        high = "more" if self.high is None else f"{number(self.high)}{unit}"
+        return f"{_middle(self.median)}{unit} ({low}..{high}, {self.holding} of {self.seeds} seeds)"
 
 
-def check_claim(claim: Claim, specs: Mapping[str, TrainingSpec]) -> None:
-    """Whether the experiments give what a claim is about, in exactly one row each; if not, a `ConfigError`."""
-    for operand in filter(None, (claim.left, claim.right)):
-        if operand.experiment not in specs:
-            raise ConfigError(f"unknown experiment '{operand.experiment}'{did_you_mean(operand.experiment, specs)}")
-        spec = specs[operand.experiment]
-        known = metrics_of(spec)
-        if operand.metric not in known:
-            hint = did_you_mean(operand.metric, known)
-            raise ConfigError(f"experiment {operand.experiment} does not measure {operand.metric}{hint}")
-        found = len(_chosen(operand, rows_of(spec, operand.metric)))
-        if found != 1:
-            asked = ",".join(f"{key}={value}" for key, value in operand.selector)
-            raise ConfigError(
-                f"{operand.experiment}.{operand.metric}{{{asked}}} matches {found} rows, and a claim "
-                "needs exactly one: select by variant, depth, optimizer, ..."
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what became of it, at each place of its path, and of its cause, where that was tested."""
+
+    claim: Claim
+    places: tuple[Evidence, ...]
+    cause: Evidence | None = None
+
+    def __repr__(self) -> str:
+        """What is claimed, what became of it, and the numbers."""
+        return f"{self.words}: {self.claim.says} {self.figure}"
+
+    @property
+    def verdict(self) -> ClaimVerdict:
+        """That of the last place: where it holds from some size on, it is seen."""
+        return self.places[-1].verdict
+
+    @property
+    def words(self) -> str:
+        """The verdict, with the place from which on it is seen, where that is not the first."""
+        found = [place.verdict for place in self.places]
+        if self.verdict != "seen" or found.count("seen") == len(found):
+            return self.verdict
+        first = max(i for i, verdict in enumerate(found) if verdict != "seen") + 1
+        return f"seen from {self.places[first].statement.at}"
+
+    @property
+    def figure(self) -> str:
+        """The numbers, as they are printed; of a path, those of each place."""
+        if len(self.places) == 1:
+            return self.places[0].figure
+        return "; ".join(f"{place.statement.at}: {place.figure}" for place in self.places)
+
+    @property
+    def seeds(self) -> int:
+        """Paired seeds that its verdict rests on."""
+        return self.places[-1].seeds
+
+    @property
+    def open(self) -> list[Evidence]:
+        """What is not decided: of its places, and of its cause where that is asked for."""
+        why = [self.cause] if self.cause is not None and self.verdict != "seen" else []
+        return [one for one in (*self.places, *why) if one.verdict == "undecided"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The claims of one scenario, and the results of its experiments at each look so far, by name.
+
+    looks: how many looks there may be, over which alpha is spent.
+    """
+
+    paper: str
+    claims: Sequence[Claim]
+    results: Sequence[Mapping[str, Result]]
+    looks: int = 1
+
+
+def judge_claims(asked: Sequence[Asked], families: Mapping[str, int] | None = None) -> list[list[Judged]]:
+    """What became of the claims of each scenario, in their order.
+
+    A paper's claims, with their places and causes, are one family. `families`: how many statements a paper's has,
+    where others than these belong to it.
+    """
+    found = {
+        (i, statement): Evidence(statement)
+        for i, one in enumerate(asked)
+        for claim in one.claims
+        for statement in claim.tested
+    }
+    for look in range(max((len(one.results) for one in asked), default=0)):
+        for paper in dict.fromkeys(one.paper for one in asked):
+            mine = [key for key in found if asked[key[0]].paper == paper]
+            left = [key for key in mine if found[key].verdict == "undecided"]
+            lines = max((families or {}).get(paper, 0), len(mine)) - (len(mine) - len(left))
+            found.update(_look(left, asked, look, lines))
+    return [
+        [
+            Judged(
+                claim,
+                tuple(found[i, statement] for statement in claim.statements),
+                found[i, claim.because.statement] if claim.because and claim.because.statement else None,
             )
+            for claim in one.claims
+        ]
+        for i, one in enumerate(asked)
+    ]
 
 
-def judge_claim(claim: Claim, results: Mapping[str, Result]) -> Judged:
-    """What became of a claim."""
-    values = {seed: value for seed, value in _values(claim, results).items() if value is not None}
+def family_size(claims: Sequence[Claim]) -> int:
+    """Statements that are tested: of claims, along their paths, and of their causes."""
+    return len({statement for claim in claims for statement in claim.tested})
+
+
+_Key = tuple[int, Statement]
+
+
+def _look(keys: Sequence[_Key], asked: Sequence[Asked], look: int, lines: int) -> dict[_Key, Evidence]:
+    """What is open of one paper, at one look."""
+    tested = {}
+    for i, statement in keys:
+        results = asked[i].results
+        tested[i, statement] = _measured(statement, results[min(look, len(results) - 1)])
+    adjusted = statistics.holm([one.p for one in tested.values()], lines)
+    found = {}
+    for (key, one), p in zip(tested.items(), adjusted, strict=True):
+        alpha = ALPHA / asked[key[0]].looks
+        verdict: ClaimVerdict = "undecided"
+        if p <= alpha:
+            verdict = "seen" if one.holding > one.contrary else "not seen"
+        found[key] = replace(one, verdict=verdict, p=p, level=alpha / max(1, lines))
+    return found
+
+
+def _measured(statement: Statement, results: Mapping[str, Result]) -> Evidence:
+    """The values of a statement, and the sign test of them alone."""
+    values = list(values_of(statement, results).values())
     if not values:
-        return Judged(claim, "undecided", Bracket(low=None, high=None), None, None, 0)
-    lows = sorted(-math.inf if b.low is None else b.low for b in values.values())
-    highs = sorted(math.inf if b.high is None else b.high for b in values.values())
-    rank, _ = interval_rank(len(values))
-    low, high = lows[rank - 1], highs[-rank]
-    holds = OPERATORS[claim.operator]
-    verdict: ClaimVerdict = "undecided"
-    if len(values) >= FEWEST_SEEDS:
-        ends = {holds(low, claim.limit), holds(high, claim.limit)}
-        verdict = "undecided" if len(ends) == 2 else "seen" if ends == {True} else "not seen"
-    middle = Bracket(low=_known(_middle_of(lows)), high=_known(_middle_of(highs)))
-    return Judged(claim, verdict, middle, _known(low), _known(high), len(values))
-
-
-def _values(claim: Claim, results: Mapping[str, Result]) -> dict[str, Bracket | None]:
-    left = _per_seed(claim.left, results)
-    if claim.right is None:
-        return {seed: _last_good(value) for seed, value in left.items()}
-    right = _per_seed(claim.right, results)
-    combine = _quotient if claim.how == "/" else _difference
-    return {seed: combine(left[seed], right[seed]) for seed in left if seed in right}
-
-
-def _per_seed(operand: Operand, results: Mapping[str, Result]) -> Mapping[str, Bracket]:
-    result = results.get(operand.experiment)
-    mine = () if result is None else result_rows(result, operand.metric)
-    chosen = _chosen(operand, [_facts(row) for row in mine])
-    for row in mine:
-        if _facts(row) in chosen and operand.metric in row.metrics:
-            return row.metrics[operand.metric].per_seed
-    return {}
-
-
-def _facts(row: SummaryRow | TrendRow) -> dict[str, Any]:
-    depth = {"depth": row.depth} if isinstance(row, SummaryRow) else {}
-    return {"variant": row.variant, "optimizer": row.optimizer, **row.point, **depth}
-
-
-def _chosen(operand: Operand, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows that a selector names; `first` and `last` are the smallest and the largest number that there is."""
-    for key, value in operand.selector:
-        known = sorted({row[key] for row in rows if key in row}) if value in ("first", "last") else []
-        asked = str(known[0 if value == "first" else -1]) if known else _spelled(key, value)
-        rows = [row for row in rows if str(row.get(key)) == asked]
-    return list(rows)
-
-
-def _spelled(key: str, value: str) -> str:
-    """A variant or an optimizer as results have it: options by name, without those that are the default."""
-    tables: dict[str, Registry[Any]] = {"variant": VARIANTS, "optimizer": OPTIMIZERS}
-    try:
-        return parse_choice(value, tables[key]).label if key in tables else value
-    except ConfigError:
-        return value  # of the user's own model
-
-
-def _last_good(value: Bracket) -> Bracket:
-    """Of a bracket its lower side, the last that was good, as everywhere; what is open stays open."""
-    return value if value.low is None or value.high is None else Bracket.exactly(value.low)
-
-
-def _difference(a: Bracket, b: Bracket) -> Bracket | None:
-    low = None if a.low is None or b.high is None else a.low - b.high
-    high = None if a.high is None or b.low is None else a.high - b.low
-    return _some(low, high)
-
-
-def _quotient(a: Bracket, b: Bracket) -> Bracket | None:
-    """Of last values known to be good (the lower sides), as everywhere; a side stays open where one is beyond range."""
-    if a.low is None and b.low is None:
-        return None
-    if a.low is None:  # a is nowhere: the quotient is as small as can be
-        return Bracket(low=None, high=0.0) if a.high is None else Bracket(low=None, high=_over(a.high, b.low))
-    if b.low is None:  # b is nowhere: as large as can be
-        return Bracket(low=_over(a.low, b.high) if b.high is not None else _LARGEST, high=None)
-    ratio = _over(a.low, b.low)
-    if a.high is None and b.high is None:
-        return None  # both lie beyond the range: nothing is known
-    return Bracket(low=None if b.high is None else ratio, high=None if a.high is None else ratio)
-
-
-def _over(a: float, b: float | None) -> float | None:
-    return None if not b else a / b
-
-
-def _some(low: float | None, high: float | None) -> Bracket | None:
-    return None if low is None and high is None else Bracket(low=low, high=high)
+        return Evidence(statement)
+    held = [holds_in(statement, value) for value in values]
+    lows = sorted(-math.inf if value.low is None else value.low for value in values)
+    highs = sorted(math.inf if value.high is None else value.high for value in values)
+    rank, _ = interval_rank(len(values), COVERAGE)
+    return Evidence(
+        statement,
+        median=Bracket(low=_known(_middle_of(lows)), high=_known(_middle_of(highs))),
+        low=_known(lows[rank - 1]),
+        high=_known(highs[-rank]),
+        seeds=len(values),
+        holding=held.count(True),
+        contrary=held.count(False),
+        p=statistics.sign_test(max(held.count(True), held.count(False)), len(values)),
+    )
 
 
 def _middle_of(ordered: Sequence[float]) -> float:
     """The median; between two numbers of which one is infinite, the upper."""
-    low, high = statistics.median_low(ordered), statistics.median_high(ordered)
+    low, high = middles.median_low(ordered), middles.median_high(ordered)
     return (low + high) / 2 if math.isfinite(low + high) else high
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from stresstest.gate.claims import Judged
+from stresstest.gate.claims import Evidence, Judged
 from stresstest.gate.claims_charts import TONES, claims_charts
 from stresstest.reports.document import (
     AT_LENGTH,
@@ -21,11 +22,13 @@ from stresstest.reports.document import (
     Verdict,
 )
 from stresstest.reports.in_python import InPython
+from stresstest.results.records import Result
 
 _LEGEND = (
-    "seen: the claim holds over the whole interval of the median (paired seeds); not seen: it holds nowhere in it; "
-    "undecided: it holds in part of it, or there are fewer than three seeds. figure: this run; published: the paper, "
-    "at its own size."
+    "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: these seeds "
+    "cannot tell. Exact sign test over paired seeds, with an error of 5 % for any wrong verdict among all claims of a "
+    "paper (Holm), over all looks. figure: the median of this run, its 95 % interval, and in how many seeds the claim "
+    "holds; published: the paper, at its own size."
 )
 _COLUMNS = (
     Column("claim", "left", share=42),
@@ -37,12 +40,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Chapter:
-    """One scenario: what it is about, its claims, and the seconds of training that they took."""
+    """One scenario: what it is about, its claims, the seconds of training that they took, and what was trained.
+
+    size: of the models and runs, in words. command: what runs it again.
+    """
 
     name: str
     paper: str
     judged: Sequence[Judged]
     seconds: float
+    size: str = ""
+    command: str = ""
 
 
 class Claims(InPython, dict[str, list[Judged]]):
@@ -72,6 +80,49 @@ def claims_document(chapters: Sequence[Chapter], again: str = "") -> Document:
     )
 
 
+def size_words(results: Mapping[str, Result]) -> str:
+    """What was trained: models, depths, widths, batches and steps of all experiments."""
+    specs = [result.spec for result in results.values()]
+    words = [", ".join(dict.fromkeys(str(spec["model"]) for spec in specs))]
+    for word, names in (
+        ("depth", ("depths", "depth")),
+        ("width", ("widths", "width")),
+        ("batch", ("batch_sizes", "batch_size")),
+        ("steps", ("train_steps", "num_steps")),
+    ):
+        found = {value for spec in specs for value in _first_of(spec, names)}
+        if found:
+            words.append(f"{word} {', '.join(f'{value:,}' for value in sorted(found))}")
+    return "; ".join(words)
+
+
+def _first_of(spec: Mapping[str, Any], names: Sequence[str]) -> Sequence[int]:
+    """The values of the first of these settings that is there."""
+    for name in names:
+        if (value := spec.get(name)) not in (None, (), []):
+            return value if isinstance(value, tuple | list) else [value]
+    return []
+
+
+def reason_words(one: Judged) -> str:
+    """Why a claim was not seen: its cause, and whether that was tested; nothing where it was seen or none is known."""
+    because = one.claim.because
+    if one.verdict == "seen" or because is None:
+        return ""
+    if one.cause is None:
+        return f"{because.says} (not tested)"
+    return f"{because.says} ({one.cause.verdict}: {one.cause.figure})"
+
+
+def open_words(one: Evidence) -> str:
+    """What would decide what is open."""
+    if not one.seeds:
+        return "no seed has a value"
+    if one.needed is None:
+        return f"{one.holding} of {one.seeds} seeds hold: too near to half for any number of seeds in reach"
+    return f"{one.holding} of {one.seeds} seeds hold: about {one.needed} would decide, if more fall like these"
+
+
 def _verdict(chapter: Chapter) -> Verdict:
     """How many of a scenario's claims were seen, and which were not."""
     found = [one.verdict for one in chapter.judged]
@@ -90,34 +141,44 @@ def _counted(judged: Sequence[Judged]) -> str:
 
 
 def _sure(seeds: Sequence[int]) -> str:
-    """Over how many seeds the median's interval is."""
+    """Over how many seeds, and with which error."""
     if not seeds:
         return ""
     few, many = min(seeds), max(seeds)
     count = f"{few}" if few == many else f"{few} to {many}"
-    return f"seen and not seen are said of the whole interval of the median over {count} paired seeds"
+    return f"exact sign test over {count} paired seeds, 5 % for any wrong verdict among a paper's claims"
 
 
 def _blocks(chapters: Sequence[Chapter]) -> Iterator[Block]:
-    yield from claims_charts([(chapter.name, chapter.judged) for chapter in chapters])
     for chapter in chapters:
         yield Heading(f"{chapter.paper}: {chapter.name}", f"{chapter.seconds / 60:.1f} min of one core")
-        yield Table(_COLUMNS, tuple(_row(one) for one in chapter.judged))
+        yield Table(_COLUMNS, tuple(row for one in chapter.judged for row in _rows(one)))
+        yield from claims_charts(chapter.name, chapter.judged)
+        about = ". ".join(filter(None, (chapter.size, f"Again: {chapter.command}" if chapter.command else "")))
+        if about:
+            yield Paragraph(about, "dim", formats=AT_LENGTH)
     yield Paragraph(_LEGEND, "dim", formats=AT_LENGTH)
 
 
 def _reasons(chapters: Sequence[Chapter]) -> Iterator[str]:
-    """Why what was not seen was not, where that was found."""
+    """Why what was not seen was not, and what would decide what is open."""
     for one in (one for chapter in chapters for one in chapter.judged):
-        if one.verdict != "seen" and one.claim.because:
-            yield f"{one.verdict}: {one.claim.says}: {one.claim.because}"
+        if why := reason_words(one):
+            yield f"{one.verdict}: {one.claim.says}: {why}"
+        for left in one.open:
+            what = ", ".join(filter(None, (one.claim.says, left.statement.at)))
+            yield f"open: {what}: {open_words(left)}"
 
 
-def _row(one: Judged) -> tuple[Value, ...]:
-    published = one.claim.published or "-"
-    return (
-        Value(one.claim.says),
-        Value(one.verdict, tone=TONES[one.verdict]),
-        Value(one.figure),
-        Value(published),
-    )
+def _rows(one: Judged) -> Iterator[tuple[Value, ...]]:
+    """A row a claim; along a path one more for each place."""
+    published, path = one.claim.published or "-", one.places if len(one.places) > 1 else ()
+    figure = Value("" if path else one.places[0].figure)
+    yield Value(one.claim.says), Value(one.words, tone=TONES[one.verdict]), figure, Value(published)
+    for place in path:
+        yield (
+            Value(f"  {place.statement.at}"),
+            Value(place.verdict, tone=TONES[place.verdict]),
+            Value(place.figure),
+            Value(""),
+        )

@@ -24,6 +24,7 @@ TestVerdict = Literal[
     "errored",
 ]
 
+FAR_TOO_MANY = 1000  # seeds
 MOST_SEEDS = 24  # an exact test of more values that are all different takes too long
 _FAR = 1e9  # stands for an unbounded difference
 _DIGITS = 9  # to which two sums are the same
@@ -59,6 +60,29 @@ def holm(p_values: Sequence[float], lines: int = 0) -> list[float]:
         largest = max(largest, min(1.0, (number - rank) * p_values[place]))
         adjusted[place] = largest
     return adjusted
+
+
+def sign_test(agreeing: int, number: int) -> float:
+    """Two-sided p of so many of `number` seeds on one side, if each were as likely on either; at most 1."""
+    ways, tail = 1, 0
+    for k in range(number, agreeing - 1, -1):
+        tail += ways
+        ways = ways * k // (number - k + 1)
+    return min(1.0, 2 * tail / (1 << number))
+
+
+def seeds_to_decide(one: int, other: int, number: int, alpha: float) -> int | None:
+    """How many seeds a sign test at alpha would take, if they fall as `one` and `other` of `number` did.
+
+    `None` where they fall alike, or where it would take more than `FAR_TOO_MANY`.
+    """
+    most = max(one, other)
+    if one == other:
+        return None
+    for seeds in range(1, FAR_TOO_MANY + 1):
+        if sign_test(math.floor(most * seeds / number), seeds) <= alpha:
+            return seeds
+    return None
 
 
 def seeds_needed(lines: int, alpha: float) -> int:

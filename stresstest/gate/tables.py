@@ -52,6 +52,7 @@ CLAIM_COLUMNS: Mapping[str, Column] = {
     "scenario": Column("text", "The scenario that has the claim."),
     "paper": Column("text", "The paper."),
     "says": Column("text", "The claim."),
+    "at": Column("text", "The place along the claim's path, where it has one."),
     "holds": Column("text", "What would have to hold."),
     "verdict": Column("text", "seen, not seen or undecided."),
     "median_low": Column("number", "The median over seeds is at least this."),
@@ -59,6 +60,8 @@ CLAIM_COLUMNS: Mapping[str, Column] = {
     "low": Column("number", "Lower end of the median's interval; empty: unbounded."),
     "high": Column("number", "Upper end of the median's interval; empty: unbounded."),
     "seeds": Column("integer", "Seeds that it rests on."),
+    "holding": Column("integer", "Seeds in which it holds."),
+    "p": Column("number", "p-value of the two-sided sign test, adjusted over the paper's claims."),
     "published": Column("text", "What the paper has, at its own size."),
 }
 VERDICT_TABLES: Mapping[str, Mapping[str, Column]] = {
@@ -79,23 +82,26 @@ def verdict_tables(verdict: CheckVerdict) -> dict[str, Table]:
 
 
 def claims_tables(chapters: Sequence[Chapter]) -> dict[str, Table]:
-    """Each claim of each paper."""
+    """Each claim of each paper, a row for each place along its path."""
     return {"claims": table_of((row for chapter in chapters for row in _claims(chapter)), tuple(CLAIM_COLUMNS))}
 
 
 def _claims(chapter: Chapter) -> Iterator[dict[str, Any]]:
-    for one in chapter.judged:
+    for one, place in ((judged, place) for judged in chapter.judged for place in judged.places):
         yield {
             "scenario": chapter.name,
             "paper": chapter.paper,
             "says": one.claim.says,
-            "holds": one.claim.text,
-            "verdict": one.verdict,
-            "median_low": one.median.low,
-            "median_high": one.median.high,
-            "low": one.low,
-            "high": one.high,
-            "seeds": one.seeds,
+            "at": place.statement.at,
+            "holds": place.statement.text,
+            "verdict": place.verdict,
+            "median_low": place.median.low,
+            "median_high": place.median.high,
+            "low": place.low,
+            "high": place.high,
+            "seeds": place.seeds,
+            "holding": place.holding,
+            "p": place.p,
             "published": one.claim.published,
         }
 

@@ -4,14 +4,14 @@ OPERAND [/ OPERAND | - OPERAND] COMPARISON NUMBER, with OPERAND as EXPERIMENT.ME
 
     grid.validation_loss{variant=post-ln,warmup_steps=0} - grid.validation_loss{variant=pre-ln,warmup_steps=0} > 0.5
 
-Two operands are compared seed by seed. A claim is seen where the whole interval of the median over seeds is what it
-says, not seen where none of it is, and undecided otherwise, or where fewer than three seeds have a value.
+Two operands are compared seed by seed. Along a path the same is said of several sizes: `$NAME` stands for each of them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from stresstest.errors import ConfigError
 from stresstest.scenario.thresholds import parse_key
@@ -32,31 +32,85 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What is said, in words and as an expression; `published`: the paper's own figure, where one is verified."""
+class Statement:
+    """One comparison; `at` is its place along a path, such as `depth 64`."""
 
-    says: str
     text: str
     left: Operand
     how: str  # "/", "-", or "" of one operand
     right: Operand | None
     operator: str
     limit: float
+    at: str = ""
+
+    @property
+    def experiments(self) -> set[str]:
+        """The experiments that it is about."""
+        return {operand.experiment for operand in (self.left, self.right) if operand is not None}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a claim does not hold: in words, and where that was tested, as a comparison."""
+
+    says: str
+    statement: Statement | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said, in words and as comparisons: one, or one for each place along a path, in the path's order.
+
+    published: the paper's own figure, where one is verified. headline: one of the few that `--quick` runs.
+    """
+
+    says: str
+    statements: tuple[Statement, ...]
     published: str = ""
-    because: str = ""  # why it is not seen where it is not, if that was found
+    because: Cause | None = None
+    headline: bool = False
+
+    @property
+    def tested(self) -> Iterator[Statement]:
+        """All comparisons, that of the cause last."""
+        yield from self.statements
+        if self.because is not None and self.because.statement is not None:
+            yield self.because.statement
+
+    @property
+    def text(self) -> str:
+        """The comparisons as they are written."""
+        return "; ".join(statement.text for statement in self.statements)
 
 
-def parse_claim(says: str, text: str, published: str = "", because: str = "") -> Claim:
-    """One claim; what is wrong with it is a `ConfigError`."""
+def parse_claim(
+    says: str,
+    holds: str,
+    along: Mapping[str, Sequence[str]] | None = None,
+    published: str = "",
+    because: Cause | None = None,
+    headline: bool = False,
+) -> Claim:
+    """One claim; what is wrong with it is a `ConfigError`. `along`: a name and the values that `$NAME` stands for."""
+    statements = [parse_statement(holds)] if not along else []
+    for name, values in (along or {}).items():
+        if f"${name}" not in holds:
+            raise ConfigError(f"'{holds}' does not contain ${name}, which stands for the values of along; write it in")
+        for value in values:
+            made = parse_statement(holds.replace(f"${name}", value))
+            statements.append(replace(made, at=f"{name.replace('_', ' ')} {value}"))
+    return Claim(says, tuple(statements), published, because, headline)
+
+
+def parse_statement(text: str) -> Statement:
+    """One comparison; what is wrong with it is a `ConfigError`."""
     found = _EXPRESSION.fullmatch(" ".join(text.split()))
     if found is None:
         raise ConfigError(
             f"'{text}' is not a claim; write e.g. NAME.max_stable_lr{{variant=a}} / NAME.max_stable_lr{{variant=b}} > 2"
         )
     right = None if found["right"] is None else _operand(found["right"])
-    left = _operand(found["left"])
-    how = found["how"] or ""
-    return Claim(says, text, left, how, right, found["operator"], float(found["limit"]), published, because)
+    return Statement(text, _operand(found["left"]), found["how"] or "", right, found["operator"], float(found["limit"]))
 
 
 def _operand(text: str) -> Operand:

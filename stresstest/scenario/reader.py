@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -15,7 +15,8 @@ from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import VARIANTS
 from stresstest.registry import Registry, did_you_mean
-from stresstest.scenario.claims import Claim, parse_claim
+from stresstest.scenario.claims import Claim
+from stresstest.scenario.claims_reader import ClaimSeeds, read_claims, read_seeds
 from stresstest.scenario.thresholds import Threshold, parse_threshold
 from stresstest.scenario.yaml_nodes import Located, YamlReader
 from stresstest.specs.base import TrainingSpec
@@ -23,6 +24,7 @@ from stresstest.specs.kinds import is_user_model
 from stresstest.specs.parsing import parse_choice, split_choices
 from stresstest.specs.profiles import PROFILES, violations, with_profile
 
+_TOP = ("paper", "seeds", "defaults", "experiments", "profiles", "claims", "thresholds", "gate")
 _FORMAT = (
     "experiments: {NAME: {command: lr-range, SETTING: VALUE, ...}}, with defaults: {SETTING: VALUE, ...} or without"
 )
@@ -63,6 +65,18 @@ class Scenario:
     paper: str = ""
     profile: str = ""
     profiles: tuple[str, ...] = ()
+    seeds: ClaimSeeds | None = None  # of the claims, and so of every experiment
+
+    def with_seeds(self, seeds: ClaimSeeds, number: int) -> Scenario:
+        """The same with the first so many confirming seeds."""
+        given = {"seeds": seeds.confirming(number)}
+        experiments = tuple(replace(each, given={**each.given, **given}) for each in self.experiments)
+        return replace(self, experiments=experiments, seeds=seeds)
+
+    def only(self, experiments: Collection[str], claims: Sequence[tuple[str, Claim]]) -> Scenario:
+        """The same with these experiments and claims alone."""
+        kept = tuple(each for each in self.experiments if each.name in experiments)
+        return replace(self, experiments=kept, claims=tuple(claims))
 
 
 def load_scenario(path: Path, profile: str | None = None) -> Scenario:
@@ -78,7 +92,7 @@ def load_scenario(path: Path, profile: str | None = None) -> Scenario:
         raise ConfigError("\n".join([*lines, f"{number} error{'s' * (number > 1)} in {path}; nothing was trained"]))
     if profile and not reader.profiles:
         raise ConfigError(f"{path} defines no profiles; leave out --profile {profile}")
-    return Scenario(
+    found = Scenario(
         path.stem,
         str(path),
         tuple(experiments),
@@ -89,6 +103,7 @@ def load_scenario(path: Path, profile: str | None = None) -> Scenario:
         reader.profile,
         tuple(reader.profiles),
     )
+    return found if reader.seeds is None else found.with_seeds(reader.seeds, reader.seeds.look)
 
 
 @dataclass
@@ -99,6 +114,7 @@ class _Reader(YamlReader):
     gate: Gate = Gate()
     claims: list[tuple[str, Claim]] = field(default_factory=list)
     paper: str = ""
+    seeds: ClaimSeeds | None = None
     profile: str = ""
     profiles: Located = field(default_factory=dict)
 
@@ -106,11 +122,15 @@ class _Reader(YamlReader):
         root = self.compose()
         if root is None:
             return []
-        top = self.mapping(root, "", ("paper", "defaults", "experiments", "profiles", "claims", "thresholds", "gate"))
+        top = self.mapping(root, "", _TOP)
         if "paper" in top:
             self.paper = str(self.scalar(top["paper"][1], "paper"))
         if "claims" in top:
-            self._claims(top["claims"][1])
+            self.claims += read_claims(self, top["claims"][1])
+        if "seeds" in top:
+            self.seeds = read_seeds(self, top["seeds"][1])
+            if "claims" not in top:
+                self.complain(top["seeds"][0], "seeds", "are those of claims, and there are none; use defaults.seeds")
         if "gate" in top:
             self._gate(top["gate"][1])
         if "thresholds" in top:
@@ -154,27 +174,6 @@ class _Reader(YamlReader):
                 every = {setting for kind in EXPERIMENTS.specs.values() for setting in kind.model_fields} | {"profile"}
                 found[name] = self.mapping(value, f"{path}.{name}", every)
         return found
-
-    def _claims(self, node: yaml.Node) -> None:
-        if not isinstance(node, yaml.SequenceNode):
-            self.complain(node, "claims", "is not a list; write - {says: ..., holds: EXPERIMENT.METRIC{...} > NUMBER}")
-            return
-        for number, item in enumerate(node.value, 1):
-            path = f"claims.{number}"
-            inner = self.mapping(item, path, ("says", "holds", "published", "because"))
-            values = {name: str(self.scalar(value, f"{path}.{name}")) for name, (_, value) in inner.items()}
-            if not {"says", "holds"} <= values.keys():
-                self.complain(item, path, "needs says: (the claim in words) and holds: (its expression)")
-                continue
-            try:
-                claim = parse_claim(
-                    values["says"], values["holds"], values.get("published", ""), values.get("because", "")
-                )
-            except ConfigError as error:
-                self.complain(inner["holds"][1], path, str(error))
-                continue
-            mark = item.start_mark
-            self.claims.append((f"{self.path}:{mark.line + 1}:{mark.column + 1}", claim))
 
     def _thresholds(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -236,6 +235,8 @@ class _Reader(YamlReader):
                 self.complain(at, f"profiles.{self.profile}.{name}", f"{command} has no setting {setting}")
         shared = self._factory(shared, "defaults")
         entries = {n: entry for n, entry in shared.items() if n in {"profile", *kind.model_fields}} | own
+        if self.seeds is not None and "seeds" in entries:
+            self.complain(entries["seeds"][0], f"{path}.seeds", "are those of the claims, seeds: above; leave them out")
         places = {n: f"{path if n in own else 'defaults'}.{entry[0].value}" for n, entry in entries.items()}
         values = {}
         for n, (_, value) in entries.items():

@@ -24,13 +24,42 @@ _THRESHOLDS = {
 }
 
 
+_HOLDS = {"type": "string", "description": "EXPERIMENT.METRIC{KEY=VALUE} [/ or - another] > NUMBER"}
+_CAUSE = {
+    "type": "object",
+    "properties": {"says": {"type": "string", "description": "The cause in words."}, "holds": _HOLDS},
+    "required": ["says", "holds"],
+    "additionalProperties": False,
+}
+_SEEDS = {
+    "type": "object",
+    "description": "Seeds that the claims are held against: `look` of them from `first` on, `most` for what is open.",
+    "properties": {
+        "explored": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "first": {"type": "integer", "minimum": 0, "default": 1000},
+        "look": {"type": "integer", "minimum": 1, "default": 12},
+        "most": {"type": "integer", "minimum": 1, "default": 36},
+    },
+    "additionalProperties": False,
+}
 _CLAIM = {
     "type": "object",
     "properties": {
         "says": {"type": "string", "description": "The claim in words."},
-        "holds": {"type": "string", "description": "EXPERIMENT.METRIC{KEY=VALUE} [/ or - another] > NUMBER"},
+        "holds": _HOLDS,
+        "along": {
+            "type": "object",
+            "description": "A path: $NAME in holds stands for each value, smallest first.",
+            "additionalProperties": {"type": "array", "minItems": 1},
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
         "published": {"type": "string", "description": "The paper's own figure."},
-        "because": {"type": "string", "description": "Why the claim is not seen, if known."},
+        "because": {
+            "description": "Why the claim is not seen, if known; with holds, a cause that is tested.",
+            "oneOf": [{"type": "string"}, _CAUSE],
+        },
+        "headline": {"type": "boolean", "description": "One of the few that `papers --quick` runs."},
     },
     "required": ["says", "holds"],
     "additionalProperties": False,
@@ -71,6 +100,7 @@ def scenario_schema() -> dict[str, Any]:
                     "all under defaults.",
                     "additionalProperties": {"type": "object", "additionalProperties": _object(shared)},
                 },
+                "seeds": _SEEDS,
                 "claims": {
                     "type": "array",
                     "items": _CLAIM,

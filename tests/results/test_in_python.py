@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from stresstest.errors import ConfigError
-from stresstest.gate.claims import judge_claim
+from stresstest.gate.claims import Asked, judge_claims
 from stresstest.gate.claims_report import Chapter, Claims
 from stresstest.results.records import Result, read_result
 from stresstest.scenario.claims import parse_claim
@@ -223,7 +223,7 @@ def test_a_frame_of_what_is_not_installed_says_what_to_install(name: str, monkey
 
 def test_claims_print_a_line_each() -> None:
     text = "one.max_stable_lr{variant=pre-ln} > 0"
-    judged = judge_claim(parse_claim("It trains.", text), {"one": stored()})
+    ((judged,),) = judge_claims([Asked("Nobody 2020", [parse_claim("It trains.", text)], [{"one": stored()}])])
     found = Claims([Chapter("tiny", "Nobody 2020", [judged], 1.0)])
     assert found == {"tiny": [judged]}
     assert repr(judged) == f"{judged.verdict}: It trains. {judged.figure}"
