@@ -25,7 +25,7 @@ def claims_page() -> str:
     parts = [
         f"The last recorded run: {recorded['date']}, {recorded['device']}; {recorded['cost']}. Of {len(verdicts)} "
         f"claims: {counts}.",
-        "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: these seeds "
+        "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: the seeds "
         "cannot tell ([how](../explanation/statistics.md#claims)). Figures are this run's, published ones those of the "
         "paper at its own size. [How the papers are re-run](index.md).",
         *(_scenario(name, recorded["scenarios"][name]) for name in names),
