@@ -2,75 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from _markdown import code, page, plain, table
 from _package import PAPERS, SHIPPED, load_scenario, shipped_scenarios
 
-RECORDED = Path(__file__).parent / "papers" / "recorded.yaml"
+# What `stresstest papers --json` wrote, and once more with other seeds (`--first-seed`).
+RECORDED = Path(__file__).parent / "papers" / "recorded.json"
+AGAIN = Path(__file__).parent / "papers" / "recorded-again.json"
+VERDICTS = ("seen", "not seen", "undecided")
 
 
 def claims_page() -> str:
     """All papers' scenarios with their claims and the recorded verdicts."""
-    recorded = yaml.safe_load(RECORDED.read_text())
+    recorded, again = _read(RECORDED), _read(AGAIN)
     names = [name.removeprefix(f"{PAPERS}/") for name in shipped_scenarios() if name.startswith(f"{PAPERS}/")]
-    strange = set(recorded["scenarios"]) ^ set(names)
-    if strange:
-        raise SystemExit(f"{RECORDED.name} and the scenarios differ in {', '.join(sorted(strange))}")
-    verdicts = [claim["verdict"] for one in recorded["scenarios"].values() for claim in one["claims"]]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("seen", "not seen", "undecided"))
+    verdicts = [_verdict(claim) for one in recorded.values() for claim in one["claims"]]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
+    minutes = sum(one["seconds"] for one in recorded.values()) / 60
+    devices = ", ".join(dict.fromkeys(one["device"] for one in recorded.values())) or "no device"
     parts = [
-        f"The last recorded run: {recorded['date']}, {recorded['device']}; {recorded['cost']}. Of {len(verdicts)} "
-        f"claims: {counts}.",
+        f"The last recorded run, on {devices}: {minutes:.0f} minutes of one core. Of {len(verdicts)} claims: {counts}.",
+        _moved(recorded, again),
         "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: the seeds "
-        "cannot tell ([how](../explanation/statistics.md#claims)). Figures are this run's, published ones those of the "
-        "paper at its own size. [How the papers are re-run](index.md).",
-        *(_scenario(name, recorded["scenarios"][name]) for name in names),
+        "cannot tell ([how](../explanation/statistics.md#claims)). Figures are this run's: the median, its interval, "
+        "and in how many seeds the claim holds; published ones are those of the paper at its own size. [How the papers "
+        "are re-run](index.md).",
+        *(_scenario(name, recorded.get(name)) for name in names),
     ]
-    return page("Claims and results", "the papers' scenarios and docs/papers/recorded.yaml", *parts)
+    return page("Claims and results", f"the papers' scenarios and docs/papers/{RECORDED.name}", *parts)
 
 
-def _scenario(name: str, recorded: Mapping[str, Any]) -> str:
-    scenario = load_scenario(SHIPPED / PAPERS / f"{name}.yaml")
-    comment = _comment(name)
-    claims = [claim for _, claim in scenario.claims]
-    results = _results(name, [claim.says for claim in claims], recorded["claims"])
-    rows = (
-        [
-            plain(claim.says),
-            results[claim.says]["verdict"],
-            plain(results[claim.says]["figure"]),
-            claim.published or "-",
-        ]
-        for claim in claims
+def _read(path: Path) -> dict[str, Any]:
+    return {one["scenario"]: one for one in json.loads(path.read_text())["scenarios"]} if path.exists() else {}
+
+
+def _verdict(claim: Mapping[str, Any]) -> str:
+    """Without the place from which on it is seen."""
+    return "seen" if claim["verdict"].startswith("seen") else str(claim["verdict"])
+
+
+def _moved(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str:
+    """How the verdicts of a second run with other seeds differ."""
+    if not again:
+        return ""
+    pairs = [
+        (name, claim["says"], _verdict(claim), _verdict(other))
+        for name, one in recorded.items()
+        for claim, other in zip(one["claims"], again[name]["claims"], strict=True)
+    ]
+    turned = [pair for pair in pairs if {*pair[2:]} == {"seen", "not seen"}]
+    open_ = [pair for pair in pairs if pair[2] != pair[3] and "undecided" in pair[2:]]
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(one["first_seed"] for one in again.values()))
+    lines = [f"- {name}: {plain(says)}: {first}, then {second}" for name, says, first, second in (*turned, *open_)]
+    text = (
+        f"A second run with other seeds (from {seeds} on): "
+        f"{len(turned)} of {len(pairs)} claims went from seen to not seen or back, {len(open_)} to or from undecided."
     )
-    reasons = [
-        f"- {plain(claim.says)}: {plain(claim.because.says)}"
-        for claim in claims
-        if claim.because and results[claim.says]["verdict"] == "not seen"
-    ]
-    parts = [
-        f"## {name}",
-        f"{scenario.paper}. {plain(comment.get('', ''))}",
-        f"{code(f'stresstest run {PAPERS}/{name}')}; recorded: {recorded['minutes']} minutes of one core.",
+    return "\n\n".join([text, "\n".join(lines)]) if lines else text
+
+
+def _scenario(name: str, recorded: Mapping[str, Any] | None) -> str:
+    scenario = load_scenario(SHIPPED / PAPERS / f"{name}.yaml")
+    comment, claims = _comment(name), [] if recorded is None else recorded["claims"]
+    parts = [f"## {name}", f"{scenario.paper}. {plain(comment.get('', ''))}"]
+    if recorded is None or [claim.says for _, claim in scenario.claims] != [claim["says"] for claim in claims]:
+        rows = ([plain(claim.says), "not recorded", "", claim.published or "-"] for _, claim in scenario.claims)
+        parts.append(f"{code(f'stresstest papers {name}')}: its claims are newer than the last recorded run.")
+    else:
+        rows = (row for claim in claims for row in _rows(claim))
+        explored = () if scenario.seeds is None else scenario.seeds.explored
+        seeds = f"; explored with seeds {', '.join(map(str, explored))}" if explored else ""
+        parts.append(
+            f"{code(f'stresstest papers {name}')}: {recorded['seconds'] / 60:.1f} minutes of one core; "
+            f"{recorded['size']}; confirmed with seeds from {recorded['first_seed']} on{seeds}."
+        )
+    parts += [
         table(["claim", "verdict", "figure", "published"], rows),
-        "Why not, where that was found:\n\n" + "\n".join(reasons) if reasons else "",
+        _reasons(claims),
         *(f"{title}: {plain(text)}" for title, text in comment.items() if title),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def _results(name: str, says: Sequence[str], recorded: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
-    found = {claim["says"]: claim for claim in recorded}
-    strange = set(found) ^ set(says)
-    if strange:
-        raise SystemExit(
-            f"{RECORDED.name}, {name}: the scenario and the record differ in: {'; '.join(sorted(strange))}"
-        )
-    return found
+def _rows(claim: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A row a claim, and along a path one more for each place."""
+    path = claim["places"] if len(claim["places"]) > 1 else []
+    figure = "" if path else claim["places"][0]["figure"]
+    yield [plain(claim["says"]), claim["verdict"], plain(figure), claim["published"] or "-"]
+    for place in path:
+        yield [place["at"], place["verdict"], plain(place["figure"]), ""]
+
+
+def _reasons(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Why what was not seen was not, as tested, and what would decide what is open."""
+    lines = []
+    for claim in claims:
+        if claim["because"] and _verdict(claim) != "seen":
+            tested = (
+                "not tested" if claim["cause"] is None else f"{claim['cause']['verdict']}: {claim['cause']['figure']}"
+            )
+            lines.append(f"- {plain(claim['says'])}: {plain(claim['because'])} ({plain(tested)})")
+        for place in claim["places"]:
+            if place["verdict"] == "undecided":
+                needed = f"about {place['needed']} seeds" if place["needed"] else "no number of seeds in reach"
+                lines.append(f"- {' '.join(filter(None, (plain(claim['says']), place['at'])))}: {needed} would decide")
+    return "Why not, and what would decide:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _comment(name: str) -> dict[str, str]:
@@ -82,7 +122,7 @@ def _comment(name: str) -> dict[str, str]:
             break
         text = line.removeprefix("# ").strip()
         start, colon, rest = text.partition(": ")
-        if colon and start in ("Cost", "Sources", "Expected"):
+        if colon and start in ("Cost", "Sources", "Expected", "Explored"):
             title, text = start, rest
         parts[title] = f"{parts.get(title, '')} {text}".strip()
     return parts

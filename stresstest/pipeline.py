@@ -119,8 +119,10 @@ def train_scenario(
 def chapter_of(name: str, paper: str, judged: Sequence[Judged], results: Mapping[str, Result]) -> Chapter:
     """The judged claims of a scenario, and what they rest on."""
     seconds = sum(cell.seconds for result in results.values() for cell in result.cells)
-    shipped = f"{PAPERS}/{name}" in shipped_scenarios()
-    return Chapter(name, paper, judged, seconds, size_words(results), f"stresstest papers {name}" if shipped else "")
+    again = f"stresstest papers {name}" if f"{PAPERS}/{name}" in shipped_scenarios() else ""
+    first = min((cell.seed for result in results.values() for cell in result.cells), default=None)
+    device = ", ".join(dict.fromkeys(result.environment["device_name"] for result in results.values()))
+    return Chapter(name, paper, judged, seconds, size_words(results), again, first, device)
 
 
 def stored_result(plan: Plan, path: Path) -> Result | None:

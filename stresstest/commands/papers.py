@@ -185,6 +185,8 @@ def stored(chapters: Sequence[Chapter]) -> list[dict[str, object]]:
             "seconds": chapter.seconds,
             "size": chapter.size,
             "command": chapter.command,
+            "first_seed": chapter.first_seed,
+            "device": chapter.device,
             "claims": [_claim(one) for one in chapter.judged],
         }
         for chapter in chapters

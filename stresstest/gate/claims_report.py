@@ -42,7 +42,8 @@ _COLUMNS = (
 class Chapter:
     """One scenario: what it is about, its claims, the seconds of training that they took, and what was trained.
 
-    size: of the models and runs, in words. command: what runs it again.
+    size: of the models and runs, in words. command: what runs it again. first_seed: of those that confirm. device: on
+    what it was trained.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Chapter:
     seconds: float
     size: str = ""
     command: str = ""
+    first_seed: int | None = None
+    device: str = ""
 
 
 class Claims(InPython, dict[str, list[Judged]]):
