@@ -1,23 +1,25 @@
-"""How good translations are: token accuracy, and BLEU of greedy decoding."""
+"""How good translations are: token accuracy, and BLEU of what they say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from stresstest.engine.decoding import Decoding, translate
 from stresstest.engine.population import Population, micro_batches
 from stresstest.engine.train import VALIDATION_BATCHES, Batches
 from stresstest.tasks.task import VALIDATION
-from stresstest.tasks.translation import BEGIN, END, PADDING, TranslationTask
+from stresstest.tasks.translation import PADDING, TranslationTask
 
 
-def translation_scores(population: Population, batches: Batches, seeds: Sequence[int]) -> list[dict[str, float]]:
+def translation_scores(
+    population: Population, batches: Batches, seeds: Sequence[int], decoding: Decoding = Decoding()
+) -> list[dict[str, float]]:
     """token_accuracy (0 to 1) and bleu (0 to 100) of each replica, on the validation batches that its loss is taken on.
 
     token_accuracy: the share of target tokens, the ends among them, that are the likeliest after the true ones before.
-    bleu: corpus BLEU of greedy decoding (Papineni et al. 2002; sacrebleu with tokenize=none, as the text is in tokens);
+    bleu: corpus BLEU of what is decoded (Papineni et al. 2002; sacrebleu with tokenize=none, as the text is in tokens);
     what is longer than `seq_len` tokens is cut off.
     """
     import sacrebleu
@@ -34,26 +36,10 @@ def translation_scores(population: Population, batches: Batches, seeds: Sequence
             guess = population.logits(inputs).argmax(-1).view_as(targets)
             right_R = right_R + ((guess == targets) & asked).flatten(1).sum(1)
             asked_R = asked_R + asked.flatten(1).sum(1)
-            decoded = _decode(population, inputs[..., : task.seq_len]).tolist()
+            decoded = translate(population, inputs[..., : task.seq_len], decoding).tolist()
             for row, (ours, theirs) in enumerate(zip(decoded, targets.clamp(min=PADDING).tolist(), strict=True)):
                 said[row] += map(task.words, ours)
                 true[row] += map(task.words, theirs)
     shares = (right_R / asked_R).tolist()
     scores = [sacrebleu.corpus_bleu(a, [b], tokenize="none", force=True).score for a, b in zip(said, true, strict=True)]
     return [{"token_accuracy": share, "bleu": score} for share, score in zip(shares, scores, strict=True)]
-
-
-def _decode(population: Population, source_RBS: Tensor) -> Tensor:
-    """The likeliest next token, step by step, until every sentence has ended, [R, B, T]."""
-    length = source_RBS.shape[-1]
-    target = torch.full_like(torch.cat([source_RBS, source_RBS[..., :1]], -1), PADDING)
-    target[..., 0] = BEGIN
-    ended = torch.zeros_like(target[..., 0], dtype=torch.bool)
-    for step in range(length):
-        logits = population.logits(torch.cat([source_RBS, target[..., :length]], -1))
-        guess = logits.view(*source_RBS.shape, -1)[:, :, step].argmax(-1)
-        target[..., step + 1] = torch.where(ended, PADDING, guess)
-        ended |= guess == END
-        if ended.all():
-            break
-    return target[..., 1:]

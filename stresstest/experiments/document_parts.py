@@ -132,6 +132,8 @@ def _regularised(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"label smoothing {spec['label_smoothing']:g} in the training loss and in that of the constant predictor"
     if spec.get("z_loss"):
         yield f"z-loss {spec['z_loss']:g} in the training loss"
+    if spec.get("beam", 1) > 1:
+        yield f"BLEU by a beam search of {spec['beam']}"
     if spec.get("accumulate", 1) > 1:
         yield f"accumulated over {spec['accumulate']} micro-batches"
 

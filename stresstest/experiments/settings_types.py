@@ -49,6 +49,9 @@ class SharedSettings(CallSettings, total=False):
     data: str
     batch_size: int
     accumulate: int
+    beam: int
+    length_penalty: float
+    penalized_length: Literal["tokens", "gnmt"]
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -228,6 +231,9 @@ class StableSettings(CallSettings, total=False):
     data: str
     batch_size: int
     accumulate: int
+    beam: int
+    length_penalty: float
+    penalized_length: Literal["tokens", "gnmt"]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
     kernel: Literal["auto", "torch", "native"]
@@ -270,6 +276,9 @@ class ScenarioSettings(TypedDict, total=False):
     data: str
     batch_size: int
     accumulate: int
+    beam: int
+    length_penalty: float
+    penalized_length: Literal["tokens", "gnmt"]
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]

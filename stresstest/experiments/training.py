@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stresstest.engine.decoding import Decoding
 from stresstest.engine.memory import OutOfMemoryError
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.replicas import DTYPES, Training
@@ -220,6 +221,7 @@ def make_bench(
         make_model(spec, variant, depth, task),
         training,
         Batches(task, where, spec.label_smoothing, spec.vocab_size),
+        decoding=Decoding(spec.beam, spec.length_penalty, spec.penalized_length),
         memory_share=memory_share,
         journal=Journal(journal),
         probing=probing(spec),

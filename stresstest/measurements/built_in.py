@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresstest.engine.curvature import Loss, Sum
+from stresstest.engine.decoding import Decoding
 from stresstest.engine.memory import is_out_of_memory, replicas_that_fit
 from stresstest.engine.outcomes import Reference
 from stresstest.engine.population import Population, micro_batches
@@ -35,6 +36,7 @@ class BuiltInBench(Bench):
 
     model: Model
     batches: Batches
+    decoding: Decoding = Decoding()  # of translations
 
     @property
     def capacity(self) -> int:
@@ -91,7 +93,7 @@ class BuiltInBench(Bench):
         """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each."""
         if isinstance(self.batches.task, TranslationTask):
             assert isinstance(population, Population), "a bench of a built-in model trains no other"
-            return translation_scores(population, self.batches, seeds)
+            return translation_scores(population, self.batches, seeds, self.decoding)
         if self.batches.task.num_classes == VOCABULARY:
             return [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
         return [{} for _ in seeds]

@@ -150,7 +150,7 @@ METRICS: Registry[Metric] = Registry(
             "",
             "linear",
             "higher",
-            "Corpus BLEU, 0 to 100, of greedy translations of held-out sentences.",
+            "Corpus BLEU, 0 to 100, of translations of held-out sentences, greedy or by beam search.",
             "Papineni et al. 2002; sacrebleu, tokenize=none",
         ),
         Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe until the target loss."),

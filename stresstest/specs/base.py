@@ -188,6 +188,13 @@ class TrainingSpec(ShapeSpec):
         description="Micro-batches that a step's batch is split into, whose gradients are added up: less memory, the "
         "same training. In a batch sweep, of the largest batch. Of a DataLoader, the batches that make a step.",
     )
+    beam: int = Field(1, ge=1, description="Width of the beam search for BLEU; 1 takes the likeliest token each time.")
+    length_penalty: float = Field(
+        1.0, ge=0, description="Exponent of the length that a beam search divides log-probabilities by."
+    )
+    penalized_length: Literal["tokens", "gnmt"] = Field(
+        "tokens", description="That length: tokens, as in fairseq, or gnmt: (5 + tokens) / 6."
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Number of seeds, or a list: 5 or 0,3,7.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -262,6 +269,13 @@ class TrainingSpec(ShapeSpec):
             raise ValueError(
                 f"task {self.task} works only with built-in models; give your data with a batch() function"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_translations_are_searched(self) -> Self:
+        for name in ("beam", "length_penalty", "penalized_length"):
+            if self.task != "translation" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of translations, and the task is {self.task}; leave it out")
         return self
 
 
