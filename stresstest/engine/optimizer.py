@@ -43,9 +43,14 @@ class Step:
             scales=self.scales.part(columns),
         )
 
-    def add_l2(self, weight_decay: float) -> None:
-        """Add the gradient of an L2 penalty (coupled weight decay), which shrinks every weight at the same rate."""
-        if weight_decay:
+    def add_l2(self, weight_decay: float, everywhere: bool = False) -> None:
+        """Add the gradient of an L2 penalty (coupled weight decay), which shrinks every weight at the same rate.
+
+        With `everywhere` it is of all parameters, each at its own learning rate.
+        """
+        if weight_decay and everywhere:
+            self.grad_RP.add_(self.theta_RP, alpha=weight_decay)
+        elif weight_decay:
             decay_P = self.decay_P if self.scales.lr_P is None else self.decay_P / self.scales.lr_P
             self.grad_RP.addcmul_(self.theta_RP, decay_P, value=weight_decay)
 

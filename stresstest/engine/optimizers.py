@@ -80,9 +80,12 @@ _ADAM = Stability(  # of the running mean of gradients: 38 at 0.9
 
 
 @_optimizer("sgd", "torch.optim.SGD", adaptive=False, decoupled_decay=False, stability=_GRADIENT_DESCENT)
-def _sgd(s: Step, weight_decay: float = 0.0) -> None:
-    """theta -= lr * g."""
-    s.add_l2(weight_decay)
+def _sgd(s: Step, weight_decay: float = 0.0, decay_all: bool = False) -> None:
+    """theta -= lr * g.
+
+    Weight decay is of the matrices, or with `decay_all` of every parameter, as torch's SGD by itself has it.
+    """
+    s.add_l2(weight_decay, decay_all)
     s.descend(s.grad_RP)
 
 
@@ -94,9 +97,9 @@ def _sgd(s: Step, weight_decay: float = 0.0) -> None:
     decoupled_decay=False,
     stability=_HEAVY_BALL,
 )
-def _momentum(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
+def _momentum(s: Step, beta: float = 0.9, weight_decay: float = 0.0, decay_all: bool = False) -> None:
     """v = beta v + g; theta -= lr * v."""
-    s.add_l2(weight_decay)
+    s.add_l2(weight_decay, decay_all)
     s.descend(s.state["velocity"].mul_(beta).add_(s.grad_RP))
 
 
@@ -108,9 +111,9 @@ def _momentum(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
     decoupled_decay=False,
     stability=_NESTEROV,
 )
-def _nesterov(s: Step, beta: float = 0.9, weight_decay: float = 0.0) -> None:
+def _nesterov(s: Step, beta: float = 0.9, weight_decay: float = 0.0, decay_all: bool = False) -> None:
     """v = beta v + g; theta -= lr * (g + beta v)."""
-    s.add_l2(weight_decay)
+    s.add_l2(weight_decay, decay_all)
     velocity = s.state["velocity"].mul_(beta).add_(s.grad_RP)
     s.descend(s.grad_RP.add(velocity, alpha=beta))
 

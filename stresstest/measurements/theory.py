@@ -62,6 +62,8 @@ def _measured(bench: Bench, seed: int) -> Measurement:
     coupled = 0.0 if optimizer.decoupled_decay else float(options.get("weight_decay", 0.0))
 
     def decay(at_P: Tensor) -> Tensor:
+        if options.get("decay_all"):
+            return 0.5 * coupled * at_P.square().sum()
         rate_P = decay_P if scales.lr_P is None else decay_P / scales.lr_P
         return 0.5 * coupled * (rate_P * at_P.square()).sum()
 

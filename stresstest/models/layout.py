@@ -167,6 +167,7 @@ class Layout:
     def __init__(self) -> None:
         self.banks: dict[str, Bank] = {}
         self.growth: dict[str, Growth] = {}  # by kind; empty where every tensor is as in the base model
+        self.lr_shares: dict[str, float] = {}  # by kind, of those that do not have the whole learning rate
 
     def add(self, kind: str, layer: int, shape: Sequence[int], init: Init) -> None:
         """Declare the tensor `kind` of `layer` (0 where a model has it once)."""
@@ -268,10 +269,10 @@ class Layout:
         ]
 
     def scales(self, size: UpdateSize) -> Scales:
-        """What the parametrization asks of an optimizer whose updates have this size."""
+        """What the parametrization and the variant ask of an optimizer whose updates have this size."""
         grown = self.growth.items()
         return Scales(
-            self._spread({kind: growth.lr(size) for kind, growth in grown}),
+            self._spread({kind: growth.lr(size) for kind, growth in grown} | self.lr_shares),
             self._spread({kind: growth.eps for kind, growth in grown}),
         )
 
@@ -279,7 +280,7 @@ class Layout:
         """[P]: each parameter's factor."""
         if all(factor == 1.0 for factor in factors.values()):
             return None
-        return torch.cat([torch.full((b.stop - b.start,), factors[b.kind]) for b in self.banks.values()])
+        return torch.cat([torch.full((b.stop - b.start,), factors.get(b.kind, 1.0)) for b in self.banks.values()])
 
 
 _VECTORS = {"qkv.bias", "cross.q.bias", "cross.kv.bias"}

@@ -62,6 +62,9 @@ class ResNet:
         self.layout = Layout()
         self._declare()
         self.layout.close()
+        if (share := self.wirings[1, "conv"].scalar_lr) != 1.0:
+            banks = self.layout.banks.values()
+            self.layout.lr_shares = {bank.kind: share for bank in banks if bank.shape == () or "bias" in bank.kind}
 
     def initial_row(self, seed: int) -> Tensor:
         """The initial parameters of the replica `seed`: [P], float64."""

@@ -73,6 +73,7 @@ class Wiring:
     output_gain: float = 1.0
     fc1_gain: float = 1.0
     fc2_gain: float = 1.0  # and of the one matrix of an MLP's block
+    scalar_lr: float = 1.0  # share of the learning rate that biases and a ResNet's scalars have
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,13 @@ def _vanilla(place: SublayerPosition) -> Wiring:
 
 
 @_variant("fixup", "Zhang et al. 2019 (Fixup, arXiv 1901.09321)", not_in=_ALL_BUT_RESNETS)
-def _fixup(place: SublayerPosition) -> Wiring:
-    """x <- ReLU(x + s f(x) + b), without norms: first convolutions scaled by L^-1/2, last ones 0, scalar biases."""
-    return Wiring(gate=1.0, learned_gate="scalar", fc1_gain=place.num_sublayers**-0.5, fc2_gain=0.0)
+def _fixup(place: SublayerPosition, scalar_lr: float = 0.1) -> Wiring:
+    """x <- ReLU(x + s f(x) + b), without norms: first convolutions scaled by L^-1/2, last ones 0, scalar biases.
+
+    Biases and scales have a tenth of the learning rate (`scalar_lr`), as in the authors' code.
+    """
+    gain = place.num_sublayers**-0.5
+    return Wiring(gate=1.0, learned_gate="scalar", fc1_gain=gain, fc2_gain=0.0, scalar_lr=scalar_lr)
 
 
 @_variant("post-ln", "Vaswani et al. 2017; Xiong et al. 2020 (arXiv 2002.04745)")

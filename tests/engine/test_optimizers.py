@@ -51,15 +51,16 @@ def torch_optim(
     kind: type[torch.optim.Optimizer],
     weight_decay: float = 0.0,
     start: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None,
+    of_vectors: float = 0.0,
     **options: Any,
 ) -> Reference:
-    """A torch optimizer with weight decay on the matrices only; `start` is called with its first gradients there."""
+    """A torch optimizer with this weight decay on the matrices; `start` is called with its first gradients there."""
 
     def run(row_P: Tensor, grad_TP: Tensor, lr: float) -> Tensor:
         weights = [nn.Parameter(tensor.clone()) for tensor in tensors_of(row_P)]
         groups = [
             {"params": weights[:2], "weight_decay": weight_decay},
-            {"params": weights[2:], "weight_decay": 0.0},
+            {"params": weights[2:], "weight_decay": of_vectors},
         ]
         optimizer = kind(groups, lr=lr, **options)  # type: ignore[call-arg]  # each kind has its own options
         rows = []
@@ -204,10 +205,14 @@ MUONS: list[dict[str, OptionValue]] = [
     {"nesterov": False, "weight_decay": 0.0},
     {"match_rms_adamw": False},
 ]
+EVERYWHERE: dict[str, OptionValue] = {"weight_decay": 0.1, "decay_all": True}
 CASES = [
     Case("sgd", torch_optim(torch.optim.SGD)),
     Case("sgd", torch_optim(torch.optim.SGD, 0.1), {"weight_decay": 0.1}),
+    Case("sgd", torch_optim(torch.optim.SGD, 0.1, of_vectors=0.1), EVERYWHERE),
     Case("momentum", torch_optim(torch.optim.SGD, momentum=0.9)),
+    Case("momentum", torch_optim(torch.optim.SGD, 0.1, of_vectors=0.1, momentum=0.9), EVERYWHERE),
+    Case("nesterov", torch_optim(torch.optim.SGD, 0.1, of_vectors=0.1, momentum=0.9, nesterov=True), EVERYWHERE),
     Case("momentum", torch_optim(torch.optim.SGD, 0.1, momentum=0.7), {"beta": 0.7, "weight_decay": 0.1}),
     Case("nesterov", torch_optim(torch.optim.SGD, momentum=0.9, nesterov=True)),
     Case(

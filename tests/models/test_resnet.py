@@ -20,6 +20,7 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.models import resnet
 from stresstest.models.layout import Parameters
 from stresstest.models.resnet import ResNet
+from stresstest.registry import OptionValue
 from stresstest.specs.base import ModelSpec
 from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
@@ -140,6 +141,31 @@ def test_all_replicas_at_once_are_as_one_by_one(variant: str, monkeypatch: pytes
         found.append([loss_R.detach(), *torch.autograd.grad(loss_R.sum(), list(leaves.values()))])
     for alone, together in zip(*found, strict=True):
         torch.testing.assert_close(alone, together, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"scalar_lr": 1.0}])
+def test_fixups_biases_and_scales_have_a_tenth_of_the_learning_rate(options: dict[str, OptionValue]) -> None:
+    """Held against torch's SGD with a group of its own for them, as the authors have it."""
+    batches = Batches(load_task("images", "synthetic", 4, 1), torch.device("cpu"))
+    model = ResNet(ModelSpec(model="resnet", depth=3, width=4), "fixup", options, 3072, 10)
+    training = Training(OPTIMIZERS["momentum"], {"weight_decay": 0.1}, torch.device("cpu"))
+    population = Population(model, [3], training)
+    places = model.layout.tensors()
+    weights = {place.name: nn.Parameter(population.theta_RP[0, place.start : place.stop].clone()) for place in places}
+    matrices = [tensor for name, tensor in weights.items() if name.startswith(("conv", "stem.w", "output.w"))]
+    scalars = [tensor for tensor in weights.values() if all(tensor is not matrix for matrix in matrices)]
+    slow = {"params": scalars, "lr": 0.2 * options.get("scalar_lr", 0.1), "weight_decay": 0.0}
+    sgd = torch.optim.SGD([{"params": matrices}, slow], lr=0.2, momentum=0.9, weight_decay=0.1)
+    for step in range(3):
+        decayed = population.theta_RP[0] * model.layout.decay_mask()
+        population.step(batches.batch([3], step), torch.tensor([0.2]))
+        for place in places:
+            columns = slice(place.start, place.stop)
+            weights[place.name].grad = population.grad_RP[0, columns] - 0.1 * decayed[columns]
+        sgd.step()
+    for place in places:
+        expected = weights[place.name].detach()
+        torch.testing.assert_close(population.theta_RP[0, place.start : place.stop], expected, rtol=1e-5, atol=1e-7)
 
 
 def batch_norms(p: Parameters) -> dict[str, nn.BatchNorm2d]:

@@ -79,8 +79,8 @@ class NativeMlp:
 
     @property
     def updates(self) -> bool:
-        """Whether the optimizer has a native update."""
-        return self._optimizer.name in KINDS
+        """Whether the optimizer has a native update, whose weight decay is of matrices."""
+        return self._optimizer.name in KINDS and not self._options.get("decay_all")
 
     def losses(self, theta_RP: Tensor, batch: Batch, smoothing: float) -> Tensor:
         """The loss of each replica, [R]."""
