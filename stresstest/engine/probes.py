@@ -182,6 +182,15 @@ class Outputs(ActivationSnapshot):
         self.activation("logits", logits)
 
 
+class LargestLogits(ActivationSnapshot):
+    """The largest magnitude of each place's attention logits, by ("logit_max", place), and nothing else."""
+
+    def attention(self, place: str, logits: Tensor) -> None:
+        """Take attention logits, [R * ..., queries, keys], the masked ones very small."""
+        x_RN = logits.detach().float().reshape(self.replicas, -1)
+        self._note("logit_max", place, torch.where(x_RN <= _MASKED, 0.0, x_RN).abs().amax(1))
+
+
 class _Softmaxes(TorchFunctionMode):
     """Hears of every softmax: attention's, and that of a cross-entropy."""
 

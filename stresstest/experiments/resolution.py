@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 
 from stresstest.experiments.base import Resolution
-from stresstest.results.metrics import METRICS
+from stresstest.results.scores import KEPT_SCORES
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
-from stresstest.specs.kinds import is_user_model
+from stresstest.specs.kinds import is_user_model, kind_of
 from stresstest.specs.lr_grid import LrGridSpec
 
 HOLDS: Mapping[str, float] = {"octave": 2.4, "half-octave": 3.4, "quarter-octave": 4.4}  # of a boundary, as counted
@@ -52,12 +52,13 @@ def scores(spec: TrainingSpec) -> Resolutions:
     if is_user_model(spec.model):
         return {}
     names = {"translation": ("token_accuracy", "bleu"), "language": ("bits_per_byte",)}
-    return exact(names.get(spec.task, ()))
+    logits = () if "heads" in kind_of(spec.model).lacks else ("max_attention_logit", "log_z_rms")
+    return exact([*names.get(spec.task, ()), *logits])
 
 
-def best_scores(spec: TrainingSpec) -> Resolutions:
-    """Those of which a run that broke has none: the higher the better."""
-    return {name: least for name, least in scores(spec).items() if METRICS[name].direction == "higher"}
+def kept_scores(spec: TrainingSpec) -> Resolutions:
+    """Those that are kept of a schedule's run."""
+    return {name: least for name, least in scores(spec).items() if name in KEPT_SCORES}
 
 
 def boundary_steps(spec: BoundarySpec) -> int:

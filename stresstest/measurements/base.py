@@ -25,8 +25,6 @@ from stresstest.results.bracket import Bracket
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.boundary import BoundarySpec
 
-KEPT_SCORES = frozenset({"token_accuracy", "bleu"})  # of a schedule's run; bits_per_byte are its loss once more
-
 
 @dataclass(frozen=True)
 class CellPlan:

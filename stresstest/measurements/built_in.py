@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stresstest.engine.curvature import Loss, Sum
 from stresstest.engine.decoding import Decoding
+from stresstest.engine.logit_sizes import logit_sizes
 from stresstest.engine.memory import is_out_of_memory, replicas_that_fit
 from stresstest.engine.outcomes import Reference
 from stresstest.engine.population import Population, micro_batches
@@ -24,6 +25,7 @@ from stresstest.engine.translation_scores import translation_scores
 from stresstest.measurements.base import Bench
 from stresstest.measurements.replica import ReplicaRun, Start
 from stresstest.models.block import Model
+from stresstest.models.transformer import Transformer
 from stresstest.tasks.language import VOCABULARY
 from stresstest.tasks.smoothing import Constants
 from stresstest.tasks.task import INITIAL, Batch
@@ -90,13 +92,21 @@ class BuiltInBench(Bench):
     def scores(
         self, population: Replicas[Any], seeds: Sequence[int], losses: NDArray[np.float64]
     ) -> list[dict[str, float]]:
-        """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each."""
+        """What validation gives beside the loss, [R]: of translations their scores, of bytes the bits of each.
+
+        Of transformers how large their logits are, too.
+        """
+        assert isinstance(population, Population), "a bench of a built-in model trains no other"
+        found: list[dict[str, float]] = [{} for _ in seeds]
+        if isinstance(self.model, Transformer):
+            found = logit_sizes(population, self.batches, seeds)
         if isinstance(self.batches.task, TranslationTask):
-            assert isinstance(population, Population), "a bench of a built-in model trains no other"
-            return translation_scores(population, self.batches, seeds, self.decoding)
+            scores = translation_scores(population, self.batches, seeds, self.decoding)
+            return [one | score for one, score in zip(found, scores, strict=True)]
         if self.batches.task.num_classes == VOCABULARY:
-            return [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
-        return [{} for _ in seeds]
+            bits = [{"bits_per_byte": float(loss) / math.log(2.0)} for loss in losses]
+            return [one | score for one, score in zip(found, bits, strict=True)]
+        return found
 
     def objective(self, seed: int) -> tuple[Tensor, Loss]:
         """The replica `seed` at initialisation, [P], and its loss on one batch as a function of it; in float64."""

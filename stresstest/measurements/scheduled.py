@@ -8,10 +8,11 @@ import statistics
 import numpy as np
 
 from stresstest.engine.outcomes import Reference, Rules
-from stresstest.measurements.base import KEPT_SCORES, Measurement
+from stresstest.measurements.base import Measurement
 from stresstest.measurements.replica import ReplicaRun
 from stresstest.results.bracket import clipped
 from stresstest.results.records import Bracket, finite
+from stresstest.results.scores import KEPT_SCORES
 
 _PROGRESS = 0.01  # of the constant predictor's loss: how finely a course is stored
 

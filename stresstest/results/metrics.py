@@ -153,6 +153,23 @@ METRICS: Registry[Metric] = Registry(
             "Corpus BLEU, 0 to 100, of translations of held-out sentences, greedy or by beam search.",
             "Papineni et al. 2002; sacrebleu, tokenize=none",
         ),
+        Metric(
+            "max_attention_logit",
+            "",
+            "log2",
+            "lower",
+            "Largest magnitude of a transformer's attention logits on held-out batches, at the end of the run that "
+            "validation_loss is of.",
+            "Wortsman et al. 2023, Sec. 3.1.1",
+        ),
+        Metric(
+            "log_z_rms",
+            "",
+            "log2",
+            "lower",
+            "Root mean square of log(Z) of a transformer's outputs on the same batches, Z the sum of exp(logits).",
+            "Wortsman et al. 2023, Sec. 3.1.2",
+        ),
         Metric("steps_to_target", "steps", "linear", "lower", "Steps of the fixed recipe until the target loss."),
         Metric("tokens_to_target", "tokens", "linear", "lower", "Tokens (or images) of a race until the target loss."),
         Metric(

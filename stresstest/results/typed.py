@@ -72,6 +72,12 @@ class _HeldAt(TypedDict, total=False):
     token_accuracy: Annotated[Loss, Field(description="Translation: share of tokens that are the likeliest, 0 to 1.")]
     bleu: Annotated[Loss, Field(description="Translation: corpus BLEU, 0 to 100.")]
     bits_per_byte: Annotated[Loss, Field(description="Language models of bytes: validation_loss over ln 2, in bits.")]
+    max_attention_logit: Annotated[
+        float, Field(description="Transformers: largest magnitude of attention logits on the held-out batches.")
+    ]
+    log_z_rms: Annotated[
+        float, Field(description="Transformers: root mean square of log(Z), Z the sum of exp(logits), on the same.")
+    ]
 
 
 @_STRICT

@@ -30,6 +30,7 @@ DECIDES = (
     "models/*.py",
     "results/bracket.py",
     "results/outcome.py",
+    "results/scores.py",
     "specs/parsing.py",
     "tasks/*.py",
     "user_model/*.py",

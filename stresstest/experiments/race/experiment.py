@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
 from stresstest.experiments.race.spec import RaceSpec
-from stresstest.experiments.resolution import best_scores, exact, grid_metrics
+from stresstest.experiments.resolution import exact, grid_metrics, kept_scores
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
 
@@ -43,7 +43,7 @@ class Race(Experiment[RaceSpec]):
 
     def metrics(self, spec: RaceSpec) -> dict[str, Resolution]:
         """Of each entrant at its best peak LR."""
-        return grid_metrics(spec) | best_scores(spec) | exact(_RACE)
+        return grid_metrics(spec) | kept_scores(spec) | exact(_RACE)
 
     def rows(self, spec: RaceSpec) -> list[Row]:
         """One an entrant."""

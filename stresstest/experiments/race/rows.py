@@ -17,6 +17,7 @@ from stresstest.experiments.race.findings import race_findings
 from stresstest.experiments.race.spec import RaceSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Bracket, Cell, MetricSummary, SummaryRow, count, summarise
+from stresstest.results.scores import KEPT_SCORES
 from stresstest.results.summary import Reduced
 
 
@@ -120,7 +121,7 @@ def _row(spec: RaceSpec, entrant: Entrant, reference: Entrant, targets: Mapping[
             metrics["speedup"] = summarise("speedup", faster)
     metrics |= {
         name: _exact(name, {seed: cell.metrics[name].low for seed, cell in cells.items() if name in cell.metrics})
-        for name in ("token_accuracy", "bleu")
+        for name in KEPT_SCORES
         if any(name in cell.metrics for cell in cells.values())
     }
     return SummaryRow(

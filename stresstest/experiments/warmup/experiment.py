@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stresstest.experiments.base import Cost, Experiment, Resolution, Row
-from stresstest.experiments.resolution import best_scores, exact, grid_metrics
+from stresstest.experiments.resolution import exact, grid_metrics, kept_scores
 from stresstest.experiments.warmup.spec import WarmupSpec
 from stresstest.reports.numbers import NO_DATA
 from stresstest.results.records import Cell, Result
@@ -50,7 +50,7 @@ class Warmup(Experiment[WarmupSpec]):
         """Of the map; a search alone has none."""
         if not spec.map:
             return {}
-        found = exact(["lr_sensitivity"]) | grid_metrics(spec) | best_scores(spec)
+        found = exact(["lr_sensitivity"]) | grid_metrics(spec) | kept_scores(spec)
         return found | exact(_OVER_MAP, over_all=True)
 
     def rows(self, spec: WarmupSpec) -> list[Row]:

@@ -12,6 +12,7 @@ import numpy as np
 from stresstest.experiments.arms import Arm, grid_lrs, max_stable_lr, point
 from stresstest.experiments.warmup.sensitivity import gain_per_doubling, sensitivity, variance_shares
 from stresstest.experiments.warmup.spec import WarmupSpec
+from stresstest.results.metrics import METRICS
 from stresstest.results.records import (
     TRAINED,
     Bracket,
@@ -113,7 +114,10 @@ def _warmup_rows(arm: Arm) -> list[SummaryRow]:
 
 
 def _scores(arm: Arm, steps: int) -> dict[str, Callable[[int], float | None]]:
-    """The best over the peak LRs of what else validation gave; a run that broke has none, which counts as 0."""
+    """What else validation gave: the best over the peak LRs, or what has no best at that of the lowest loss.
+
+    A run that broke has none; where one could be the best, it counts as 0.
+    """
     found = {name for by_seed in arm.cells.values() for cell in by_seed.values() for name in cell.metrics}
 
     def best_of(name: str) -> Callable[[int], float]:
@@ -123,7 +127,17 @@ def _scores(arm: Arm, steps: int) -> dict[str, Callable[[int], float | None]]:
 
         return best
 
-    return {name: best_of(name) for name in sorted(found)}
+    def at_lowest_loss(name: str) -> Callable[[int], float | None]:
+        def there(seed: int) -> float | None:
+            lr = min(arm.lrs, key=lambda lr: arm.loss(steps, lr, seed))
+            score = arm.cells[steps, lr][seed].metrics.get(name)
+            return None if score is None else score.low
+
+        return there
+
+    return {
+        name: best_of(name) if METRICS[name].direction == "higher" else at_lowest_loss(name) for name in sorted(found)
+    }
 
 
 def _trend(arm: Arm) -> TrendRow:
