@@ -122,7 +122,7 @@ def _comment(name: str) -> dict[str, str]:
             break
         text = line.removeprefix("# ").strip()
         start, colon, rest = text.partition(": ")
-        if colon and start in ("Cost", "Sources", "Expected", "Explored"):
+        if colon and start in ("Cost", "Full", "Sources", "Expected", "Explored"):
             title, text = start, rest
         parts[title] = f"{parts.get(title, '')} {text}".strip()
     return parts

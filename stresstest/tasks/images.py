@@ -56,6 +56,11 @@ def _load_cifar10(argument: str) -> tuple[Labelled, Labelled]:
     folder = Path(argument).expanduser()
     if not argument or not folder.is_dir():
         raise ConfigError(f"data folder '{argument}' does not exist; give --data cifar10:FOLDER of the binary version")
+    if (folder / "data_batch_1").is_file() and not (folder / _CIFAR_TRAINING[0]).is_file():
+        raise ConfigError(
+            f"data folder '{argument}' is CIFAR-10's Python version, whose pickles are not read, as they may run code; "
+            "give the binary version, cifar-10-binary.tar.gz"
+        )
     parts = [_read_cifar10(folder / name) for name in (*_CIFAR_TRAINING, _CIFAR_VALIDATION)]
     training = (np.concatenate([p for p, _ in parts[:-1]]), np.concatenate([c for _, c in parts[:-1]]))
     return training, parts[-1]

@@ -1,6 +1,7 @@
 """Translation: from tokens of one language to those of another, which share one vocabulary.
 
 Tokens stand between spaces, so that text that was cut into subwords beforehand (BPE's "@@ ") is read as it is.
+IWSLT's own files, whose lines have tags, are cut into words here.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,6 +33,8 @@ NOT_ASKED = -1  # the target behind the end of a sentence
 SYNTHETIC_PAIRS = (20_000, 2_000)  # for training, for validation
 MOST_TOKENS = 10_000  # of files, as many as Xiong et al. 2020 have in their joint BPE
 _EVERY = 23  # which pair of files is kept for validation, as in fairseq's IWSLT'14 script
+_MARKS = ("<url>", "<seg ", "<doc ")  # with which lines of IWSLT's own files begin
+_TAGGED = re.compile(r"<(?P<tag>\w+)[^>]*>\s*(?P<text>.*?)\s*</(?P=tag)>")
 Parts = tuple[list[Pair], list[Pair]]
 
 
@@ -48,28 +52,49 @@ def _load_pairs(argument: str) -> Parts:
         raise ConfigError(
             f"data 'pairs:{argument}' names one file; give pairs:SOURCE,TARGET, with one sentence per line"
         )
-    sides = [_read_side(Path(name.strip()).expanduser()) for name in (source, target)]
+    read = [_read_side(Path(name.strip()).expanduser()) for name in (source, target)]
+    sides = [sentences for sentences, _ in read]
     if len(sides[0]) != len(sides[1]):
         raise ConfigError(
             f"data 'pairs:{argument}': {source} has {len(sides[0])} lines and {target} {len(sides[1])}; "
             "each line of one must translate the same line of the other"
         )
-    for number, pair in enumerate(zip(*sides, strict=True), 1):
+    pairs = list(zip(*sides, strict=True))
+    if any(tagged for _, tagged in read):
+        pairs = [pair for pair in pairs if all(pair)]  # there are some that nobody translated
+    for number, pair in enumerate(pairs, 1):
         for name, tokens in zip((source, target), pair, strict=True):
             if not tokens:
                 raise ConfigError(f"data file '{name}' line {number} is empty; leave the pair out of both files")
-    pairs = list(zip(*sides, strict=True))
     return [p for i, p in enumerate(pairs) if i % _EVERY], pairs[::_EVERY]
 
 
-def _read_side(path: Path) -> list[list[str]]:
+def _read_side(path: Path) -> tuple[list[list[str]], bool]:
+    """The sentences of a file as tokens, and whether its lines had tags."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"data file '{path}' cannot be read ({error.strerror}); give pairs:SOURCE,TARGET") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"data file '{path}' is not UTF-8 text (byte {error.start}); convert it") from None
-    return [line.split() for line in text.removesuffix("\n").split("\n")] if text else []
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if not any(line.startswith(_MARKS) for line in lines):
+        return [line.split() for line in lines], False
+    from sacrebleu import BLEU
+
+    words = BLEU(tokenize="13a").tokenizer
+    return [words(line).lower().split() for line in _untagged(lines)], True
+
+
+def _untagged(lines: Sequence[str]) -> Iterator[str]:
+    """The sentences of IWSLT's train.tags.* and of its *.xml, in lines of text, <title>, <description> and <seg>."""
+    segments = any(line.startswith("<seg ") for line in lines)
+    for line in map(str.strip, lines):
+        tagged = _TAGGED.fullmatch(line)
+        if tagged and tagged["tag"] in (("seg",) if segments else ("title", "description")):
+            yield tagged["text"]
+        elif not line.startswith("<") and not segments:
+            yield line
 
 
 PAIR_SOURCES: Registry[Source[Parts]] = Registry(
@@ -83,7 +108,7 @@ PAIR_SOURCES: Registry[Source[Parts]] = Registry(
         ),
         Source(
             "pairs",
-            "Two text files, one sentence per line, tokens separated by spaces: pairs:train.de,train.en.",
+            "Two text files, a sentence per line, tokens between spaces: pairs:train.de,train.en; or IWSLT's own.",
             "",
             _load_pairs,
         ),

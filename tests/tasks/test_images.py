@@ -148,6 +148,12 @@ def test_a_cifar10_file_of_another_kind_is_refused(tmp_path: Path, file: str, co
         load_images(source, 2)
 
 
+def test_cifar10s_python_version_is_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(ConfigError, match=r"is CIFAR-10's Python version, whose pickles are not read.*binary\.tar\.gz"):
+        load_images(f"cifar10:{tmp_path}", 2)
+
+
 @pytest.mark.parametrize("argument", ["", "nowhere"])
 def test_a_cifar10_folder_that_is_not_there_is_refused(argument: str) -> None:
     with pytest.raises(ConfigError, match=rf"data folder '{argument}' does not exist; give --data cifar10:FOLDER"):

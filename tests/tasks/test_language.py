@@ -200,6 +200,16 @@ def test_synthetic_takes_nothing_behind_a_colon() -> None:
         load_language("synthetic:2", 4, 12)
 
 
+def test_wikitexts_tokens_are_read_as_they_are(tmp_path: Path) -> None:
+    """Its files have a heading between equals signs, a line a paragraph, and <unk> for what is rare."""
+    text = (
+        " \n = Valkyria Chronicles III = \n \n Senj\u014d no <unk> 3 , lit . Valkyria @-@ of the Battlefield 3 \n" * 9
+    )
+    (tmp_path / "wiki.train.tokens").write_text(text, "utf-8")
+    task = load_language(f"path:{tmp_path / 'wiki.train.tokens'}", 2, 16)
+    assert (task.training.tobytes() + task.validation.tobytes()).decode() == text
+
+
 def test_enwik8_has_its_own_split_and_another_file_is_none(tmp_path: Path) -> None:
     """Ninety million for training and the next five for validation, as everybody has them; the rest is not read."""
     file = tmp_path / "enwik8"

@@ -195,6 +195,62 @@ def test_pairs_of_files_are_read_line_by_line(tmp_path: Path) -> None:
     assert len(task.sources[0]) + len(task.sources[1]) == 400
 
 
+TAGS = """<url>http://www.ted.com/talks/one</url>
+<keywords>talks, science</keywords>
+<speaker>Anna</speaker>
+<talkid>535</talkid>
+<title>{title}</title>
+<description>TED Talk: {title}</description>
+{sentences}
+<reviewer></reviewer>
+<translator href="http://www.ted.com/profiles/1">Peter</translator>
+"""
+SEGMENTS = """<?xml version="1.0" encoding="UTF-8"?>
+<mteval>
+<refset setid="iwslt2014" srclang="de" trglang="en" refid="ref">
+<doc docid="535" genre="lectures">
+<title>{title}</title>
+{sentences}
+</doc>
+</refset>
+</mteval>
+"""
+
+
+def iwslt(folder: Path, layout: str, line: str, sentences: tuple[list[str], list[str]]) -> str:
+    """Two files as those of IWSLT 2014 are laid out."""
+    for name, title, side in zip(("de", "en"), ("Die Zukunft", "The future"), sentences, strict=True):
+        text = "\n".join(line.format(number=i, text=sentence) for i, sentence in enumerate(side, 1))
+        (folder / name).write_text(layout.format(title=title, sentences=text), "utf-8")
+    return f"pairs:{folder / 'de'},{folder / 'en'}"
+
+
+SPOKEN = (
+    ["Vielen Dank, Chris.", "", *["Es ist wirklich eine Ehre & mehr."] * 30],
+    ["Thank you so much, Chris.", "(Applause)", *["It's truly an honor &amp; more."] * 30],
+)
+
+
+def test_iwslts_training_files_are_read_without_their_tags(tmp_path: Path) -> None:
+    """As fairseq's script has them: titles and descriptions stay, and a pair without one of its sides is left out."""
+    task = task_of(data=iwslt(tmp_path, TAGS, "{text}", SPOKEN), seq_len=20)
+    assert len(task.sources[0]) + len(task.sources[1]) == 2 + 31
+    assert task.words(task.targets[1][0][1:].tolist()) == "the future"  # the first of each 23
+    assert [task.words(row[1:].tolist()) for row in task.targets[0][:3]] == [
+        "ted talk : the future",
+        "thank you so much , chris .",
+        "it's truly an honor & more .",
+    ]
+    assert task.words(task.sources[0][1].tolist()) == "vielen dank , chris ."
+
+
+def test_iwslts_xml_is_read_segment_by_segment(tmp_path: Path) -> None:
+    task = task_of(data=iwslt(tmp_path, SEGMENTS, '<seg id="{number}"> {text} </seg>', SPOKEN), seq_len=20)
+    assert len(task.sources[0]) + len(task.sources[1]) == 31
+    assert task.words(task.sources[0][0].tolist()) == "es ist wirklich eine ehre & mehr ."
+    assert task.words(task.targets[0][0][1:].tolist()) == "it's truly an honor & more ."
+
+
 def test_subwords_are_joined_for_bleu() -> None:
     task = task_of()
     parts = TranslationTask(("<pad>", "<s>", "</s>", "<unk>", "ha@@", "us", "."), task.sources, task.targets, 1, 24, 0)
