@@ -54,10 +54,13 @@ class Step:
             decay_P = self.decay_P if self.scales.lr_P is None else self.decay_P / self.scales.lr_P
             self.grad_RP.addcmul_(self.theta_RP, decay_P, value=weight_decay)
 
-    def decay(self, weight_decay: float) -> None:
-        """Shrink the weights by lr * weight_decay, whatever its scale (decoupled; Loshchilov & Hutter 2019)."""
+    def decay(self, weight_decay: float, everywhere: bool = False) -> None:
+        """Shrink the weights by lr * weight_decay, whatever its scale (decoupled; Loshchilov & Hutter 2019).
+
+        With `everywhere` all parameters.
+        """
         if weight_decay:
-            self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * self.decay_P)
+            self.theta_RP.mul_(1.0 - self.lr_R1 * weight_decay * (1.0 if everywhere else self.decay_P))
 
     def descend(self, direction_RP: Tensor) -> None:
         """theta <- theta - lr * direction."""

@@ -167,9 +167,19 @@ def _adam(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, 
     decoupled_decay=True,
     stability=_ADAM,
 )
-def _adamw(s: Step, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> None:
-    """Adam with decoupled weight decay on the matrices."""
-    s.decay(weight_decay)
+def _adamw(
+    s: Step,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+) -> None:
+    """Adam with decoupled weight decay on the matrices.
+
+    With `decay_all` it is on every parameter, as in torch's AdamW by itself and in fairseq's Adam.
+    """
+    s.decay(weight_decay, decay_all)
     s.descend(_adam_direction(s, beta1, beta2, eps))
 
 

@@ -99,13 +99,14 @@ def test_every_update_is_that_of_torchs_operations(optimizer: str, weight_decay:
     assert torch.equal(ours._step_R1, theirs._step_R1)
 
 
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
 @natively
-def test_weight_decay_of_every_parameter_is_that_of_torchs_operations() -> None:
+def test_weight_decay_of_every_parameter_is_that_of_torchs_operations(optimizer: str) -> None:
     """C++ has that of matrices alone: torch updates."""
     options, batch = {"weight_decay": 0.5, "decay_all": True}, examples([0, 1], 7)
     ends = []
     for kernel in ("native", "torch"):
-        population = population_of(build("post-ln"), [0, 1], "momentum", kernel, options)
+        population = population_of(build("post-ln"), [0, 1], optimizer, kernel, options)
         population.step(batch, torch.full((2,), 0.1))
         ends.append(population.theta_RP)
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)

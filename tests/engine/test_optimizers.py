@@ -232,6 +232,7 @@ CASES = [
     Case("adam", torch_optim(torch.optim.Adam, **TORCH_ADAM), ADAM),
     Case("adamw", torch_optim(torch.optim.AdamW, 0.01)),
     Case("adamw", torch_optim(torch.optim.AdamW, **TORCH_ADAM), ADAM),
+    Case("adamw", torch_optim(torch.optim.AdamW, 0.1, of_vectors=0.1), EVERYWHERE),
     Case("gi-adam", gi_adam()),
     Case("gi-adam", gi_adam(**TORCH_ADAM), ADAM),
     Case("radam", torch_optim(torch.optim.RAdam)),
