@@ -215,7 +215,7 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
         "environment": plan.environment,
         "data": plan.data,
     }
-    with open_run(path, manifest, request.fresh, others) as store:
+    with open_run(path, manifest, request.fresh, others, listener.note) as store:
         facts = RunFacts(request.command, manifest["spec"], str(path.resolve()), request.reproduce)
         log = CellLog([parse_target(text) for text in request.logs], path, facts, listener.note)
         cells, missing, number = _train(plan, store, request, folder or path, listener, log)

@@ -74,9 +74,9 @@ def run(
         asked = missing if left is None else missing[:left]
         with closing(_train(plan, store, asked, settings, listener)) as training:
             for measured in training:
-                store.append(measured.cell, measured.curves)
-                finished[measured.cell.key] = measured.cell
-                listener.ended(measured.cell)
+                cell = store.append(measured.cell, measured.curves)
+                finished[cell.key] = cell
+                listener.ended(cell)
                 if settings.fail_fast and measured.cell.status != "done":
                     break
         found = [finished[cell.key] for cell in cells if cell.key in finished]

@@ -8,7 +8,7 @@ from typing import Any
 from stresstest.gate.records import GatedRow
 from stresstest.results.records import Cell, Result
 
-_OF_THE_RUN = ("key", "seconds", "probe_seconds", "replay_seconds")
+_OF_THE_RUN = ("key", "seconds", "probe_seconds", "replay_seconds", "curves_sum")
 _TIMED = ("seconds_per_step", "peak_bytes")
 
 Stored = tuple[Result, Path]  # a result and its run directory

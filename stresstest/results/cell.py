@@ -33,6 +33,9 @@ class Cell(Brief):
     seed: int = Field(description="Seed of the initial weights and the batches.")
     status: Status = Field(description="done, or why the result is missing, which says nothing about stability.")
     error: str = Field("", description="What went wrong, where something did: a line, or a traceback.")
+    curves_sum: str = Field(
+        "", description="Checksum of its curves' file (BLAKE2b, 64 bits).", exclude_if=lambda text: not text
+    )
     seconds: float = Field(0.0, description="Wall time of its training, its share of that of its population, in s.")
     probe_seconds: float = Field(0.0, description="Of these, what reading it while it trained took, in s.")
     replay_seconds: float = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stresstest.errors import ConfigError
 from stresstest.results.cell import Cell
+from stresstest.results.sums import digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,10 +46,15 @@ def read_courses(folder: Path, cell: Cell) -> list[Course]:
     import numpy as np
 
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        content = path.read_bytes()
+        if cell.curves_sum and digest(content) != cell.curves_sum:
+            raise ValueError("the checksum does not fit")
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return list(courses(cell, {name: stored[name] for name in stored.files}))
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ConfigError(f"the curves in {path} are damaged ({error}); delete that file, or run it again") from None
+        raise ConfigError(
+            f"the curves in {path} are damaged ({error}); the line that made the run trains that cell again"
+        ) from None
 
 
 def courses(cell: Cell, arrays: Mapping[str, NDArray[Any]]) -> Iterator[Course]:

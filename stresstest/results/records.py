@@ -17,6 +17,7 @@ from stresstest.results.cell import Cell, Status
 from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.results.size_laws import SizeLawRecord
 from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
+from stresstest.results.sums import seal_text, unseal_text
 from stresstest.results.typed import (
     AS_WRITTEN,
     DataRecord,
@@ -163,7 +164,7 @@ class Result(Record):
 
     def to_json(self) -> str:
         """The text of `result.json`."""
-        return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
+        return seal_text(self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n")
 
     @property
     def kernel(self) -> str:
@@ -251,15 +252,17 @@ def _views() -> ModuleType:
 
 
 def read_result(path: Path) -> Result:
-    """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
+    """Read a `result.json`; what is truncated, damaged, foreign or of another schema is a `ConfigError`."""
     import json
 
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(unseal_text(path.read_bytes().decode(), path, "the line that made the run writes it anew"))
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable result ({error}); the file was not changed") from None
+    if isinstance(stored, dict) and "sum" in stored:  # written in another form since, as the text did not end with it
+        raise ConfigError(f'{path} was written anew by another program; take out its "sum" if that was meant')
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != RESULT_SCHEMA:
         raise ConfigError(

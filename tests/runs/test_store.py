@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ import pytest
 from stresstest.errors import ConfigError, StorageError
 from stresstest.results.progress import Progress
 from stresstest.results.records import Bracket, Cell
-from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run
+from stresstest.results.sums import seal, unseal
+from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run, read_manifest
 
 MANIFEST = {"identity": "one", "command": "lr-range", "again": "stresstest lr-range", "spec": {"depth": 1}}
 
@@ -54,10 +56,20 @@ def test_an_appended_cell_is_on_the_disk_for_a_reader_before_the_store_is_closed
         for count, each in enumerate(CELLS, start=1):
             store.append(each, {"ramp_loss": np.array([2.0, np.nan])})
             lines = (tmp_path / "run" / "cells.jsonl").read_text().splitlines()
-            assert [Cell.model_validate_json(line) for line in lines] == CELLS[:count]
-            assert synced[-1] == (tmp_path / "run" / "cells.jsonl").stat().st_size
+            stored = [Cell.model_validate_json(unseal(line.encode())[0]) for line in lines]
+            sums = [
+                hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() for path in curves_of(lines, tmp_path)
+            ]
+            assert stored == [
+                each.model_copy(update={"curves_sum": one}) for each, one in zip(CELLS[:count], sums, strict=True)
+            ]
+            assert synced[-1 if count > 1 else -2] == (tmp_path / "run" / "cells.jsonl").stat().st_size
     with np.load(tmp_path / "run" / "curves" / "b.npz") as curves:
         np.testing.assert_array_equal(curves["ramp_loss"], [2.0, np.nan])
+
+
+def curves_of(lines: list[str], path: Path) -> list[Path]:
+    return [path / "run" / "curves" / f"{json.loads(line)['key']}.npz" for line in lines]
 
 
 def test_a_reopened_run_has_its_cells(filled: Path) -> None:
@@ -111,15 +123,40 @@ def test_a_dropped_last_line_is_cut_off_the_file(filled: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"{}\n", b"\n", b"garbage\n", b'{"key": "b"\n', b"\xff\xfe\n"])
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_corrupt_line_is_an_error_that_names_it_and_leaves_the_file(filled: Path, line: bytes, number: int) -> None:
+def test_a_damaged_line_is_named_set_aside_and_its_cell_missing(filled: Path, line: bytes, number: int) -> None:
     path = filled / "cells.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[number] = line
+    whole, lines[number] = lines.copy(), line
     path.write_bytes(b"".join(lines))
-    with opened(filled) as store, pytest.raises(ConfigError, match=rf"cells\.jsonl:{number + 1} .*--fresh") as caught:
-        store.finished()
-    assert len(str(caught.value).splitlines()) == 1
-    assert path.read_bytes() == b"".join(lines)
+    told: list[str] = []
+    with open_run(filled, MANIFEST, tell=told.append) as store:
+        assert store.finished() == {each.key: each for i, each in enumerate(CELLS) if i != number}
+        assert store.finished().keys() == {each.key for i, each in enumerate(CELLS) if i != number}
+        store.append(CELLS[number], {})
+    (said,) = told
+    assert f"cells.jsonl:{number + 1}: damaged since it was written" in said
+    assert (filled / "damaged.jsonl").read_bytes() == line
+    assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
+
+
+def test_a_line_of_another_version_is_an_error_that_names_it_and_leaves_the_file(filled: Path) -> None:
+    """One that is sealed, and one in a file that no version with checksums has written."""
+    path, whole = filled / "cells.jsonl", (filled / "cells.jsonl").read_bytes()
+    for content, number in ((whole + seal(b'{"key":"d","later":1}'), 4), (b'{"key":"d","earlier":1}\n', 1)):
+        path.write_bytes(content)
+        with opened(filled) as store, pytest.raises(ConfigError, match=rf"cells\.jsonl:{number} .*--fresh") as caught:
+            store.finished()
+        assert len(str(caught.value).splitlines()) == 1
+        assert path.read_bytes() == content
+
+
+def test_cells_of_a_version_without_checksums_are_read(filled: Path) -> None:
+    path = filled / "cells.jsonl"
+    path.write_bytes(b"".join(unseal(line)[0] + b"\n" for line in path.read_bytes().splitlines()))
+    with opened(filled) as store:
+        assert store.finished() == {each.key: each for each in CELLS}
+        store.append(cell("d"), {})
+        assert store.finished().keys() == {"a", "b", "c", "d"}
 
 
 def test_a_second_driver_is_refused_and_hears_who_holds_the_run(filled: Path) -> None:
@@ -135,7 +172,7 @@ def test_a_second_driver_is_refused_and_hears_who_holds_the_run(filled: Path) ->
 def test_a_refused_driver_leaves_the_manifest_of_the_holder(filled: Path) -> None:
     with opened(filled), pytest.raises(ConfigError):
         RunStore(filled, {"identity": "two"})
-    assert json.loads((filled / "manifest.json").read_text()) == MANIFEST
+    assert read_manifest(filled) == MANIFEST
 
 
 def test_a_run_of_another_command_under_the_same_path_is_refused(filled: Path) -> None:
@@ -166,13 +203,13 @@ def test_other_settings_keep_the_cells_and_set_the_result_aside(filled: Path) ->
 def test_cells_of_other_runs_are_taken_over_if_they_are_done(filled: Path, tmp_path: Path) -> None:
     crashed = cell("d").model_copy(update={"status": "crashed"})
     with opened(filled) as store:
-        store.append(cell("e"), {"ramp_loss": np.array([1.0])})
+        curved = store.append(cell("e"), {"ramp_loss": np.array([1.0])})
         store.append(crashed, {})
     with (filled / "cells.jsonl").open("a") as lines:
         lines.write('{"key":"f","variant":"pre-ln","depth":6,"seed":0,"status":"done","metrics":7}\n')
     with open_run(tmp_path / "next", MANIFEST, others=[filled]) as store:
         assert set(store.finished({"b", "d", "e", "f", "unknown"})) == {"b", "e"}
-        assert store.finished() == {"b": CELLS[1], "e": cell("e")}, "they are this run's now"
+        assert store.finished() == {"b": CELLS[1], "e": curved}, "they are this run's now"
     with np.load(tmp_path / "next" / "curves" / "e.npz") as curves:
         np.testing.assert_array_equal(curves["ramp_loss"], [1.0])
     with open_run(tmp_path / "whole", MANIFEST) as store:

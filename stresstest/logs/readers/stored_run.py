@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
@@ -14,6 +15,7 @@ import numpy as np
 from stresstest.errors import ConfigError
 from stresstest.logs.curve import Curve, Floats, FormatFacts, RawLog
 from stresstest.logs.files import LogFile
+from stresstest.results.sums import DamagedError, digest, unseal
 
 _CELL = re.compile(r'\{"key":"[0-9a-f]+","variant":')
 _FACTS = FormatFacts(roles={"loss": "loss", "lr": "lr", "grad_norm": "grad_norm"}, row_kind="sample")
@@ -48,9 +50,14 @@ def _cells(path: Path, wanted: set[str] | None) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             try:
+                unseal(line.encode())
                 cell = json.loads(line)
+            except DamagedError as error:
+                raise ConfigError(
+                    f"{path}:{number} is damaged ({error}); the line that made the run trains it again"
+                ) from None
             except ValueError:
                 continue
             key = str(cell.get("key")) if isinstance(cell, dict) else ""
@@ -60,7 +67,10 @@ def _cells(path: Path, wanted: set[str] | None) -> Iterator[dict[str, Any]]:
 
 def _runs(cell: Mapping[str, Any], path: Path, file: LogFile) -> Iterator[RawLog]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        content = path.read_bytes()
+        if cell.get("curves_sum", "") not in ("", digest(content)):
+            raise ValueError("the checksum does not fit")
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name], dtype=np.float64) for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ConfigError(f"{file.shown}: the curves in {path.name} are damaged ({error})") from None

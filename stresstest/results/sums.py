@@ -1,0 +1,76 @@
+"""Checksums of what is stored, so that nothing rots unseen: 64 bits of BLAKE2b (RFC 7693) of each record and file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stresstest.errors import ConfigError
+
+_END = "\n}\n"
+_TEXT_SEAL = re.compile(r',\n "sum": "([^"]*)"\n\}\n\Z')
+_SEAL = re.compile(rb',"sum":"([^"]*)"\}\Z')
+
+
+class DamagedError(ConfigError):
+    """What is stored is not what was written."""
+
+
+def digest(data: bytes) -> str:
+    """The checksum of bytes, 16 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def seal(record: bytes) -> bytes:
+    """A JSON object on one line, with the checksum of its bytes as its last key, and the end of the line."""
+    return record[:-1] + b',"sum":"' + digest(record).encode() + b'"}\n'
+
+
+def unseal(line: bytes) -> tuple[bytes, bool]:
+    """The record of a line without its checksum, and whether it had one; one that does not fit is a `DamagedError`."""
+    text = line.removesuffix(b"\n")
+    found = _SEAL.search(text)
+    if found is None:
+        return text, False
+    record = text[: found.start()] + b"}"
+    if digest(record).encode() != found[1]:
+        raise DamagedError("its checksum does not fit")
+    return record, True
+
+
+def sealed_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its content, however that is written, as its last key."""
+    return {**content, "sum": digest(_canonical(content))}
+
+
+def checked_json(stored: Mapping[str, Any], path: Path, remedy: str) -> dict[str, Any]:
+    """The object without its checksum; one that does not fit is a `DamagedError`. Older files have none."""
+    content = {name: value for name, value in stored.items() if name != "sum"}
+    if "sum" in stored and stored["sum"] != digest(_canonical(content)):
+        raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
+    return content
+
+
+def seal_text(text: str) -> str:
+    """An indented JSON object with the checksum of its text as its last key."""
+    return f'{text.removesuffix(_END)},\n "sum": "{digest(text.encode())}"{_END}'
+
+
+def unseal_text(text: str, path: Path, remedy: str) -> str:
+    """The text without its checksum; one that does not fit is a `DamagedError`. Older files have none."""
+    found = _TEXT_SEAL.search(text)
+    if found is None:
+        return text
+    content = text[: found.start()] + _END
+    if digest(content.encode()) != found[1]:
+        raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
+    return content
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    """As it is read back: names as text, tuples as lists."""
+    return json.dumps(json.loads(json.dumps(content)), sort_keys=True, separators=(",", ":")).encode()
