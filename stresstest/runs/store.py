@@ -406,10 +406,17 @@ def _claim(path: Path) -> TextIO:
         holder = lock.read().strip() or "another process"
         lock.close()
         raise ConfigError(f"run directory {path} is in use by {holder}; wait, or give another --run-dir")
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+    try:
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            lock.close()
+        raise ConfigError(
+            f"run directory {path} cannot be written ({error.strerror}); give another --run-dir"
+        ) from None
     return lock
 
 
