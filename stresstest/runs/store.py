@@ -51,8 +51,12 @@ class RunStore:
         self._tell = tell
         self._checked = False  # whether the curves of what was there were looked at
         self._lock = _claim(path)
-        self._write("manifest.json", json.dumps(sealed_json(manifest), indent=1) + "\n")
-        self._write("progress.json", "{}\n")
+        try:
+            self._write("manifest.json", json.dumps(sealed_json(manifest), indent=1) + "\n")
+            self._write("progress.json", "{}\n")
+        except BaseException:
+            self.close()
+            raise
 
     def finished(self, wanted: Collection[str] = ()) -> dict[str, Cell]:
         """The cells on the disk by key, with those of `wanted` that another run has.

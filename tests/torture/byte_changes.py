@@ -1,6 +1,6 @@
 """Single bytes of stored files change: told, or without any effect on what is read; never another number.
 
-    python tests/torture/byte_changes.py [--count 10000] [--seed 0]
+    python -m tests.torture.byte_changes [--count 10000] [--seed 0]
 
 A small learning-rate range test is trained and stored. Then, time and again, one byte of one of its files is another
 one, and the run is read in every way there is: its result, its cells, its curves, its status, its page, and by a driver
@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stored import Tally, arguments
-
 import stresstest
 from stresstest.errors import StresstestError
 from stresstest.results.courses import read_courses
 from stresstest.results.records import Result, read_result
 from stresstest.runs.status import read_status
 from stresstest.runs.store import open_run, planned_cells, read_manifest, stored_cells, stored_status
+from tests.torture.stored import Tally, arguments
 
 _UNREAD = ("report.html", "lock", "progress.json", "answer.json")  # written for people, or again and again
 _TINY: Mapping[str, Any] = {

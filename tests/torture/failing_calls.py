@@ -1,6 +1,6 @@
 """Every system call of the store fails once: one line, nothing lost, and the same line goes on.
 
-    python tests/torture/failing_calls.py
+    python -m tests.torture.failing_calls
 
 A run is begun, broken off, gone on with and ended; each of its calls that changes a file fails once with ENOSPC, EIO,
 EMFILE, EROFS and EINTR. What comes of it is an error of one line or nothing at all; every cell that was acknowledged is
@@ -16,10 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from calls import Call, watched
-from stored import MOST, Tally, arguments, faults, go_on
-
 from stresstest.errors import StresstestError
+from tests.torture.calls import Call, watched
+from tests.torture.stored import MOST, Tally, arguments, faults, go_on
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EROFS, errno.EINTR)
 _FEW = 3  # cells of a run

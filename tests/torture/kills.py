@@ -1,6 +1,6 @@
 """SIGKILL of the driver before a random system call while it stores cells: what was acknowledged is there, unchanged.
 
-    python tests/torture/kills.py [--count 10000] [--seed 0]
+    python -m tests.torture.kills [--count 10000] [--seed 0]
 
 A child opens the run, goes on with it and dies by SIGKILL before a call that was drawn: between two calls a kill leaves
 the same files. What it said to have stored is kept by the parent. A run that is whole is begun anew. No training.
@@ -16,10 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from calls import Call, watched
-from stored import MOST, Tally, arguments, faults, go_on
-
 from stresstest.runs.store import stored_status
+from tests.torture.calls import Call, watched
+from tests.torture.stored import MOST, Tally, arguments, faults, go_on
 
 _MOST_CALLS = 80  # until a kill: a dozen cells
 

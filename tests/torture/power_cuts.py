@@ -1,6 +1,6 @@
 """Power cuts: writes lost, torn or out of order since the last fsync, replayed from a log of the store's own calls.
 
-    python tests/torture/power_cuts.py [--count 10000] [--seed 0]
+    python -m tests.torture.power_cuts [--count 10000] [--seed 0]
 
 A run is stored once and its calls are recorded. For each try a cut is drawn, and a disk is made up as POSIX allows it:
 what was synced is there; of later writes each 512-byte sector is there or holds zeros; a new or renamed file may have
@@ -17,10 +17,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from calls import Call, watched
-from stored import MOST, Tally, arguments, faults, go_on, key_of
-
 from stresstest.runs.store import stored_status
+from tests.torture.calls import Call, watched
+from tests.torture.stored import MOST, Tally, arguments, faults, go_on, key_of
 
 _SECTOR = 512  # bytes that a disk writes at once or not at all
 

@@ -1,0 +1,40 @@
+"""The torture of the store, for a few seconds of each kind: the scripts beside this file have the long ones."""
+
+from __future__ import annotations
+
+import errno
+
+from tests.torture.byte_changes import byte_changes
+from tests.torture.failing_calls import failing_calls
+from tests.torture.kills import kills
+from tests.torture.power_cuts import power_cuts
+from tests.torture.stored import Tally
+
+
+def check(tally: Tally, at_least: int) -> None:
+    assert tally.tries >= at_least
+    assert tally.wrong == [], tally.line()
+
+
+def test_kills_before_any_call_lose_nothing() -> None:
+    tally = kills(25, seed=1)
+    check(tally, 25)
+    assert tally.counts["cells stored"] > 20
+
+
+def test_power_cuts_at_any_call_lose_nothing() -> None:
+    tally = power_cuts(60, seed=1)
+    check(tally, 60)
+    assert tally.counts["cells acknowledged"] > 200
+
+
+def test_a_call_that_fails_ends_with_a_line_and_loses_nothing() -> None:
+    tally = failing_calls((errno.ENOSPC, errno.EIO), every=4)
+    check(tally, 20)
+    assert tally.counts["ended with a line"] > 10
+
+
+def test_a_changed_byte_is_told() -> None:
+    tally = byte_changes(60, seed=1)
+    check(tally, 60)
+    assert tally.counts["told"] > 50
