@@ -26,7 +26,7 @@ from stresstest.runs.store import open_run, planned_cells, read_manifest, stored
 from tests.torture.stored import Tally, arguments
 
 _UNREAD = ("report.html", "lock", "progress.json", "answer.json")  # written for people, or again and again
-_TINY: Mapping[str, Any] = {
+TINY: Mapping[str, Any] = {
     "variant": ["pre-ln"],
     "depth": 1,
     "width": 8,
@@ -45,7 +45,7 @@ def byte_changes(count: int, seed: int) -> Tally:
     draw, tally = random.Random(seed), Tally("changed bytes: unseen, or another number")
     with tempfile.TemporaryDirectory() as folder:
         whole, path = Path(folder) / "whole", Path(folder) / "run"
-        result = stresstest.lr_range("decoder", seeds=2, device="cpu", quiet=True, run_dir=whole, **_TINY)
+        result = stresstest.lr_range("decoder", seeds=2, device="cpu", quiet=True, run_dir=whole, **TINY)
         files = [file for file in sorted(whole.rglob("*")) if file.is_file() and file.name not in _UNREAD]
         manifest = read_manifest(whole) or {}
         shutil.copytree(whole, path)

@@ -1,0 +1,315 @@
+"""Files and options that are not what they should be: a line and an exit code, and never a traceback.
+
+    python -m tests.torture.malformed [--count 100000] [--seed 0]
+
+Each try takes a good file, or a good line of options, and spoils it: bytes change, go, or come twice; in JSON and YAML
+a value becomes another one, of another kind, or goes. Then a command reads it. It ends with exit code 0, 2, 3 or 99,
+without a traceback, and what it says is short; no try trains.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+import stresstest
+from stresstest.cli.main import run
+from tests.torture.byte_changes import TINY
+from tests.torture.stored import Tally, arguments
+
+_ENDS = (0, 2, 3, 99)
+_SLOWEST = 30.0  # seconds
+_LONGEST = 4000  # characters of what is said of one file that is wrong
+ODD: Sequence[Any] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    10**30,
+    1e308,
+    -0.0,
+    float("inf"),
+    float("nan"),
+    "",
+    " ",
+    "x",
+    "é\u202e",
+    "0" * 500,
+    [],
+    {},
+    [[]],
+    {"a": None},
+    [1, "a"],
+    "2026-01-01",
+    "1e-3",
+    "null",
+    "../../etc",
+    "a\nb",
+)
+TEXTS: Sequence[str] = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e-400",
+    "0x10",
+    "1_000",
+    "٣",
+    "x",
+    "a,b",
+    ",",
+    "=",
+    "a=b",
+    ":",
+    "pre-ln:",
+    "pre-ln:x=1",
+    "adam:beta2=2",
+    "../..",
+    "/dev/null",
+    "x" * 2000,
+    "é",
+    "\u202e",
+    "a\nb",
+    "%s",
+    "{}",
+    "$HOME",
+    "--",
+    "1/0",
+    "0/0",
+    "9999999999999999999999",
+    "true",
+    "None",
+    "[]",
+    "file.py:f",
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: its name in a folder, a good content, and what reads it, given the folder and the file."""
+
+    name: str
+    content: bytes
+    read: Callable[[Path, Path], Sequence[str]]
+    structured: str = ""  # json, json-lines or yaml
+
+
+def malformed(count: int, seed: int) -> Tally:
+    """So many tries, a third of them with options."""
+    draw, tally = random.Random(seed), Tally("malformed files and options: tracebacks, long or slow answers")
+    ends: Counter[int] = Counter()
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        folder = Path(temporary)
+        kinds, lines = _kinds(folder), _lines()
+        for _ in range(count):
+            tally.tries += 1
+            if draw.random() < 0.33:
+                words = _spoiled_line(draw.choice(lines), draw)
+                what = " ".join(words)[:300]
+            else:
+                kind = draw.choice(kinds)
+                path, good = folder / kind.name, kind.content
+                bad = _spoiled(kind, draw)
+                path.write_bytes(bad)
+                words, what = kind.read(folder, path), f"{kind.name} {bad[:200]!r}"
+            started = time.perf_counter()
+            code, said = _answer(words)
+            seconds = time.perf_counter() - started
+            ends[code] += 1
+            if code not in _ENDS or "Traceback" in said:
+                tally.wrong.append(f"{what}: exit code {code}: {said.splitlines()[-2:]}")
+            elif code == 2 and len(said) > _LONGEST + 200 * what.count("\n"):
+                tally.wrong.append(f"{what}: says {len(said)} characters")
+            elif seconds > _SLOWEST:
+                tally.wrong.append(f"{what}: takes {seconds:.0f} s")
+            if words and words[0] not in _OPTIONS:
+                path.write_bytes(good)
+    for code, number in sorted(ends.items()):
+        tally.note(f"ended with {code}", number)
+    return tally
+
+
+def _answer(words: Sequence[str]) -> tuple[int, str]:
+    """The exit code of a command line in this process, and what it says on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = run(list(words))
+        except BaseException as error:
+            return -1, f"Traceback: {type(error).__name__}: {error}"
+    return int(code), err.getvalue()
+
+
+def _kinds(folder: Path) -> list[Kind]:
+    """The good files, made here."""
+    whole = folder / "run"
+    stresstest.lr_range("decoder", seeds=2, device="cpu", quiet=True, run_dir=whole, **TINY)
+    scenario = (stresstest_scenarios() / "ci.yaml").read_bytes()
+    claims = (stresstest_scenarios() / "papers" / "rezero-jacobian.yaml").read_bytes()
+    steps = [{"step": i, "loss": 3.0 - 0.01 * i, "lr": 1e-3, "grad_norm": 1.0 + i % 3} for i in range(60)]
+    names = tuple(steps[0])
+    table = "\n".join([",".join(names), *(",".join(str(one[name]) for name in names) for one in steps)]).encode()
+    state = {"log_history": steps, "global_step": 60, "max_steps": 60, "best_metric": None}
+    text = "\n".join(f"epoch {one['step']} | loss {one['loss']:.4f} | lr {one['lr']:.2e}" for one in steps).encode()
+
+    def reads(*words: str) -> Callable[[Path, Path], Sequence[str]]:
+        return lambda folder, path: [word.format(folder=folder, path=path) for word in words]
+
+    stored = {
+        name: (whole / name).read_bytes() for name in ("result.json", "cells.jsonl", "manifest.json", "plan.json")
+    }
+    (curves,) = sorted((whole / "curves").glob("*.npz"))[:1]
+    return [
+        Kind("scenario.yaml", scenario, reads("validate", "{path}"), "yaml"),
+        Kind("claims.yaml", claims, reads("validate", "{path}"), "yaml"),
+        Kind("run/result.json", stored["result.json"], reads("report", "{folder}/run"), "json"),
+        Kind("run/cells.jsonl", stored["cells.jsonl"], reads("status", "{folder}/run"), "json-lines"),
+        Kind("run/manifest.json", stored["manifest.json"], reads("status", "{folder}/run"), "json"),
+        Kind("run/plan.json", stored["plan.json"], reads("status", "{folder}/run"), "json"),
+        Kind(f"run/curves/{curves.name}", curves.read_bytes(), reads("report", "{folder}/run", "-v")),
+        Kind("log.csv", table, reads("diagnose", "{path}")),
+        Kind(
+            "log.jsonl",
+            b"\n".join(json.dumps(one).encode() for one in steps),
+            reads("diagnose", "{path}"),
+            "json-lines",
+        ),
+        Kind("trainer_state.json", json.dumps(state).encode(), reads("diagnose", "{path}"), "json"),
+        Kind("log.txt", text, reads("diagnose", "{path}")),
+        Kind(
+            "pyproject.toml",
+            b"[tool.stresstest]\nseeds = 3\n[tool.stresstest.lr-range]\nwidth = 32\n",
+            reads("lr-range", "--dry-run", "-q"),
+        ),
+        Kind(
+            "text.txt",
+            b"some text to learn from, again and again. " * 400,
+            reads("lr-range", "--dry-run", "-q", "--data", "path:{path}"),
+        ),
+    ]
+
+
+def stresstest_scenarios() -> Path:
+    """The folder of the shipped ones."""
+    from stresstest.scenario.library import SHIPPED
+
+    return SHIPPED
+
+
+def _spoiled(kind: Kind, draw: random.Random) -> bytes:
+    """The content, spoiled by its structure or by its bytes."""
+    if kind.structured and draw.random() < 0.6:
+        with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
+            return _spoiled_structure(kind, draw)
+    content = bytearray(kind.content)
+    for _ in range(draw.choice((1, 1, 1, 2, 8))):
+        at = draw.randrange(len(content) + 1)
+        length = draw.choice((1, 1, 4, 64, len(content)))
+        how = draw.randrange(5)
+        if how == 0 and at < len(content):
+            content[at] ^= draw.randrange(1, 256)
+        elif how == 1:
+            del content[at : at + length]
+        elif how == 2:
+            content[at:at] = content[at : at + length]
+        elif how == 3:
+            content[at:at] = draw.randbytes(min(length, 64))
+        else:
+            content[at:at] = draw.choice(
+                (b"\0", b"\xff\xfe", b"[" * 3000, b"{", b"\r", b"1e999", b"NaN", b"-", b"\n\n", b": ")
+            )
+    return bytes(content)
+
+
+def _spoiled_structure(kind: Kind, draw: random.Random) -> bytes:
+    if kind.structured == "yaml":
+        tree = yaml.safe_load(kind.content)
+        return yaml.safe_dump(_changed(tree, draw), sort_keys=False).encode()
+    if kind.structured == "json":
+        return json.dumps(_changed(json.loads(kind.content), draw), indent=1).encode()
+    lines = kind.content.splitlines()
+    at = draw.randrange(len(lines))
+    lines[at] = json.dumps(_changed(json.loads(lines[at]), draw)).encode()
+    return b"\n".join(lines) + b"\n"
+
+
+def _changed(tree: Any, draw: random.Random) -> Any:
+    """The same with one value changed, gone, named otherwise, or there twice."""
+    tree = copy.deepcopy(tree)
+    places = list(_places(tree))
+    if not places:
+        return draw.choice(ODD)
+    parent, key = draw.choice(places)
+    how = draw.randrange(6)
+    if how <= 2:
+        parent[key] = draw.choice(ODD)
+    elif how == 3:
+        del parent[key]
+    elif how == 4 and isinstance(parent, dict):
+        parent[f"{key}{draw.choice('x s_')}"] = parent.pop(key)
+    elif isinstance(parent, list):
+        parent.append(copy.deepcopy(parent[key]))
+    else:
+        parent[key] = [copy.deepcopy(parent[key])]
+    return tree
+
+
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in list(items):
+        yield tree, key
+        yield from _places(value)
+
+
+_OPTIONS = ("lr-range", "depth-sweep", "warmup", "race", "batch-sweep", "scale", "shock", "check", "run", "papers")
+
+
+def _lines() -> list[tuple[str, Sequence[str]]]:
+    """Of each command that trains, its name and its options that take a value."""
+    from stresstest.cli.commands import cli
+
+    context = click.Context(cli)
+    found = []
+    for name in _OPTIONS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        options = [one for one in command.params if isinstance(one, click.Option) and not one.is_flag]
+        found.append((name, [max(one.opts, key=len) for one in options if "--run-dir" not in one.opts]))
+    return found
+
+
+def _spoiled_line(line: tuple[str, Sequence[str]], draw: random.Random) -> list[str]:
+    """One or two options with a value that they were not made for; nothing is trained."""
+    name, options = line
+    words = [name, *(["smoke"] if name in ("run", "check") else ["rezero-jacobian"] if name == "papers" else [])]
+    for option in draw.sample(list(options), draw.choice((1, 1, 2))):
+        words += [option, draw.choice(TEXTS)]
+    return [*words, "--dry-run", "-q"] if name != "check" else [*words, "-q", "--baseline", "no-such.json"]
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, 100_000)
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    sys.exit(malformed(given.count, given.seed).end())
