@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from stresstest import pipeline
 from stresstest.cli.main import run
 from stresstest.measurements import boundary
 from stresstest.results.progress import Progress, TimeLeft
+from stresstest.results.sums import seal, sealed_json
 from stresstest.runs.store import RunStore, read_manifest
 
 TINY = (
@@ -38,6 +40,7 @@ def result(capsys: Capture, *args: str, code: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     for cell in found["cells"]:
         del cell["seconds"], cell["probe_seconds"]
+    del found["sum"]  # of the seconds too
     return found
 
 
@@ -221,8 +224,33 @@ def test_a_run_of_another_version_without_a_result_is_refused(
     shutil.copytree(stopped, "here")
     text = Path("here", name).read_text()
     assert old in text
-    Path("here", name).write_text(text.replace(old, new))
+    changed = text.replace(old, new)
+    if name == "manifest.json":
+        manifest = {key: value for key, value in json.loads(changed).items() if key != "sum"}
+        Path("here", name).write_text(json.dumps(sealed_json(manifest)))
+    else:
+        lines = [re.sub(r',"sum":"\w+"\}$', "}", line) for line in changed.splitlines()]
+        Path("here", name).write_bytes(b"".join(seal(line.encode()) for line in lines))
     assert said in refused(capsys, "report", "here")
+
+
+def test_what_was_changed_since_it_was_written_is_named(stopped: Path, capsys: Capture) -> None:
+    """By who reads it, and by who goes on, which trains it again."""
+    shutil.copytree(stopped, "here")
+    path = Path("here/cells.jsonl")
+    path.write_text(path.read_text().replace('"depth":1', '"depth":2'))
+    assert run(["report", "here"]) == 0
+    assert "line 1 of here/cells.jsonl is damaged" in " ".join(capsys.readouterr().out.split())
+    assert run(["status", "here"]) == 0
+    assert "line 1 of here/cells.jsonl is damaged (the checksum does not fit)" in capsys.readouterr().out
+    assert run([*TINY, "--run-dir", "here", "-q"]) == 0
+    assert "here/cells.jsonl:1: damaged since it was written" in capsys.readouterr().err
+    path = Path("here/manifest.json")
+    path.write_text(path.read_text().replace("pre-ln", "pre-lm"))
+    assert "here/manifest.json is damaged (its checksum does not fit)" in refused(capsys, "status", "here")
+    path = Path("here/result.json")
+    path.write_text(path.read_text().replace("pre-ln", "pre-lm"))
+    assert "here/result.json is damaged (its checksum does not fit)" in refused(capsys, "report", "here/result.json")
 
 
 @pytest.fixture(scope="module")

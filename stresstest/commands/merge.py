@@ -13,6 +13,7 @@ from stresstest.errors import ConfigError, ExitCode
 from stresstest.pipeline import exit_code, finish_run
 from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Result
+from stresstest.runs.cell_lines import NAME, damaged_lines
 
 
 def merge_runs(
@@ -73,8 +74,11 @@ def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]
     if not wanted:
         raise ConfigError(f"{paths[0]} has not planned its cells yet; merge the shards after all have ended")
     if missing:
+        damaged = [str(path / NAME) for path in paths if damaged_lines(path)]
+        instead = f"{', '.join(damaged)} holds damaged lines: go on with that shard" if damaged else ""
         raise ConfigError(
-            f"{missing} of {len(wanted)} cells are missing from these runs; merge the shards after all have ended"
+            f"{missing} of {len(wanted)} cells are missing from these runs; "
+            f"{instead or 'merge the shards after all have ended'}"
         )
     return manifests[0], wanted
 

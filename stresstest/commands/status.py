@@ -12,7 +12,7 @@ from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.under_way import CHECKS, checks_under_way
 from stresstest.reports.output import console
 from stresstest.results.progress import Progress
-from stresstest.runs.status import RunStatus, read_status
+from stresstest.runs.status import RunStatus, damage_words, read_status
 from stresstest.runs.store import DEFAULT_ROOT, newest_run, runs_in
 
 
@@ -70,6 +70,7 @@ def _in_words(status: RunStatus) -> str:
     part = f" of shard {index} of {number}" if number > 1 else ""
     lines = [f"{status.path}: {status.command}, {status.total} cells{part}: {cells or 'not planned yet'}{left}"]
     lines += [f"  running: {name}" for name in status.running]
+    lines += [f"  {text}" for text in damage_words(status)]
     if status.holder:
         lines.append(f"  held by {status.holder}")
     elif to_come:

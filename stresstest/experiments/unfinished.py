@@ -46,7 +46,7 @@ def unfinished_document(path: Path, running: bool | None = None) -> Document:
 
     What was written by another version is a `ConfigError`.
     """
-    from stresstest.runs.status import read_status
+    from stresstest.runs.status import damage_words, read_status
 
     manifest, status, cells = _manifest(path), read_status(path), _cells(path)
     if running is None:
@@ -58,7 +58,7 @@ def unfinished_document(path: Path, running: bool | None = None) -> Document:
     return replace(
         document,
         name=f"{document.name}: {ended} of {status.total} cells",
-        state=_state(status, ended, running),
+        state="; ".join([_state(status, ended, running), *damage_words(status)]),
         live=running,
         next=(_next(path, status, ended, running),),
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stresstest.results.sums import DamagedError, digest, seal, unseal
 
@@ -86,17 +86,38 @@ def read_cells(folder: Path, check_curves: bool = True) -> CellLines:
 
 def whole_lines(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     """(key, status, line) of each line that is what was written, without reading the rest of it."""
+    for _, line, state in _judged(folder):
+        start = _START.match(line)
+        if start and state in ("sealed", "unsealed"):
+            yield start[1].decode(), start[2].decode(), line
+
+
+def damaged_lines(folder: Path) -> list[int]:
+    """The numbers of the lines that are not what was written."""
+    return [number for number, _, state in _judged(folder) if state == "damaged"]
+
+
+def unsealed_lines(folder: Path) -> int:
+    """How many lines an earlier version wrote, without a checksum."""
+    return sum(state == "unsealed" for _, _, state in _judged(folder))
+
+
+def _judged(folder: Path) -> Iterator[tuple[int, bytes, Literal["sealed", "unsealed", "damaged", "partial"]]]:
+    """Each line with its number: a partial one is the last, which is being written or was cut short."""
     lines = _lines(folder)
     sealed_file = _some_sealed(lines)
-    for line in lines:
-        start = _START.match(line)
-        if start and line.endswith(b"}\n"):
-            try:
-                if not unseal(line)[1] and sealed_file:
-                    cell_of(line)  # of an earlier version, or sealed once
-            except (DamagedError, ForeignCellError):
-                continue
-            yield start[1].decode(), start[2].decode(), line
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"}\n") and number == len(lines):
+            yield number, line, "partial"
+            continue
+        try:
+            sealed = unseal(line)[1]
+            if not sealed and sealed_file:
+                cell_of(line)  # of an earlier version, or sealed once
+        except (DamagedError, ForeignCellError):
+            yield number, line, "damaged"
+        else:
+            yield number, line, "sealed" if sealed else "unsealed"
 
 
 def curves_fit(folder: Path, cell: Cell) -> bool:

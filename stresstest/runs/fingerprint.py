@@ -49,6 +49,8 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "reports/numbers.py": "how numbers are written",
     "results/brief.py": "how records print",
     "results/cell.py": "the form of what is stored",
+    "results/sums.py": "checksums of what is stored",
+    "runs/cell_lines.py": "the form of what is stored",
     "results/metrics.py": "says what a metric means",
     "results/records.py": "the form of what is stored",
     "results/shocks.py": "the form of what is stored",

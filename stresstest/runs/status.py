@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
+from stresstest.runs.cell_lines import NAME, damaged_lines, unsealed_lines
 from stresstest.runs.store import holder_of, planned_cells, read_manifest, stored_status
 
 
@@ -28,6 +29,8 @@ class RunStatus:
     between: tuple[float, float] | None  # seconds: in 8 of 10 runs
     share: float | None  # of the work that is done, 0 to 1
     holder: str | None
+    damaged: list[int]  # lines of its cells that are not what was written
+    unsealed: int  # lines without a checksum, of an earlier version
 
 
 def read_status(path: Path) -> RunStatus:
@@ -51,7 +54,23 @@ def read_status(path: Path) -> RunStatus:
         between=None if left is None else (max(0.0, left["low"] - since), max(0.0, left["high"] - since)),
         share=progress.get("share"),
         holder=holder,
+        damaged=damaged_lines(path),
+        unsealed=unsealed_lines(path),
     )
+
+
+def damage_words(status: RunStatus) -> list[str]:
+    """What is to be said of what is stored: damaged lines, and those that nothing guards."""
+    words = []
+    if status.damaged:
+        lines, many = ", ".join(map(str, status.damaged)), len(status.damaged) > 1
+        words.append(
+            f"line{'s' * many} {lines} of {status.path / NAME} {'are' if many else 'is'} damaged (the checksum does "
+            f"not fit): {status.again} trains what is missing again"
+        )
+    if status.unsealed:
+        words.append(f"{status.unsealed} cells are of an earlier version, without checksums")
+    return words
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
