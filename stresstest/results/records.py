@@ -17,7 +17,7 @@ from stresstest.results.cell import Cell, Status
 from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.results.size_laws import SizeLawRecord
 from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
-from stresstest.results.sums import seal_text, unseal_text
+from stresstest.results.sums import unseal_text
 from stresstest.results.typed import (
     AS_WRITTEN,
     DataRecord,
@@ -164,7 +164,7 @@ class Result(Record):
 
     def to_json(self) -> str:
         """The text of `result.json`."""
-        return seal_text(self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n")
+        return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
 
     @property
     def kernel(self) -> str:

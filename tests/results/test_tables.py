@@ -131,5 +131,5 @@ def test_damaged_curves_are_one_line_with_the_file(tmp_path: Path) -> None:
     result = stored("lr-range")[0]
     (tmp_path / "curves").mkdir()
     (tmp_path / "curves" / f"{result.cells[0].key}.npz").write_bytes(b"PK no")
-    with pytest.raises(ConfigError, match=r"the curves in .*\.npz are damaged .*; delete that file"):
+    with pytest.raises(ConfigError, match=r"the curves in .*\.npz are damaged .*; the line that made"):
         curves_table(result, tmp_path)
