@@ -23,9 +23,12 @@ def claims_page() -> str:
     verdicts = [_verdict(claim) for one in recorded.values() for claim in one["claims"]]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
     minutes = sum(one["seconds"] for one in recorded.values()) / 60
-    devices = ", ".join(dict.fromkeys(one["device"] for one in recorded.values())) or "no device"
+    devices = ", ".join(dict.fromkeys(one["device"] for one in recorded.values()))
+    newer = len(set(names) - set(recorded))
+    more = f" {newer} of {len(names)} scenarios are newer than that run." if newer else ""
     parts = [
-        f"The last recorded run, on {devices}: {minutes:.0f} minutes of one core. Of {len(verdicts)} claims: {counts}.",
+        f"The last recorded run, on {devices}: {minutes:.0f} minutes of one core. Of {len(verdicts)} claims: "
+        f"{counts}.{more}",
         _moved(recorded, again),
         "seen: it holds in more than half of all seeds; not seen: in more than half it does not; undecided: the seeds "
         "cannot tell ([how](../explanation/statistics.md#claims)). Figures are this run's: the median, its interval, "
