@@ -20,7 +20,6 @@ def result_schema() -> dict[str, Any]:
             record["properties"][name]["description"] = field.description
     properties = {"schema" if name == "schema_" else name: value for name, value in schema["properties"].items()}
     properties["schema"] = {"const": RESULT_SCHEMA, "description": properties["schema"]["description"]}
-    properties["sum"] = {"type": "string", "description": "Checksum of the text before it (BLAKE2b, 64 bits)."}
     properties["command"] |= {"enum": list(EXPERIMENTS)}
     specs = {command: spec.model_json_schema(mode="serialization") for command, spec in EXPERIMENTS.specs.items()}
     properties["spec"] = {

@@ -17,7 +17,6 @@ from stresstest.results.cell import Cell, Status
 from stresstest.results.outcome import HARMLESS, TRAINED
 from stresstest.results.size_laws import SizeLawRecord
 from stresstest.results.statistics import MetricSummary, count, interval_rank, ratios, summarise
-from stresstest.results.sums import unseal_text
 from stresstest.results.typed import (
     AS_WRITTEN,
     DataRecord,
@@ -252,17 +251,15 @@ def _views() -> ModuleType:
 
 
 def read_result(path: Path) -> Result:
-    """Read a `result.json`; what is truncated, damaged, foreign or of another schema is a `ConfigError`."""
+    """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
     import json
 
     try:
-        stored = json.loads(unseal_text(path.read_bytes().decode(), path, "the line that made the run writes it anew"))
+        stored = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable result ({error}); the file was not changed") from None
-    if isinstance(stored, dict) and "sum" in stored:  # written in another form since, as the text did not end with it
-        raise ConfigError(f'{path} was written anew by another program; take out its "sum" if that was meant')
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != RESULT_SCHEMA:
         raise ConfigError(

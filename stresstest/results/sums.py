@@ -11,8 +11,6 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 
-_END = "\n}\n"
-_TEXT_SEAL = re.compile(r',\n "sum": "([^"]*)"\n\}\n\Z')
 _SEAL = re.compile(rb',"sum":"([^"]*)"\}\Z')
 
 
@@ -51,22 +49,6 @@ def checked_json(stored: Mapping[str, Any], path: Path, remedy: str) -> dict[str
     """The object without its checksum; one that does not fit is a `DamagedError`. Older files have none."""
     content = {name: value for name, value in stored.items() if name != "sum"}
     if "sum" in stored and stored["sum"] != digest(_canonical(content)):
-        raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
-    return content
-
-
-def seal_text(text: str) -> str:
-    """An indented JSON object with the checksum of its text as its last key."""
-    return f'{text.removesuffix(_END)},\n "sum": "{digest(text.encode())}"{_END}'
-
-
-def unseal_text(text: str, path: Path, remedy: str) -> str:
-    """The text without its checksum; one that does not fit is a `DamagedError`. Older files have none."""
-    found = _TEXT_SEAL.search(text)
-    if found is None:
-        return text
-    content = text[: found.start()] + _END
-    if digest(content.encode()) != found[1]:
         raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
     return content
 

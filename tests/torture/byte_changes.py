@@ -25,7 +25,8 @@ from stresstest.runs.status import read_status
 from stresstest.runs.store import open_run, planned_cells, read_manifest, stored_cells, stored_status
 from tests.torture.stored import Tally, arguments
 
-_UNREAD = ("report.html", "lock", "progress.json", "answer.json")  # written for people, or again and again
+# Made of the cells, for people, or written again and again.
+_UNREAD = ("result.json", "report.html", "lock", "progress.json", "answer.json")
 TINY: Mapping[str, Any] = {
     "variant": ["pre-ln"],
     "depth": 1,
