@@ -21,7 +21,8 @@ from stresstest.experiments.unfinished import unfinished_document
 from stresstest.gate.thresholds import check_threshold, default_thresholds, rows_of
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.output import FORMATS, render
-from stresstest.results.records import Cell, Result, SummaryRow, TrendRow, read_result
+from stresstest.results.records import Result, SummaryRow, TrendRow, read_result
+from stresstest.runs.cell_lines import cell_of
 from stresstest.scenario.schema import scenario_schema
 from stresstest.scenario.thresholds import parse_threshold
 
@@ -149,7 +150,7 @@ def test_its_run_without_a_result_tells_what_has_ended(
         assert document.state == f"{number} of {len(lines)} cells; not final: {len(lines) - number} to come"
         for kind in FORMATS:
             assert document.state in render(document, kind)
-        ended = Cell.model_validate_json(lines[number - 1])
+        ended, _ = cell_of(lines[number - 1].encode())
         assert (cell_name(ended) in render(document, "html")) == (number > 0)
     assert document.title == trained[0].document(trained[1]).title
 
