@@ -19,6 +19,7 @@ FILES = sorted(
     path.relative_to(EXAMPLES).as_posix() for suffix in ("py", "yaml") for path in EXAMPLES.rglob(f"*.{suffix}")
 )
 SMALLER = "--seeds 1 --num-steps 40 --hold-steps 20 --start-lr 0.01 --no-theory -q -j 1".split()
+SMALLER_RACE = "--seeds 1 --train-steps 20 -q -j 1".split()
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +35,16 @@ def commands(file: Path) -> list[list[str]]:
     """The indented lines of what a file begins with: a docstring, or comments."""
     text = file.read_text(encoding="utf-8")
     head = text.split('"""')[1] if file.suffix == ".py" else text.partition("\n\n")[0].replace("#", "")
-    return [shlex.split(line) for line in re.findall(r"^ {4,5}(\S.*)$", head, re.MULTILINE)]
+    joined = re.sub(r" *\\\n *", " ", head)
+    return [shlex.split(line) for line in re.findall(r"^ {4,5}(\S.*)$", joined, re.MULTILINE)]
 
 
 def call(words: list[str]) -> None:
     """Run a command line; experiments on one seed and few steps."""
     program, *args = words
     if program == "stresstest":
-        trains = args[0] in ("lr-range", "scale", "run")
-        assert run([*args, *(SMALLER if trains else [])]) == 0, shlex.join(words)
+        smaller = SMALLER if args[0] in ("lr-range", "scale", "run") else SMALLER_RACE if args[0] == "race" else []
+        assert run([*args, *smaller]) == 0, shlex.join(words)
         return
     module = {"pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider"], "torchrun": ["-m", "torch.distributed.run"]}
     more = SMALLER if program == "torchrun" else []

@@ -353,10 +353,10 @@ def test_every_parameter_of_every_variant_takes_part(
 def test_segments_tile_a_row_and_only_matrices_decay(tiny: ModelSpec, name: str) -> None:
     layout: Layout = build(tiny, name, qk_norm=True).layout
     kinds = dict(zip(layout.banks, layout.segments(), strict=True))
-    starts, stops, *_ = zip(*kinds.values(), strict=True)
-    assert (0, *stops) == (*starts, layout.num_parameters)
+    starts, stops = [one.start for one in kinds.values()], [one.stop for one in kinds.values()]
+    assert [0, *stops] == [*starts, layout.num_parameters]
     matrices = {"embedding", "unembedding", *(f"{kind}.weight" for kind in ("qkv", "output", "fc1", "fc2"))}
-    assert {kind for kind, (*_, decays) in kinds.items() if decays} == matrices
-    assert kinds["qkv.weight"][2] == 3 * kinds["output.weight"][2] == 6
+    assert {kind for kind, one in kinds.items() if one.decays} == matrices
+    assert kinds["qkv.weight"].rows == 3 * kinds["output.weight"].rows == 6
     expected = [float(kind in matrices) for kind, bank in layout.banks.items() for _ in range(bank.stop - bank.start)]
     assert layout.decay_mask().tolist() == expected
