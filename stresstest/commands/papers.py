@@ -47,7 +47,7 @@ class Paper:
         return scenario_requests(f"{PAPERS}/{self.name}", self.scenario, self.given, self.options)
 
     def at_second_look(self, left: Sequence[Judged]) -> Paper | None:
-        """With more seeds, what its open claims are about; `None` where nothing is open, or there are no more."""
+        """With more seeds, what its open claims are about; `None` where all is decided, or all are trained."""
         seeds = self.scenario.seeds
         needed = {name for one in left for tested in one.open for name in tested.statement.experiments}
         if seeds is None or seeds.most == seeds.look or not needed:
