@@ -231,7 +231,7 @@ def run(
     requests = scenario_requests(name, loaded, SettingSources(line=line, by="Python"), options)
     plans = plan_scenario(loaded.experiments, requests, _listener(quiet))
     with _folder(run_dir) as (folder, kept):
-        from stresstest.runs.store import choose_folder, write_scenario
+        from stresstest.runs.directory import choose_folder, write_scenario
 
         identities = {each.name: plan.identities for each, plan in zip(loaded.experiments, plans, strict=True)}
         chosen = choose_folder(str(folder), loaded.name, identities, fresh)

@@ -127,9 +127,9 @@ def chapter_of(name: str, paper: str, judged: Sequence[Judged], results: Mapping
 
 def stored_result(plan: Plan, path: Path) -> Result | None:
     """The result of a plan that lies in a run directory; `None` where there is none, or one of other settings."""
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.directory import manifest_of
 
-    if (read_manifest(path) or {}).get("identity") not in plan.identities or not (path / "result.json").exists():
+    if manifest_of(path).get("identity") not in plan.identities or not (path / "result.json").exists():
         return None
     return read_result(path / "result.json")
 
@@ -191,7 +191,8 @@ def _check_ranks(request: Request) -> None:
 def train_experiment(plan: Plan, request: Request, path: Path | None = None, listener: RunListener = SILENT) -> Trained:
     """Train what is missing, in the directory of the run."""
     from stresstest.loggers.session import CellLog, RunFacts
-    from stresstest.runs.store import choose_directory, open_run, other_runs
+    from stresstest.runs.directory import choose_directory, other_runs
+    from stresstest.runs.store import open_run
 
     folder = None if path is None else path.parent
     if path is None:
@@ -227,10 +228,10 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
 
 def _as_begun(plan: Plan, path: Path) -> Plan:
     """The plan with the kernel of the run that it goes on, where nobody asked for one."""
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.directory import manifest_of
 
-    manifest = read_manifest(path)
-    if manifest is None or manifest.get("code") != plan.settings["code"]:
+    manifest = manifest_of(path)
+    if manifest.get("code") != plan.settings["code"]:
         return plan
     other = plan.other_kernel
     return plan.of_kernel(other) if other is not None and other == manifest["spec"].get("kernel") else plan
@@ -238,10 +239,10 @@ def _as_begun(plan: Plan, path: Path) -> Plan:
 
 def _of_other_code(path: Path, plan: Plan) -> int:
     """How many finished cells of a run directory are of another version of the code, which makes other keys."""
-    from stresstest.runs.store import read_manifest, stored_status
+    from stresstest.runs.directory import manifest_of, stored_status
 
-    manifest = read_manifest(path)
-    if manifest is None or manifest.get("code") == plan.settings["code"]:
+    manifest = manifest_of(path)
+    if not manifest or manifest.get("code") == plan.settings["code"]:
         return 0
     keys = {cell.key for cell in plan.cells}
     return sum(status == "done" for key, status in stored_status(path).items() if key not in keys)
@@ -253,7 +254,7 @@ def exit_code(statuses: Sequence[str]) -> int:
 
 
 def _stored(path: Path) -> list[str]:
-    from stresstest.runs.store import planned_cells, stored_status
+    from stresstest.runs.directory import planned_cells, stored_status
 
     stored = stored_status(path)
     return [stored[key] for key in planned_cells(path) if key in stored]

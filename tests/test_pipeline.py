@@ -17,8 +17,9 @@ from stresstest import pipeline
 from stresstest.cli.main import run
 from stresstest.measurements import boundary
 from stresstest.results.progress import Progress, TimeLeft
-from stresstest.results.sums import seal, sealed_json
-from stresstest.runs.store import RunStore, read_manifest
+from stresstest.results.sums import seal, sealed_json, unseal
+from stresstest.runs.directory import read_manifest
+from stresstest.runs.store import RunStore
 
 TINY = (
     "lr-range --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu "
@@ -247,6 +248,20 @@ def test_what_was_changed_since_it_was_written_is_named(stopped: Path, capsys: C
     path = Path("here/manifest.json")
     path.write_text(path.read_text().replace("pre-ln", "pre-lm"))
     assert "here/manifest.json is damaged (its checksum does not fit)" in refused(capsys, "status", "here")
+    assert run([*TINY, "--run-dir", "here", "-q"]) == 0, "the line that made the run writes it anew"
+    assert "here/manifest.json is damaged" in capsys.readouterr().err
+    assert run(["status", "here"]) == 0
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_a_run_of_a_version_without_checksums_is_read_and_said_to_be(stopped: Path, capsys: Capture) -> None:
+    shutil.copytree(stopped, "here")
+    (line,) = Path("here/cells.jsonl").read_bytes().splitlines()
+    Path("here/cells.jsonl").write_bytes(unseal(line)[0] + b"\n")
+    assert run(["status", "here"]) == 0
+    said = capsys.readouterr().out
+    assert "4 cells: 1 done, 3 waiting" in said
+    assert "1 of them without a checksum, of an earlier version" in said
 
 
 @pytest.fixture(scope="module")

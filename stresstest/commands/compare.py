@@ -83,7 +83,7 @@ def compare_runs(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str,
 
 def stored_runs(path: Path) -> dict[str, Stored]:
     """The results of a run, or of each of a scenario's, with their run directories."""
-    from stresstest.runs.store import runs_in
+    from stresstest.runs.directory import runs_in
 
     folders = [path.parent] if path.is_file() else runs_in(path)
     return {

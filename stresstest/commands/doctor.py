@@ -12,8 +12,8 @@ import torch
 import stresstest
 from stresstest.errors import ExitCode
 from stresstest.reports.output import console
+from stresstest.runs.directory import DEFAULT_ROOT
 from stresstest.runs.executor import local_workers
-from stresstest.runs.store import DEFAULT_ROOT
 
 
 def versions() -> str:

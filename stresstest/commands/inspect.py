@@ -15,7 +15,7 @@ from stresstest.results.records import read_result
 
 def print_report(run_path: str | None, output: Sequence[str], as_json: bool, verbose: bool = False) -> int:
     """Render a stored result; never trains."""
-    from stresstest.runs.store import newest_run
+    from stresstest.runs.directory import newest_run
     from stresstest.runs.stored import result_file
 
     outputs = [parse_output(text) for text in output]
@@ -33,7 +33,7 @@ def print_index(folder: str | None, output: Sequence[str], as_json: bool) -> int
     """Write a page over all runs below a folder, and print the newest of them."""
     from stresstest.commands.run_index import index_document, index_runs, index_tables
     from stresstest.reports.terminal import print_document
-    from stresstest.runs.store import DEFAULT_ROOT
+    from stresstest.runs.directory import DEFAULT_ROOT
 
     if as_json:
         raise ConfigError("the index of runs has no JSON; leave out --json, or write -o csv:FOLDER")

@@ -13,7 +13,7 @@ from stresstest.errors import ConfigError, ExitCode
 from stresstest.pipeline import exit_code, finish_run
 from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Result
-from stresstest.runs.cell_lines import NAME, damaged_lines
+from stresstest.runs.cell_lines import NAME, condition
 
 
 def merge_runs(
@@ -23,7 +23,7 @@ def merge_runs(
 
     Folders of scenarios are joined experiment by experiment.
     """
-    from stresstest.runs.store import choose_directory, choose_folder, runs_in, scenario_runs, write_scenario
+    from stresstest.runs.directory import choose_directory, choose_folder, runs_in, scenario_runs, write_scenario
 
     written = [parse_output(text) for text in outputs]
     inside = [[run.name for run in runs_in(path) if run != path] for path in paths]
@@ -51,7 +51,7 @@ def merge_runs(
 
 
 def _shard_manifest(path: Path) -> dict[str, Any]:
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.directory import read_manifest
 
     manifest = read_manifest(path)
     if manifest is None:
@@ -61,7 +61,7 @@ def _shard_manifest(path: Path) -> dict[str, Any]:
 
 def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]]:
     """The manifest of the shards and the keys of all cells, which they together have."""
-    from stresstest.runs.store import planned_cells, stored_status
+    from stresstest.runs.directory import planned_cells
 
     manifests = [_shard_manifest(path) for path in paths]
     for path, manifest in zip(paths, manifests, strict=True):
@@ -69,12 +69,13 @@ def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]
         if different:
             raise ConfigError(f"{paths[0]} and {path} are not shards of the same run: {different}")
     wanted = planned_cells(paths[0])
-    ended = {key for path in paths for key in stored_status(path)}
+    found = {path: condition(path) for path in paths}
+    ended = {key for one in found.values() for key in one.statuses}
     missing = len(set(wanted) - ended)
     if not wanted:
         raise ConfigError(f"{paths[0]} has not planned its cells yet; merge the shards after all have ended")
     if missing:
-        damaged = [str(path / NAME) for path in paths if damaged_lines(path)]
+        damaged = [str(path / NAME) for path, one in found.items() if one.damaged]
         instead = f"{', '.join(damaged)} holds damaged lines: go on with that shard" if damaged else ""
         raise ConfigError(
             f"{missing} of {len(wanted)} cells are missing from these runs; "

@@ -112,7 +112,7 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
 
     What became of its claims, where it has some and every experiment a result, comes last, below where its reports are.
     """
-    from stresstest.runs.store import choose_folder, write_scenario
+    from stresstest.runs.directory import choose_folder, write_scenario
 
     name, experiments, listener = scenario.name, scenario.experiments, OnStderr()
     plans = plan_scenario(experiments, requests, listener)

@@ -12,8 +12,8 @@ from stresstest.errors import ConfigError, ExitCode
 from stresstest.gate.under_way import CHECKS, checks_under_way
 from stresstest.reports.output import console
 from stresstest.results.progress import Progress
+from stresstest.runs.directory import DEFAULT_ROOT, newest_run, runs_in
 from stresstest.runs.status import RunStatus, damage_words, read_status
-from stresstest.runs.store import DEFAULT_ROOT, newest_run, runs_in
 
 
 def print_status(run_path: str | None, as_json: bool) -> int:

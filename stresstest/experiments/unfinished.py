@@ -27,7 +27,7 @@ _TOO_FEW = (LookupError, ValueError, ArithmeticError, StopIteration)
 
 def is_unfinished(path: Path) -> bool:
     """Whether a path is a run directory without a result."""
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.directory import read_manifest
 
     return path.is_dir() and not (path / "result.json").exists() and read_manifest(path) is not None
 
@@ -67,7 +67,7 @@ def unfinished_document(path: Path, running: bool | None = None) -> Document:
 def _manifest(path: Path) -> Mapping[str, Any]:
     from pydantic import ValidationError
 
-    from stresstest.runs.store import read_manifest
+    from stresstest.runs.directory import read_manifest
 
     manifest = read_manifest(path) or {}
     if manifest.get("schema") != MANIFEST_SCHEMA:
@@ -84,7 +84,7 @@ def _manifest(path: Path) -> Mapping[str, Any]:
 
 def _cells(path: Path) -> list[Cell]:
     """Those that have ended, in the order of the plan."""
-    from stresstest.runs.store import planned_cells, stored_cells
+    from stresstest.runs.directory import planned_cells, stored_cells
 
     stored = stored_cells(path)
     return [stored[key] for key in planned_cells(path) if key in stored]

@@ -18,7 +18,7 @@ from stresstest.gate.under_way import CHECKS
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.progress import is_cell
 from stresstest.results.records import Result, read_result
-from stresstest.runs.store import planned_cells, read_manifest, stored_status
+from stresstest.runs.directory import manifest_of, planned_cells, stored_status
 from stresstest.specs.base import TrainingSpec
 
 
@@ -91,7 +91,7 @@ class Side:
             return 0.0
         if self.take_from:
             return 1.0  # the other side runs first
-        manifest, settings = read_manifest(self.path / name) or {}, spec.model_dump(mode="json", exclude={"seeds"})
+        manifest, settings = manifest_of(self.path / name), spec.model_dump(mode="json", exclude={"seeds"})
         if manifest.get("code") != code or not settings.items() <= manifest.get("spec", {}).items():
             return 0.0
         stored = stored_status(self.path / name)

@@ -93,6 +93,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
             "experiments/warmup/sensitivity.py",
             "experiments/warmup/study.py",
             "results/summary.py",
+            "runs/directory.py",
             "runs/settings.py",
             "runs/store.py",
         ),

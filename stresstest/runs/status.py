@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
-from stresstest.runs.cell_lines import NAME, damaged_lines, unsealed_lines
-from stresstest.runs.store import holder_of, planned_cells, read_manifest, stored_status
+from stresstest.runs.cell_lines import NAME, condition
+from stresstest.runs.directory import holder_of, planned_cells, read_manifest
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_status(path: Path) -> RunStatus:
         raise ConfigError(f"{path} is not a run directory; give one as printed at the end of a run")
     holder = holder_of(path)
     progress = _read_progress(path) if holder else {}
-    planned, stored = planned_cells(path, "mine"), stored_status(path)
+    planned, found = planned_cells(path, "mine"), condition(path)
     since, left = time.time() - progress.get("at", 0.0), progress.get("left")
     return RunStatus(
         path=path,
@@ -48,14 +48,14 @@ def read_status(path: Path) -> RunStatus:
         again=manifest["again"],
         shard=tuple(manifest.get("shard", (1, 1))),
         total=len(planned),
-        statuses=dict(Counter(stored[key] for key in planned if key in stored)),
+        statuses=dict(Counter(found.statuses[key] for key in planned if key in found.statuses)),
         running=progress.get("running", []),
         seconds_left=None if left is None else max(0.0, left["seconds"] - since),
         between=None if left is None else (max(0.0, left["low"] - since), max(0.0, left["high"] - since)),
         share=progress.get("share"),
         holder=holder,
-        damaged=damaged_lines(path),
-        unsealed=unsealed_lines(path),
+        damaged=found.damaged,
+        unsealed=found.unsealed,
     )
 
 
@@ -69,7 +69,7 @@ def damage_words(status: RunStatus) -> list[str]:
             f"not fit): {status.again} trains what is missing again"
         )
     if status.unsealed:
-        words.append(f"{status.unsealed} cells are of an earlier version, without checksums")
+        words.append(f"{status.unsealed} of them without a checksum, of an earlier version")
     return words
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from stresstest.errors import ConfigError, path_given
 from stresstest.results.records import Result
 from stresstest.results.records import read_result as read_file
-from stresstest.runs.store import read_manifest, runs_in
+from stresstest.runs.directory import read_manifest, runs_in
 
 _INSTEAD = "a run directory or a result.json"
 

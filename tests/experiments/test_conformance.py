@@ -150,7 +150,7 @@ def test_its_run_without_a_result_tells_what_has_ended(
         assert document.state == f"{number} of {len(lines)} cells; not final: {len(lines) - number} to come"
         for kind in FORMATS:
             assert document.state in render(document, kind)
-        ended, _ = cell_of(lines[number - 1].encode())
+        ended = cell_of(lines[number - 1].encode())
         assert (cell_name(ended) in render(document, "html")) == (number > 0)
     assert document.title == trained[0].document(trained[1]).title
 

@@ -14,7 +14,8 @@ import pytest
 from stresstest.errors import ConfigError
 from stresstest.results.courses import read_courses
 from stresstest.results.records import Bracket, Cell, Result, read_result
-from stresstest.runs.store import RunStore, open_run, planned_cells, read_manifest, stored_cells, stored_status
+from stresstest.runs.directory import planned_cells, read_manifest, stored_cells, stored_status
+from stresstest.runs.store import RunStore, open_run
 
 MANIFEST = {
     "identity": "one",

@@ -18,7 +18,8 @@ from stresstest.errors import ConfigError, StorageError
 from stresstest.results.progress import Progress
 from stresstest.results.records import Bracket, Cell
 from stresstest.results.sums import seal, unseal
-from stresstest.runs.store import RunStore, choose_directory, holder_of, open_run, read_manifest
+from stresstest.runs.directory import choose_directory, holder_of, read_manifest
+from stresstest.runs.store import RunStore, open_run
 
 MANIFEST = {"identity": "one", "command": "lr-range", "again": "stresstest lr-range", "spec": {"depth": 1}}
 

@@ -21,8 +21,9 @@ import stresstest
 from stresstest.errors import StresstestError
 from stresstest.results.courses import read_courses
 from stresstest.results.records import Result, read_result
+from stresstest.runs.directory import planned_cells, read_manifest, stored_cells, stored_status
 from stresstest.runs.status import read_status
-from stresstest.runs.store import open_run, planned_cells, read_manifest, stored_cells, stored_status
+from stresstest.runs.store import open_run
 from tests.torture.stored import Tally, arguments
 
 # Made of the cells, for people, or written again and again.

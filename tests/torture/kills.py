@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stresstest.runs.store import stored_status
+from stresstest.runs.directory import stored_status
 from tests.torture.calls import Call, watched
 from tests.torture.stored import MOST, Tally, arguments, faults, go_on
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stresstest.runs.store import stored_status
+from stresstest.runs.directory import stored_status
 from tests.torture.calls import Call, watched
 from tests.torture.stored import MOST, Tally, arguments, faults, go_on, key_of
 
