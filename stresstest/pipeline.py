@@ -19,6 +19,7 @@ from stresstest.gate.claims_report import Chapter, size_words
 from stresstest.loggers.table import parse_target
 from stresstest.reports.output import render
 from stresstest.results.records import Cell, Result, read_result
+from stresstest.results.sums import DamagedError
 from stresstest.runs.ranks import check_ranks
 from stresstest.scenario.library import PAPERS, shipped_scenarios
 from stresstest.scenario.request import Request
@@ -131,7 +132,10 @@ def stored_result(plan: Plan, path: Path) -> Result | None:
 
     if manifest_of(path).get("identity") not in plan.identities or not (path / "result.json").exists():
         return None
-    return read_result(path / "result.json")
+    try:
+        return read_result(path / "result.json")
+    except DamagedError:  # its cells are whole, or are trained again
+        return None
 
 
 def plan_scenario(

@@ -34,6 +34,7 @@ from stresstest.reports.document import (
 )
 from stresstest.reports.output import Tables
 from stresstest.results.records import read_result
+from stresstest.results.sums import AGAIN, check_file, checked_json
 
 _PARTS = ("manifest.json", "result.json", "cells.jsonl")  # one of them makes a folder a run's
 _IN_TERMINAL = 20  # of the newest runs
@@ -155,7 +156,8 @@ def _facts(path: Path) -> dict[str, Any]:
     status = read_status(path)
     ended = sum(status.statuses.values())
     failed = "".join(f", {number} {name}" for name, number in status.statuses.items() if name != "done")
-    cells = f"{ended} of {status.total}{failed}"
+    damaged = f", {len(status.damaged)} damaged" if status.damaged else ""
+    cells = f"{ended} of {status.total}{failed}{damaged}"
     told = (manifest["command"], manifest["spec"], manifest["data"])
     if finished:
         return {**_row(*told, cells, _verdicts(path), ""), **_left_out(path, manifest["command"])}
@@ -166,7 +168,9 @@ def _left_out(path: Path, command: str) -> dict[str, Checks]:
     """What became of the leave-outs of a path of sizes, without reading its cells as records."""
     if command != "scale":
         return {}
-    trends = json.loads((path / "result.json").read_text())["trends"]
+    content = (path / "result.json").read_bytes()
+    check_file(path / "result.json", content, AGAIN)
+    trends = json.loads(content)["trends"]
     laws = [law for trend in trends for law in trend.get("laws", ())]
     return {"left_out": checks(law for law in laws if law["metric"] == "max_stable_lr")}
 
@@ -187,7 +191,8 @@ def _verdicts(path: Path) -> str:
     """The first of a result's verdicts, as they were written beside it or else by its report."""
     kept = path / "answer.json"
     if _changed(kept) >= _changed(path / "result.json"):
-        told = [str(text) for text in json.loads(kept.read_text())["verdicts"]]
+        answer = checked_json(json.loads(kept.read_text()), kept, AGAIN)
+        told = [str(text) for text in answer["verdicts"]]
     else:
         told = [verdict.text for verdict in document_of(read_result(path / "result.json")).verdicts]
     more = len(told) - _SHORT

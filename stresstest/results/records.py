@@ -251,11 +251,15 @@ def _views() -> ModuleType:
 
 
 def read_result(path: Path) -> Result:
-    """Read a `result.json`; what is truncated, foreign or of another schema is a `ConfigError`."""
+    """Read a `result.json`; what is truncated, damaged, foreign or of another schema is a `ConfigError`."""
     import json
 
+    from stresstest.results.sums import AGAIN, check_file
+
     try:
-        stored = json.loads(path.read_text())
+        content = path.read_bytes()
+        check_file(path, content, AGAIN)
+        stored = json.loads(content)
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
     except (OSError, ValueError) as error:

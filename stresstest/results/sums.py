@@ -11,6 +11,7 @@ from typing import Any
 
 from stresstest.errors import ConfigError
 
+AGAIN = "run its command again: it keeps what is trained and writes it anew"
 _SEAL = re.compile(rb',"sum":"([^"]*)"\}\Z')
 
 
@@ -51,6 +52,21 @@ def checked_json(stored: Mapping[str, Any], path: Path, remedy: str) -> dict[str
     if "sum" in stored and stored["sum"] != digest(_canonical(content)):
         raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
     return content
+
+
+def sum_of(path: Path) -> Path:
+    """Where the checksum of a file lies that has none in itself: beside it, as name.sum."""
+    return path.with_suffix(".sum")
+
+
+def check_file(path: Path, content: bytes, remedy: str) -> None:
+    """A `DamagedError` where the checksum beside a file does not fit its content. One without is as it is."""
+    try:
+        written = sum_of(path).read_text(errors="replace").strip()
+    except OSError:
+        return
+    if written != digest(content):
+        raise DamagedError(f"{path} is damaged (its checksum in {sum_of(path).name} does not fit); {remedy}")
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from stresstest.engine.machine import keep_out_of_git
 from stresstest.errors import ConfigError, StorageError
-from stresstest.results.sums import DamagedError, digest, sealed_json
+from stresstest.results.sums import DamagedError, digest, sealed_json, sum_of
 from stresstest.runs import cell_lines
 from stresstest.runs.directory import read_manifest
 
@@ -176,8 +176,12 @@ class RunStore:
                 path.rename(path.with_suffix(f".{now}{path.suffix}"))
 
     def write_result(self, text: str) -> Path:
-        """Write `result.json` at once or not at all."""
-        return self._write("result.json", text)
+        """Write `result.json` at once or not at all, and its checksum beside it: its text is what `--json` prints."""
+        with _written(self.path):
+            sum_of(self.path / "result.json").unlink(missing_ok=True)  # or it would not fit for a moment
+        path = self._write("result.json", text)
+        self._write("result.sum", digest(text.encode()) + "\n")
+        return path
 
     def write_report(self, text: str) -> Path:
         """Write `report.html` at once or not at all."""
@@ -191,7 +195,7 @@ class RunStore:
 
     def write_answer(self, verdicts: Sequence[str]) -> Path:
         """The verdicts of the result, for who lists many runs."""
-        return self._write("answer.json", json.dumps({"verdicts": list(verdicts)}) + "\n")
+        return self._write("answer.json", json.dumps(sealed_json({"verdicts": list(verdicts)})) + "\n")
 
     def close(self) -> None:
         """Let another driver in."""
@@ -202,7 +206,7 @@ class RunStore:
         path = self.path / name
         draft = path.with_suffix(".part")
         with _written(self.path):
-            with draft.open("w") as file:
+            with draft.open("w", encoding="utf-8") as file:
                 file.write(text)
                 if durable:
                     _sync(file)
@@ -245,7 +249,7 @@ def open_run(
             store.set_aside(cell_lines.NAME, "study.journal", LOGGED)
             shutil.rmtree(path / "checkpoints", ignore_errors=True)
         if fresh or damaged or (theirs is not None and theirs["identity"] != manifest["identity"]):
-            store.set_aside("result.json", "report.html", "answer.json")
+            store.set_aside("result.json", "result.sum", "report.html", "answer.json")
         yield store
     finally:
         store.close()

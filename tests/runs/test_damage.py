@@ -77,7 +77,7 @@ def test_a_changed_byte_of_the_cells_is_told_and_never_another_number(run: Path)
         assert told or len(found) == 3 or list(found) == list(written)[:2], "only a last line may be cut in silence"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json", "result.json"])
 def test_a_changed_byte_of_a_file_is_an_error_or_no_other_content(run: Path, name: str) -> None:
     """A space for another one says the same."""
     path, draw = run / name, random.Random(1)
@@ -137,8 +137,29 @@ def test_a_damaged_manifest_is_written_anew_and_its_cells_stay(run: Path) -> Non
     assert not (run / "result.json").exists(), "nobody knows of which settings it is"
 
 
+def test_a_result_that_was_changed_is_named_with_its_remedy(run: Path) -> None:
+    path = run / "result.json"
+    path.write_text(path.read_text().replace('"low": 0.25', '"low": 0.75'))
+    with pytest.raises(ConfigError, match=r"result\.json is damaged .*run its command again: it keeps what is trained"):
+        read_result(path)
+    with opened(run) as store:
+        store.write_result(result([cell(0)]).to_json())
+    assert read_result(path).cells == [cell(0)]
+
+
+def test_a_result_of_other_settings_is_set_aside_with_its_checksum(run: Path) -> None:
+    with open_run(run, {**MANIFEST, "identity": "other"}):
+        pass
+    (aside,) = run.glob("result.*.json")
+    assert len(read_result(aside).cells) == 3
+    aside.write_text(aside.read_text().replace('"low": 0.25', '"low": 0.75'))
+    with pytest.raises(ConfigError, match=r"its checksum in result\..+\.sum does not fit"):
+        read_result(aside)
+
+
 def test_files_without_a_checksum_are_read(run: Path) -> None:
     """As earlier versions wrote them."""
+    (run / "result.sum").unlink()
     for name in ("manifest.json", "plan.json"):
         stored = json.loads((run / name).read_text())
         del stored["sum"]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import stresstest
-from stresstest.errors import StresstestError
+from stresstest.commands.run_index import index_runs
+from stresstest.errors import ConfigError, StresstestError
 from stresstest.results.courses import read_courses
 from stresstest.results.records import Result, read_result
 from stresstest.runs.directory import planned_cells, read_manifest, stored_cells, stored_status
@@ -27,7 +28,8 @@ from stresstest.runs.store import open_run
 from tests.torture.stored import Tally, arguments
 
 # Made of the cells, for people, or written again and again.
-_UNREAD = ("result.json", "report.html", "lock", "progress.json", "answer.json")
+_UNREAD = ("report.html", "lock", "progress.json")
+_WRITTEN_AGAIN = ("cells.jsonl", "manifest.json", "result.json", "result.sum", "answer.json")
 TINY: Mapping[str, Any] = {
     "variant": ["pre-ln"],
     "depth": 1,
@@ -63,7 +65,7 @@ def byte_changes(count: int, seed: int) -> Tally:
             place = f"{file.relative_to(whole)}, byte {at} of {len(content)}, xor {other}"
             tally.tries += 1
             tally.wrong += [f"{place}: {fault}" for fault in _faults(path, result, manifest, before, tally)]
-            for part in (mine, path / "cells.jsonl", path / "manifest.json", path / "result.json"):
+            for part in (mine, *(path / name for name in _WRITTEN_AGAIN)):
                 if (whole / part.relative_to(path)).exists():
                     shutil.copyfile(whole / part.relative_to(path), part)
             (path / "damaged.jsonl").unlink(missing_ok=True)
@@ -109,6 +111,14 @@ def _cut_at_the_end(path: Path) -> bool:
     return not (path / "damaged.jsonl").exists()
 
 
+def _listed(path: Path, *_: object) -> tuple[str, str, str]:
+    """What the list of runs says."""
+    run = next(run for run in index_runs(path.parent) if run.path == path)
+    if run.verdict.startswith("cannot be read: ") or "damaged" in run.cells:
+        raise ConfigError(f"{run.cells} {run.verdict}")
+    return run.verdict, run.cells, run.model
+
+
 def _curves(path: Path, result: Result, _: object) -> list[str]:
     return [repr(course) for cell in result.cells for course in read_courses(path, cell)]
 
@@ -121,6 +131,7 @@ READINGS: Mapping[str, Callable[[Path, Result, Mapping[str, Any]], Any]] = {
     "the status of cells": lambda path, *_: stored_status(path),
     "the status": lambda path, *_: read_status(path).total,
     "the curves": _curves,
+    "the list of runs": _listed,
     "going on": _gone_on,
 }
 _FEWER = ("the cells", "the status of cells", "going on")  # what is damaged is left out
