@@ -115,6 +115,19 @@ def test_merging_again_takes_what_was_trained_again(capsys: Capture, monkeypatch
     assert {cell["status"] for cell in result(capsys, "merge", "s1", "s2", "--run-dir", "m")["cells"]} == {"done"}
 
 
+def test_shards_with_damaged_curves_are_merged_once_they_were_trained_again(capsys: Capture) -> None:
+    whole = result(capsys, *TINY)
+    for index in (1, 2):
+        assert run([*TINY, "--fresh", "--shard", f"{index}/2", "--run-dir", f"s{index}"]) == 0
+    curves = next(Path("s2/curves").iterdir())
+    curves.write_bytes(curves.read_bytes()[:-9])
+    capsys.readouterr()
+    assert f"1 of 4 cells are damaged in these runs, e.g. {curves.stem}" in refused(capsys, "merge", "s1", "s2")
+    assert run([*TINY, "--shard", "2/2", "--run-dir", "s2"]) == 0
+    capsys.readouterr()
+    assert result(capsys, "merge", "s1", "s2") == whole
+
+
 def test_the_status_of_a_shard_is_of_its_own_cells(capsys: Capture) -> None:
     assert run([*TINY, "--shard", "1/2", "--run-dir", "s1", "--max-cells", "1"]) == 0
     capsys.readouterr()

@@ -46,15 +46,20 @@ def cli(context: click.Context) -> None:
 @cli.command()
 @click.argument("files", metavar="FILE|NAME...", nargs=-1, required=True)
 @click.option("--profile", metavar="NAME", help="Profile defined in the files; also prints its cost, on any machine.")
+@click.option(
+    "--no-code",
+    is_flag=True,
+    help="Run none of the code that a file names, but list it: for a file that you have not looked at yet.",
+)
 @click.pass_context
-def validate(context: click.RichContext, files: tuple[str, ...], profile: str | None) -> int:
+def validate(context: click.RichContext, files: tuple[str, ...], profile: str | None, no_code: bool) -> int:
     """Check scenario files without training: settings, names, data, memory, and what a gate needs.
 
     Only a file's first profile has to fit this machine; for the others parameters, memory, FLOPs and GPU hours
     are estimated.
     """
     from stresstest.cli.sources import settings_beside
-    from stresstest.commands.validate import estimate_words
+    from stresstest.commands.validate import code_words, estimate_words
     from stresstest.commands.validate import validate as validate_scenario
     from stresstest.scenario.library import find_scenario
     from stresstest.scenario.reader import load_scenario
@@ -65,7 +70,8 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
         loaded = load_scenario(find_scenario(file), profile)
         requests = scenario_requests(file, loaded, given, options)
         first = loaded.profile == next(iter(loaded.profiles), "")
-        words = validate_scenario(loaded, requests) if first else estimate_words(loaded, requests)
+        words = code_words(loaded, requests) if no_code else []
+        words = words or (validate_scenario if first else estimate_words)(loaded, requests)
         click.echo("\n".join(f"{file}: {text}" for text in words))
     return ExitCode.OK
 

@@ -94,6 +94,12 @@ def _merge(paths: Sequence[Path], manifest: Mapping[str, Any], wanted: Sequence[
             there = {key for key, cell in store.finished().items() if cell.status in {"done", *statuses}}
             store.take_over(set(wanted) - there, paths, statuses)
         cells = store.finished()
+        lost = [key for key in wanted if key not in cells]
+        if lost:
+            raise ConfigError(
+                f"{len(lost)} of {len(wanted)} cells are damaged in these runs, e.g. {lost[0]}; go on with each shard, "
+                "which trains them again, and merge once more"
+            )
         return finish_run(store, manifest, [cells[key] for key in wanted])
 
 

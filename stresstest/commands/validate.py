@@ -13,6 +13,7 @@ from stresstest.pipeline import plan_scenario
 from stresstest.scenario.reader import Scenario
 from stresstest.scenario.request import Request
 from stresstest.specs.base import TrainingSpec
+from stresstest.specs.kinds import is_user_model
 
 
 def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
@@ -35,6 +36,28 @@ def validate(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
             f"loss from {statistics.seeds_needed(lines, alpha / len(looks))} seeds on"
         )
     return words
+
+
+def code_words(scenario: Scenario, requests: Sequence[Request]) -> list[str]:
+    """Which code training would run, of a file that nobody has looked at yet; nothing where it names none."""
+    code: dict[str, list[str]] = {}
+    for experiment, request in zip(scenario.experiments, requests, strict=True):
+        for place in _code_of(request.spec):
+            code.setdefault(place, []).append(experiment.name)
+    if not code:
+        return []
+    return [
+        f"the settings of {len(requests)} experiment{'s' * (len(requests) > 1)} are valid; nothing was built, "
+        "since that runs code that the file names",
+        *(f"training runs the code of {place} ({', '.join(names)})" for place, names in code.items()),
+    ]
+
+
+def _code_of(spec: TrainingSpec) -> list[str]:
+    """The code that a spec names: FILE.py:FUNCTION or MODULE:FUNCTION."""
+    model = spec.model if is_user_model(spec.model) and not spec.model.startswith("hf:") else ""
+    named = (model, spec.batch_fn, spec.loss_fn, spec.optimizer_fn, spec.step_fn)
+    return [place for place in dict.fromkeys(named) if place]
 
 
 def check_claims(scenario: Scenario, specs: Sequence[TrainingSpec]) -> None:

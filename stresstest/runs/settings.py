@@ -22,3 +22,15 @@ class RunSettings:
     storage: str | None = None  # of a search that drivers share; None: a journal in the run directory
     study: str = "warmup"  # the name of the search there
     shard: tuple[int, int] = (1, 1)  # (i, n): every n-th cell from the i-th on
+
+    @property
+    def shown_storage(self) -> str:
+        """The storage without its user, its password and its query, which may hold one too."""
+        kind, separator, rest = (self.storage or "of the run").rpartition("://")
+        return f"{kind}{separator}{rest.partition('?')[0].rpartition('@')[2]}"
+
+    @property
+    def storage_has_password(self) -> bool:
+        """Whether the storage may not be shown as it is."""
+        address, _, query = (self.storage or "").partition("://")[2].partition("?")
+        return ":" in address.rpartition("@")[0] or "pass" in query.lower()

@@ -98,8 +98,8 @@ class Request:
         for key, value in run.slurm:
             words += ["--slurm", shlex.quote(f"{key}={value}")]
         if run.storage:
-            has_password = ":" in run.storage.partition("://")[2].rpartition("@")[0]
-            storage = '"$STRESSTEST_STORAGE"' if has_password else shlex.quote(run.storage)  # the line is stored
+            secret = run.storage_has_password  # the line is stored
+            storage = '"$STRESSTEST_STORAGE"' if secret else shlex.quote(run.storage)
             words += ["--storage", storage, "--study", shlex.quote(run.study)]
         if run.shard[1] > 1:
             words.append(f"--shard {run.shard[0]}/{run.shard[1]}")

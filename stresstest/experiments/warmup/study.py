@@ -53,7 +53,7 @@ def storage_errors(settings: RunSettings) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         raise StorageError(
-            f"storage {_shown(settings)} failed during the search ({_reason(error)}); completed cells are saved"
+            f"storage {settings.shown_storage} failed during the search ({_reason(error)}); completed cells are saved"
         ) from None
 
 
@@ -69,7 +69,8 @@ def open_study(plan: Plan, settings: RunSettings, variant: str, store: RunStore 
     if different:
         values = "; ".join(f"{key} {theirs.get(key)} there, {ours.get(key)} here" for key in different)
         raise ConfigError(
-            f"storage {_shown(settings)} already has a different search named {name} ({values}); give another --study"
+            f"storage {settings.shown_storage} already has a different search named {name} ({values}); give another "
+            "--study"
         )
     return study
 
@@ -88,7 +89,9 @@ def _opened(name: str, settings: RunSettings, store: RunStore | None) -> optuna.
             if isinstance(error, IntegrityError | ProgrammingError) and attempt + 1 < _ATTEMPTS:
                 time.sleep(1.0)
                 continue
-            raise ConfigError(f"storage {_shown(settings)} cannot be used: {_reason(error)}; check --storage") from None
+            raise ConfigError(
+                f"storage {settings.shown_storage} cannot be used: {_reason(error)}; check --storage"
+            ) from None
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -115,9 +118,13 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
     if settings.storage is None:
         assert store is not None, "a journal lies in a run directory"
         return optuna.storages.JournalStorage(JournalFileBackend(str(store.path / JOURNAL)))
-    kind, separator, _ = settings.storage.partition("://")
+    kind, separator, rest = settings.storage.partition("://")
     if not separator:
-        raise ConfigError(f"storage '{settings.storage}' is not a URL; give postgresql://USER:PASSWORD@HOST/DATABASE")
+        raise ConfigError(
+            f"storage '{settings.shown_storage}' is not a URL; give postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+    if rest.partition("?")[0].count("@") > 1:  # or a driver takes what follows the first for the host, and prints it
+        raise ConfigError(f"storage {settings.shown_storage}: write an @ of the user or the password as %40")
     if kind.startswith("sqlite"):
         raise ConfigError("several drivers cannot share a sqlite file; use postgresql://..., or leave out --storage")
     url = settings.storage
@@ -127,12 +134,6 @@ def _storage(settings: RunSettings, store: RunStore | None) -> Any:
         url = url.replace(kind, "postgresql+psycopg", 1)
     # A connection is closed after use: between two batches it would idle for minutes.
     return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-
-
-def _shown(settings: RunSettings) -> str:
-    """The storage without its password."""
-    kind, separator, rest = (settings.storage or "of the run").partition("://")
-    return f"{kind}{separator}{rest.rpartition('@')[2]}"
 
 
 def sampler(spec: WarmupSpec, name: str, entropy: str) -> optuna.samplers.BaseSampler:
