@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import is_
 from typing import TypeVar
 
 from stresstest.reports.document import Axis, Chart, Heatmap, Picture, Point, Series, Tiles
@@ -14,6 +16,8 @@ _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 Value = TypeVar("Value")
 
+MOST_LINES = 300  # of seeds, of one chart: more of them are a band
+_MOST_DOTS = 2000  # of a series
 _MANY_TICKS = 8
 _FEW_TICKS = 3
 _FLAT = 0.05  # of a unit or decade: a line that spans less belongs in the middle
@@ -97,6 +101,32 @@ def _with_points(series: Series, places: Sequence[int]) -> Series:
 
 def _some(values: tuple[Value, ...], places: Sequence[int]) -> tuple[Value, ...]:
     return tuple(values[i] for i in places) if values else ()
+
+
+def fewer(chart: Chart) -> Chart:
+    """A chart of very many seeds with the lines of 300 of them and 2,000 dots of each series, evenly chosen."""
+    lines = Counter(each.name for each in chart.series if each.kind == "seed")
+    most = max(2, MOST_LINES // max(1, len(lines)))  # of each name
+    seen: Counter[str] = Counter()
+    series = []
+    for each in chart.series:
+        kept = each
+        if each.kind == "seed":
+            seen[each.name] += 1
+            if _is_left_out(seen[each.name] - 1, lines[each.name], most):
+                continue
+        elif each.kind == "dots" and len(each.points) > _MOST_DOTS:
+            number = len(each.points)
+            kept = _with_points(each, [i for i in range(number) if not _is_left_out(i, number, _MOST_DOTS)])
+        series.append(kept)
+    below = fewer(chart.below) if chart.below else None
+    same = below is chart.below and len(series) == len(chart.series) and all(map(is_, series, chart.series))
+    return chart if same else replace(chart, series=tuple(series), below=below)
+
+
+def _is_left_out(place: int, number: int, most: int) -> bool:
+    """Whether the one at this place is not among the so many that are spread evenly over all of them."""
+    return number > most and place * most // number == (place - 1) * most // number and place > 0
 
 
 def thinned(chart: Chart, every: int) -> Chart:

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from stresstest.reports.charts import is_empty, thinned
+from stresstest.reports.charts import MOST_LINES, fewer, is_empty, thinned
 from stresstest.reports.document import Block, Chart, Details, Document, Picture, Table, Tiles
 from stresstest.reports.palette import DASHES, PALETTES, dashes_text
 from stresstest.reports.plot import CONFIG, Columns, Plot
@@ -26,7 +26,7 @@ from stresstest.reports.vega import plot_of
 KIND = "html"
 _MOST = 2_000_000  # bytes of a page, 0.8 MB of which are the scripts that draw
 _MOST_OF_A_FRAGMENT = 400_000  # bytes, of which a notebook keeps a copy for each result that it shows
-_COARSEST = 4096  # what is then still too long are not the lines
+_NO_SHORTER = 0.98  # of what it was
 _SAYS_ITS_HEIGHT = (
     "new ResizeObserver(() => parent.postMessage({stresstestHeight: document.documentElement.offsetHeight}, '*'))"
     ".observe(document.body);"
@@ -54,17 +54,25 @@ def framed(static: str, page: str, height: int) -> str:
 
 def _rendered(template: str, document: Document, most: int) -> str:
     """By as few points less as make it so many bytes at most."""
+    blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
+    drawn = [fewer(block) if isinstance(block, Chart) else block for _, block in blocks]
     every = 1
-    text = _with_points(template, document, every)
-    while len(text.encode()) > most and every < _COARSEST:
+    text = _with_points(template, document, blocks, drawn, every)
+    size = len(text.encode())
+    while size > most:
         every *= 2
-        text = _with_points(template, document, every)
+        shorter = _with_points(template, document, blocks, drawn, every)
+        before, size = size, len(shorter.encode())
+        if size > _NO_SHORTER * before:
+            break  # what is still too long are not the lines
+        text = shorter
     return text
 
 
-def _with_points(template: str, document: Document, every: int) -> str:
-    blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
-    pictures = [thinned(block, every) if isinstance(block, Chart) else block for _, block in blocks]
+def _with_points(
+    template: str, document: Document, blocks: Sequence[tuple[str, Picture]], drawn: Sequence[Picture], every: int
+) -> str:
+    pictures = [thinned(picture, every) if isinstance(picture, Chart) else picture for picture in drawn]
     places = {id(block): place for place, (_, block) in enumerate(blocks)}
     labels = _labels(document.shown_in(KIND))
     page = _template(template).render(
@@ -80,6 +88,7 @@ def _with_points(template: str, document: Document, every: int) -> str:
         dashes=dashes_text,
         data=lambda: _data([plot_of(picture) for picture in pictures]),
         every=every,
+        most_lines=MOST_LINES if any(one is not block for one, (_, block) in zip(drawn, blocks, strict=True)) else 0,
         script=_script,
     )
     return page.lstrip()

@@ -27,9 +27,7 @@ Status = Literal["done", "crashed", "oom", "timeout", "interrupted"]
 class Cell(Brief):
     """One finished cell: one experiment at one point for one seed; what was not asked for is empty."""
 
-    key: str = Field(
-        pattern=r"^[\w-]+$", description="Hash of all that decides the result; the cell's files are named by it."
-    )
+    key: str = Field(description="Hash of all that decides the result; the cell's files are named by it.")
     variant: str = Field(description="Norm variant, NAME[:key=value,...].")
     depth: int = Field(description="Number of blocks.")
     seed: int = Field(description="Seed of the initial weights and the batches.")

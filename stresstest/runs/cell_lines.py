@@ -63,9 +63,12 @@ def cell_of(line: bytes) -> Cell:
     from stresstest.results.cell import Cell
 
     try:
-        return Cell.model_validate_json(unseal(line)[0])
+        cell = Cell.model_validate_json(unseal(line)[0])
     except ValidationError as error:
         raise ForeignCellError(error.errors()[0]["msg"]) from None
+    if Path(cell.key).name != cell.key or cell.key.startswith("."):  # its files are named by it
+        raise ForeignCellError("its key is the name of no file")
+    return cell
 
 
 def read_cells(folder: Path, check_curves: bool = True) -> CellLines:

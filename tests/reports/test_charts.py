@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresstest.reports.charts import Scale, drawn, lines_of, scale_of, text_chart
+from stresstest.reports.charts import Scale, drawn, fewer, lines_of, scale_of, text_chart
 from stresstest.reports.document import Axis, Chart, Series
 from stresstest.reports.svg import static_charts
 
@@ -117,3 +118,41 @@ def test_a_terminal_draws_a_line_and_its_dots_once() -> None:
     curve = ((1.0, 2.0), (2.0, 3.0))
     line, dots, alone = Series("a", curve), Series("a", curve, kind="dots"), Series("b", curve, kind="dots")
     assert lines_of(Chart("t", Axis("x"), Axis("y"), (line, dots, alone))) == [line, alone]
+
+
+@pytest.mark.parametrize(("names", "seeds"), [(1, 300), (3, 100), (100, 3), (1, 0)])
+def test_a_chart_of_many_seeds_is_drawn_as_it_is(names: int, seeds: int) -> None:
+    chart = crowd(names, seeds, 2000)
+    assert fewer(chart) is chart
+
+
+@pytest.mark.parametrize(("names", "seeds"), [(1, 301), (1, 5000), (4, 1000), (500, 20)])
+def test_a_chart_of_very_many_seeds_has_lines_of_some_from_the_first_to_the_last(names: int, seeds: int) -> None:
+    chart = fewer(crowd(names, seeds, 5000))
+    most = max(2, 300 // names)
+    for name in map(str, range(names)):
+        kinds = {kind: [each for each in chart.series if (each.name, each.kind) == (name, kind)] for kind in KINDS}
+        assert len(kinds["line"]) == 1, "the median is of all, and stays"
+        heights = [series.points[0][1] for series in kinds["seed"]]
+        assert len(heights) == most
+        steps = [after - before for before, after in pairwise(heights)]
+        assert heights[0] == 0.0
+        assert max(steps) - min(steps) <= 1.0, "evenly chosen"
+        (dots,) = kinds["dots"]
+        assert len(dots.points) == len(dots.notes) == 2000
+        assert [note for _, note in zip(dots.points, dots.notes, strict=True)] == [f"{x:g}" for x, _ in dots.points]
+
+
+KINDS = ("line", "seed", "dots")
+
+
+def crowd(names: int, seeds: int, dots: int) -> Chart:
+    """Lines of so many seeds of each name, with their median and a series of dots."""
+    series: list[Series] = []
+    for name in map(str, range(names)):
+        series.append(Series(name, ((0.0, 1.0), (1.0, 2.0))))
+        series += [Series(name, ((0.0, float(seed)), (1.0, 2.0)), kind="seed") for seed in range(seeds)]
+        places = [float(i) for i in range(dots)]
+        points = tuple((x, 1.0) for x in places)
+        series.append(Series(name, points, kind="dots", notes=tuple(f"{x:g}" for x in places)))
+    return Chart("t", Axis("x"), Axis("y"), tuple(series))
