@@ -18,6 +18,7 @@ from pathlib import Path
 
 from stresstest.experiments.lr_range.measure import plan
 from stresstest.experiments.lr_range.spec import LrRangeSpec
+from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Bracket
 from stresstest.runs.cell_lines import line_of
 from stresstest.runs.directory import stored_cells
@@ -53,7 +54,7 @@ def many_cells(count: int, seed: int) -> dict[str, tuple[float, float]]:
         return {"status": _timed(["status", str(path)]), "resume": _timed(command)}
 
 
-def _fill(path: Path, cells: Sequence[object], draw: random.Random) -> None:
+def _fill(path: Path, cells: Sequence[CellPlan], draw: random.Random) -> None:
     """Every planned cell that is not there yet, like the first that is."""
     (first,) = stored_cells(path).values()
     curves = (path / "curves" / f"{first.key}.npz").read_bytes()
