@@ -18,6 +18,7 @@ from stresstest.experiments.document_parts import (
     report_of,
     seeds_words,
 )
+from stresstest.experiments.lr_range.findings import by_variant
 from stresstest.experiments.lr_range.verdicts import answer
 from stresstest.reports.document import (
     AT_LENGTH,
@@ -47,9 +48,10 @@ from stresstest.reports.numbers import (
     number,
     with_unit,
 )
-from stresstest.results.records import TRAINED, MetricSummary, Result, SummaryRow
+from stresstest.results.records import TRAINED, Cell, MetricSummary, Result, SummaryRow
 from stresstest.specs.kinds import is_user_model
 
+_MOST_COLUMNS = 50  # of a table with one for each seed
 _THEORY = ("onset_lr", "max_stable_lr", "critical_lr", "predicted_lr")
 _MARKS: Sequence[tuple[str, str, Tone]] = (
     ("max_stable_lr", "s", "good"),
@@ -193,19 +195,14 @@ def _chart(result: Result) -> Iterator[Chart]:
 def _holds(result: Result, lr_axis: Axis) -> Chart:
     """Each held LR as a dot in the row of its variant."""
     variants = [row.variant for row in result.summary]
-    dots = tuple(_held_dots(result, variant, float(place)) for place, variant in enumerate(variants))
+    cells, seeds = by_variant(result.cells), {seed: at for at, seed in enumerate(result.spec["seeds"])}
+    dots = tuple(_held_dots(variant, cells[variant], float(place), seeds) for place, variant in enumerate(variants))
     return Chart("Held learning rates", lr_axis, Axis("", names=tuple(variants)), dots)
 
 
-def _held_dots(result: Result, variant: str, place: float) -> Series:
+def _held_dots(variant: str, cells: Sequence[Cell], place: float, seeds: Mapping[int, int]) -> Series:
     """The seeds of a variant stand a little above and below each other."""
-    seeds = result.spec["seeds"]
-    held = [
-        (trial, cell.seed, beside(place, seeds.index(cell.seed), len(seeds)))
-        for cell in result.cells
-        if cell.variant == variant
-        for trial in cell.hold
-    ]
+    held = [(trial, cell.seed, beside(place, seeds[cell.seed], len(seeds))) for cell in cells for trial in cell.hold]
     return Series(
         variant,
         tuple((trial["lr"], at) for trial, _, at in held),
@@ -250,20 +247,17 @@ def _loss_ends(result: Result) -> tuple[str, str]:
 
 def _held(result: Result) -> Iterator[Details]:
     """The held LRs of each variant, by LR, with each seed's outcome."""
-    seeds, loss = result.spec["seeds"], loss_format(result)
+    seeds, loss = result.spec["seeds"][:_MOST_COLUMNS], loss_format(result)
+    cells, number = by_variant(result.cells), len(result.spec["seeds"])
     for row in result.summary:
-        trials = {
-            (trial["lr"], cell.seed): trial
-            for cell in result.cells
-            if cell.variant == row.variant
-            for trial in cell.hold
-        }
+        trials = {(trial["lr"], cell.seed): trial for cell in cells[row.variant] for trial in cell.hold}
         rows = []
         for value in sorted({held for held, _ in trials}):
             found = (trials.get((value, seed)) for seed in seeds)
             rows.append((Value(lr(value)), *(Value("") if trial is None else _trial(trial, loss) for trial in found)))
         columns = (Column("lr"), *(Column(f"seed {seed}") for seed in seeds))
-        yield Details(f"held learning rates: {row.variant}", (Table(columns, tuple(rows)),))
+        caption = f"the first {len(seeds)} of {number} seeds; result.json has all" if number > len(seeds) else ""
+        yield Details(f"held learning rates: {row.variant}", (Table(columns, tuple(rows), caption=caption),))
 
 
 def _trial(trial: Mapping[str, Any], loss: Callable[[float], str]) -> Value:

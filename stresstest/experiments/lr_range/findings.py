@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,46 +20,60 @@ def lr_range_findings(
     rows: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any], data: Mapping[str, Any] = NO_DATA
 ) -> list[Finding]:
     """All findings of an LR range test, the most important first; `data` says in which unit its losses are."""
+    every, done = by_variant(cells), done_by_variant(cells)
     ranked = [row for row in rows if _stable(row).median.low is not None]
     broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
-    findings = [*_extremes(ranked, cells), *(_breaking(row, ranked, cells) for row in broken)]
+    findings = [*_extremes(ranked, done), *(_breaking(row, ranked, done[row.variant]) for row in broken)]
     findings += _flattering_ramps(ranked)
     findings += _beside_theory(ranked, spec)
-    findings += _plateaus(broken, cells, spec)
-    findings += _without_onset(rows, cells)
+    findings += _plateaus(broken, done, spec)
+    findings += _without_onset(rows, done)
     for row in rows:
-        findings += _about(row, cells, spec, data)
-        findings += why(row.variant, [cell for cell in cells if cell.variant == row.variant], cells)
+        findings += _about(row, done[row.variant], spec, data)
+        findings += why(row.variant, every[row.variant], cells)
     findings += look_closer(findings, cells)
     findings += failures(cells)
     return findings
+
+
+def by_variant(cells: Sequence[Cell]) -> Mapping[str, list[Cell]]:
+    """The cells of each variant, in their order; none of a variant that has none."""
+    found: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        found[cell.variant].append(cell)
+    return found
+
+
+def done_by_variant(cells: Sequence[Cell]) -> Mapping[str, list[Cell]]:
+    """Those that have a result."""
+    return by_variant([cell for cell in cells if cell.status == "done"])
 
 
 def _stable(row: SummaryRow) -> MetricSummary:
     return row.metrics["max_stable_lr"]
 
 
-def _extremes(ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[Finding]:
+def _extremes(ranked: Sequence[SummaryRow], done: Mapping[str, Sequence[Cell]]) -> Iterator[Finding]:
     if not ranked:
         return
     best = ranked[0]
-    text = f"{best.variant} holds the highest learning rate: {_boundary(best, cells)}"
+    text = f"{best.variant} holds the highest learning rate: {_boundary(best, done[best.variant])}"
     if len(ranked) > 1 and best.times_weakest is not None:
         text += f", {times(best.times_weakest)} that of {ranked[-1].variant}"
     yield Finding(kind="highest", subject=best.variant, text=text + ".")
 
 
-def _boundary(row: SummaryRow, cells: Sequence[Cell]) -> str:
+def _boundary(row: SummaryRow, done: Sequence[Cell]) -> str:
     metric = _stable(row)
     if metric.median.high is None:
         return f"at least {lr(metric.median.low)}, the top of the range"
-    below, above = ("does no harm", "breaks it") if flat_at_boundary(row, cells) else ("trains", "does not")
+    below, above = ("does no harm", "breaks it") if flat_at_boundary(done) else ("trains", "does not")
     return f"{lr(metric.median.low)} {below}, {lr(metric.median.high)} {above} ({seeds(metric.n)})"
 
 
-def flat_at_boundary(row: SummaryRow, cells: Sequence[Cell]) -> bool:
-    """Whether the largest LR that did not break brought nothing, in most seeds."""
-    mine = [cell for cell in _done(row, cells) if cell.metrics["max_stable_lr"].low is not None]
+def flat_at_boundary(done: Sequence[Cell]) -> bool:
+    """Whether the largest LR that did not break a variant brought nothing, in most seeds."""
+    mine = [cell for cell in done if cell.metrics["max_stable_lr"].low is not None]
     return 2 * sum(map(_ends_flat, mine)) > len(mine)
 
 
@@ -67,19 +82,21 @@ def _ends_flat(cell: Cell) -> bool:
     return any(trial["outcome"] == "flat" for trial in cell.hold if trial["lr"] == last)
 
 
-def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], cells: Sequence[Cell]) -> Finding:
-    outcome = first_break(row, cells)
+def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], done: Sequence[Cell]) -> Finding:
+    outcome = first_break(done)
     how = f"{HOW_IT_BROKE[outcome]} ({outcome})" if outcome in HOW_IT_BROKE else "breaks"
-    text = f"{row.variant}: {_boundary(row, cells)}; above that, it {how}."
+    text = f"{row.variant}: {_boundary(row, done)}; above that, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
-        text = f"{row.variant} breaks first: {_boundary(row, cells)}; above that, it {how}. "
+        text = f"{row.variant} breaks first: {_boundary(row, done)}; above that, it {how}. "
         text += f"A warm-up may help; {ranked[0].variant} tolerates a learning rate "
         text += f"{times(ranked[0].times_weakest, ' as high')}."
     return Finding(kind="boundary", subject=row.variant, text=text)
 
 
-def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping[str, Any]) -> Iterator[Finding]:
-    stuck = [row.variant for row in broken if first_break(row, cells) == "failed-to-train"]
+def _plateaus(
+    broken: Sequence[SummaryRow], done: Mapping[str, Sequence[Cell]], spec: Mapping[str, Any]
+) -> Iterator[Finding]:
+    stuck = [row.variant for row in broken if first_break(done[row.variant]) == "failed-to-train"]
     if stuck:
         text = (
             f"{', '.join(stuck)}: just above the boundary the loss stays at the constant predictor's for all "
@@ -88,37 +105,31 @@ def _plateaus(broken: Sequence[SummaryRow], cells: Sequence[Cell], spec: Mapping
         yield Finding(kind="plateau", subject=",".join(stuck), text=text)
 
 
-def first_break(row: SummaryRow, cells: Sequence[Cell]) -> str:
-    """The commonest outcome of the first held LR that did not train; empty where all did."""
+def first_break(done: Sequence[Cell]) -> str:
+    """The commonest outcome of a variant's first held LR that did not train; empty where all did."""
     outcomes = []
-    for cell in _done(row, cells):
+    for cell in done:
         first = cell.metrics["max_stable_lr"].high
         outcomes += [trial["outcome"] for trial in cell.hold if trial["lr"] == first]
     return max(outcomes, key=outcomes.count) if outcomes else ""
 
 
-def _done(row: SummaryRow, cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of a variant that have a result."""
-    return [cell for cell in cells if cell.variant == row.variant and cell.status == "done"]
-
-
 def _about(
-    row: SummaryRow, cells: Sequence[Cell], spec: Mapping[str, Any], data: Mapping[str, Any]
+    row: SummaryRow, done: Sequence[Cell], spec: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    done = _done(row, cells)
     yield from never_trained(row.variant, done, spec, data)
     yield from too_little_to_learn(row.variant, done, spec, data)
     yield from _oddities(row, done)
 
 
-def _without_onset(rows: Sequence[SummaryRow], cells: Sequence[Cell]) -> Iterator[Finding]:
+def _without_onset(rows: Sequence[SummaryRow], done: Mapping[str, Sequence[Cell]]) -> Iterator[Finding]:
     """Variants that trained at a held LR, and learned nothing on the ramp in some seeds."""
     found: dict[str, str] = {}
     for row in rows:
-        done = _done(row, cells)
-        unlearned = [cell for cell in done if not cell.ramp["learned"] and not only_flat(cell)]
-        if unlearned and all(cell.metrics["max_stable_lr"].low is not None for cell in done):
-            found[row.variant] = f"{row.variant} in {len(unlearned)} of {len(done)} seeds"
+        mine = done[row.variant]
+        unlearned = [cell for cell in mine if not cell.ramp["learned"] and not only_flat(cell)]
+        if unlearned and all(cell.metrics["max_stable_lr"].low is not None for cell in mine):
+            found[row.variant] = f"{row.variant} in {len(unlearned)} of {len(mine)} seeds"
     if found:
         text = (
             f"No onset_lr for {', '.join(found.values())}: nothing was learned on the ramp. max_stable_lr comes from "

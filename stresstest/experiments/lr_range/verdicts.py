@@ -15,7 +15,7 @@ from stresstest.experiments.answers import (
     seeds_to_start,
     try_again,
 )
-from stresstest.experiments.lr_range.findings import first_break, flat_at_boundary
+from stresstest.experiments.lr_range.findings import done_by_variant, first_break, flat_at_boundary
 from stresstest.reports.document import Fact, Verdict
 from stresstest.reports.numbers import lr
 from stresstest.results.records import Cell, Result, SummaryRow
@@ -37,32 +37,32 @@ _SETTINGS_OF_RAMP_AND_HOLD = (
 
 def answer(result: Result) -> Answer:
     """A verdict a variant, the strongest first."""
-    verdicts = tuple(_verdict(row, result) for row in result.summary)
-    return Answer(verdicts, _sure(result), first_few(_next(result)) if result.summary else ())
+    done = done_by_variant(result.cells)
+    verdicts = tuple(_verdict(row, done[row.variant]) for row in result.summary)
+    return Answer(verdicts, _sure(result), first_few(_next(result, done)) if result.summary else ())
 
 
-def _verdict(row: SummaryRow, result: Result) -> Verdict:
+def _verdict(row: SummaryRow, done: Sequence[Cell]) -> Verdict:
     metric = row.metrics["max_stable_lr"]
     low, high = metric.median.low, metric.median.high
     if low is None:
-        return Verdict(row.variant, f"trains at no LR that was held: it {_at_the_smallest(row, result.cells)}", "bad")
+        return Verdict(row.variant, f"trains at no LR that was held: it {_at_the_smallest(done)}", "bad")
     trained, apart = last_good(metric, lr)
-    if flat_at_boundary(row, result.cells):
+    if flat_at_boundary(done):
         above = "the top of the range" if high is None else f"{lr(high)} breaks it"
         harmless = f"{lr(low)}{trained} does no harm, but there is too little to learn"
         return Verdict(row.variant, f"{harmless}; {above}", "dull")
     if high is None:
         return Verdict(row.variant, f"use LR up to {lr(low)} or more{trained}, the top of the range", "good")
-    how = _BROKE.get(first_break(row, result.cells), "breaks")
+    how = _BROKE.get(first_break(done), "breaks")
     return Verdict(
         row.variant, f"use LR up to {lr(low)}{trained}; at {lr(high)} it {how}", "mixed" if apart > _UNLIKE else "good"
     )
 
 
-def _at_the_smallest(row: SummaryRow, cells: Sequence[Cell]) -> str:
-    """What becomes of most seeds at the smallest LR that they were held at."""
-    mine = [cell for cell in cells if cell.variant == row.variant and cell.hold]
-    outcomes = [min(cell.hold, key=lambda trial: float(trial["lr"]))["outcome"] for cell in mine]
+def _at_the_smallest(done: Sequence[Cell]) -> str:
+    """What becomes of most seeds of a variant at the smallest LR that they were held at."""
+    outcomes = [min(cell.hold, key=lambda trial: float(trial["lr"]))["outcome"] for cell in done if cell.hold]
     return _BROKE.get(max(outcomes, key=outcomes.count), "breaks") if outcomes else "breaks"
 
 
@@ -72,14 +72,14 @@ def _sure(result: Result) -> str:
     return f"{seeds_sure(result, metric)}; {lrs_apart(result)}" if metric else ""
 
 
-def _next(result: Result) -> Iterator[Fact | None]:
+def _next(result: Result, done: Mapping[str, Sequence[Cell]]) -> Iterator[Fact | None]:
     spec, rows = result.spec, result.summary
     stable = {row.variant: row.metrics["max_stable_lr"].median for row in rows}
     if any(bracket.low is not None and bracket.high is None for bracket in stable.values()):
         top = _WIDER * spec["end_lr"]
         yield try_again(result, "a wider range: the highest LR of this one still trains", {"end_lr": rounded(top)})
     yield seeds_to_start(result)
-    stuck = [row.variant for row in rows if first_break(row, result.cells) == "failed-to-train"]
+    stuck = [row.variant for row in rows if first_break(done[row.variant]) == "failed-to-train"]
     if stuck or any(bracket.low is None for bracket in stable.values()):
         why = "longer holds tell a slow plateau from a collapse"
         yield try_again(result, why, {"hold_steps": 2 * spec["hold_steps"]})
