@@ -13,6 +13,7 @@ from _package import PAPERS, SHIPPED, load_scenario, shipped_scenarios
 # What `stresstest papers --json` wrote, and once more with other seeds (`--first-seed`).
 RECORDED = Path(__file__).parent / "papers" / "recorded.json"
 AGAIN = Path(__file__).parent / "papers" / "recorded-again.json"
+PICTURES = RECORDED.parents[1] / "images" / "papers"
 VERDICTS = ("seen", "not seen", "undecided")
 
 
@@ -85,10 +86,20 @@ def _scenario(name: str, recorded: Mapping[str, Any] | None) -> str:
         )
     parts += [
         table(["claim", "verdict", "figure", "published"], rows),
+        _picture(name),
         _reasons(claims),
         *(f"{title}: {plain(text)}" for title, text in comment.items() if title),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _picture(name: str) -> str:
+    """What `report RUN -o svg:FOLDER` drew of one of its runs, where that was kept."""
+    shown = []
+    for path in sorted(PICTURES.glob(f"{name}-*.svg")):
+        experiment = path.stem.removeprefix(f"{name}-")
+        shown.append(f"![The losses of {experiment}, seed by seed](../images/papers/{path.name})")
+    return "\n\n".join(shown)
 
 
 def _rows(claim: Mapping[str, Any]) -> Iterator[list[str]]:
