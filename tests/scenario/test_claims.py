@@ -312,7 +312,7 @@ def test_a_papers_scenario_can_answer_its_claims(name: str, profile: str, capsys
     """Both sizes; the full one is estimated, though it does not fit this machine."""
     assert run(["validate", name, "--profile", profile]) == 0
     said = capsys.readouterr().out
-    assert "claims over its metrics" in said if profile == "cpu" else "GPU hours in total" in said
+    assert ("over its metrics" if profile == "cpu" else "GPU hours in total") in said
     scenario = load_scenario(find_scenario(name), profile)
     assert scenario.paper
     assert scenario.claims
