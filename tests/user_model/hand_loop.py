@@ -84,9 +84,12 @@ class UserCode:
         return [self.drawn(_FRESH_STEP + i, 77_000 + i) for i in range(_FRESH)]
 
 
-def trained(code: UserCode, judge: Judge, lr: float, seed: int = 0) -> tuple[bool, float]:
-    """Whether the loop trains at this learning rate, and the loss of fresh batches at its end."""
-    looked = loop(code, lr, seed)
+def trained(code: UserCode, judge: Judge, lr: float, seed: int = 0, nudge: int = 0) -> tuple[bool, float]:
+    """Whether the loop trains at this learning rate, and the loss of fresh batches at its end.
+
+    nudge: other than 0, weights that start 1e-6 of their size elsewhere: near the edge rounding decides.
+    """
+    looked = loop(code, lr, seed, nudge)
     if not math.isfinite(looked.end):
         return False, looked.end
     return judge(looked), looked.end
@@ -106,11 +109,16 @@ def edge(code: UserCode, judge: Judge, seed: int = 0, octaves: Sequence[int] = O
     return Edge(low, None, losses)
 
 
-def loop(code: UserCode, lr: float, seed: int) -> Looked:
+def loop(code: UserCode, lr: float, seed: int, nudge: int = 0) -> Looked:
     """Train from the seed's weights on the seed's batches."""
     fresh = code.fresh()
     start = _mean_loss(code, _built(code, seed), fresh)
     module = _built(code, seed)
+    if nudge:
+        generator = torch.Generator().manual_seed(nudge)
+        with torch.no_grad():
+            for weights in module.parameters():
+                weights.mul_(1.0 + 1e-6 * torch.randn(weights.shape, generator=generator))
     optimizer = code.optimizer(module, lr)
     for step in range(code.steps):
         batch_key, step_key = keys(seed, step)
