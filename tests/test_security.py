@@ -23,6 +23,7 @@ from stresstest.results.sums import digest
 from stresstest.runs.cell_lines import line_of
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import open_run
+from stresstest.scenario.request import Request
 from tests.torture.byte_changes import TINY
 
 MANIFEST: dict[str, Any] = {
@@ -222,9 +223,11 @@ def test_no_password_of_a_storage_is_shown(storage: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@host/db", "postgresql://host/db?password=secret"])
 def test_a_line_to_go_on_with_names_the_environment_in_place_of_a_password(storage: str) -> None:
-    settings = RunSettings(storage=storage)
-    assert settings.storage_has_password
-    assert not RunSettings(storage="postgresql://me@host/db?sslmode=require").storage_has_password
+    line = Request.of("warmup", {}, {"storage": storage, "study": "s"}).line
+    assert "secret" not in line
+    assert '--storage "$STRESSTEST_STORAGE"' in line
+    plain = "postgresql://me@host/db?sslmode=require"
+    assert plain in Request.of("warmup", {}, {"storage": plain, "study": "s"}).line
 
 
 def test_temporary_files_are_made_as_private_ones() -> None:

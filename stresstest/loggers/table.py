@@ -76,7 +76,8 @@ def parse_target(text: str) -> Target:
     tracker = TRACKERS[kind]
     if not place and tracker.default is None:
         raise ConfigError(f"--log {kind} has no place; write {kind}:{tracker.place}")
-    if urlsplit(place).password:
+    address = urlsplit(place)
+    if address.password or "pass" in address.query.lower():
         raise ConfigError(
             f"--log {kind}: the {tracker.place} holds a password, and this line is stored; give it in the environment"
         )

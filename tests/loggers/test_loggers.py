@@ -105,6 +105,7 @@ def test_the_runs_beside_a_shock_have_names_of_their_own_and_begin_at_its_step()
     [
         ("tensorbord:x", r"unknown tracker 'tensorbord' in --log tensorbord:x; did you mean 'tensorboard'\?"),
         ("tensorboard", r"--log tensorboard has no place; write tensorboard:DIR"),
+        ("mlflow:http://host?password=secret", r"holds a password, and this line is stored"),
         ("mlflow:http://me:secret@host", r"holds a password, and this line is stored; give it in the environment"),
     ],
 )
