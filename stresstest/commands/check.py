@@ -303,7 +303,8 @@ def _verdict(
     if head is not None:
         facts |= {"cells": head.cells, "trained": head.trained}
         facts["environment"] = next(iter(head.results.values())).environment["key"]
-        facts |= {"kernel": "native"} if any(result.kernel == "native" for result in head.results.values()) else {}
+        others = sorted({result.kernel for result in head.results.values()} - {"torch"})
+        facts |= {"kernel": " ".join(others)} if others else {}
     if ran_base is not None and ran_base.results:
         base = base | {"cells": ran_base.cells, "trained": ran_base.trained}
     return CheckVerdict(

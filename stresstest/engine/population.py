@@ -17,6 +17,7 @@ from stresstest.models.batch_norm import Running
 from stresstest.models.block import Model, profile
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Leaves
+from stresstest.models.residual_mlp import ResidualMlp
 from stresstest.tasks.task import Batch
 
 
@@ -31,6 +32,9 @@ class Population(Replicas[Batch]):
         self._begin(model, torch.stack([rows[seed] for seed in seeds]).to(training.device), training)
         native = training.kernel == "native"
         self._native = NativeMlp(model, training.optimizer, training.options) if native else None
+        if training.kernel == "triton":
+            assert isinstance(model, ResidualMlp), "it is what the kernel takes"
+            model.compute_by_triton()
 
     def profile(self, batch: Batch) -> None:
         """The variant's measurement at initialisation, if it has one (Admin)."""

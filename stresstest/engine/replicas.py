@@ -24,6 +24,7 @@ from stresstest.engine.rounded import wide
 from stresstest.models.block import Trainable
 
 B = TypeVar("B")  # what a step is given: a batch of each replica
+Kernel = Literal["torch", "native", "triton", "graph"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_LOSS_SCALE = 2.0**16
 FIRST_LR = 1e-3  # at which the optimizer of a ramp is built, and scaled from
@@ -45,7 +46,7 @@ class Training:
     clip_norm: float | None = None
     micro_batch: int | None = None  # examples whose gradient is taken at once, at most; all of a step's where off
     guard: Guard | None = None  # which updates are left out
-    kernel: Literal["torch", "native"] = "torch"  # who computes: native is for what `engine.native.takes`
+    kernel: Kernel = "torch"  # who computes: what each takes is in `experiments.kernel`
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from stresstest.reports.numbers import has_constant, interval, loss, loss_unit, 
 from stresstest.results.records import MetricSummary, Result
 from stresstest.specs.kinds import is_user_model, kind_of
 
+_KERNELS = {"native": ", native kernel", "triton": ", Triton kernel", "graph": ", CUDA graphs"}
 _SEED_ROOM = 0.7  # of a row, for the seeds of what stands in it
 
 
@@ -66,7 +67,7 @@ def seeds_words(result: Result) -> str:
 
 def machine_words(result: Result, dtype: str | None = None) -> str:
     """The machine, the arithmetic, and the kernel where that is not torch's."""
-    kernel = ", native kernel" if result.kernel == "native" else ""
+    kernel = _KERNELS.get(result.kernel, "")
     return f"{result.environment['device_name']}, {dtype or result.spec['dtype']}{kernel}"
 
 

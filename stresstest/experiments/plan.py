@@ -13,8 +13,9 @@ import torch
 from stresstest.engine.memory import Need, free_bytes, gib, probe_need, training_need
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.outcomes import Rules
+from stresstest.engine.replicas import Kernel
 from stresstest.errors import ConfigError, TooLargeError
-from stresstest.experiments.kernel import OTHER, Kernel, choose_kernel
+from stresstest.experiments.kernel import OTHER, choose_kernel
 from stresstest.experiments.parametrized import check_parametrization
 from stresstest.experiments.training import MeasureCells
 from stresstest.measurements.base import CellPlan

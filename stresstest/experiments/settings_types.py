@@ -55,7 +55,7 @@ class SharedSettings(CallSettings, total=False):
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    kernel: Literal["auto", "torch", "native"]
+    kernel: Literal["auto", "torch", "native", "triton", "graph"]
     start_lr: float
     end_lr: float
 
@@ -236,7 +236,7 @@ class StableSettings(CallSettings, total=False):
     penalized_length: Literal["tokens", "gnmt"]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    kernel: Literal["auto", "torch", "native"]
+    kernel: Literal["auto", "torch", "native", "triton", "graph"]
     optimizer: str | Sequence[str] | Callable[..., Any]
     decay: str
     warmup: str | Sequence[str]
@@ -282,7 +282,7 @@ class ScenarioSettings(TypedDict, total=False):
     seeds: int | str | Sequence[int]
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    kernel: Literal["auto", "torch", "native"]
+    kernel: Literal["auto", "torch", "native", "triton", "graph"]
     optimizer: str | Sequence[str]
     ramp: Literal["exponential", "linear"]
     start_lr: float

@@ -215,7 +215,7 @@ def make_bench(
         DTYPES[spec.dtype],
         spec.clip_norm,
         spec.micro_batch,
-        kernel="native" if spec.kernel == "native" else "torch",  # auto has been resolved, or nobody plans
+        kernel="torch" if spec.kernel == "auto" else spec.kernel,  # auto has been resolved, or nobody plans
     )
     return BuiltInBench(
         make_model(spec, variant, depth, task),

@@ -118,7 +118,7 @@ def _of_record(path: Path, known: Mapping[str, str], places: Mapping[str, int]) 
 
 def _where(environment: str, kernels: Sequence[str]) -> str:
     """What must be equal for two values to stand in one history."""
-    return f"{environment}/native" if "native" in kernels else environment
+    return "/".join([environment, *sorted(set(kernels) - {"", "torch"})])
 
 
 def _of_baselines(scenario: str, known: Mapping[str, str], places: Mapping[str, int]) -> Iterator[tuple[str, Entry]]:

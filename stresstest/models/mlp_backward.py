@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from stresstest.models.layout import Leaves
 from stresstest.models.norms import unit_backward, unit_forward
 from stresstest.models.variants import Wiring
 
+Key = tuple[Any, ...]  # the shapes and places that a workspace is made for
 _STRETCH = 64  # layers; at width 32 and batch 32 what they need fits into a core's cache
 
 
@@ -34,8 +35,8 @@ class MlpStack:
 
     def __init__(self, norm: str, wirings: Sequence[Wiring]) -> None:
         self._norm = norm
-        self._stretches = _stretches([_normless(wiring) for wiring in wirings] if norm == "none" else wirings)
-        self._spare: _Workspace | None = None
+        self._stretches = _stretches([normless(wiring) for wiring in wirings] if norm == "none" else wirings)
+        self._spare: Workspace | None = None
 
     def __call__(self, x_RBD: Tensor, banks: Leaves, into: Leaves | None = None) -> Tensor:
         """Differentiable once, with respect to x and to every bank; the banks' gradients are put in `into`."""
@@ -51,16 +52,33 @@ class MlpStack:
         key = _key(x_RBD, banks)
         if workspace is None or workspace.key != key:
             workspace = None  # free it before another one is made
-            workspace = _Workspace(key, self._stretches, self._norm, banks, x_RBD)
+            workspace = self._workspace(key, x_RBD, {kind: bank.detach() for kind, bank in banks.items()})
         return _Lease(self, workspace)
+
+    def _workspace(self, key: Key, x_RBD: Tensor, banks: Leaves) -> Workspace:
+        return _Stretches(key, self._stretches, self._norm, banks, x_RBD)
 
     def release(self) -> None:
         """Free the workspace that is kept for the next step."""
         self._spare = None
 
-    def take_back(self, workspace: _Workspace) -> None:
+    def take_back(self, workspace: Workspace) -> None:
         """Keep a workspace for the next step."""
         self._spare = workspace
+
+
+class Workspace(Protocol):
+    """The passes over all blocks, for tensors of one shape and place."""
+
+    key: Key
+
+    def forward(self, x_RBD: Tensor) -> Tensor:
+        """The stream after the last layer; it is written over by the next call."""
+        ...
+
+    def backward(self, d_RBD: Tensor, grads: Leaves | None) -> Tensor:
+        """The gradient before the first layer, given that after the last, which is written over."""
+        ...
 
 
 @dataclass
@@ -96,18 +114,18 @@ def _stretches(wirings: Sequence[Wiring]) -> list[_Stretch]:
     seen: Counter[str] = Counter()
     for layer, wiring in enumerate(wirings):
         last = stretches[-1] if stretches else None
-        if last is None or last.num_layers == _STRETCH or _banks(last.wiring) != _banks(wiring):
-            last = _Stretch(wiring, layer, {kind: seen[kind] for kind in _banks(wiring)})
+        if last is None or last.num_layers == _STRETCH or banks_of(last.wiring) != banks_of(wiring):
+            last = _Stretch(wiring, layer, {kind: seen[kind] for kind in banks_of(wiring)})
             stretches.append(last)
         last.skip.append(wiring.skip)
         last.gate.append(wiring.gate)
         last.pre_gain.append(wiring.pre_gain)
-        seen.update(_banks(wiring))
+        seen.update(banks_of(wiring))
     stretches[-1].is_last = True
     return stretches
 
 
-def _banks(wiring: Wiring) -> tuple[str, ...]:
+def banks_of(wiring: Wiring) -> tuple[str, ...]:
     """The banks that a layer may have a row in, which also decide the operations that it needs."""
     assert not (wiring.inner_norm and wiring.out_norm), "they are one place in an MLP"
     there = {
@@ -122,7 +140,7 @@ def _banks(wiring: Wiring) -> tuple[str, ...]:
     return tuple(kind for kind, is_there in there.items() if is_there)
 
 
-def _normless(wiring: Wiring) -> Wiring:
+def normless(wiring: Wiring) -> Wiring:
     return replace(wiring, pre_norm=False, inner_norm=False, out_norm=False, post_norm=False)
 
 
@@ -149,7 +167,7 @@ class _Blocks(torch.autograd.Function):
 class _Lease:
     """A workspace in use; it goes back when the graph that needs it is gone."""
 
-    def __init__(self, stack: MlpStack, workspace: _Workspace) -> None:
+    def __init__(self, stack: MlpStack, workspace: Workspace) -> None:
         self.stack = stack
         self.workspace = workspace
 
@@ -157,18 +175,15 @@ class _Lease:
         self.stack.take_back(self.workspace)
 
 
-def _key(x_RBD: Tensor, banks: Leaves) -> tuple[Any, ...]:
+def _key(x_RBD: Tensor, banks: Leaves) -> Key:
     return (x_RBD.shape, x_RBD.dtype, x_RBD.device, *((bank.data_ptr(), bank.shape) for bank in banks.values()))
 
 
-class _Workspace:
+class _Stretches:
     """The passes of all stretches, with views of every layer's tensors: making them anew costs as much as a step."""
 
-    def __init__(
-        self, key: tuple[Any, ...], stretches: Sequence[_Stretch], norm: str, banks: Leaves, x_RBD: Tensor
-    ) -> None:
+    def __init__(self, key: Key, stretches: Sequence[_Stretch], norm: str, banks: Leaves, x_RBD: Tensor) -> None:
         self.key = key
-        banks = {kind: bank.detach() for kind, bank in banks.items()}
         scratch = _Scratch(x_RBD, max(stretch.num_layers for stretch in stretches))
         self._passes = [_Pass(stretch, norm, banks, x_RBD, scratch) for stretch in stretches]
 

@@ -24,6 +24,7 @@ from stresstest.models.block import (
 from stresstest.models.dropout import Dropout
 from stresstest.models.layout import Init, Layout, Leaves, Parameters, xavier
 from stresstest.models.mlp_backward import MlpStack
+from stresstest.models.mlp_triton import TritonStack
 from stresstest.models.norms import apply_norm, declare_norm
 from stresstest.models.parametrization import base_of, output_multiplier, parametrize, scaled
 from stresstest.models.variants import VARIANTS, Sublayer, SublayerPosition, Wiring
@@ -59,7 +60,12 @@ class ResidualMlp:
         self.layout.close()
         if (base := base_of(spec)) is not None:
             parametrize(self.layout, ResidualMlp(base, variant, options, num_inputs, num_classes).layout, spec)
-        self._stack = MlpStack(spec.norm, [self.wirings[layer, "mlp"] for layer in range(1, spec.depth + 1)])
+        self._stack = MlpStack(spec.norm, list(self.wirings.values()))
+
+    def compute_by_triton(self) -> None:
+        """Let the Triton kernel compute the blocks."""
+        if not isinstance(self._stack, TritonStack):
+            self._stack = TritonStack(self.spec.norm, list(self.wirings.values()))
 
     def initial_row(self, seed: int) -> Tensor:
         """The initial parameters of the replica `seed`: [P], float64."""

@@ -167,7 +167,7 @@ class Result(Record):
 
     @property
     def kernel(self) -> str:
-        """What trained it: torch, or native; of a result that is older than the choice torch."""
+        """What trained it: torch, native, triton or graph; of a result that is older than the choice torch."""
         return str(self.spec.get("kernel", "torch"))
 
     @property

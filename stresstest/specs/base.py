@@ -200,10 +200,11 @@ class TrainingSpec(ShapeSpec):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic: float32, or bfloat16/float16 by autocast over float32 weights."
     )
-    kernel: Literal["auto", "torch", "native"] = Field(
+    kernel: Literal["auto", "torch", "native", "triton", "graph"] = Field(
         "auto",
-        description="What trains model mlp: native (C++, compiled at first use; float32 on a CPU), torch, or auto: "
-        "native where it can be had.",
+        description="What trains: torch; for model mlp in float32 native (C++, compiled at first use, on a CPU) or "
+        "triton (on a GPU); graph (torch's operations as one CUDA graph a step); or auto: native where it can be had, "
+        "torch elsewhere.",
     )
 
     @property
