@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stresstest.engine.graphs import StepGraph
 from stresstest.engine.native.mlp import NativeMlp, Rows
 from stresstest.engine.probes import ActivationSnapshot, Blocks, Look, looking
 from stresstest.engine.replicas import Readings, Replicas, Training, aligned_rows, health, row_of
@@ -55,7 +56,9 @@ class Population(Replicas[Batch]):
         return _together(parts)
 
     def step(self, batch: Batch, lr_R: Tensor) -> Readings:
-        """One optimizer step of every replica; by the kernel in one pass, where nothing comes before the update."""
+        """One optimizer step of every replica; by its graph, or by the kernel in one pass, where nothing pauses it."""
+        if self._graph is not None and not self._is_looked_into:
+            return Readings(*self._graph(batch.inputs, batch.targets, lr_R))
         native = self._passes
         if native is None or not native.updates or self._pauses(len(batch.targets[0])):
             return super().step(batch, lr_R)
@@ -89,8 +92,8 @@ class Population(Replicas[Batch]):
     def _pauses(self, batch_size: int) -> bool:
         """Whether something reads or changes a gradient before the update, or adds it up, or is to see the passes."""
         limit = self.training.micro_batch
-        waits = self.between is not None or self.training.clip_norm is not None or self._watch is not None
-        return waits or self.within is not nullcontext or (limit is not None and batch_size > limit)
+        waits = self._is_looked_into or self.training.clip_norm is not None
+        return waits or (limit is not None and batch_size > limit)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """The logits of each replica, [R, N, V], of a built-in transformer."""
@@ -180,6 +183,11 @@ class Population(Replicas[Batch]):
         self._leaves = self.model.layout.leaves(self.theta_RP)
         self._grads = self.model.layout.views(self.grad_RP)
         self.__dict__.pop("_more", None)  # it has as many rows as there were
+        captured = self.training.kernel == "graph"
+        self._graph = StepGraph(self._captured_step) if captured else None  # of these matrices alone
+
+    def _captured_step(self, inputs: Tensor, targets: Tensor, lr_R: Tensor) -> Readings:
+        return super().step(Batch(inputs, targets), lr_R)
 
 
 def micro_batches(batch: Batch, size: int | None) -> Iterator[tuple[Batch, Tensor | None]]:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,8 +49,7 @@ class Training:
     kernel: Kernel = "torch"  # who computes: what each takes is in `experiments.kernel`
 
 
-@dataclass(frozen=True)
-class Readings:
+class Readings(NamedTuple):
     """What one step measured, each [R]; `health` is FINITE or what was not finite."""
 
     loss_R: Tensor
@@ -134,6 +133,11 @@ class Replicas(ABC, Generic[B]):
             self._adapt_scale(overflows_R)
         health_R = torch.where(guarded_R, FINITE, self._health(loss_R, grad_norm_R, overflows_R))
         return Readings(loss_R, grad_norm_R, health_R, clipped_R, skipped_R)
+
+    @property
+    def _is_looked_into(self) -> bool:
+        """Whether the next step is more than that: something is done in it, or remembered of it."""
+        return self.between is not None or self.within is not nullcontext or self._watch is not None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every replica but these rows."""
@@ -258,11 +262,11 @@ class Replicas(ABC, Generic[B]):
             matrix.copy_(torch.where(skipped_R[:, None], old, matrix))
 
     def _adapt_scale(self, skipped_R: Tensor) -> None:
-        self._since_skip_R = torch.where(skipped_R, 0.0, self._since_skip_R + 1.0)
-        grows_R = self._since_skip_R == _SCALE_GROWTH_STEPS
-        self._since_skip_R = torch.where(grows_R, 0.0, self._since_skip_R)
+        since_R = torch.where(skipped_R, 0.0, self._since_skip_R + 1.0)
+        grows_R = since_R == _SCALE_GROWTH_STEPS
+        self._since_skip_R.copy_(torch.where(grows_R, 0.0, since_R))
         factor_R = torch.where(skipped_R, 0.5, 1.0) * torch.where(grows_R, 2.0, 1.0)
-        self._scale_R = self._scale_R * factor_R
+        self._scale_R.mul_(factor_R)
 
     def _health(self, loss_R: Tensor, grad_norm_R: Tensor, skipped_R: Tensor) -> Tensor:
         bad_gradient_R = ~grad_norm_R.isfinite() & (~skipped_R | (self._scale_R < 1.0))

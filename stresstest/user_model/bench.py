@@ -40,7 +40,7 @@ from stresstest.user_model.fresh import Judging, conclude, finite_step, oddness,
 from stresstest.user_model.micro_batches import MicroBatches, Split, num_examples
 from stresstest.user_model.optimizers import built, check_automatic, configures, eps_of
 from stresstest.user_model.population import USER_OPTIMIZER, UserModel, UserPopulation, user_objective
-from stresstest.user_model.stacked import StackedUserPopulation, stacks
+from stresstest.user_model.stacked import StackedUserPopulation, is_capturable, stacks
 from stresstest.user_model.step.plain_loop import contract_of_step, populate
 from stresstest.user_model.wrapped import begin_compiling, uncompiled
 
@@ -194,6 +194,8 @@ def user_bench(
     model = UserModel(factory, found, variant, depth, spec.width)
     whole = spec.micro_batch is None
     stacked = where.type == "cuda" and whole and stacks(model, batches, training)  # on a CPU nothing is gained
+    if spec.kernel == "graph" and stacked and is_capturable(model, batches, training):
+        training = replace(training, kernel="graph")
     return UserBench(
         model,
         training,

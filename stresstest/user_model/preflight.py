@@ -92,6 +92,8 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
                 _batches_have_their_sizes(spec, bench)
                 loss, activations = _checked(bench, name, notes)
                 notes += optimizer_notes(bench, spec, name)
+                if spec.kernel == "graph" and bench.training.kernel != "graph":
+                    notes.append(_not_captured(bench, name))
             notes += _wrappers(bench, variant, depths[0], spec.width, name)
         except UserCodeError as error:
             raise ModelError(_kept(f"{name}: {error.line}{_of_our_data(spec, error.line)}", error.text)) from None
@@ -132,6 +134,14 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
             for variant, (b, _, _) in zip(spec.variant, found, strict=True)
         },
     )
+
+
+def _not_captured(bench: UserBench, name: str) -> str:
+    """Why a run that asked for CUDA graphs has none."""
+    why = "they do something else in a CUDA graph, or cannot be captured"
+    if not bench.stacked:
+        why = "its replicas do not train as one computation"
+    return f"  warning: {name}: its steps are launched one by one, without kernel graph: {why}"
 
 
 def _of_our_data(spec: TrainingSpec, line: str) -> str:

@@ -8,24 +8,31 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from stresstest.engine.graphs import FIRST_REPLAY, StepGraph
 from stresstest.engine.probes import ActivationSnapshot, Look, look_at, together
-from stresstest.engine.replicas import Training
+from stresstest.engine.replicas import FIRST_LR, Kernel, Readings, Training
 from stresstest.user_model.batches import UserBatch, UserBatches
 from stresstest.user_model.factory import seeded
 from stresstest.user_model.population import USER_OPTIMIZER, Forward, UserModel, UserPopulation
 
+_COMPARED: tuple[Kernel, ...] = ("torch", "graph")
 _CLOSE = 1e-3  # relative: what the order of sums may change of a gradient in float32
 
 
 class StackedUserPopulation(UserPopulation):
     """The replicas `seeds` of the user's model in one computation; see `stacks`."""
+
+    _form: TreeSpec | None = None  # how a captured batch is made of tensors
+    _graph: StepGraph | None = None
 
     def __init__(self, model: UserModel, seeds: Sequence[int], training: Training) -> None:
         super().__init__(model, seeds, training)
@@ -33,6 +40,20 @@ class StackedUserPopulation(UserPopulation):
         named = [_untrained(module) for module in self._modules]
         self._buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
         self._modules, self._parameters = [], []
+
+    def step(self, batch: Sequence[UserBatch], lr_R: Tensor) -> Readings:
+        """One optimizer step of every replica, by its graph where there is one."""
+        if self._graph is None or self._is_looked_into:
+            return super().step(batch, lr_R)
+        tensors, form = tree_flatten([one.data for one in batch])
+        if form != self._form:
+            self._form, self._graph = form, StepGraph(self._captured_step)
+        return Readings(*self._graph(*tensors, lr_R))
+
+    def _captured_step(self, *tensors: Tensor) -> Readings:
+        assert self._form is not None, "a step has said how its batch is made of tensors"
+        batch = [UserBatch(data, 0) for data in tree_unflatten(list(tensors[:-1]), self._form)]
+        return super().step(batch, tensors[-1])
 
     def evaluate(self, batch: Sequence[UserBatch], as_trained: bool = True) -> Tensor:
         """The loss of each replica, [R]: in training mode, or as the trained model is used; buffers stay."""
@@ -81,6 +102,9 @@ class StackedUserPopulation(UserPopulation):
 
     def _bind(self) -> None:
         super()._bind()
+        captured = self.training.kernel == "graph"
+        self._form = None
+        self._graph = StepGraph(self._captured_step) if captured else None  # of these matrices alone
         places = self.model.layout.parameters
         rows = len(self.theta_RP)
         self._banks = {
@@ -126,6 +150,21 @@ def stacks(model: UserModel, batches: UserBatches, training: Training) -> bool:
         return False
     difference = (one_by_one.grad_RP - together.grad_RP).norm(dim=1)
     close = difference <= _CLOSE * one_by_one.grad_RP.norm(dim=1)
+    return bool(close.all()) and torch.allclose(losses[0], losses[1], rtol=_CLOSE)
+
+
+def is_capturable(model: UserModel, batches: UserBatches, training: Training) -> bool:
+    """Whether steps of two replicas by a CUDA graph are those of stacked ones without: what Python changes is not."""
+    seeds = (0, 1)
+    lr_R = torch.full((2,), FIRST_LR, device=training.device)
+    try:
+        one, other = (StackedUserPopulation(model, seeds, replace(training, kernel=kernel)) for kernel in _COMPARED)
+        for step in range(FIRST_REPLAY + 3):
+            batch = batches.batch(seeds, step)
+            losses = [population.step(batch, lr_R).loss_R for population in (one, other)]
+    except Exception:  # whatever torch does not capture, in whose words ever
+        return False
+    close = (one.theta_RP - other.theta_RP).norm(dim=1) <= _CLOSE * one.theta_RP.norm(dim=1)
     return bool(close.all()) and torch.allclose(losses[0], losses[1], rtol=_CLOSE)
 
 

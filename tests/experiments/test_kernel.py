@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,39 @@ def test_a_gpu_trains_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_kernel(spec, [(spec, 2)], "cuda:0") == Chosen("torch")
     with pytest.raises(ConfigError, match="the native kernel runs on a CPU, and the device is cuda"):
         choose_kernel(spec.model_copy(update={"kernel": "native"}), [(spec, 2)], "cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "said"),
+    [
+        ({"kernel": "triton", **MLP}, "cuda:0", ""),
+        ({"kernel": "triton", **MLP, "norm": "dyt"}, "cuda:0", "kernel triton: the Triton kernel has the norms"),
+        ({"kernel": "triton", **MLP, "width": 512}, "cuda:0", "kernel triton: the Triton kernel has widths up to 256"),
+        ({"kernel": "triton", **MLP}, "cpu", "kernel triton: the Triton kernel runs on a GPU, and the device is cpu"),
+        ({"kernel": "triton"}, "cuda:0", "kernel triton: it trains model mlp alone, and this is decoder"),
+        ({"kernel": "graph"}, "cuda:0", ""),
+        ({"kernel": "graph"}, "cpu", "kernel graph: CUDA graphs need a GPU, and the device is cpu"),
+        ({"kernel": "graph", "dropout": 0.1}, "cuda:0", "kernel graph: the masks of dropout are drawn on the host"),
+    ],
+)
+def test_what_was_never_measured_is_taken_where_it_is_asked_for(
+    settings: dict[str, Any], device: str, said: str
+) -> None:
+    spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", settings)
+    if not said:
+        assert choose_kernel(spec, [(spec, 2)], device) == Chosen(settings["kernel"])
+        return
+    with pytest.raises(ConfigError, match=re.escape(f"leave out {said}")):
+        choose_kernel(spec, [(spec, 2)], device)
+
+
+def test_triton_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", {"kernel": "triton", **MLP})
+    with pytest.raises(ConfigError, match="install triton, which comes with torch's CUDA builds; or leave out kernel"):
+        choose_kernel(spec, [(spec, 2)], "cuda:0")
+    with pytest.raises(ConfigError, match="or train all cells again, with kernel torch: this run began with the tri"):
+        check_kernel(spec)
 
 
 def test_what_only_looks_at_the_start_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
