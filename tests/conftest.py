@@ -11,7 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from stresstest.runs.executor import THREADS
 from stresstest.specs.base import ModelSpec
+
+os.environ.update(THREADS)  # of what tests start: more threads than cores wait for each other
+
 
 
 @pytest.fixture(scope="session", autouse=True)
