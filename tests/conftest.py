@@ -17,7 +17,6 @@ from stresstest.specs.base import ModelSpec
 os.environ.update(THREADS)  # of what tests start: more threads than cores wait for each other
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Bit-equality of a replica alone and in a population is promised for one thread."""

@@ -62,7 +62,7 @@ class Population(Replicas[Batch]):
         native = self._passes
         if native is None or not native.updates or self._pauses(len(batch.targets[0])):
             return super().step(batch, lr_R)
-        self._step_R1 += 1.0
+        self._count_step()
         loss_R, seen = native.step(self._rows(), batch, lr_R, self._step_R1)
         no_R = torch.zeros_like(loss_R, dtype=torch.bool)
         health_R = health(loss_R, ~seen.grad_norm_R.isfinite(), seen.sum_R)
@@ -151,7 +151,7 @@ class Population(Replicas[Batch]):
         native = self._passes
         if native is None or not native.updates:
             return super()._update(lr_R)
-        self._step_R1 += 1.0
+        self._count_step()
         native.update(self._rows(), lr_R, self._step_R1)
         return None
 

@@ -63,6 +63,7 @@ class Replicas(ABC, Generic[B]):
     """Replicas of any model that train at once as the rows of a matrix, on batches of the kind B."""
 
     model: Trainable
+    _has_stepped = False  # as `_step_R1` has it, where no update is left out
     between: Callable[[], None] | None = None  # called with the gradient in `grad_RP`, before anything is made of it
     within: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which a step takes loss and gradient
 
@@ -166,6 +167,7 @@ class Replicas(ABC, Generic[B]):
             self._state[slot].zero_()
         if count:
             self._step_R1.zero_()
+            self._has_stepped = False
         return len(lost)
 
     def state(self) -> dict[str, Any]:
@@ -185,6 +187,7 @@ class Replicas(ABC, Generic[B]):
         device = self.training.device
         self._state = {slot: matrix.to(device) for slot, matrix in state["optimizer"].items()}
         self._step_R1 = state["step_R1"].to(device)
+        self._has_stepped = bool((self._step_R1 > 0).all())
         self._scale_R = state["scale_R"].to(device)
         self._since_skip_R = state["since_skip_R"].to(device)
         if self._watch is not None:
@@ -206,10 +209,20 @@ class Replicas(ABC, Generic[B]):
         """Adam's bias-corrected mean of squared gradients, [R, P], and its eps; `None` where not all have one."""
         options = {**self.training.optimizer.options, **self.training.options}
         lacks = "square" not in self._state or self.training.optimizer.update_size == "shape"
-        if lacks or "beta2" not in options or not bool((self._step_R1 > 0).all()):
+        if lacks or "beta2" not in options or not self._all_have_stepped:
             return None
         correction_R1 = 1.0 - float(options["beta2"]) ** self._step_R1
         return self._state["square"] / correction_R1.to(wide(self.theta_RP.dtype)), float(options["eps"])
+
+    @property
+    def _all_have_stepped(self) -> bool:
+        """Whether every replica was updated; the device is asked where an update may have been left out."""
+        leaves_out = self._watch is not None or self.training.dtype == torch.float16
+        return bool((self._step_R1 > 0).all()) if leaves_out else self._has_stepped
+
+    def _count_step(self) -> None:
+        self._step_R1 += 1.0
+        self._has_stepped = True
 
     def _attach(self, theta_RP: Tensor) -> None:
         self.theta_RP = aligned_rows(theta_RP).copy_(theta_RP)
@@ -236,7 +249,7 @@ class Replicas(ABC, Generic[B]):
 
     def _update(self, lr_R: Tensor) -> None:
         """One update of all parameters; where the optimizer allows, of as many at once as the cache holds."""
-        self._step_R1 += 1.0
+        self._count_step()
         size = self.theta_RP.shape[1]
         stride = max(1, _CACHED_PARAMETERS // self.num_replicas // 64) * 64 if self._in_parts else size
         step = Step(

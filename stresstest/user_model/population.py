@@ -272,7 +272,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
             else:
                 super()._update(lr_R)
             return
-        self._step_R1 += 1.0
+        self._count_step()
         for row, lr in enumerate(lr_R.tolist()):
             self._users_step(row, lr)
 
@@ -286,7 +286,7 @@ class UserPopulation(Replicas[Sequence[UserBatch]]):
                 self._users_step(row, lr)
 
     def _rounded_update(self, lr_R: Tensor) -> None:
-        self._step_R1 += 1.0
+        self._count_step()
         layout = self.model.layout
         step = Step(
             self.theta_RP, self.grad_RP, lr_R[:, None], self._state, self._step_R1, self._decay_P, self._segments

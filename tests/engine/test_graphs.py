@@ -6,12 +6,15 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from stresstest.engine import graphs
+from stresstest.engine import train as training
 from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.population import Population
+from stresstest.engine.probes import Probing
 from stresstest.engine.replicas import DTYPES, Training
 from stresstest.engine.train import Batches
 from stresstest.experiments.lr_range.spec import LrRangeSpec
@@ -140,6 +143,29 @@ def test_a_step_reads_nothing_of_its_device(kind: str, optimizer: str, monkeypat
     assert readings.loss_R.is_meta
     with pytest.raises(RuntimeError, match="meta"):
         readings.loss_R[0].item()
+
+
+@pytest.mark.parametrize("kind", ["decoder", "mlp"])
+@pytest.mark.parametrize("level", ["economy", "standard"])
+def test_a_block_of_steps_reads_nothing_before_its_look(kind: str, level: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From drawing the batches on, with clipping; what is measured on the way is read with the block."""
+    monkeypatch.setattr(Population, "_autocast", lambda self: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr(training, "LOOK_EVERY", {"meta": 20})
+    looks: list[int] = []
+
+    def look(rows: tuple[int, ...], pending: list[Any], probe: Any) -> None:
+        looks.append(len(pending))
+        assert all(readings.loss_R.is_meta for readings, _ in pending)
+
+    monkeypatch.setattr(training, "_block", look)
+    one, _, batches = populations(SETTINGS[kind], "pre-ln")
+    meta = torch.device("meta")
+    how = replace(one.training, device=meta, clip_norm=1.0)
+    population = Population(one.model, SEEDS, how)
+    steps = training.train(population, Batches(batches.task, meta), SEEDS, np.full((40, 3), 1e-3), 0, Probing(level))
+    next(steps)
+    assert looks == [20]
 
 
 def test_a_capture_that_reads_the_device_fails_here() -> None:
