@@ -1,6 +1,7 @@
 """Compile the Triton kernel of the deep MLP for an H100 or H200, without one, and print what it uses at a width.
 
-As JSON, of each pass: bytes of shared memory of a program, and of each thread's stack, where registers do not suffice.
+As JSON, of each pass: bytes of shared memory of a program, and of each thread's stack, where registers do not suffice;
+how often it names tf32, to whose 10 bits of mantissa the interpreter does not round.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def compiled(kernel: Any, width: int, constants: dict[str, int]) -> dict[str, in
         said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
     stack = re.search(r"STACK:(\d+)", said.stdout + said.stderr)
     assert stack is not None, said
-    return {"shared": made.metadata.shared, "stack": int(stack.group(1))}
+    return {"shared": made.metadata.shared, "stack": int(stack.group(1)), "tf32": made.asm["ptx"].count("tf32")}
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ def test_it_compiles_for_a_gpu_that_is_not_here(width: int, most_spilled: int, t
     for one in used.values():
         assert one["shared"] <= 227 * 1024  # bytes that a program may have on an H100 or H200
         assert one["stack"] <= most_spilled
+        assert one["tf32"] == 0
 
 
 def test_what_it_does_not_take_is_said() -> None:
