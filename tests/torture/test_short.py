@@ -9,6 +9,7 @@ from tests.torture.failing_calls import failing_calls
 from tests.torture.kills import kills
 from tests.torture.power_cuts import power_cuts
 from tests.torture.stored import Tally
+from tests.torture.workers import one_run
 
 
 def check(tally: Tally, at_least: int) -> None:
@@ -38,3 +39,11 @@ def test_a_changed_byte_is_told() -> None:
     tally = byte_changes(60, seed=1)
     check(tally, 60)
     assert tally.counts["told"] > 50
+
+
+def test_deeds_of_a_models_code_are_told_and_felt_by_no_other_cell() -> None:
+    tally = Tally("deeds")
+    one_run(
+        ("chdir", "environment", "warnings", "exit", "forks-and-returns"), here=False, mib=1, tally=tally, commands=1
+    )
+    check(tally, 5)
