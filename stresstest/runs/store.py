@@ -78,7 +78,7 @@ class RunStore:
             self._set_lines_aside(found)
         elif found.cut:
             os.truncate(path, path.stat().st_size - found.cut)
-        elif found.whole and not found.whole[-1].endswith(b"\n"):
+        elif not found.ends:
             with path.open("a") as file:  # whole but for its end: the next cell starts a line of its own
                 file.write("\n")
         return found.cells
@@ -92,7 +92,7 @@ class RunStore:
                 _sync(aside)
             draft = path.with_suffix(".part")
             with draft.open("wb") as file:
-                file.writelines(line.rstrip(b"\n") + b"\n" for line in found.whole)
+                file.writelines(cell_lines.kept_lines(self.path, found))
                 _sync(file)
             draft.replace(path)
             _sync_folder(self.path)
