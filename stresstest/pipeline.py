@@ -153,11 +153,14 @@ def plan_scenario(
 
 def plan_experiment(request: Request, listener: RunListener = SILENT) -> Plan:
     """Resolve and check everything; raises `ConfigError` before any training."""
+    from stresstest.experiments.kept_task import kept_while_planned  # which imports torch
+
     experiment = EXPERIMENTS[request.command]
     for text in request.logs:
         parse_target(text)
     _check_ranks(request)
-    plan = experiment.plan(request.spec)
+    with kept_while_planned(request.spec):
+        plan = experiment.plan(request.spec)
     if not request.quiet:
         for note in (*(() if plan.own is None else plan.own.notes), *plan.said):
             listener.note(note)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import os
 import sys
 import sysconfig
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+
+from stresstest.process_state import end_where_forked
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")})
@@ -35,21 +39,26 @@ class UserCodeError(Exception):
 def user_code(what: str) -> Iterator[None]:
     """Give an error of what is called here, `what`, the place in the user's code where it happened.
 
-    Running out of memory stays what it is: it says nothing about the code.
+    Running out of memory stays what it is: it says nothing about the code; and so does Ctrl-C. What ends a program,
+    as sys.exit does, is an error here. A fork that the code returns from twice ends.
     """
+    process = os.getpid()
     try:
         yield
     except UserCodeError as error:
         raise UserCodeError(f"{what} {error.line}" if not error.text else error.line, error.text) from None
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:
         if any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
         raise UserCodeError(f"{what} raised {described(error)}", traceback.format_exc()) from None
+    finally:
+        end_where_forked(process)
 
 
 _MOST_LINES = 20
+_LONGEST_LINE = 2000  # characters
 _heard: set[str] = set()
 
 
@@ -61,8 +70,12 @@ class _Heard(io.TextIOBase):
         self._begun = ""
 
     def write(self, text: str) -> int:
-        *lines, self._begun = f"{self._begun}{text}".split("\n")
-        for line in lines:
+        *lines, begun = text.split("\n")
+        if lines:
+            lines[0] = f"{self._begun}{lines[0]}"
+            self._begun = ""
+        self._begun += begun[: max(0, _LONGEST_LINE - len(self._begun))]  # or a line without end would fill the memory
+        for line in (whole[:_LONGEST_LINE] for whole in lines):
             if line in _heard or len(_heard) > _MOST_LINES:
                 continue
             _heard.add(line)
@@ -78,7 +91,7 @@ class _Heard(io.TextIOBase):
 @contextlib.contextmanager
 def heard_once() -> Iterator[None]:
     """What the user's code prints goes to stderr, apart from results; a line or a warning is shown once a process."""
-    shown, before = warnings.showwarning, sys.stdout
+    shown, before, failed = warnings.showwarning, sys.stdout, threading.excepthook
 
     def show(
         message: Warning | str,
@@ -94,11 +107,16 @@ def heard_once() -> Iterator[None]:
             shown(message, category, filename, lineno, file, line)
 
     stream = _Heard(sys.stderr)
-    warnings.showwarning, sys.stdout = show, stream
+
+    def fail(what: threading.ExceptHookArgs) -> None:
+        if what.exc_value is not None:
+            stream.write(f"a thread of the model's code raised {described(what.exc_value)}\n")
+
+    warnings.showwarning, sys.stdout, threading.excepthook = show, stream, fail
     try:
         yield
     finally:
-        warnings.showwarning, sys.stdout = shown, before
+        warnings.showwarning, sys.stdout, threading.excepthook = shown, before, failed
         stream.close()
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from stresstest.runs.executor import THREADS
+from stresstest.runs.worker_process import THREADS
 from stresstest.specs.base import ModelSpec
 
 os.environ.update(THREADS)  # of what tests start: more threads than cores wait for each other

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import rich_click as click
 
@@ -14,20 +17,44 @@ from stresstest.cli.context import CONTEXT
 from stresstest.cli.diagnose import diagnose_command
 from stresstest.errors import ExitCode, StresstestError
 
+PATIENCE_SECONDS = 20.0  # with what stays at the end: a tracker may still send
+
 
 def main() -> None:
     """The console script. Of several processes of torchrun the first does what is asked for, and the others follow."""
     if sys.stdout is None:  # it was closed: what is printed goes nowhere, and the exit code still says the verdict
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for the whole process)
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        sys.exit(run(sys.argv[1:]))
+        leave(run(sys.argv[1:]))
     from stresstest.runs import ranks
 
     code = ranks.join()
     if code is None:
         code = run(sys.argv[1:])
         ranks.part(code)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, even where threads or processes that the model's code started in it do not end."""
+    threading.Thread(target=_end_what_stays, args=[code], daemon=True).start()
     sys.exit(code)
+
+
+def _end_what_stays(code: int) -> None:
+    """After a while; Python waits for them for ever, once everything else is done."""
+    time.sleep(PATIENCE_SECONDS)
+    if threading.main_thread().is_alive():
+        return  # this process goes on with something else
+    threads = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    started = sys.modules.get("multiprocessing")
+    processes = [one for one in started.active_children() if not one.daemon] if started else []
+    if threads or processes:
+        names = ", ".join(one.name for one in (*threads, *processes))
+        sys.stderr.write(f"stresstest: not waiting for what the model's code left running: {names}\n")
+        for process in processes:
+            process.kill()
+        os._exit(code)
 
 
 def run(args: list[str]) -> int:

@@ -15,9 +15,10 @@ import torch
 
 from stresstest.engine.memory import free_bytes
 from stresstest.errors import StoppedError
+from stresstest.experiments.kept_task import do_kept_task
 from stresstest.experiments.kernel import check_kernel
 from stresstest.experiments.plan import Plan
-from stresstest.experiments.training import Group, HoldAhead, Measured, do_task, failed
+from stresstest.experiments.training import Group, HoldAhead, Measured, failed
 from stresstest.measurements.ahead import Question, asked_in
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
@@ -143,7 +144,7 @@ def _train(
         listener.started(group.cells)
 
     hooks = Hooks(started, listener.stopping, _Lending(groups).next if lends else None)
-    with closing(executor.run(partial(do_task, plan.measure), groups, hooks)) as running:
+    with closing(executor.run(partial(do_kept_task, plan.measure), groups, hooks)) as running:
         for done in running:
             lost = [Measured(failed(cell, done.failure or "crashed", done.error), {}) for cell in done.task.cells]
             yield from done.answer or lost

@@ -18,6 +18,7 @@ Value = TypeVar("Value")
 
 MOST_LINES = 300  # of seeds, of one chart: more of them are a band
 _MOST_DOTS = 2000  # of a series
+_MOST_DOTS_OF_A_CHART = 20_000
 _MANY_TICKS = 8
 _FEW_TICKS = 3
 _FLAT = 0.05  # of a unit or decade: a line that spans less belongs in the middle
@@ -82,9 +83,9 @@ def drawn(chart: Chart) -> list[Series]:
     """The series of a chart with the points that its axes can show; a line needs two of them."""
     found = []
     for series in chart.series:
-        shown = [i for i, point in enumerate(series.points) if _on_axes(point, chart)]
+        shown = _on_axes(series.points, chart)
         if len(shown) > (series.kind != "dots"):
-            found.append(_with_points(series, shown))
+            found.append(series if len(shown) == len(series.points) else _with_points(series, shown))
     return found
 
 
@@ -104,7 +105,12 @@ def _some(values: tuple[Value, ...], places: Sequence[int]) -> tuple[Value, ...]
 
 
 def fewer(chart: Chart) -> Chart:
-    """A chart of very many seeds with the lines of 300 of them and 2,000 dots of each series, evenly chosen."""
+    """A chart of very many seeds with the lines of 300 of them and 2,000 dots of a series, evenly chosen.
+
+    Of many series it has fewer of each: 20,000 in all.
+    """
+    dotted = sum(each.kind == "dots" for each in chart.series)
+    most_dots = min(_MOST_DOTS, _MOST_DOTS_OF_A_CHART // max(1, dotted))
     lines = Counter(each.name for each in chart.series if each.kind == "seed")
     most = max(2, MOST_LINES // max(1, len(lines)))  # of each name
     seen: Counter[str] = Counter()
@@ -115,9 +121,9 @@ def fewer(chart: Chart) -> Chart:
             seen[each.name] += 1
             if _is_left_out(seen[each.name] - 1, lines[each.name], most):
                 continue
-        elif each.kind == "dots" and len(each.points) > _MOST_DOTS:
+        elif each.kind == "dots" and len(each.points) > most_dots:
             number = len(each.points)
-            kept = _with_points(each, [i for i in range(number) if not _is_left_out(i, number, _MOST_DOTS)])
+            kept = _with_points(each, [i for i in range(number) if not _is_left_out(i, number, most_dots)])
         series.append(kept)
     below = fewer(chart.below) if chart.below else None
     same = below is chart.below and len(series) == len(chart.series) and all(map(is_, series, chart.series))
@@ -160,12 +166,13 @@ def is_empty(picture: Picture) -> bool:
         return not any(row for _, row in picture.rows)
     if isinstance(picture, Heatmap):
         return not picture.rows or not picture.columns
-    return not drawn(picture)
+    return not any(len(_on_axes(series.points, picture)) > (series.kind != "dots") for series in picture.series)
 
 
-def _on_axes(point: Point, chart: Chart) -> bool:
-    places = ((point[0], chart.x), (point[1], chart.y))
-    return all(math.isfinite(at) and (at > 0 or not axis.log or bool(axis.names)) for at, axis in places)
+def _on_axes(points: Sequence[Point], chart: Chart) -> list[int]:
+    """The places of the points that the axes of a chart can show."""
+    left, down = (-math.inf if not axis.log or axis.names else 0.0 for axis in (chart.x, chart.y))
+    return [i for i, (x, y) in enumerate(points) if left < x < math.inf and down < y < math.inf]
 
 
 def lines_of(chart: Chart) -> list[Series]:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import multiprocessing
 import os
 import signal
-import tempfile
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import connection, resource_tracker
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from stresstest.engine.machine import limited_memory
 from stresstest.errors import StoppedError
-from stresstest.runs.stopping import SIGNALS, Stopping, listen, signals_blocked, stopping
-
-if TYPE_CHECKING:
-    from pebble import ProcessPool
+from stresstest.runs.stopping import Stopping, stopping
+from stresstest.runs.worker_process import WorkerProcess, died, timed_out
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-# One thread a process: two OpenMP threads on a shared machine wait for each other.
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 ATTEMPTS = 3
 POLL_SECONDS = 0.25
 
@@ -111,7 +102,9 @@ class Local:
                     done = Done[Task, Answer](task, work(task))
                 except StoppedError:
                     raise signals.error from None
-                except Exception:
+                except BaseException as error:  # sys.exit in the user's code, say
+                    if isinstance(error, KeyboardInterrupt) and not signals.heard_here:
+                        raise
                     done = Done(task, None, "crashed", tail(traceback.format_exc()))
                 yield done
             if signals.code is not None:
@@ -123,9 +116,9 @@ class Local:
         self, work: Callable[[Task], Answer], tasks: Sequence[Task], hooks: Hooks, signals: Stopping
     ) -> Iterator[Done[Task, Answer]]:
         waiting = deque(Attempt(task) for task in tasks)
-        free = [_Worker(variables) for variables in self.workers[: None if hooks.idle else len(tasks)]]
-        running: dict[Future[Answer], tuple[Attempt[Task], _Worker]] = {}
-        aside: dict[Future[Answer], _Worker] = {}
+        free = [WorkerProcess(variables) for variables in self.workers[: None if hooks.idle else len(tasks)]]
+        running: dict[Future[Answer], tuple[Attempt[Task], WorkerProcess]] = {}
+        aside: dict[Future[Answer], WorkerProcess] = {}
         try:
             while running or (waiting and signals.code is None):
                 while free and waiting and signals.code is None:
@@ -139,19 +132,23 @@ class Local:
                 signals.check()
                 if signals.code is not None:  # again and again: a worker that starts up does not listen yet
                     _ask_to_stop()
+                lost = {future for future, worker in _busy(running, aside) if not future.done() and worker.is_lost()}
+                ended |= lost
                 for future in ended & aside.keys():
                     worker = aside.pop(future)
                     free.append(worker)
-                    worker.replaced |= _took_its_worker(future)
+                    worker.ended_with(future)
                 for future in ended & running.keys():
                     attempt, worker = running.pop(future)
                     free.append(worker)
-                    done = _done(attempt.task, future)
-                    worker.replaced |= _took_its_worker(future)
+                    done = None if future in lost else _done(attempt.task, future)
+                    worker.ended_with(future)
                     if done is None and attempt.number < ATTEMPTS:
                         waiting.appendleft(replace(attempt, number=attempt.number + 1))
                     elif done is None:
-                        yield Done(attempt.task, None, "crashed", worker.last_words() + _why(future))
+                        why = "exit code 0" if future in lost else _why(future)
+                        said = f"{worker.last_words()}its worker died {ATTEMPTS} times; {why}"
+                        yield Done(attempt.task, None, "crashed", said)
                     elif not isinstance(future.exception(), StoppedError):
                         yield done
             if signals.code is not None:
@@ -167,43 +164,6 @@ class Attempt(Generic[Task]):
 
     task: Task
     number: int = 1
-
-
-class _Worker:
-    """One process with a pool of its own: it takes nobody along when it dies."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        self._pool: ProcessPool | None = None
-        self.replaced = False  # pebble has started, or starts, another process
-        self._last_words = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  # for as long as the worker
-
-    def last_words(self) -> str:
-        """What the interpreter could still say when the process last died: why, and the innermost calls."""
-        said = self._last_words.read()
-        lines = [line for line in said[max(0, said.rfind("Fatal Python error")) :].splitlines() if line]
-        return "".join(f"{line}\n" for line in lines[:8])
-
-    def start(self, work: Callable[[Task], Answer], task: Task, timeout: float | None) -> Future[Answer]:
-        if self._pool is not None and not self._pool.active:
-            self._end_pool()
-        with _blocked_signals():
-            if self._pool is None:
-                self._pool = _new_pool({**THREADS, **self._variables}, self._last_words.name)
-            return self._pool.schedule(work, args=[task], timeout=timeout)
-
-    def close(self) -> None:
-        self._end_pool()
-        self._last_words.close()
-
-    def _end_pool(self) -> None:
-        if self._pool is not None:
-            if self.replaced and self._pool.active:  # which complains when it is ended as it starts
-                with contextlib.suppress(Exception):
-                    self._pool.schedule(int).result(timeout=30.0)
-            self._pool.stop()  # type: ignore[no-untyped-call]  # pebble is typed in part
-            self._pool.join()
-        self._pool, self.replaced = None, False
 
 
 def local_workers(device: str, jobs: int | None, per_gpu: int = 1) -> list[Mapping[str, str]]:
@@ -237,21 +197,6 @@ class _Limited(Generic[Task, Answer]):
             return self.work(task)
 
 
-def _new_pool(variables: Mapping[str, str], last_words: str) -> ProcessPool:
-    from pebble import ProcessPool
-
-    context = multiprocessing.get_context("spawn")
-    return ProcessPool(max_workers=1, context=context, initializer=_start_worker, initargs=[variables, last_words])
-
-
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """For the start of a pool, whose tracker of resources would unblock them."""
-    resource_tracker.ensure_running()
-    with signals_blocked():
-        yield
-
-
 def _ask_to_stop() -> None:
     for child in multiprocessing.active_children():
         if child.pid is not None:
@@ -259,50 +204,14 @@ def _ask_to_stop() -> None:
                 os.kill(child.pid, signal.SIGINT)
 
 
-def _start_worker(variables: Mapping[str, str], last_words: str) -> None:
-    """One thread; the driver alone decides what a signal means: SIGINT, which it sends on, asks to stop."""
-    os.environ.update(variables)
-    import torch
-
-    torch.set_num_threads(1)
-    faulthandler.enable(os.open(last_words, os.O_WRONLY | os.O_APPEND))
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-    signal.signal(signal.SIGINT, listen)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def _end_with_driver() -> None:
-    driver = multiprocessing.parent_process()
-    assert driver is not None, "a worker has a driver"
-    connection.wait([driver.sentinel])
-    os._exit(1)
-
-
-def _took_its_worker(future: Future[Any]) -> bool:
-    """Whether a task's worker died, or was ended as it took too long."""
-    return _died(future) or _timed_out(future)
-
-
-def _died(future: Future[Any]) -> bool:
-    from pebble import ProcessExpired
-
-    return isinstance(future.exception(), ProcessExpired | BrokenProcessPool)
-
-
-def _timed_out(future: Future[Any]) -> bool:
-    error = future.exception()
-    return isinstance(error, TimeoutError) and getattr(error, "traceback", None) is None
-
-
 def _done(task: Task, future: Future[Answer]) -> Done[Task, Answer] | None:
     """How a task ended; `None` if its worker died."""
     error = future.exception()
     if error is None:
         return Done(task, future.result())
-    if _died(future):
+    if died(future):
         return None
-    if _timed_out(future):
+    if timed_out(future):
         return Done(task, None, "timeout", f"took longer than {error.args[-1]:g} s")
     return Done(task, None, "crashed", tail(str(getattr(error, "traceback", "") or repr(error))))
 
@@ -310,10 +219,13 @@ def _done(task: Task, future: Future[Answer]) -> Done[Task, Answer] | None:
 def _why(future: Future[Any]) -> str:
     code = getattr(future.exception(), "exitcode", None)
     if code is None:
-        how = "no exit code"
-    else:
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"its worker died {ATTEMPTS} times; {how}"
+        return "no exit code"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _busy(running: Mapping[Any, tuple[Any, WorkerProcess]], aside: Mapping[Any, WorkerProcess]) -> list[Any]:
+    """(future, worker) of all tasks."""
+    return [*((future, worker) for future, (_, worker) in running.items()), *aside.items()]
 
 
 def tail(text: str, lines: int = 12) -> str:

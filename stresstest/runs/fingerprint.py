@@ -41,6 +41,8 @@ DECIDES = (
 DECIDES_NOTHING: Mapping[str, str] = {
     "errors.py": "exceptions and exit codes",
     "installation.py": "says how to install what is missing",
+    "process_state.py": "puts back what the user's code changed in the process",
+    "experiments/kept_task.py": "puts back what the user's code changed in the process",
     "lazy.py": "imports what others compute with, once they do",
     "registry.py": "looks names up",
     "user_code.py": "puts what the user's code raises into words",
@@ -60,6 +62,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "runs/fingerprint.py": "makes the key",
     "runs/identity.py": "makes the key",
     "runs/executor.py": "runs what decides",
+    "runs/worker_process.py": "runs what decides",
     "runs/live.py": "tells how far training is",
     "runs/ranks.py": "lets several processes train one cell",
     "runs/stopping.py": "says when to stop; what was in training goes on from its journal",

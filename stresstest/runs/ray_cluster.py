@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stresstest.errors import ConfigError, InterruptedRunError, StoppedError
-from stresstest.runs.executor import ATTEMPTS, POLL_SECONDS, THREADS, Answer, Attempt, Done, Hooks, Local, Task
+from stresstest.runs.executor import ATTEMPTS, POLL_SECONDS, Answer, Attempt, Done, Hooks, Local, Task
 from stresstest.runs.identity import PACKAGE
 from stresstest.runs.stopping import stopping
+from stresstest.runs.worker_process import THREADS
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def read_status(path: Path) -> RunStatus:
     holder = holder_of(path)
     progress = _read_progress(path) if holder else {}
     planned, found = planned_cells(path, "mine"), condition(path)
-    since, left = time.time() - progress.get("at", 0.0), progress.get("left")
+    since, left = max(0.0, time.time() - progress.get("at", 0.0)), progress.get("left")  # the clock may go back
     return RunStatus(
         path=path,
         command=manifest["command"],

@@ -64,6 +64,11 @@ class Stopping:
             raise self.error
 
     @property
+    def heard_here(self) -> bool:
+        """Whether Ctrl-C still comes to this handler: the user's code may have set another one."""
+        return signal.getsignal(signal.SIGINT) in (self.take, listen)
+
+    @property
     def error(self) -> InterruptedRunError:
         """What the run ends with."""
         assert self.code is not None, "a signal came"

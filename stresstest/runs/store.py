@@ -78,7 +78,7 @@ class RunStore:
             self._set_lines_aside(found)
         elif found.cut:
             os.truncate(path, path.stat().st_size - found.cut)
-        elif found.whole and not found.whole[-1].endswith(b"\n"):
+        elif not found.ends:
             with path.open("a") as file:  # whole but for its end: the next cell starts a line of its own
                 file.write("\n")
         return found.cells
@@ -92,7 +92,7 @@ class RunStore:
                 _sync(aside)
             draft = path.with_suffix(".part")
             with draft.open("wb") as file:
-                file.writelines(line.rstrip(b"\n") + b"\n" for line in found.whole)
+                file.writelines(cell_lines.kept_lines(self.path, found))
                 _sync(file)
             draft.replace(path)
             _sync_folder(self.path)
@@ -173,7 +173,7 @@ class RunStore:
         now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         for path in (self.path / name for name in names):
             if path.exists():
-                path.rename(path.with_suffix(f".{now}{path.suffix}"))
+                path.rename(_unused(path, now))
 
     def write_result(self, text: str) -> Path:
         """Write `result.json` at once or not at all, and its checksum beside it: its text is what `--json` prints."""
@@ -294,6 +294,15 @@ def _claim(path: Path) -> TextIO:
             f"run directory {path} cannot be written ({error.strerror}); give another --run-dir"
         ) from None
     return lock
+
+
+def _unused(path: Path, now: str) -> Path:
+    """The name that a file is kept under; where the clock stands still or goes back it may be taken."""
+    free, number = path.with_suffix(f".{now}{path.suffix}"), 1
+    while free.exists():
+        number += 1
+        free = path.with_suffix(f".{now}_{number}{path.suffix}")
+    return free
 
 
 def _fits(source: Path, line: bytes) -> bool:

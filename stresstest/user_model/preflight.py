@@ -22,6 +22,7 @@ from stresstest.engine.memory import Need, is_out_of_memory, training_need
 from stresstest.engine.outcomes import Rules
 from stresstest.engine.probes import look_at
 from stresstest.errors import ConfigError, ModelError, TooLargeError
+from stresstest.process_state import kept_process
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.kinds import AS_BUILT
 from stresstest.tasks import load_task
@@ -87,14 +88,15 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
     for variant in spec.variant:
         name = spec.model if variant == AS_BUILT else f"{spec.model}, {variant}"
         try:
-            bench = user_bench(spec, variant, depths[0], spec.optimizers[0], device)
-            with uncompiled():
-                _batches_have_their_sizes(spec, bench)
-                loss, activations = _checked(bench, name, notes)
-                notes += optimizer_notes(bench, spec, name)
-                if spec.kernel == "graph" and bench.training.kernel != "graph":
-                    notes.append(_not_captured(bench, name))
-            notes += _wrappers(bench, variant, depths[0], spec.width, name)
+            with kept_process():
+                bench = user_bench(spec, variant, depths[0], spec.optimizers[0], device)
+                with uncompiled():
+                    _batches_have_their_sizes(spec, bench)
+                    loss, activations = _checked(bench, name, notes)
+                    notes += optimizer_notes(bench, spec, name)
+                    if spec.kernel == "graph" and bench.training.kernel != "graph":
+                        notes.append(_not_captured(bench, name))
+                notes += _wrappers(bench, variant, depths[0], spec.width, name)
         except UserCodeError as error:
             raise ModelError(_kept(f"{name}: {error.line}{_of_our_data(spec, error.line)}", error.text)) from None
         except Exception as error:

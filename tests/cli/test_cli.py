@@ -445,6 +445,27 @@ def test_no_arguments_show_the_help(monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert all(name in out for name in cli.commands)
 
 
+@pytest.mark.parametrize("stays", ["threading.Thread(target=stay)", "multiprocessing.Process(target=stay)"])
+def test_what_the_models_code_leaves_running_is_not_waited_for(stays: str) -> None:
+    code = f"""
+import multiprocessing, threading, time
+from stresstest.cli import main
+
+def stay():
+    time.sleep(3600)
+
+if __name__ == "__main__":
+    main.PATIENCE_SECONDS = 0.1
+    multiprocessing.set_start_method("fork")
+    {stays}.start()
+    main.leave(4)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert done.stderr.startswith("stresstest: not waiting for what the model's code left running: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_reader_that_has_enough_is_no_error(project: Path) -> None:
     process = start(["show", "smoke"], project)
     assert process.stdout is not None

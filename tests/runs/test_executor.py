@@ -77,6 +77,48 @@ def test_a_task_that_raises_fails_alone_with_the_end_of_its_traceback(jobs: int)
     assert done[0.0].error.splitlines()[-1] == "ZeroDivisionError: float division by zero"
 
 
+@both
+@pytest.mark.parametrize("end", ["sys.exit(0)", "raise KeyboardInterrupt", "raise BaseException('by itself')"])
+def test_a_task_that_ends_the_program_fails_alone(jobs: int, end: str) -> None:
+    tasks: list[partial[object]] = [partial(exec, f"import sys\n{end}"), partial(abs, -1)]
+    done = {tasks.index(each.task): each for each in run_tasks(CALL, tasks, jobs)}
+    assert (done[0].failure, done[1].answer) == ("crashed", 1)
+    assert done[0].error.splitlines()[-1].startswith(("SystemExit: 0", "KeyboardInterrupt", "BaseException: by itself"))
+
+
+def test_what_a_task_starts_ends_with_its_worker(tmp_path: Path) -> None:
+    start = partial(
+        exec,
+        f"import subprocess\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '3600']).pid))",
+    )
+    assert all(each.failure == "" for each in run_tasks(CALL, [start, partial(abs, -1)], 2))
+    pid = int((tmp_path / "pid").read_text())
+    status = Path(f"/proc/{pid}/stat")
+    while status.exists() and status.read_text().split()[2] != "Z":  # it was killed, and nobody waits for it here
+        time.sleep(0.01)
+
+
+def test_a_process_that_a_task_has_spoilt_gets_no_other() -> None:
+    spoil = partial(exec, "from stresstest.runs.worker_process import spoil_process; spoil_process()")
+    again = [each.answer for each in run_tasks(CALL, [os.getpid, partial(abs, 1), os.getpid], 1, timeout=60.0)]
+    anew = [each.answer for each in run_tasks(CALL, [os.getpid, spoil, os.getpid], 1, timeout=60.0)]
+    assert again[0] == again[2]
+    assert anew[0] != anew[2]
+
+
+def test_a_worker_that_ends_as_if_all_was_well_is_missed() -> None:
+    tasks: list[partial[object]] = [partial(os._exit, 0), partial(abs, -1)]
+    done = {tasks.index(each.task): each for each in run_tasks(CALL, tasks, 2)}
+    assert (done[0].failure, done[0].error) == ("crashed", "its worker died 3 times; exit code 0")
+    assert done[1].answer == 1
+
+
+def test_what_a_worker_writes_is_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(list(run_tasks(CALL, [partial(os.write, 1, b"WRITTEN"), partial(abs, -1)], 2))) == 2
+    out, err = capfd.readouterr()
+    assert ("WRITTEN" in out, "WRITTEN" in err) == (False, True)
+
+
 def test_a_worker_that_is_killed_fails_its_own_task_only() -> None:
     killer = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
     die: partial[object] = partial(subprocess.run, [sys.executable, "-c", killer])

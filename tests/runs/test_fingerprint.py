@@ -68,7 +68,7 @@ for name in sys.argv[1:]:
 
 def modules_of_workers(folder: Path) -> dict[str, set[str]]:
     """The files of the package that a fresh process has imported once it has trained one cell of each experiment."""
-    from stresstest.experiments.training import train_cells
+    from stresstest.experiments.kept_task import do_kept_task
 
     for name, (command, settings) in TINY.items():
         experiment = EXPERIMENTS[command]
@@ -77,7 +77,7 @@ def modules_of_workers(folder: Path) -> dict[str, set[str]]:
         group = Group(
             plan.spec_of(cell), plan.device, (cell,), 1.0, plan.environment["key"], "", plan.constant_of(cell)
         )
-        (folder / name).write_bytes(pickle.dumps((train_cells, plan.measure, group)))
+        (folder / name).write_bytes(pickle.dumps((do_kept_task, plan.measure, group)))
     done = subprocess.run([sys.executable, "-c", WORKERS, *TINY], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return {name: files_of(*line.split()) for name, line in zip(TINY, done.stdout.splitlines(), strict=True)}

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,22 @@ def test_a_directory_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Pa
     assert str(file / below) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert file.read_text() == "mine"
+
+
+def test_what_is_set_aside_twice_at_the_same_moment_is_kept_twice(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stands(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Stands:
+            return cls(2026, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("stresstest.runs.store.datetime", Stands)
+    for key in "de":
+        with opened(filled, fresh=True) as store:
+            store.append(cell(key), {})
+    kept = [file.read_bytes() for file in filled.glob("cells*.jsonl")]
+    assert sorted(content.count(b"\n") for content in kept) == [1, 1, 3]
 
 
 def test_fresh_sets_the_old_cells_aside(filled: Path) -> None:

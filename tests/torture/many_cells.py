@@ -29,17 +29,18 @@ from tests.torture.stored import arguments
 LIMITS = {"status": 3.0, "resume": 30.0}  # seconds, of 100,000 cells
 _VARIANTS = tuple(f"rezero:alpha={share / 100:g}" for share in range(1, 101))
 _TIMED = """
-import resource, sys, time
+import sys, time
 from stresstest.cli.main import run
 begun = time.perf_counter()
 code = run(sys.argv[1:])
-usage = resource.getrusage(resource.RUSAGE_SELF)
-print(f"{code} {time.perf_counter() - begun:.3f} {usage.ru_maxrss / 1024:.0f}", file=sys.stderr)
+seconds = time.perf_counter() - begun
+from stresstest.engine.machine import peak_memory
+print(f"{code} {seconds:.3f} {time.process_time():.3f} {(peak_memory() or 0) / 2**20:.0f}", file=sys.stderr)
 """
 
 
-def many_cells(count: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Seconds and MiB of each command on a run of so many cells; one that fails raises."""
+def many_cells(count: int, seed: int) -> dict[str, tuple[float, float, float]]:
+    """Seconds, those of a CPU, and MiB of each command on a run of so many cells; one that fails raises."""
     settings = {**TINY, "variant": _VARIANTS, "seeds": range(count // 100), "device": "cpu"}
     words = ["lr-range", "-q", "-j", "1", "--run-dir"]
     options = [
@@ -70,24 +71,24 @@ def _fill(path: Path, cells: Sequence[CellPlan], draw: random.Random) -> None:
             lines.write(line_of(first.model_copy(update=one)))
 
 
-def _timed(words: Sequence[str]) -> tuple[float, float]:
+def _timed(words: Sequence[str]) -> tuple[float, float, float]:
     done = subprocess.run([sys.executable, "-c", _TIMED, *words], capture_output=True, text=True, check=True)
-    code, seconds, mib = done.stderr.splitlines()[-1].split()
+    code, seconds, cpu, mib = done.stderr.splitlines()[-1].split()
     if int(code) not in (0, 75):
         raise SystemExit(f"{' '.join(words)} ended with {code}: {done.stderr}")
-    return float(seconds), float(mib)
+    return float(seconds), float(cpu), float(mib)
 
 
 def main(count: int, seed: int) -> int:
     """A line for each command; 1 where one is above its limit."""
     few, many = (many_cells(number, seed) for number in (count // 10, count))
     slow = 0
-    for name, (seconds, mib) in many.items():
+    for name, (seconds, cpu, mib) in many.items():
         limit = LIMITS[name] * count / 100_000
         slow += seconds > limit
         print(
-            f"{name} of {count:,} cells: {seconds:.1f} s (at most {limit:g}), {mib:.0f} MiB; of {count // 10:,}: "
-            f"{few[name][0]:.1f} s, {few[name][1]:.0f} MiB",
+            f"{name} of {count:,} cells: {seconds:.1f} s (at most {limit:g}), of a CPU {cpu:.1f}, {mib:.0f} MiB; "
+            f"of {count // 10:,}: {few[name][0]:.1f} s, of a CPU {few[name][1]:.1f}, {few[name][2]:.0f} MiB",
             flush=True,
         )
     return int(slow > 0)

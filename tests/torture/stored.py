@@ -109,7 +109,12 @@ class Tally:
 
 def arguments(about: str | None, count: int) -> argparse.Namespace:
     """--count and --seed of a script, whose first line says what it does."""
-    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=count)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    return parser(about, count).parse_args()
+
+
+def parser(about: str | None, count: int) -> argparse.ArgumentParser:
+    """Of a script that has more options."""
+    found = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    found.add_argument("--count", type=int, default=count)
+    found.add_argument("--seed", type=int, default=0)
+    return found

@@ -9,6 +9,8 @@ from tests.torture.failing_calls import failing_calls
 from tests.torture.kills import kills
 from tests.torture.power_cuts import power_cuts
 from tests.torture.stored import Tally
+from tests.torture.two_drivers import clock_jumps, no_locks, two_drivers
+from tests.torture.workers import one_run
 
 
 def check(tally: Tally, at_least: int) -> None:
@@ -38,3 +40,25 @@ def test_a_changed_byte_is_told() -> None:
     tally = byte_changes(60, seed=1)
     check(tally, 60)
     assert tally.counts["told"] > 50
+
+
+def test_deeds_of_a_models_code_are_told_and_felt_by_no_other_cell() -> None:
+    tally = Tally("deeds")
+    one_run(
+        ("chdir", "environment", "warnings", "exit", "forks-and-returns"), here=False, mib=1, tally=tally, commands=1
+    )
+    check(tally, 5)
+
+
+def test_two_drivers_at_once_lose_nothing() -> None:
+    check(two_drivers(3, seed=1), 3)
+
+
+def test_a_clock_that_jumps_loses_nothing() -> None:
+    tally = clock_jumps(60, seed=1)
+    check(tally, 60)
+    assert tally.counts["anew"] > 5
+
+
+def test_without_locks_a_run_is_refused_in_a_line() -> None:
+    check(no_locks(), 14)

@@ -1,9 +1,14 @@
 """What the user's code prints and warns of is shown once, on stderr: results alone are on stdout."""
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from stresstest.user_code import heard_once
 
 _LOUD = """
 import warnings
@@ -73,3 +78,16 @@ def test_what_a_file_and_its_factory_say_is_shown_once_with_workers_too(tmp_path
     )
     for words in ("IMPORTED", "LOGGED AT IMPORT", "BUILT", "root:LOGGED\n", "UserWarning: WARNED"):
         assert done.stderr.count(words) == 1, words
+
+
+def test_a_line_without_end_is_cut_and_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with heard_once():
+        kept = vars(sys.stdout)
+        for part in range(3000):
+            print(f"{part:999d}", end=" ")
+        assert max(len(text) for text in kept.values() if isinstance(text, str)) <= 2000
+        print("\nSHORT")
+    long, short = shown.getvalue().splitlines()
+    assert (len(long), short) == (2000, "SHORT")
