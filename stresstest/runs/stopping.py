@@ -1,8 +1,10 @@
-"""SIGINT and SIGTERM: the first asks a run to stop, the second ends it."""
+"""SIGINT and SIGTERM: the first asks a run to stop, the second ends it. Ctrl-Z stops its workers too."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +37,20 @@ def listen(number: int = 0, frame: FrameType | None = None) -> None:
     """The handler of a worker: what it does can be taken up again where it looks."""
     global _requested
     _requested = True
+
+
+def pause(number: int, frame: FrameType | None) -> None:
+    """Stop until SIGCONT, with the workers, whose groups a terminal does not stop."""
+    _tell_workers(signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _tell_workers(signal.SIGCONT)
+
+
+def _tell_workers(number: signal.Signals) -> None:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, number)
 
 
 class Stopping:
@@ -83,7 +99,8 @@ def stopping(on_stop: Callable[[], None]) -> Iterator[Stopping]:
     if threading.current_thread() is not threading.main_thread():
         yield found  # Python delivers signals to the main thread only
         return
-    before = {number: signal.signal(number, found.take) for number in SIGNALS}
+    handlers = {**dict.fromkeys(SIGNALS, found.take), signal.SIGTSTP: pause}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield found
     finally:

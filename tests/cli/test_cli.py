@@ -9,7 +9,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,42 @@ def test_a_signal_saves_the_finished_cells_and_the_command_it_prints_goes_on(
         assert run([*SIGNALLED, "-j", "1", "--run-dir", "undisturbed"]) == 0
         one, other = ((project / name / "result.json").read_text() for name in ("my run", "undisturbed"))
         assert without_seconds(one) == without_seconds(other)
+
+
+def test_ctrl_z_stops_the_workers_too_and_fg_lets_them_go_on(project: Path) -> None:
+    with start([*SIGNALLED, "--run-dir", "my run", "-j", "2"], project) as process:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if line.startswith("[1/"))
+        process.send_signal(signal.SIGTSTP)
+        states = wait_for(lambda: states_of(process.pid), lambda seen: len(seen) >= 3 and set(seen) == {"T"})
+        assert set(states) == {"T"}
+        process.send_signal(signal.SIGCONT)
+        process.stderr.read()
+    assert process.returncode in (0, 1)
+    assert len((project / "my run" / "cells.jsonl").read_text().splitlines()) == 12
+
+
+def states_of(driver: int) -> list[str]:
+    """Of a driver and the processes that it has started, but for multiprocessing's own: R, S, T for stopped, ..."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            words = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        if folder.name == str(driver) or (fields[1] == str(driver) and "resource_tracker" not in words):
+            found.append(fields[0])
+    return found
+
+
+def wait_for(look: Callable[[], list[str]], until: Callable[[list[str]], bool]) -> list[str]:
+    """What is seen once it is as it should be, or after half a minute."""
+    for _ in range(300):
+        if until(seen := look()):
+            break
+        time.sleep(0.1)
+    return seen
 
 
 def test_a_cell_that_does_not_fit_ends_with_4_and_the_others_are_reported(
