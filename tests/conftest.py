@@ -15,6 +15,7 @@ from stresstest.runs.worker_process import THREADS
 from stresstest.specs.base import ModelSpec
 
 os.environ.update(THREADS)  # of what tests start: more threads than cores wait for each other
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton; gpu_day.sh sets 0 for a GPU's tests
 
 
 @pytest.fixture(scope="session", autouse=True)

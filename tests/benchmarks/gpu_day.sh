@@ -11,7 +11,7 @@ mkdir -p "$out"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1
 failed=0
 
-timeout 120 python -m pytest -m gpu -s -p no:cacheprovider tests/engine/test_gpu.py > "$out/gpu_tests.txt" 2>&1 || failed=1
+TRITON_INTERPRET=0 timeout 120 python -m pytest -m gpu -s -p no:cacheprovider tests/engine/test_gpu.py > "$out/gpu_tests.txt" 2>&1 || failed=1
 tail -n 1 "$out/gpu_tests.txt"
 
 if command -v compute-sanitizer > /dev/null && [ "$device" != cpu ]; then

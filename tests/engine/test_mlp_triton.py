@@ -23,11 +23,6 @@ SEEDS = (0, 1, 5)
 TWO_PROGRAMS = 19  # rows of a batch: the second program has 3 of them
 
 
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-
-
 def losses_and_gradients(
     variant: str, by_triton: bool, dtype: torch.dtype, batch: int, **sizes: int | str
 ) -> tuple[Tensor, Tensor]:

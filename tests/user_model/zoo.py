@@ -108,7 +108,7 @@ lion = _of(lion_pytorch.Lion, weight_decay=0.01)
 lion_decoupled = _of(lion_pytorch.Lion, weight_decay=1e-4, decoupled_weight_decay=True)
 optimi_adamw = _of(optimi.AdamW)
 optimi_decoupled = _of(optimi.AdamW, decouple_lr=True, weight_decay=1e-5)
-optimi_stable = _of(optimi.StableAdamW)
+optimi_stable = _of(optimi.StableAdamW, triton=False)  # which it takes on a CPU too, where it is installed
 optimi_ranger = _of(optimi.Ranger)
 
 
