@@ -107,8 +107,9 @@ def test_a_gpu_trains_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_was_never_measured_is_taken_where_it_is_asked_for(
-    settings: dict[str, Any], device: str, said: str
+    settings: dict[str, Any], device: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET")
     spec = make_spec(EXPERIMENTS["lr-range"].spec, "quick", settings)
     if not said:
         assert choose_kernel(spec, [(spec, 2)], device) == Chosen(settings["kernel"])
