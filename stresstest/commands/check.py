@@ -304,7 +304,7 @@ def _verdict(
         facts |= {"cells": head.cells, "trained": head.trained}
         facts["environment"] = next(iter(head.results.values())).environment["key"]
         others = sorted({result.kernel for result in head.results.values()} - {"torch"})
-        facts |= {"kernel": " ".join(others)} if others else {}
+        facts |= {"kernel": "/".join(others)} if others else {}
     if ran_base is not None and ran_base.results:
         base = base | {"cells": ran_base.cells, "trained": ran_base.trained}
     return CheckVerdict(

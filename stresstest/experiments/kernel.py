@@ -52,13 +52,13 @@ def choose_kernel(spec: TrainingSpec, shapes: Iterable[Shape], device: str, trai
 
 def check_kernel(spec: TrainingSpec) -> None:
     """Whether this machine has the kernel with which a run began; `ConfigError` where it has not."""
-    if spec.kernel in ("native", "triton") and (missing := _missing(spec.kernel)):
+    if missing := _missing(spec.kernel):
         raise ConfigError(
             f"{missing}; or train all cells again, with kernel torch: this run began with the {spec.kernel} one"
         )
 
 
-def _missing(kernel: Kernel) -> str:
+def _missing(kernel: str) -> str:
     """What this machine lacks for a kernel, in plain words; empty where it lacks nothing."""
     return native.why_not() if kernel == "native" else mlp_triton.missing() if kernel == "triton" else ""
 

@@ -35,7 +35,8 @@ class MlpStack:
 
     def __init__(self, norm: str, wirings: Sequence[Wiring]) -> None:
         self._norm = norm
-        self._stretches = _stretches([normless(wiring) for wiring in wirings] if norm == "none" else wirings)
+        self._wirings = [_normless(wiring) for wiring in wirings] if norm == "none" else list(wirings)
+        self._stretches = _stretches(self._wirings)
         self._spare: Workspace | None = None
 
     def __call__(self, x_RBD: Tensor, banks: Leaves, into: Leaves | None = None) -> Tensor:
@@ -140,7 +141,7 @@ def banks_of(wiring: Wiring) -> tuple[str, ...]:
     return tuple(kind for kind, is_there in there.items() if is_there)
 
 
-def normless(wiring: Wiring) -> Wiring:
+def _normless(wiring: Wiring) -> Wiring:
     return replace(wiring, pre_norm=False, inner_norm=False, out_norm=False, post_norm=False)
 
 

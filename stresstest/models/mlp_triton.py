@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stresstest.models.layout import Leaves
-from stresstest.models.mlp_backward import Key, MlpStack, Workspace, banks_of, normless
+from stresstest.models.mlp_backward import Key, MlpStack, Workspace, banks_of
 from stresstest.models.variants import Wiring
 
 WIDEST = 256  # whose stream stays on chip
@@ -34,7 +34,7 @@ _KINDS = {  # where a layer may have vectors, in the kernel's order, and their n
 _FORWARD = (
     "weight", "bias", "pre.gain", "pre.bias", "out.gain", "out.bias", "post.gain", "post.bias", "skip", "gate"
 )  # fmt: skip
-_BACKWARD = ("weight", "pre.gain", "out.gain", "out.bias", "post.gain", "post.bias", "skip", "gate")
+_BACKWARD = ("weight", "pre.gain", "out.gain", "out.bias", "post.gain", "skip", "gate")
 
 
 def missing() -> str:
@@ -68,24 +68,19 @@ def launch_sizes(width: int) -> dict[str, int]:
 class TritonStack(MlpStack):
     """All blocks of one architecture, by the kernel."""
 
-    def __init__(self, norm: str, wirings: Sequence[Wiring]) -> None:
-        super().__init__(norm, wirings)
-        self.norm = norm
-        self.wirings = [normless(wiring) for wiring in wirings] if norm == "none" else list(wirings)
-
     def _workspace(self, key: Key, x_RBD: Tensor, banks: Leaves) -> Workspace:
-        return _Passes(key, self, x_RBD, banks)
+        return _Passes(key, self._norm, self._wirings, x_RBD, banks)
 
 
 class _Passes:
     """Both passes for tensors of one shape and place."""
 
-    def __init__(self, key: Key, stack: TritonStack, x_RBD: Tensor, banks: Leaves) -> None:
+    def __init__(self, key: Key, norm: str, wirings: Sequence[Wiring], x_RBD: Tensor, banks: Leaves) -> None:
         from stresstest.models import mlp_triton_kernel  # triton is an extra
 
         self.key = key
         self._kernel = mlp_triton_kernel
-        wirings, (replicas, batch, width) = stack.wirings, x_RBD.shape
+        replicas, batch, width = x_RBD.shape
         self._places = _Places(wirings, banks, x_RBD.device)
         constants = [(wiring.skip, wiring.gate, wiring.pre_gain) for wiring in wirings]
         self._constants = torch.tensor(constants, dtype=torch.float32, device=x_RBD.device)
@@ -98,7 +93,7 @@ class _Passes:
         self._sums = x_RBD.new_empty(self._grid[1], replicas, len(wirings), len(self._places.vectors), width)
         assert all(bank[0].is_contiguous() for bank in banks.values()), "each is a part of a row"
         self._sizes = (len(wirings), replicas, batch, width)
-        self._fixed = {**self._places.there, "NORM": _NORMS[stack.norm], **launch_sizes(width)}
+        self._fixed = {**self._places.there, "NORM": _NORMS[norm], **launch_sizes(width)}
 
     @torch.inference_mode()
     def forward(self, x_RBD: Tensor) -> Tensor:

@@ -38,12 +38,28 @@ def _units_back(d, units, inverse, inside, width, norm: tl.constexpr):
 
 
 @triton.jit
-def _affine(units, gain_at, bias_at, row, columns, width, norm: tl.constexpr):
-    gain = tl.load(gain_at + row * width + columns, mask=columns < width, other=0.0)
-    y = units * gain[None, :]
-    if norm == 1:
-        y += tl.load(bias_at + row * width + columns, mask=columns < width, other=0.0)[None, :]
+def _normed(x, gain_at, bias_at, row, columns, inside, width, norm: tl.constexpr):
+    """gain * unit(x) + bias, or x in a layer that has no norm here."""
+    y = x
+    if row >= 0:
+        units, _inverse = _units(x, inside, width, norm)
+        y = units * tl.load(gain_at + row * width + columns, mask=columns < width, other=0.0)[None, :]
+        if norm == 1:
+            y += tl.load(bias_at + row * width + columns, mask=columns < width, other=0.0)[None, :]
     return y
+
+
+@triton.jit
+def _normed_back(d, x, gain_at, row, sums_at, columns, inside, present, width, norm: tl.constexpr):
+    """The gradient of x, given that of what `_normed` made of it; leaves those of gain and bias."""
+    if row >= 0:
+        units, inverse = _units(x, inside, width, norm)
+        _sum_over_rows(sums_at, d * units, present, columns, width)
+        if norm == 1:
+            _sum_over_rows(sums_at + width, d, present, columns, width)
+        gain = tl.load(gain_at + row * width + columns, mask=columns < width, other=0.0)
+        d = _units_back(d * gain[None, :], units, inverse, inside, width, norm)
+    return d
 
 
 @triton.jit
@@ -72,6 +88,42 @@ def _skip(skip_at, row, constant, columns, width, learned: tl.constexpr):
 def _sum_over_rows(at, values, present, columns, width):
     """Leave a program's part of a parameter's gradient, [D]."""
     tl.store(at + columns, tl.sum(tl.where(present, values, 0.0), 0), mask=columns < width)
+
+
+@triton.jit
+def _tile(batch, width, K: tl.constexpr, D: tl.constexpr):
+    """The replica of a program, its columns and where its rows begin, and which of both there are."""
+    replica = tl.program_id(0).to(tl.int64)
+    columns, rows = tl.arange(0, D), tl.program_id(1) * K + tl.arange(0, K)
+    lines = replica * batch * width + rows * width
+    return replica, columns, lines, (columns < width)[None, :], (rows < batch)[:, None]
+
+
+@triton.jit
+def _product(
+    left, left_at, matrix_at, lines, columns, inside, present, width,
+    turned: tl.constexpr, K: tl.constexpr, D: tl.constexpr, SLICE: tl.constexpr,
+):  # fmt: skip
+    """left @ matrix, or by its transpose where turned: at once, or by slices of `left`, which is stored already."""
+    if turned:
+        down, across = 1, width
+    else:
+        down, across = width, 1
+    if SLICE == D:
+        square = inside & (columns < width)[:, None]
+        right = tl.load(matrix_at + columns[:, None] * down + columns[None, :] * across, mask=square, other=0.0)
+        product = tl.dot(left, right, input_precision="ieee")
+    else:
+        tl.debug_barrier()  # what the program's other threads have stored is read back
+        product = tl.zeros((K, D), tl.float32)
+        for start in range(0, width, SLICE):
+            part = start + tl.arange(0, SLICE)
+            there = (part < width)[None, :] & present
+            some = tl.load(left_at + lines[:, None] + part[None, :], mask=there, other=0.0)
+            cells = part[:, None] * down + columns[None, :] * across
+            right = tl.load(matrix_at + cells, mask=inside & (part < width)[:, None], other=0.0)
+            product = tl.dot(some, right, product, input_precision="ieee")
+    return product
 
 
 @triton.jit(do_not_specialize=["num_layers", "num_replicas", "batch"])
@@ -108,12 +160,8 @@ def forward(
     SLICE: tl.constexpr,
 ):
     """All layers of the stream [R, B, D], which is written over; keeps each layer's input, the norm of it, and h."""
-    replica = tl.program_id(0).to(tl.int64)
-    columns, rows = tl.arange(0, D), tl.program_id(1) * K + tl.arange(0, K)
-    inside, present = (columns < width)[None, :], (rows < batch)[:, None]
-    both = inside & present
-    one = rows[:, None] * width + columns[None, :]
-    tile = replica * batch * width + one
+    replica, columns, lines, inside, present = _tile(batch, width, K, D)
+    both, tile = inside & present, lines[:, None] + columns[None, :]
     layer = num_replicas * batch * width
     weight_at += replica * tl.load(strides_at)
     bias_at += replica * tl.load(strides_at + 1)
@@ -130,43 +178,21 @@ def forward(
         tl.store(inputs_at + tile, x, mask=both)
         u = x
         if PRE:
-            row = tl.load(rows_at)
-            if row >= 0:
-                units, _inverse = _units(x, inside, width, NORM)
-                u = _affine(units, pre_gain_at, pre_bias_at, row, columns, width, NORM)
+            u = _normed(x, pre_gain_at, pre_bias_at, tl.load(rows_at), columns, inside, width, NORM)
             tl.store(u_at + tile, u, mask=both)
-        h = tl.zeros((K, D), tl.float32)
-        if SLICE == D:
-            cell = columns[None, :] * width + columns[:, None]  # of the transposed matrix, [in, out]
-            square = inside & (columns < width)[:, None]
-            h = tl.dot(u, tl.load(weight_at + cell, mask=square, other=0.0), input_precision="ieee")
-        else:
-            tl.debug_barrier()  # what the program's other threads have stored is read back
-            for start in range(0, width, SLICE):
-                part = start + tl.arange(0, SLICE)
-                there = (part < width)[None, :] & present
-                where = replica * batch * width + rows[:, None] * width + part[None, :]
-                left = tl.load((u_at if PRE else inputs_at) + where, mask=there, other=0.0)
-                cell = columns[None, :] * width + part[:, None]
-                right = tl.load(weight_at + cell, mask=inside & (part < width)[:, None], other=0.0)
-                h = tl.dot(left, right, h, input_precision="ieee")
+        read_at = u_at if PRE else inputs_at
+        h = _product(u, read_at, weight_at, lines, columns, inside, present, width, True, K, D, SLICE)
         bias = tl.load(bias_at + columns, mask=columns < width, other=0.0)
         h = h * tl.load(constants_at + 2) + bias[None, :]
         h = tl.where(inside, tl.where(h <= 0.0, 0.0, h), 0.0)  # NaN stays
         tl.store(h_at + tile, h, mask=both)
         if OUT:
-            row = tl.load(rows_at + 1)
-            if row >= 0:
-                units, _inverse = _units(h, inside, width, NORM)
-                h = _affine(units, out_gain_at, out_bias_at, row, columns, width, NORM)
+            h = _normed(h, out_gain_at, out_bias_at, tl.load(rows_at + 1), columns, inside, width, NORM)
         skip = _skip(skip_at, tl.load(rows_at + 3), tl.load(constants_at), columns, width, SKIP)
         gate = _gate(gate_at, tl.load(rows_at + 4), tl.load(constants_at + 1), columns, width, GATE)
         x = skip * x + gate * h
         if POST:
-            row = tl.load(rows_at + 2)
-            if row >= 0:
-                units, _inverse = _units(x, inside, width, NORM)
-                x = _affine(units, post_gain_at, post_bias_at, row, columns, width, NORM)
+            x = _normed(x, post_gain_at, post_bias_at, tl.load(rows_at + 2), columns, inside, width, NORM)
         x = tl.where(inside, x, 0.0)
         inputs_at += layer
         if PRE:
@@ -190,7 +216,6 @@ def backward(
     out_gain_at,
     out_bias_at,
     post_gain_at,
-    post_bias_at,
     skip_at,
     gate_at,
     rows_at,
@@ -220,23 +245,17 @@ def backward(
 
     h is written over by the gradient of W u, and `sums` [programs of a replica, R, N, SUMS, D] with each vector's.
     """
-    replica = tl.program_id(0).to(tl.int64)
-    columns, rows = tl.arange(0, D), tl.program_id(1) * K + tl.arange(0, K)
-    inside, present = (columns < width)[None, :], (rows < batch)[:, None]
-    both = inside & present
-    one = rows[:, None] * width + columns[None, :]
-    tile = replica * batch * width + one
+    replica, columns, lines, inside, present = _tile(batch, width, K, D)
+    both, tile = inside & present, lines[:, None] + columns[None, :]
     layer = num_replicas * batch * width
     last = (num_layers - 1).to(tl.int64)
-    weight_at += replica * tl.load(strides_at)
-    weight_at += last * width * width
+    weight_at += replica * tl.load(strides_at) + last * width * width
     pre_gain_at += replica * tl.load(strides_at + 1)
     out_gain_at += replica * tl.load(strides_at + 2)
     out_bias_at += replica * tl.load(strides_at + 3)
     post_gain_at += replica * tl.load(strides_at + 4)
-    post_bias_at += replica * tl.load(strides_at + 5)
-    skip_at += replica * tl.load(strides_at + 6)
-    gate_at += replica * tl.load(strides_at + 7)
+    skip_at += replica * tl.load(strides_at + 5)
+    gate_at += replica * tl.load(strides_at + 6)
     inputs_at += last * layer
     h_at += last * layer
     rows_at += last * 5
@@ -246,62 +265,31 @@ def backward(
     for _ in range(num_layers):
         x = tl.load(inputs_at + tile, mask=both, other=0.0)
         h = tl.load(h_at + tile, mask=both, other=0.0)
-        o = h
-        out_row, post_row = tl.load(rows_at + 1), tl.load(rows_at + 2)
+        o, out_row = h, tl.load(rows_at + 1)
         if OUT:
-            out_units, out_inverse = _units(h, inside, width, NORM)
-            if out_row >= 0:
-                o = _affine(out_units, out_gain_at, out_bias_at, out_row, columns, width, NORM)
+            o = _normed(h, out_gain_at, out_bias_at, out_row, columns, inside, width, NORM)
         skip = _skip(skip_at, tl.load(rows_at + 3), tl.load(constants_at), columns, width, SKIP)
         gate = _gate(gate_at, tl.load(rows_at + 4), tl.load(constants_at + 1), columns, width, GATE)
         if POST:
-            if post_row >= 0:
-                units, inverse = _units(skip * x + gate * o, inside, width, NORM)
-                _sum_over_rows(sums_at + POST_SUM * width, d * units, present, columns, width)
-                if NORM == 1:
-                    _sum_over_rows(sums_at + (POST_SUM + 1) * width, d, present, columns, width)
-                gain = tl.load(post_gain_at + post_row * width + columns, mask=columns < width, other=0.0)
-                d = _units_back(d * gain[None, :], units, inverse, inside, width, NORM)
+            y, sum_at = skip * x + gate * o, sums_at + POST_SUM * width
+            row = tl.load(rows_at + 2)
+            d = _normed_back(d, y, post_gain_at, row, sum_at, columns, inside, present, width, NORM)
         if SKIP:
             _sum_over_rows(sums_at + SKIP_SUM * width, d * x, present, columns, width)
         if GATE != 0:
             _sum_over_rows(sums_at + GATE_SUM * width, d * o, present, columns, width)
         g = d * gate
         if OUT:
-            if out_row >= 0:
-                _sum_over_rows(sums_at + OUT_SUM * width, g * out_units, present, columns, width)
-                if NORM == 1:
-                    _sum_over_rows(sums_at + (OUT_SUM + 1) * width, g, present, columns, width)
-                gain = tl.load(out_gain_at + out_row * width + columns, mask=columns < width, other=0.0)
-                g = _units_back(g * gain[None, :], out_units, out_inverse, inside, width, NORM)
+            sum_at = sums_at + OUT_SUM * width
+            g = _normed_back(g, h, out_gain_at, out_row, sum_at, columns, inside, present, width, NORM)
         g = tl.where((h != 0.0) & both, g, 0.0)  # where h is NaN the gradient passes, as autograd's
         _sum_over_rows(sums_at, g, present, columns, width)
         g = g * tl.load(constants_at + 2)
         tl.store(h_at + tile, g, mask=both)
-        through = tl.zeros((K, D), tl.float32)
-        if SLICE == D:
-            cell = columns[:, None] * width + columns[None, :]  # [out, in]
-            square = inside & (columns < width)[:, None]
-            through = tl.dot(g, tl.load(weight_at + cell, mask=square, other=0.0), input_precision="ieee")
-        else:
-            tl.debug_barrier()  # what the program's other threads have stored is read back
-            for start in range(0, width, SLICE):
-                part = start + tl.arange(0, SLICE)
-                there = (part < width)[None, :] & present
-                where = replica * batch * width + rows[:, None] * width + part[None, :]
-                left = tl.load(h_at + where, mask=there, other=0.0)
-                cell = part[:, None] * width + columns[None, :]
-                right = tl.load(weight_at + cell, mask=inside & (part < width)[:, None], other=0.0)
-                through = tl.dot(left, right, through, input_precision="ieee")
+        through = _product(g, h_at, weight_at, lines, columns, inside, present, width, False, K, D, SLICE)
         if PRE:
-            row = tl.load(rows_at)
-            if row >= 0:
-                units, inverse = _units(x, inside, width, NORM)
-                _sum_over_rows(sums_at + PRE_SUM * width, through * units, present, columns, width)
-                if NORM == 1:
-                    _sum_over_rows(sums_at + (PRE_SUM + 1) * width, through, present, columns, width)
-                gain = tl.load(pre_gain_at + row * width + columns, mask=columns < width, other=0.0)
-                through = _units_back(through * gain[None, :], units, inverse, inside, width, NORM)
+            row, sum_at = tl.load(rows_at), sums_at + PRE_SUM * width
+            through = _normed_back(through, x, pre_gain_at, row, sum_at, columns, inside, present, width, NORM)
         d = tl.where(inside, through + skip * d, 0.0)
         inputs_at -= layer
         h_at -= layer

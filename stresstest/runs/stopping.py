@@ -99,7 +99,9 @@ def stopping(on_stop: Callable[[], None]) -> Iterator[Stopping]:
     if threading.current_thread() is not threading.main_thread():
         yield found  # Python delivers signals to the main thread only
         return
-    handlers = {**dict.fromkeys(SIGNALS, found.take), signal.SIGTSTP: pause}
+    handlers = dict.fromkeys(SIGNALS, found.take)
+    if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:  # and not ignored, as under some shells
+        handlers[signal.SIGTSTP] = pause
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield found

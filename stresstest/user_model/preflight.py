@@ -95,7 +95,7 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
                     loss, activations = _checked(bench, name, notes)
                     notes += optimizer_notes(bench, spec, name)
                     if spec.kernel == "graph" and bench.training.kernel != "graph":
-                        notes.append(_not_captured(bench, name))
+                        notes.append(not_captured(bench, name))
                 notes += _wrappers(bench, variant, depths[0], spec.width, name)
         except UserCodeError as error:
             raise ModelError(_kept(f"{name}: {error.line}{_of_our_data(spec, error.line)}", error.text)) from None
@@ -138,7 +138,7 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
     )
 
 
-def _not_captured(bench: UserBench, name: str) -> str:
+def not_captured(bench: UserBench, name: str) -> str:
     """Why a run that asked for CUDA graphs has none."""
     why = "they do something else in a CUDA graph, or cannot be captured"
     if not bench.stacked:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,7 @@ def mlp_chunk(day: Day, kernel: Kernel, spec: ModelSpec, batch: int, replicas: i
     return our_chunk(model, training, Batches(task, day.device), replicas)
 
 
-def deep_mlp(day: Day, width: int, batch: int, replicas: int, reach: str, both: bool = True) -> Iterator[Row]:
+def deep_mlp(day: Day, width: int, batch: int, replicas: int, reach: str, both: bool = True) -> Row:
     """Torch's operations and the Triton kernel in turn."""
     depth, width, batch = (6, 8, 4) if day.tiny else (10_000, width, batch)
     spec = ModelSpec(model="mlp", depth=depth, width=width)
@@ -100,7 +100,7 @@ def deep_mlp(day: Day, width: int, batch: int, replicas: int, reach: str, both: 
         # Read forward and back, gradient written; Adam reads that, and reads and writes parameters and two moments.
         least = 1000 * 4 * parameters * replicas * (3 + 7) / bandwidth(day.device)
         row.note = f"{100 * least / statistics.median(found['triton']):.0f} % of what memory allows"
-    yield row
+    return row
 
 
 def bandwidth(device: torch.device) -> float:
@@ -132,17 +132,17 @@ def graphs(day: Day) -> tuple[Kernel, ...]:
     return ("torch", "graph") if day.device.type == "cuda" else ("torch",)
 
 
-def decoders(day: Day, replicas: int, reach: str) -> Iterator[Row]:
+def decoders(day: Day, replicas: int, reach: str) -> Row:
     """Torch's operations one by one, and as a graph."""
     spec = decoder(day)[0].spec
     row = Row(f"decoder, {spec.depth} blocks, width {spec.width}, R = {replicas}", "ms a replica-step", reach=reach)
     found = take_turns({kernel: decoder_chunk(day, kernel, replicas) for kernel in graphs(day)}, 5, 20, day.device)
     row.today = spread(found["torch"], replicas)
     row.new = spread(found["graph"], replicas) if "graph" in found else ""
-    yield row
+    return row
 
 
-def over_bare(day: Day) -> Iterator[Row]:
+def over_bare(day: Day) -> Row:
     """A bare loop of one replica, as often as there are replicas, against a population."""
     model, batches = decoder(day)
     training = Training(OPTIMIZERS["adam"], {}, day.device)
@@ -158,10 +158,10 @@ def over_bare(day: Day) -> Iterator[Row]:
     }
     row = Row(f"over bare PyTorch, one after the other, {replicas} replicas", "times", reach="at least 300")
     row.today, row.new = spread(times["torch"]), spread(times["graph"]) if "graph" in times else ""
-    yield row
+    return row
 
 
-def whole_command(day: Day) -> Iterator[Row]:
+def whole_command(day: Day) -> Row:
     """`stresstest lr-range` from start to end, in processes of their own."""
     row = Row("stresstest lr-range, from start to end", "s", reach="at most 20")
     for kernel in graphs(day):
@@ -171,10 +171,10 @@ def whole_command(day: Day) -> Iterator[Row]:
             started = time.monotonic()
             subprocess.run(words, check=True, capture_output=True, timeout=90)
         setattr(row, "today" if kernel == "torch" else "new", f"{time.monotonic() - started:.1f}")
-    yield row
+    return row
 
 
-def headline(day: Day) -> Iterator[Row]:
+def headline(day: Day) -> Row:
     """ReZero's own run, of its notebook, while time is left."""
     depth, width, steps = (6, 8, 5) if day.tiny else (10_000, 150, 12_500)
     row = Row(f"ReZero's own run: {depth:,} layers, width {width}, Adagrad 0.003, {steps:,} steps", "minutes")
@@ -193,7 +193,7 @@ def headline(day: Day) -> Iterator[Row]:
     last = torch.cat(losses[-50:]).mean().item()
     row.new = f"{minutes:.1f}"
     row.note = f"{len(losses):,} steps: loss {losses[0].item():.3f} to {last:.3f} (mean of the last 50)"
-    yield row
+    return row
 
 
 def main() -> None:
@@ -208,7 +208,7 @@ def main() -> None:
     torch.set_num_threads(1)
     day = Day(torch.device(args.device), args.tiny, time.monotonic() + 60 * args.minutes)
     many = 2 if args.tiny else 64
-    works: list[tuple[str, Callable[[Day], Iterator[Row]]]] = [
+    works: list[tuple[str, Callable[[Day], Row]]] = [
         ("decoder, R = 1", partial(decoders, replicas=1, reach="at most 2")),
         ("decoder, many", partial(decoders, replicas=many, reach="at most 0.05")),
         ("mlp, R = 1", partial(deep_mlp, width=32, batch=32, replicas=1, reach="at most 40")),
@@ -222,7 +222,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name, work in works:
         try:
-            rows += [Row(name, "", note="no time was left")] if day.left < 30 else work(day)
+            rows.append(Row(name, "", note="no time was left") if day.left < 30 else work(day))
         except Exception as error:  # the other rows are wanted whatever becomes of one
             traceback.print_exc()
             rows.append(Row(name, "", note=f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"))

@@ -22,6 +22,6 @@ else
   echo "memcheck: compute-sanitizer is not here" | tee "$out/memcheck.txt"
 fi
 
-timeout 400 python tests/benchmarks/gpu_day.py "$out" --device "$device" --minutes 5.5 $tiny || failed=1
+timeout 360 python tests/benchmarks/gpu_day.py "$out" --device "$device" --minutes 5.5 $tiny || failed=1
 cat "$out/gpu_day.md"
 exit "$failed"

@@ -33,6 +33,7 @@ _DEEDS_A_RUN = 6
 _TIMEOUT = 12  # seconds of a cell
 _DATA_BYTES = 6 << 30  # that a process may take
 _LONGEST = 1 << 20  # bytes on stderr
+_LEFT = b"processes that the command left: "
 _WORDS = (
     "lr-range --model deeds.py:build --seeds 1 --num-steps 25 --hold-steps 20 --no-theory --probes off "
     "--device cpu -j 1 -q --json --run-dir run"
@@ -72,14 +73,14 @@ def _faults(folder: Path, names: Sequence[str], here: bool, mib: int, commands: 
     code = 4 if any(DEEDS[name].status != "done" for name in names) else 0
     wrong = [f"ended with {done.returncode}" for done in (first, *others) if done.returncode != code]
     for said in (done.stderr for done in (first, *others)):
-        if b"Traceback" in said or (len(said) > _LONGEST and "writes" not in names):
+        if any(sign in said for sign in (b"Traceback", _LEFT)) or (len(said) > _LONGEST and "writes" not in names):
             wrong.append(f"says {len(said)} bytes on stderr: ...{said[-600:].decode(errors='replace')}")
     try:
         cells = {cell["variant"]: cell for cell in json.loads(first.stdout)["cells"]}
         if any(again.stdout != first.stdout for again in others):
             wrong.append("the same command again says something else")
     except ValueError:
-        return [*wrong, f"{len(first.stdout)} bytes on stdout are no result: {first.stderr[-600:]!r}"]
+        return [*wrong, f"{len(first.stdout)} bytes on stdout cannot be read as a result: {first.stderr[-600:]!r}"]
     return wrong + _of_cells(folder / "run", cells, names)
 
 
@@ -107,7 +108,7 @@ def _numbers(run: Path, cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(words: Sequence[str], folder: Path, mib: int) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in a folder; a process that it leaves running is ended, and told in place of its output."""
+    """Run a command in a folder; a process that it leaves running is ended, and told after its output."""
     mark = f"{folder} {random.random()}"
     done = subprocess.run(
         [sys.executable, "-m", "stresstest", *words],
@@ -119,7 +120,7 @@ def _command(words: Sequence[str], folder: Path, mib: int) -> subprocess.Complet
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES)),
     )
     if left := _left(mark):
-        done.stderr = f"Traceback of none: left running: {left}".encode()
+        done.stderr += _LEFT + f"{left}".encode()
     return done
 
 

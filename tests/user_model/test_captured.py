@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from stresstest.engine import graphs
+from stresstest.user_model.bench import UserBench
+from stresstest.user_model.preflight import not_captured
 from stresstest.user_model.stacked import StackedUserPopulation, is_capturable
 from tests.engine.tape import capture
 from tests.user_model.test_population import Net, made
@@ -50,6 +52,18 @@ def test_a_captured_model_takes_the_same_steps_with_its_buffers(optimizer: str) 
     assert torch.equal(one.theta_RP, other.theta_RP)
     batch = batches.batch([1, 2, 1], 9)
     assert torch.equal(one.evaluate(batch, as_trained=False), other.evaluate(batch, as_trained=False))  # BatchNorm's
+
+
+@pytest.mark.parametrize(
+    ("stacked", "why"),
+    [(False, "its replicas do not train as one computation"), (True, "they do something else in a CUDA graph")],
+)
+def test_a_line_says_why_steps_are_not_captured(stacked: bool, why: str) -> None:
+    model, batches, training = made()
+    bench = UserBench(model, training, batches, stacked=stacked)
+    assert not_captured(bench, "net.py:build").startswith(
+        f"  warning: net.py:build: its steps are launched one by one, without kernel graph: {why}"
+    )
 
 
 def test_what_python_changes_or_reads_is_not_captured() -> None:
