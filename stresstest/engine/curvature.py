@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stresstest.engine.backward_product import backward_product
 from stresstest.engine.optimizer import Optimizer, Options, Step
 from stresstest.models.layout import Segment
 from stresstest.models.scales import Scales
@@ -124,7 +125,7 @@ def _derivative(leaf: Tensor, grad_P: Tensor, along_P: Tensor) -> Tensor:
     if not grad_P.requires_grad:  # linear in every parameter
         return torch.zeros_like(along_P)
     try:
-        return torch.autograd.grad(grad_P, leaf, along_P, retain_graph=True)[0]
+        return backward_product(grad_P, leaf, along_P, retain_graph=True)
     except (RuntimeError, NotImplementedError) as error:  # torch has no type of its own for this
         if "derivative" in str(error) or "double backward" in str(error):
             raise NoSecondDerivativeError(str(error).splitlines()[0]) from None

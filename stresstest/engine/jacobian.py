@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stresstest.engine.backward_product import backward_product
+
 EXACT_UP_TO = 256  # numbers in the stream of one input
 BINS_PER_DECADE = 4
 _HUTCHINSON_PROBES = 16
@@ -73,7 +75,7 @@ def _jacobian(blocks: Map, stream: Tensor) -> Tensor:
     size = stream.numel()
     copies = stream.detach().expand(1, size, *stream.shape[2:]).contiguous().requires_grad_()
     identity = torch.eye(size, dtype=stream.dtype, device=stream.device).view_as(copies)
-    (rows,) = torch.autograd.grad(blocks(copies), copies, identity)
+    rows = backward_product(blocks(copies), copies, identity)
     return rows.view(size, size)
 
 
@@ -125,7 +127,7 @@ def _hutchinson(blocks: Map, stream: Tensor, generator: torch.Generator) -> floa
     for _ in range(_HUTCHINSON_PROBES // _PROBES_AT_ONCE):
         copies = stream.detach().expand(1, _PROBES_AT_ONCE, *stream.shape[2:]).contiguous().requires_grad_()
         probes = torch.randn(copies.shape, dtype=torch.float64, generator=generator).to(copies)
-        (rows,) = torch.autograd.grad(blocks(copies), copies, probes)
+        rows = backward_product(blocks(copies), copies, probes)
         total += float(rows.double().square().sum())
     return total / _HUTCHINSON_PROBES / stream.numel()
 
@@ -135,13 +137,13 @@ def _products(walk: Map, stream: Tensor) -> tuple[Map, Map]:
     leaf = stream.detach().clone().requires_grad_()
     output = walk(leaf)
     dual = torch.zeros_like(output).requires_grad_()
-    (transposed,) = torch.autograd.grad(output, leaf, dual, create_graph=True)
+    transposed = backward_product(output, leaf, dual, create_graph=True)
 
     def along(v: Tensor) -> Tensor:
-        return torch.autograd.grad(transposed, dual, v.view_as(leaf), retain_graph=True)[0].flatten()
+        return backward_product(transposed, dual, v.view_as(leaf), retain_graph=True).flatten()
 
     def back(u: Tensor) -> Tensor:
-        return torch.autograd.grad(output, leaf, u.view_as(output), retain_graph=True)[0].flatten()
+        return backward_product(output, leaf, u.view_as(output), retain_graph=True).flatten()
 
     return along, back
 

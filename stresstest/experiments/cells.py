@@ -29,7 +29,7 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.stopping import stopping
 from stresstest.runs.store import RunStore
-from stresstest.user_model.parallel.bench import is_parallel
+from stresstest.user_model.parallel.settings import is_parallel
 
 _ROWS = 4  # of a transformer on a CPU: where a row is cheapest
 _CELLS_A_JOB = 8  # of a Slurm array, where -j does not say how many jobs

@@ -28,7 +28,7 @@ from stresstest.runs.stopping import signals_blocked
 from stresstest.runs.store import RunStore
 from stresstest.specs.kinds import is_user_model
 from stresstest.user_model.factory import factory_of
-from stresstest.user_model.parallel.bench import is_parallel
+from stresstest.user_model.parallel.settings import is_parallel
 
 LOOK_SECONDS = 0.5
 _LOOK_SHARE = 0.005  # of the time, at most: looking must not slow down a worker that is this process

@@ -35,7 +35,7 @@ from stresstest.tasks import load_task
 from stresstest.tasks.smoothing import constants
 from stresstest.user_model.bench import resolve_user_model
 from stresstest.user_model.constants.constant import Constant
-from stresstest.user_model.parallel.bench import is_parallel, part_of, resolve_parallel, try_parallel
+from stresstest.user_model.parallel.settings import is_parallel, part_of, resolve_parallel
 from stresstest.user_model.preflight import Preflight, preflight
 
 T = TypeVar("T", bound=TrainingSpec)
@@ -232,6 +232,8 @@ def _preflight(spec: TrainingSpec, depths: Sequence[int], device: str) -> Prefli
     """That of the user's model; where it spans ranks, of the whole on the host, and then of its parts."""
     if not is_parallel(spec):
         return preflight(spec, depths, device)
+    from stresstest.user_model.parallel.bench import try_parallel  # takes a second to import
+
     world = check_ranks(parallel=True)
     own = preflight(spec, depths, "cpu")
     notes: list[str] = []

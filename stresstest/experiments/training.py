@@ -43,7 +43,7 @@ from stresstest.tasks import load_task
 from stresstest.user_code import UserCodeError, heard_once
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.constants.constant import Constant
-from stresstest.user_model.parallel.bench import is_parallel, sharded_bench
+from stresstest.user_model.parallel.settings import is_parallel
 
 # Measures cells of one architecture and optimizer as populations: what each gets.
 MeasureCells = Callable[[Bench, Any, Sequence[CellPlan]], list[Measurement]]
@@ -202,6 +202,8 @@ def make_bench(
 ) -> Bench:
     """What the measurements of one architecture and optimizer share."""
     if is_parallel(spec):
+        from stresstest.user_model.parallel.bench import sharded_bench  # takes a second to import
+
         return sharded_bench(spec, variant, depth, optimizer, device, journal, constant)
     if is_user_model(spec.model):
         return user_bench(spec, variant, depth, optimizer, device, journal, constant)

@@ -67,9 +67,9 @@ def by_hand(optimizer: Callable[..., Any], lr: float, steps: int = STEPS) -> tup
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
             return loss
 
-        torch.manual_seed(step_key)
+        torch.default_generator.manual_seed(step_key)
         losses.append(closure().item())
-        torch.manual_seed(step_key + 1)
+        torch.default_generator.manual_seed(step_key + 1)
         for one in optimizers:
             one.step(closure) if type(one).__name__ in ("LBFGS", "SAM") else one.step()
     for one in modes:

@@ -22,8 +22,8 @@ from stresstest.runs.ranks import check_ranks, program
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.bench import user_bench
 from stresstest.user_model.factory import factory_of
-from stresstest.user_model.parallel.bench import resolve_parallel
 from stresstest.user_model.parallel.population import repeated_blocks, share_of
+from stresstest.user_model.parallel.settings import resolve_parallel
 
 MODEL = """
 import os

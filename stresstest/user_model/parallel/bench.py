@@ -10,29 +10,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from stresstest.engine.curvature import Loss
-from stresstest.engine.memory import Need
-from stresstest.engine.optimizers import OPTIMIZERS
 from stresstest.engine.probes import Probing
 from stresstest.engine.replicas import FIRST_LR
 from stresstest.engine.train import evaluate_batches
-from stresstest.errors import ConfigError, ModelError, StoppedError
+from stresstest.errors import ModelError, StoppedError
 from stresstest.measurements.journal import SAVE_SECONDS, Journal
 from stresstest.runs.ranks import DONE, LEFT, RanksLostError, ranks, start_ranks
 from stresstest.runs.stopping import stop_if_requested
 from stresstest.specs.base import TrainingSpec
-from stresstest.specs.boundary import BoundarySpec
-from stresstest.specs.parsing import parse_choice
 from stresstest.tasks.task import INITIAL, TRAINING
 from stresstest.user_code import UserCodeError
 from stresstest.user_model.batches import UserBatch
-from stresstest.user_model.bench import OWN, UserBench, user_bench
+from stresstest.user_model.bench import UserBench, user_bench
 from stresstest.user_model.constants.constant import Constant
 from stresstest.user_model.constants.predictor import ConstantLosses
 from stresstest.user_model.factory import seeded
@@ -47,38 +43,12 @@ from stresstest.user_model.parallel.population import (
 )
 from stresstest.user_model.population import USER_OPTIMIZER, UserPopulation
 
-T = TypeVar("T", bound=TrainingSpec)
-
 _TRIED_LRS = (FIRST_LR, 1.0)  # the latter for those that find their own, as Prodigy
 _IN_PLACE = "does it change a block's output in place (x += y)? write x = x + y"
 _TRIED_STEPS = 8  # of the user's optimizer, on shards and on the whole
 _SAME = 5e-2  # relative: what rounding may change of an update: Muon's is in bfloat16, 3e-2
 _ROUNDING = 1e-6  # of the parameters
 _SAME_GRADIENT = 1e-2  # relative: and another device of a gradient
-
-
-def is_parallel(spec: TrainingSpec) -> bool:
-    """Whether a replica spans the ranks of the run."""
-    return isinstance(spec, BoundarySpec) and spec.parallel != "off"
-
-
-def resolve_parallel(spec: T) -> T:
-    """The spec with what a sharded replica does not have switched off; what cannot be is a `ConfigError`."""
-    for name in spec.optimizers:
-        if name != OWN and not OPTIMIZERS[parse_choice(name, OPTIMIZERS).name].elementwise:
-            raise ConfigError(
-                f"optimizer {name} needs each whole tensor, of which parallel fsdp has a part on each "
-                "rank; use another, or an optimizer(params, lr) of your own that takes DTensors"
-            )
-    if spec.accumulate > 1:
-        raise ConfigError("accumulate splits a batch that one device trains on; with parallel fsdp leave it out")
-    return spec.model_copy(update={"theory": False, "probes": "off"})
-
-
-def part_of(need: Need, world: int) -> Need:
-    """Memory of one replica on each of so many ranks; this rank's part of the weights is held twice."""
-    shares = [size // world for size in vars(need).values()]
-    return Need(2 * shares[0], *shares[1:])
 
 
 @dataclass
