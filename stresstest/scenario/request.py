@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,10 @@ class Request:
         kind = EXPERIMENTS[command].spec
         profile = given["profile"][0] if "profile" in given else DEFAULT_PROFILE
         values = {name: as_setting(kind, name, value) for name, (value, _) in given.items() if name != "profile"}
-        spec = make_spec(kind, profile, values)
+        try:
+            spec = make_spec(kind, profile, values)
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_set_elsewhere(str(error), given)}") from None
         settings = RunSettings(**_named(options, (field.name for field in dataclasses.fields(RunSettings))))
         _check(command, spec, settings, bool(options.get("fresh")))
         return cls(
@@ -212,6 +216,16 @@ def _sources(spec: TrainingSpec, profile: str, given: Sourced) -> dict[str, str]
     sources |= dict.fromkeys(spec.defaults_of(spec.model), f"model {spec.model}")
     sources |= dict.fromkeys(PROFILES[profile], f"profile {profile}")
     return {name: given[name][1] if name in given else sources[name] for name in names}
+
+
+def _set_elsewhere(complaint: str, given: Sourced) -> str:
+    """Where settings that a complaint names were set, if not on the line or in the file that was named."""
+    named = set(re.findall(r"\w+", complaint))
+    places = {"pyproject.toml": "pyproject.toml", "environment": "the environment"}
+    found = [
+        f"{name} is set in {places[by]}" for name, (_, by) in sorted(given.items()) if name in named and by in places
+    ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _line(command: str, given: Sourced) -> str:

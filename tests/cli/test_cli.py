@@ -311,6 +311,22 @@ def settings_of(out: str) -> dict[str, tuple[str, str]]:
     return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
 
 
+def test_a_complaint_says_where_the_setting_is_that_is_not_on_the_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.stresstest]\nwidth = 3\nseeds = 2\n")
+    monkeypatch.setenv("STRESSTEST_HEADS", "2")
+    assert run(["lr-range", "--dry-run"]) == 2
+    refused(capsys, ["(heads is set in the environment, width is set in pyproject.toml)"])
+    assert run(["lr-range", "--dry-run", "--heads", "5"]) == 2
+    refused(capsys, ["(width is set in pyproject.toml)"])
+    assert run(["lr-range", "--dry-run", "--width", "5"]) == 2
+    refused(capsys, ["(heads is set in the environment)"])
+    monkeypatch.delenv("STRESSTEST_HEADS")
+    assert run(["lr-range", "--dry-run", "--width", "5"]) == 2
+    refused(capsys, ["width 5 is not divisible by heads 4; use heads 5, or width 4\n"])
+
+
 def test_the_command_line_wins_over_the_environment_over_the_project_over_the_profile(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -106,6 +106,13 @@ TEXTS: Sequence[str] = (
 )
 
 
+_SMALL = "[tool.stresstest]\nseeds = 2\ndepth = 1\n" + "".join(  # a dry run times some steps
+    f"[tool.stresstest.{name}]\nbatch_size = 2\n{size}"
+    for size, names in {"width = 8\n": ("lr-range", "depth-sweep", "warmup", "race", "shock"), "": ("scale",)}.items()
+    for name in names
+)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of file: its name in a folder, a good content, and what reads it, given the folder and the file."""
@@ -123,6 +130,7 @@ def malformed(count: int, seed: int) -> Tally:
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         folder = Path(temporary)
         kinds, lines = _kinds(folder), _lines()
+        (folder / "pyproject.toml").write_text(_SMALL)
         for _ in range(count):
             tally.tries += 1
             if draw.random() < 0.33:
@@ -200,7 +208,7 @@ def _kinds(folder: Path) -> list[Kind]:
         Kind("log.txt", text, reads("diagnose", "{path}")),
         Kind(
             "pyproject.toml",
-            b"[tool.stresstest]\nseeds = 3\n[tool.stresstest.lr-range]\nwidth = 32\n",
+            _SMALL.encode(),
             reads("lr-range", "--dry-run", "-q"),
         ),
         Kind(
