@@ -42,17 +42,21 @@ print(f"{code} {seconds:.3f} {time.process_time():.3f} {(peak_memory() or 0) / 2
 def many_cells(count: int, seed: int) -> dict[str, tuple[float, float, float]]:
     """Seconds, those of a CPU, and MiB of each command on a run of so many cells; one that fails raises."""
     settings = {**TINY, "variant": _VARIANTS, "seeds": range(count // 100), "device": "cpu"}
-    words = ["lr-range", "-q", "-j", "1", "--run-dir"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        command = [*command_of(count), "-j", "1", "--run-dir", str(path)]
+        _timed([*command, "--max-cells", "1"])
+        _fill(path, plan(make_spec(LrRangeSpec, "quick", settings)).cells, random.Random(seed))
+        return {"status": _timed(["status", str(path)]), "resume": _timed(command)}
+
+
+def command_of(count: int) -> list[str]:
+    """A command of so many tiny cells, to the hundred."""
     options = [
         f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name not in ("variant", "theory")
     ]
     options += ["--no-theory", f"--variant={','.join(_VARIANTS)}", f"--seeds={count // 100}", "--device=cpu"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run"
-        command = [*words, str(path), *options]
-        _timed([*command, "--max-cells", "1"])
-        _fill(path, plan(make_spec(LrRangeSpec, "quick", settings)).cells, random.Random(seed))
-        return {"status": _timed(["status", str(path)]), "resume": _timed(command)}
+    return ["lr-range", "-q", *options]
 
 
 def _fill(path: Path, cells: Sequence[CellPlan], draw: random.Random) -> None:
