@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ _CIFAR_VALIDATION = "test_batch.bin"
 _DIGITS_VALIDATION = 360  # of 1,797, as they come
 
 
+@cache  # another batch size asks for it again
 def _load_synthetic(argument: str) -> tuple[Labelled, Labelled]:
     if argument:
         raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class DataSource(Source[bytes]):
     kept: int | None = None  # bytes at the end that are for validation; a tenth where it does not say
 
 
+@cache  # another batch size asks for it again
 def _load_synthetic(argument: str) -> bytes:
     if argument:
         raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ _TAGGED = re.compile(r"<(?P<tag>\w+)[^>]*>\s*(?P<text>.*?)\s*</(?P=tag)>")
 Parts = tuple[list[Pair], list[Pair]]
 
 
+@cache  # another batch size asks for it again
 def _load_synthetic(argument: str) -> Parts:
     if argument:
         raise ConfigError(f"data 'synthetic:{argument}': synthetic has no argument; write synthetic")
