@@ -211,16 +211,13 @@ def cluster_of_two() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 @LEFT_OPEN
-@pytest.mark.parametrize("lose_a_node", [False, True])
-def test_a_ray_cluster_trains_the_same_cells_also_when_it_loses_a_node(
-    undisturbed: list[str], lose_a_node: bool, tmp_path: Path
-) -> None:
+def test_a_ray_cluster_that_loses_a_node_trains_the_same_cells(undisturbed: list[str], tmp_path: Path) -> None:
     ended: list[str] = []
     with cluster_of_two() as (address, lose):
 
         def lose_half_way(cell: Cell) -> None:
             ended.append(cell.key)
-            if lose_a_node and len(ended) == 4:
+            if len(ended) == 4:
                 lose()
 
         cells = train(tmp_path, Listener(ended=lose_half_way), executor="ray", ray_address=address)
