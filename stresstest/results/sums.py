@@ -47,9 +47,15 @@ def sealed_json(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_json(stored: Mapping[str, Any], path: Path, remedy: str) -> dict[str, Any]:
-    """The object without its checksum; one that does not fit is a `DamagedError`. Older files have none."""
-    content = {name: value for name, value in stored.items() if name != "sum"}
-    if "sum" in stored and stored["sum"] != digest(_canonical(content)):
+    """The object without its checksum; one that does not fit, or has lost its name, is a `DamagedError`.
+
+    Older files have none.
+    """
+    sealed_by = "sum" if "sum" in stored else next(reversed(list(stored)), "")
+    rest = {name: value for name, value in stored.items() if name != sealed_by}
+    fits = stored.get(sealed_by) == digest(_canonical(rest))
+    content = rest if sealed_by == "sum" else dict(stored)
+    if fits != (sealed_by == "sum"):
         raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
     return content
 

@@ -99,6 +99,14 @@ def test_a_changed_byte_of_a_file_is_an_error_or_no_other_content(run: Path, nam
     assert all(name in error and len(error.splitlines()) == 1 for error in errors)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_a_checksum_that_has_lost_its_name_is_told(run: Path, name: str) -> None:
+    content = (run / name).read_text()
+    (run / name).write_text(content.replace('"sum"', '"_um"'))
+    with pytest.raises(ConfigError, match="is damaged"):
+        read_manifest(run) if name == "manifest.json" else planned_cells(run)
+
+
 def test_a_changed_byte_of_the_curves_is_told_and_the_cell_missing(run: Path) -> None:
     path, draw = run / "curves" / f"{cell(1).key}.npz", random.Random(2)
     whole, lines = path.read_bytes(), (run / "cells.jsonl").read_bytes()
