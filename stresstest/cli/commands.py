@@ -115,7 +115,7 @@ def papers(context: click.RichContext, /, names: tuple[str, ...], **options: Any
     """Run the papers' experiments, scaled down, and print which of their claims were seen, in one table.
 
     Without names it runs all of them; `stresstest list scenarios` prints the names. Each trains with 12 seeds, and
-    what its open claims are about with 36. The same command continues an interrupted run.
+    what its open claims are about with 18 and then 36. The same command continues an interrupted run.
     """
     from stresstest.cli.sources import settings_beside
     from stresstest.commands.papers import DEFAULT_FOLDER, choose_papers, run_papers

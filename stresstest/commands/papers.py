@@ -46,14 +46,18 @@ class Paper:
         """Its experiments, to be run."""
         return scenario_requests(f"{PAPERS}/{self.name}", self.scenario, self.given, self.options)
 
-    def at_second_look(self, left: Sequence[Judged]) -> Paper | None:
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds at each look."""
+        return (1,) if self.scenario.seeds is None else self.scenario.seeds.looks
+
+    def at_look(self, look: int, left: Sequence[Judged]) -> Paper | None:
         """With more seeds, what its open claims are about; `None` where all is decided, or all are trained."""
         seeds = self.scenario.seeds
         needed = {name for one in left for tested in one.open for name in tested.statement.experiments}
-        if seeds is None or seeds.most == seeds.look or not needed:
+        if seeds is None or look >= len(self.looks) or not needed:
             return None
-        more = self.scenario.only(needed, ()).with_seeds(seeds, seeds.most)
-        return replace(self, scenario=more)
+        return replace(self, scenario=self.scenario.only(needed, ()).with_seeds(seeds, self.looks[look]))
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Papers:
 
     papers: Sequence[Paper]
     families: Mapping[str, int]
-    looks: int = 2
+    looks: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def choose_papers(
     if not chosen:
         raise ConfigError(f"{', '.join(names)}: no claim there is a headline; leave out --quick")
     papers = [Paper(Path(name).stem, _from(one, first_seed), given, options) for name, one in chosen.items()]
-    return Papers(papers, families, looks=1 if quick else 2)
+    return Papers(papers, families, 1 if quick else max(len(paper.looks) for paper in papers))
 
 
 def run_papers(
@@ -162,7 +166,7 @@ def examine(
             _say_missing(missing, folder, shard, line)
             return None
         judged = judge_claims([_asked(paper, results[paper.name]) for paper in asked.papers], asked.families)
-        more = [paper.at_second_look(left) for paper, left in zip(asked.papers, judged, strict=True)]
+        more = [paper.at_look(look + 1, left) for paper, left in zip(asked.papers, judged, strict=True)]
         parts = {part.name: part for part in more if part is not None}
         if not parts:
             break
@@ -243,7 +247,7 @@ def _say_missing(missing: Sequence[str], folder: Path, shard: tuple[int, int], l
 
 def _asked(paper: Paper, results: Sequence[Mapping[str, Result]]) -> Asked:
     scenario = paper.scenario
-    return Asked(scenario.paper, [claim for _, claim in scenario.claims], results, 1 if scenario.seeds is None else 2)
+    return Asked(scenario.paper, [claim for _, claim in scenario.claims], results, len(paper.looks))
 
 
 def _chapters(

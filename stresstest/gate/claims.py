@@ -1,4 +1,4 @@
-"""What became of claims: an exact sign test over paired seeds, Holm over all claims of a paper, alpha over two looks.
+"""What became of claims: an exact sign test over paired seeds, Holm over all claims of a paper, alpha over the looks.
 
 A claim is seen where more than half of all seeds do what it says, not seen where more than half do not, as far as
 the seeds that were trained can tell (Conover 1999, Sec. 3.4); a seed that leaves it open counts on neither side.

@@ -17,7 +17,7 @@ _KEYS = ("says", "holds", "along", "published", "because", "headline")
 
 @dataclass(frozen=True)
 class ClaimSeeds:
-    """Which seeds confirm: `look` of them from `first` on, and `most` where a claim is open then.
+    """Which seeds confirm: `look` of them from `first` on, half as many more where a claim is open, and then `most`.
 
     explored: the seeds with which the settings were chosen, which confirm nothing.
     """
@@ -30,7 +30,7 @@ class ClaimSeeds:
     @property
     def looks(self) -> tuple[int, ...]:
         """Seeds at each look."""
-        return (self.look, self.most)
+        return tuple(dict.fromkeys((self.look, min(self.look + self.look // 2, self.most), self.most)))
 
     def confirming(self, number: int) -> tuple[int, ...]:
         """So many of them."""

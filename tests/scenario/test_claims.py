@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stresstest.cli.main import run
+from stresstest.commands.papers import choose_papers
 from stresstest.errors import ConfigError
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.gate import claims, statistics
@@ -23,8 +24,10 @@ from stresstest.gate.claim_values import check_claim
 from stresstest.gate.claims import Asked, Evidence, judge_claims
 from stresstest.results.records import Bracket, Result, SummaryRow, TrendRow, summarise
 from stresstest.scenario.claims import Cause, Claim, parse_claim, parse_statement
+from stresstest.scenario.claims_reader import ClaimSeeds
 from stresstest.scenario.library import PAPERS, find_scenario, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
+from stresstest.scenario.request import SettingSources
 from stresstest.specs.profiles import make_spec
 
 SETTINGS = {"depths": (2, 8), "variant": "post-ln,pre-ln", "measure": "outcome"}
@@ -191,17 +194,42 @@ def test_alpha_is_spent_over_two_looks_and_what_is_decided_stays() -> None:
     assert spent.verdict == "undecided", "0.031 is above the half of alpha that one of two looks has"
 
 
+@pytest.mark.parametrize(
+    ("look", "most", "looks"),
+    [
+        (12, 36, (12, 18, 36)),
+        (12, 76, (12, 18, 76)),
+        (6, 7, (6, 7)),
+        (12, 12, (12,)),
+        (12, 18, (12, 18)),
+        (1, 2, (1, 2)),
+    ],
+)
+def test_a_look_between_has_half_as_many_seeds_more(look: int, most: int, looks: tuple[int, ...]) -> None:
+    assert ClaimSeeds(look=look, most=most).looks == looks
+
+
+def test_one_contrary_seed_of_eighteen_decides_at_the_second_look_in_the_largest_family_of_a_paper() -> None:
+    (one,), first = several((11, 1))
+    _, second = several((17, 1))
+    families = choose_papers([], "cpu", SettingSources(), {}).families
+    family = {"P": max(families.values())}
+    ((before,),) = judge_claims([Asked("P", [one], [first], looks=3)], family)
+    ((after,),) = judge_claims([Asked("P", [one], [first, second], looks=3)], family)
+    assert (before.verdict, after.verdict) == ("undecided", "seen")
+
+
 def test_chance_alone_is_called_in_at_most_5_percent_of_papers() -> None:
-    """Ten claims that hold in every other seed, 100 papers, both looks: binomial, 1 % limit."""
+    """Ten claims that hold in every other seed, 100 papers, all looks: binomial, 1 % limit."""
     toss, wrong = random.Random(0), 0
     for _ in range(100):
         seeds = [[toss.choice((1.0, -1.0)) for _ in range(36)] for _ in range(10)]
         claims = [claim(f"a.recipe_loss{{variant=pre-ln,depth={depth}}} > 0") for depth in range(10)]
         looks = [
             result(*(row("pre-ln", d, "recipe_loss", dict(enumerate(mine[:n]))) for d, mine in enumerate(seeds)))
-            for n in (12, 36)
+            for n in ClaimSeeds().looks
         ]
-        (found,) = judge_claims([Asked("P", claims, looks, looks=2)])
+        (found,) = judge_claims([Asked("P", claims, looks, looks=len(looks))])
         wrong += any(one.verdict != "undecided" for one in found)
     assert wrong <= scipy.stats.binom.ppf(0.99, 100, 0.05)
 
