@@ -6,7 +6,6 @@ copy was installed stands beside it (direct_url.json, PEP 610).
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stresstest.errors import ConfigError
+from stresstest.json_text import parse_json
 
 DISTRIBUTION = "train-stresstest"
 _OF_ANOTHER_PROJECT = "stresstest"
@@ -123,7 +123,7 @@ def _project(root: Path) -> dict[str, Any]:
     """The [project] table of a pyproject.toml; empty where there is none."""
     try:
         table: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return table
 
@@ -136,7 +136,7 @@ def _direct_url() -> dict[str, Any]:
     if text is None:
         raise _UnknownOriginError("this copy came from a package index, where its name may be another project's")
     try:
-        record = json.loads(text)
+        record = parse_json(text)
     except ValueError:
         record = None
     if not isinstance(record, dict):

@@ -24,6 +24,8 @@ def project_defaults(path: Path) -> dict[str, Any]:
         table = tool.get("stresstest", {}) if isinstance(tool, dict) else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
     if table == {}:
         return {}
     if not isinstance(table, dict):

@@ -19,6 +19,7 @@ from stresstest.gate.records import CheckVerdict, GatedRow, GateLine
 from stresstest.gate.report import parse_verdict_output, show_verdict
 from stresstest.gate.thresholds import metrics_of
 from stresstest.gate.verdict_words import difference_words, line_names, place_name
+from stresstest.json_text import parse_json
 from stresstest.reports.numbers import with_unit
 from stresstest.reports.output import console
 from stresstest.results.metrics import METRICS
@@ -210,10 +211,8 @@ def baseline_status(scenario: str | None, here: str, folder: Path) -> int:
 
 def _slack(path: Path) -> list[str]:
     """What the last check against a baseline found better by more than its tolerance: so much could be lost unseen."""
-    import json
-
     try:
-        stored: dict[str, Any] = json.loads(path.read_text())
+        stored: dict[str, Any] = parse_json(path.read_text())
         lines = [GateLine.model_validate(line) for line in stored["lines"]] if stored["mode"] == "baseline" else []
     except (OSError, ValueError, KeyError):
         return []

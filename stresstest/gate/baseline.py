@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from stresstest.errors import ConfigError
 from stresstest.gate.judge import Results
+from stresstest.json_text import parse_json
 from stresstest.results.metrics import METRICS
 from stresstest.results.records import Bracket, Record, Result, SummaryRow, TrendRow, summarise
 from stresstest.runs.identity import cell_key
@@ -115,10 +116,10 @@ def load_baseline(path: Path) -> Baseline:
     try:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path} is too large for a baseline ({path.stat().st_size >> 20} MiB); {_LEFT}")
-        stored = json.loads(path.read_text())
+        stored = parse_json(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"baseline {path} not found; write one: stresstest baseline update") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable baseline ({error}); {_LEFT}") from None
     schema = stored.pop("schema", None) if isinstance(stored, dict) else None
     if schema != BASELINE_SCHEMA:

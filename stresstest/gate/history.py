@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from stresstest.errors import ConfigError
 from stresstest.gate.baseline import BASELINE_SCHEMA, BASELINES, Baseline
 from stresstest.gate.git import commits_of, versions_of
 from stresstest.gate.records import VERDICT_SCHEMA, CheckVerdict, GatedRow, GateLine, LimitLine
+from stresstest.json_text import parse_json
 from stresstest.results.records import Bracket, MetricSummary, summarise
 
 _MOST_KEPT = 300  # records of a scenario
@@ -94,7 +94,7 @@ def _folder(checks: Path, scenario: str) -> Path:
 
 def _of_record(path: Path, known: Mapping[str, str], places: Mapping[str, int]) -> tuple[str, Entry]:
     """(environment, entry) of a verdict."""
-    stored = json.loads(path.read_text())
+    stored = parse_json(path.read_text())
     if stored.pop("schema") != VERDICT_SCHEMA:
         raise ValueError("another schema")
     found, _ = stored.pop("verdict"), stored.pop("exit_code")
@@ -125,7 +125,7 @@ def _of_baselines(scenario: str, known: Mapping[str, str], places: Mapping[str, 
     """(environment, entry) of each version of a scenario's baselines that was committed."""
     for text in versions_of(Path.cwd(), str(BASELINES / scenario)):
         try:
-            stored = json.loads(text)
+            stored = parse_json(text)
             if stored.pop("schema") != BASELINE_SCHEMA:
                 continue
             baseline = Baseline.model_validate({"schema_": BASELINE_SCHEMA, **stored})

@@ -15,6 +15,7 @@ from pathlib import Path
 from stresstest.errors import ExitCode, StresstestError
 from stresstest.gate.git import Tree
 from stresstest.gate.under_way import CHECKS
+from stresstest.json_text import parse_json
 from stresstest.reports.numbers import cell_name
 from stresstest.reports.progress import is_cell
 from stresstest.results.records import Result, read_result
@@ -191,7 +192,7 @@ class Side:
         """That no module came from the other tree, and that something came from this one."""
         if self.tree is None:
             return
-        modules = json.loads((path / "manifest.json").read_text()).get("modules")
+        modules = parse_json((path / "manifest.json").read_text()).get("modules")
         if modules is None:
             raise SideError("its stresstest is too old to record which code it ran; update it")
         own, theirs = self.tree.root, self.other.root if self.other is not None else None

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stresstest.json_text import parse_json
 from stresstest.loggers.scalars import RunFacts as RunFacts
 from stresstest.loggers.scalars import logged_cell
 from stresstest.loggers.table import Target, Tracker, first_line, open_target
@@ -54,6 +55,6 @@ def _told(path: Path) -> set[tuple[str, str]]:
     found = set()
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            each = json.loads(line)
+            each = parse_json(line)
             found.add((each["to"], each["cell"]))
     return found

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stresstest.json_text import parse_json
 from stresstest.measurements.journal import Journal
 from stresstest.measurements.replica import ReplicaRun
 
@@ -98,7 +99,7 @@ class Ahead:
 def asked_in(folder: Path) -> list[Question]:
     """The questions that a group offers at the moment."""
     try:
-        return [Question(**question) for question in json.loads((folder / _ASKED).read_text())]
+        return [Question(**question) for question in parse_json((folder / _ASKED).read_text())]
     except (OSError, ValueError, TypeError):
         return []
 

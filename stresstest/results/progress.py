@@ -7,6 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from stresstest.json_text import parse_json
+
 
 @dataclass(frozen=True)
 class TimeLeft:
@@ -54,7 +56,7 @@ class Progress:
     def from_json(cls, text: str) -> Self | None:
         """What was written; `None` where it is nothing yet, or of another version."""
         try:
-            told = json.loads(text)
+            told = parse_json(text)
             left = None if told["left"] is None else TimeLeft(**told["left"])
             return cls(int(told["ended"]), int(told["total"]), float(told["share"]), left, tuple(told["running"]))
         except (ValueError, TypeError, KeyError):

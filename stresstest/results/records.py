@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from stresstest.errors import ConfigError
+from stresstest.json_text import parse_json
 from stresstest.results.bracket import Bracket, Record, finite
 from stresstest.results.brief import Brief
 from stresstest.results.cell import Cell, Status
@@ -252,14 +253,13 @@ def _views() -> ModuleType:
 
 def read_result(path: Path) -> Result:
     """Read a `result.json`; what is truncated, damaged, foreign or of another schema is a `ConfigError`."""
-    import json
 
     from stresstest.results.sums import AGAIN, check_file
 
     try:
         content = path.read_bytes()
         check_file(path, content, AGAIN)
-        stored = json.loads(content)
+        stored = parse_json(content)
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ExitCode, InterruptedRunError
+from stresstest.json_text import parse_json
 from stresstest.runs.executor import Answer, Done, Hooks, Task
 from stresstest.runs.ranks import LEFT, STOPPED, RanksLostError, ranks
 from stresstest.runs.stopping import stopping
@@ -83,7 +84,7 @@ class _Note:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads(self._path.read_text())
+            found: dict[str, Any] = parse_json(self._path.read_text())
         except (OSError, ValueError):
             return {}
         return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stresstest.errors import ConfigError
+from stresstest.json_text import parse_json
 from stresstest.results.sums import DamagedError, checked_json
 from stresstest.runs import cell_lines
 
@@ -63,7 +64,7 @@ def write_scenario(folder: Path, name: str, experiments: Sequence[str]) -> None:
 def scenario_runs(folder: Path) -> list[str]:
     """The names of the runs that belong into a scenario's folder."""
     try:
-        return list(json.loads((folder / "scenario.json").read_text())["experiments"])
+        return list(parse_json((folder / "scenario.json").read_text())["experiments"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{folder} does not hold the runs of a scenario; give the folders of its shards") from None
 
@@ -112,7 +113,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 def _read_json(file: Path) -> Any:
     """What is in a file, `None` where there is none; what is not what was written is a `DamagedError`."""
     try:
-        stored = json.loads(file.read_bytes())
+        stored = parse_json(file.read_bytes())
     except OSError:
         return None
     except ValueError:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from stresstest.json_text import parse_json
+
 WRITE_SECONDS = 0.5  # between two writes
 ENDED = "ended"
 _BLOCKS = 15  # of steps, whose median is what a step takes
@@ -118,5 +120,5 @@ def read_records(folder: Path) -> list[LiveRecord]:
     with contextlib.suppress(OSError):
         for path in sorted(folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError, TypeError):  # removed, or of another version
-                found.append(LiveRecord(**json.loads(path.read_text())))
+                found.append(LiveRecord(**parse_json(path.read_text())))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
+from stresstest.json_text import parse_json
 from stresstest.runs.cell_lines import NAME, condition
 from stresstest.runs.directory import holder_of, planned_cells, read_manifest
 
@@ -75,6 +75,6 @@ def damage_words(status: RunStatus) -> list[str]:
 
 def _read_progress(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((path / "progress.json").read_text()))
+        return dict(parse_json((path / "progress.json").read_text()))
     except (OSError, ValueError):
         return {}

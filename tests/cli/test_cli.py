@@ -231,6 +231,7 @@ def refused(capsys: Capture, named: Sequence[str]) -> None:
         ("[tool.stresstest]\nprofile = 'slow'", ["profile", "'slow'"]),
         ("[tool]\nstresstest = 3", ["pyproject.toml", "stresstest"]),
         ("[tool.stresstest", ["pyproject.toml cannot be read", "Expected ']'"]),
+        (f"[tool.stresstest]\nwidth = {'[' * 5000}", ["pyproject.toml cannot be read", "nested too deeply"]),
     ],
 )
 def test_bad_project_settings_are_one_line(toml: str, named: list[str], project: Path, capsys: Capture) -> None:

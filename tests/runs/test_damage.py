@@ -99,6 +99,19 @@ def test_a_changed_byte_of_a_file_is_an_error_or_no_other_content(run: Path, nam
     assert all(name in error and len(error.splitlines()) == 1 for error in errors)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json", "result.json"])
+def test_what_is_nested_too_deeply_is_told(run: Path, name: str) -> None:
+    (run / name).write_text("[" * 100_000)
+    (run / "result.sum").unlink()
+    read = {
+        "manifest.json": read_manifest,
+        "plan.json": planned_cells,
+        "result.json": lambda at: read_result(at / name),
+    }
+    with pytest.raises(ConfigError, match=f"{name}.*read"):
+        read[name](run)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
 def test_a_checksum_that_has_lost_its_name_is_told(run: Path, name: str) -> None:
     content = (run / name).read_text()

@@ -107,8 +107,12 @@ TEXTS: Sequence[str] = (
 
 
 _SMALL = "[tool.stresstest]\nseeds = 2\ndepth = 1\n" + "".join(  # a dry run times some steps
-    f"[tool.stresstest.{name}]\nbatch_size = 2\n{size}"
-    for size, names in {"width = 8\n": ("lr-range", "depth-sweep", "warmup", "race", "shock"), "": ("scale",)}.items()
+    f"[tool.stresstest.{name}]\n{sizes}"
+    for sizes, names in {
+        "width = 8\nbatch_size = 2\n": ("lr-range", "depth-sweep", "warmup", "race", "shock"),
+        "width = 8\n": ("batch-sweep",),
+        "batch_size = 2\n": ("scale",),
+    }.items()
     for name in names
 )
 
@@ -133,15 +137,15 @@ def malformed(count: int, seed: int) -> Tally:
         (folder / "pyproject.toml").write_text(_SMALL)
         for _ in range(count):
             tally.tries += 1
+            spoiled = None
             if draw.random() < 0.33:
                 words = _spoiled_line(draw.choice(lines), draw)
                 what = " ".join(words)[:300]
             else:
                 kind = draw.choice(kinds)
-                path, good = folder / kind.name, kind.content
-                bad = _spoiled(kind, draw)
-                path.write_bytes(bad)
-                words, what = kind.read(folder, path), f"{kind.name} {bad[:200]!r}"
+                spoiled, bad = folder / kind.name, _spoiled(kind, draw)
+                spoiled.write_bytes(bad)
+                words, what = kind.read(folder, spoiled), f"{kind.name} {bad[:200]!r}"
             started = time.perf_counter()
             code, said = _answer(words)
             seconds = time.perf_counter() - started
@@ -152,8 +156,8 @@ def malformed(count: int, seed: int) -> Tally:
                 tally.wrong.append(f"{what}: says {len(said)} characters")
             elif seconds > _SLOWEST:
                 tally.wrong.append(f"{what}: takes {seconds:.0f} s")
-            if words and words[0] not in _OPTIONS:
-                path.write_bytes(good)
+            if spoiled is not None:
+                spoiled.write_bytes(kind.content)
     for code, number in sorted(ends.items()):
         tally.note(f"ended with {code}", number)
     return tally

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
+from stresstest.json_text import parse_json
 from stresstest.registry import did_you_mean
 from stresstest.user_model.hugging_face.families import (
     FAMILIES,
@@ -153,7 +153,7 @@ def _family(
 
 def _stored(path: str, file: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(file.read_text())
+        stored = parse_json(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from None
     if not isinstance(stored, dict) or ("model_type" not in stored and file.name != ADAPTER):
