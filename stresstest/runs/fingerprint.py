@@ -43,6 +43,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     "installation.py": "says how to install what is missing",
     "process_state.py": "puts back what the user's code changed in the process",
     "experiments/kept_task.py": "puts back what the user's code changed in the process",
+    "json_text.py": "reads what others have written, or says that it cannot",
     "lazy.py": "imports what others compute with, once they do",
     "registry.py": "looks names up",
     "user_code.py": "puts what the user's code raises into words",
