@@ -48,7 +48,7 @@ class Paper:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Seeds at each look."""
+        """Seeds at each look; one look, whatever its seeds, of a scenario that names none that confirm."""
         return (1,) if self.scenario.seeds is None else self.scenario.seeds.looks
 
     def at_look(self, look: int, left: Sequence[Judged]) -> Paper | None:

@@ -253,7 +253,6 @@ def _views() -> ModuleType:
 
 def read_result(path: Path) -> Result:
     """Read a `result.json`; what is truncated, damaged, foreign or of another schema is a `ConfigError`."""
-
     from stresstest.results.sums import AGAIN, check_file
 
     try:

@@ -51,13 +51,12 @@ def checked_json(stored: Mapping[str, Any], path: Path, remedy: str) -> dict[str
 
     Older files have none.
     """
-    sealed_by = "sum" if "sum" in stored else next(reversed(list(stored)), "")
-    rest = {name: value for name, value in stored.items() if name != sealed_by}
-    fits = stored.get(sealed_by) == digest(_canonical(rest))
-    content = rest if sealed_by == "sum" else dict(stored)
-    if fits != (sealed_by == "sum"):
+    last = "sum" if "sum" in stored else next(reversed(list(stored)), "")
+    rest = {name: value for name, value in stored.items() if name != last}
+    fits = stored.get(last) == digest(_canonical(rest))
+    if fits != (last == "sum"):
         raise DamagedError(f"{path} is damaged (its checksum does not fit); {remedy}")
-    return content
+    return rest if fits else dict(stored)
 
 
 def sum_of(path: Path) -> Path:

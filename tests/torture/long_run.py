@@ -65,17 +65,12 @@ def long_run(count: int, seconds: float) -> tuple[list[Look], int | None]:
 
 
 def _look(driver: int, path: Path) -> Look | None:
-    """`None` while there is no worker, or where one has just ended."""
+    """`None` before the first worker begins, or where one has just ended."""
     try:
         workers = [int(child) for child in Path(f"/proc/{driver}/task/{driver}/children").read_text().split()]
-        trained = [each for each in workers if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
-        return Look(
-            len(stored_status(path)),
-            _mib(driver),
-            _files(driver),
-            max(map(_mib, trained)),
-            max(map(_files, trained)),
-        )
+        workers = [each for each in workers if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
+        most = max(map(_mib, workers)), max(map(_files, workers))
+        return Look(len(stored_status(path)), _mib(driver), _files(driver), *most)
     except (OSError, ValueError):
         return None
 
@@ -119,9 +114,9 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=3600.0)
     given = options.parse_args()
     looks, code = long_run(given.count, given.seconds)
-    wrong = faults(looks) + ([] if code in (0, 130) else [f"it ended with {code}"])
     if not looks:
         raise SystemExit(f"it ended with {code}")
+    wrong = faults(looks) + ([] if code in (0, 130) else [f"it ended with {code}"])
     first, last = looks[len(looks) // 5], looks[-1]
     print(
         f"a long run: {len(wrong)} wrong, {last.cells:,} cells; driver {first.driver_mib:.0f} to {last.driver_mib:.0f} "
