@@ -12,7 +12,8 @@ from typing import Any
 from stresstest.errors import ConfigError
 
 AGAIN = "run its command again: it keeps what is trained and writes it anew"
-_SEAL = re.compile(rb',"sum":"([^"]*)"\}\Z')
+_NAME = b',"sum":"'
+_SEAL = re.compile(rb'([^"]*)"\}\Z')  # behind its name
 
 
 class DamagedError(ConfigError):
@@ -26,16 +27,17 @@ def digest(data: bytes) -> str:
 
 def seal(record: bytes) -> bytes:
     """A JSON object on one line, with the checksum of its bytes as its last key, and the end of the line."""
-    return record[:-1] + b',"sum":"' + digest(record).encode() + b'"}\n'
+    return record[:-1] + _NAME + digest(record).encode() + b'"}\n'
 
 
 def unseal(line: bytes) -> tuple[bytes, bool]:
     """The record of a line without its checksum, and whether it had one; one that does not fit is a `DamagedError`."""
     text = line.removesuffix(b"\n")
-    found = _SEAL.search(text)
+    start = text.rfind(_NAME)
+    found = None if start < 0 else _SEAL.match(text, start + len(_NAME))
     if found is None:
         return text, False
-    record = text[: found.start()] + b"}"
+    record = text[:start] + b"}"
     if digest(record).encode() != found[1]:
         raise DamagedError("its checksum does not fit")
     return record, True
