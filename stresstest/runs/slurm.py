@@ -145,7 +145,7 @@ class _Queue:
                 return
 
     def answer(self, claimed: Path, done: Done[Any, Any]) -> None:
-        draft = claimed.with_suffix(".part")
+        draft = claimed.with_suffix(claimed.suffix.replace(".by-", ".part-"))  # two jobs may answer at once
         draft.write_bytes(pickle.dumps(replace(done, task=None)))  # which the driver has
         draft.rename(claimed.with_suffix(".done"))
         claimed.unlink(missing_ok=True)
