@@ -404,6 +404,7 @@ def test_a_result_of_a_function_says_every_setting_of_its_call() -> None:
         (lambda: stresstest.lr_range(build, args=3), "args is int; give the factory's arguments by name"),
         (lambda: stresstest.run(None), "scenario is NoneType; give a file, or the name of one"),
         (lambda: stresstest.run("smoke", jobs="x"), "jobs is str; give a number of processes"),
+        (lambda: stresstest.run("smoke", jobs=-1, quiet=True), "jobs -1 is not a number of processes; give 1 to 4096"),
         (lambda: stresstest.check(3), "scenario is int; give a file, or the name of one"),
         (lambda: stresstest.experiment(3), "unknown experiment '3'; choose from lr-range"),
         (lambda: stresstest.diagnose(3), "a log is int; give a file, a folder or a pattern, or a list of them"),

@@ -7,6 +7,8 @@ from typing import Any
 
 import rich_click as click
 
+from stresstest.runs.settings import MOST_JOBS
+
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
@@ -22,9 +24,9 @@ def jobs_number(context: click.Context, param: click.Parameter, value: str) -> i
     """A number of worker processes; `auto` is `None`."""
     if value == "auto":
         return None
-    if value.isdecimal() and int(value) > 0:
+    if value.isdecimal() and len(value) <= len(str(MOST_JOBS)) and 1 <= int(value) <= MOST_JOBS:
         return int(value)
-    raise click.BadParameter(f"'{value}' is not a number of processes; give 1 or more, or auto")
+    raise click.BadParameter(f"'{value[:40]}' is not a number of processes; give 1 to {MOST_JOBS}, or auto")
 
 
 def shard_of(context: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -58,7 +60,7 @@ WHERE: list[Decorator] = [
     ),
     click.option(
         "--per-gpu",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MOST_JOBS),
         metavar="K",
         default=1,
         help="Worker processes on each GPU. (default: 1)",

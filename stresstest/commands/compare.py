@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def compare(a: str, b: str, as_json: bool, folder: Path, outputs: Sequence[str] 
 
 def compare_runs(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str, b: str) -> CheckVerdict:
     """How the runs of B differ from those of A, each by the experiment's name."""
+    with ExitStack() as reading:
+        for result, _ in (*one.values(), *other.values()):
+            reading.enter_context(result.being_read())
+        return _compared(one, other, a, b)
+
+
+def _compared(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str, b: str) -> CheckVerdict:
     shared = [name for name in one if name in other]
     if not shared and len(one) == len(other) == 1:
         other = {next(iter(one)): next(iter(other.values()))}

@@ -22,11 +22,12 @@ def show_result(
     result: Result, where: str, outputs: Sequence[Output], as_json: bool = False, verbose: bool = False
 ) -> None:
     """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
-    write_outputs(outputs, made_of(result, Path(where)))
-    if as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        print_result(result, console(), where, verbose)
+    with result.being_read():
+        write_outputs(outputs, made_of(result, Path(where)))
+        if as_json:
+            sys.stdout.write(result.to_json())
+        else:
+            print_result(result, console(), where, verbose)
 
 
 def made_of(result: Result, folder: Path) -> Made:
@@ -61,7 +62,8 @@ def show_unfinished(path: Path, outputs: Sequence[Output], verbose: bool = False
 
 def result_text(result: Result, kind: str) -> str:
     """A result in one format."""
-    return text_of(made_of(result, Path()), kind)
+    with result.being_read():
+        return text_of(made_of(result, Path()), kind)
 
 
 def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:

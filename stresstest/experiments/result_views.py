@@ -51,4 +51,5 @@ def _shown(result: Result) -> Document:
 
 def document_of(result: Result) -> Document:
     """The report of a result, by the experiment that it is of."""
-    return answered(EXPERIMENTS[result.command].document(result), result)
+    with result.being_read():
+        return answered(EXPERIMENTS[result.command].document(result), result)

@@ -32,7 +32,8 @@ def chosen_table(result: Result, name: str) -> Table:
         return curves_table(result, result.run_dir)
     if name not in TABLES:
         raise ConfigError(f"unknown table '{name}'{did_you_mean(str(name), [*TABLES, 'curves'])}")
-    return TABLES[name](result)
+    with result.being_read():
+        return TABLES[name](result)
 
 
 def pandas_frame(table: Table) -> pandas.DataFrame:

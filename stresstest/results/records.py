@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 Phase = Literal["ramp", "hold", "recipe", "twin", "null", "shock"]
 TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
+_LONGEST = 120  # characters of an error that is told within another
 
 
 class SummaryRow(Brief):
@@ -177,11 +180,27 @@ class Result(Record):
         found: Path | None = vars(self).get("_run_dir")  # no field: neither stored nor compared
         return found
 
-    def of_run(self, run_dir: Path, keeps: object = None) -> Result:
-        """The same from a run directory; `keeps` lives as long as it does."""
+    def of_run(self, run_dir: Path, keeps: object = None, unsealed: Path | None = None) -> Result:
+        """The same from a run directory; `keeps` lives as long as it does. unsealed: a file without a checksum."""
         found = self.model_copy()
-        vars(found).update(_run_dir=run_dir.absolute(), _keeps=keeps)
+        vars(found).update(_run_dir=run_dir.absolute(), _keeps=keeps, _unsealed=unsealed)
         return found
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """Within, what is missing or of another kind is a `ConfigError`, if no checksum vouches for the file."""
+        unsealed: Path | None = vars(self).get("_unsealed")
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if unsealed is None or (isinstance(error, ConfigError) and str(unsealed) in str(error)):
+                raise
+            if isinstance(error, ConfigError):
+                raise ConfigError(f"{unsealed}: {error}") from None
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+            raise ConfigError(
+                f"{unsealed} is not what was written ({what}), and has no checksum beside it; the file was not changed"
+            ) from None
 
     @property
     def curves(self) -> list[Curve]:
@@ -257,7 +276,7 @@ def read_result(path: Path) -> Result:
 
     try:
         content = path.read_bytes()
-        check_file(path, content, AGAIN)
+        sealed = check_file(path, content, AGAIN)
         stored = parse_json(content)
     except FileNotFoundError:
         raise ConfigError(f"no result at {path}; give a run directory or a result.json") from None
@@ -269,7 +288,9 @@ def read_result(path: Path) -> Result:
             f"{path} has schema {schema!r}, this version reads {RESULT_SCHEMA!r}; the file was not changed"
         )
     try:
-        return Result.model_validate({"schema_": stored.pop("schema"), **stored}).of_run(path.parent)
+        return Result.model_validate({"schema_": stored.pop("schema"), **stored}).of_run(
+            path.parent, unsealed=None if sealed else path
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

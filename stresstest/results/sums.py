@@ -66,14 +66,15 @@ def sum_of(path: Path) -> Path:
     return path.with_suffix(".sum")
 
 
-def check_file(path: Path, content: bytes, remedy: str) -> None:
-    """A `DamagedError` where the checksum beside a file does not fit its content. One without is as it is."""
+def check_file(path: Path, content: bytes, remedy: str) -> bool:
+    """A `DamagedError` where the checksum beside a file does not fit its content; whether there is one."""
     try:
         written = sum_of(path).read_text(errors="replace").strip()
     except OSError:
-        return
+        return False
     if written != digest(content):
         raise DamagedError(f"{path} is damaged (its checksum in {sum_of(path).name} does not fit); {remedy}")
+    return True
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

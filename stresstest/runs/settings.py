@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stresstest.errors import ConfigError
+
+MOST_JOBS = 4096  # processes that anybody starts, on any machine
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -22,6 +26,11 @@ class RunSettings:
     storage: str | None = None  # of a search that drivers share; None: a journal in the run directory
     study: str = "warmup"  # the name of the search there
     shard: tuple[int, int] = (1, 1)  # (i, n): every n-th cell from the i-th on
+
+    def __post_init__(self) -> None:
+        for name, number in {"jobs": 1 if self.jobs is None else self.jobs, "per_gpu": self.per_gpu}.items():
+            if not 1 <= number <= MOST_JOBS:
+                raise ConfigError(f"{name} {number} is not a number of processes; give 1 to {MOST_JOBS}")
 
     @property
     def shown_storage(self) -> str:

@@ -19,17 +19,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-import stresstest
 from stresstest.cli.main import run
-from tests.torture.byte_changes import TINY
+from tests.torture.good_files import SIZES, Kind, good_files
 from tests.torture.stored import Tally, arguments
 
 _ENDS = (0, 2, 3, 99)
@@ -75,7 +73,7 @@ TEXTS: Sequence[str] = (
     "1e400",
     "1e-400",
     "0x10",
-    "1_000",
+    "1_0",
     "٣",
     "x",
     "a,b",
@@ -106,35 +104,13 @@ TEXTS: Sequence[str] = (
 )
 
 
-_SMALL = "[tool.stresstest]\nseeds = 2\ndepth = 1\n" + "".join(  # a dry run times some steps
-    f"[tool.stresstest.{name}]\n{sizes}"
-    for sizes, names in {
-        "width = 8\nbatch_size = 2\n": ("lr-range", "depth-sweep", "warmup", "race", "shock"),
-        "width = 8\n": ("batch-sweep",),
-        "batch_size = 2\n": ("scale",),
-    }.items()
-    for name in names
-)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of file: its name in a folder, a good content, and what reads it, given the folder and the file."""
-
-    name: str
-    content: bytes
-    read: Callable[[Path, Path], Sequence[str]]
-    structured: str = ""  # json, json-lines or yaml
-
-
 def malformed(count: int, seed: int) -> Tally:
     """So many tries, a third of them with options."""
     draw, tally = random.Random(seed), Tally("malformed files and options: tracebacks, long or slow answers")
     ends: Counter[int] = Counter()
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         folder = Path(temporary)
-        kinds, lines = _kinds(folder), _lines()
-        (folder / "pyproject.toml").write_text(_SMALL)
+        kinds, lines = good_files(folder), _lines()
         for _ in range(count):
             tally.tries += 1
             spoiled = None
@@ -174,62 +150,6 @@ def _answer(words: Sequence[str]) -> tuple[int, str]:
     return int(code), err.getvalue()
 
 
-def _kinds(folder: Path) -> list[Kind]:
-    """The good files, made here."""
-    whole = folder / "run"
-    stresstest.lr_range("decoder", seeds=2, device="cpu", quiet=True, run_dir=whole, **TINY)
-    scenario = (stresstest_scenarios() / "ci.yaml").read_bytes()
-    claims = (stresstest_scenarios() / "papers" / "rezero-jacobian.yaml").read_bytes()
-    steps = [{"step": i, "loss": 3.0 - 0.01 * i, "lr": 1e-3, "grad_norm": 1.0 + i % 3} for i in range(60)]
-    names = tuple(steps[0])
-    table = "\n".join([",".join(names), *(",".join(str(one[name]) for name in names) for one in steps)]).encode()
-    state = {"log_history": steps, "global_step": 60, "max_steps": 60, "best_metric": None}
-    text = "\n".join(f"epoch {one['step']} | loss {one['loss']:.4f} | lr {one['lr']:.2e}" for one in steps).encode()
-
-    def reads(*words: str) -> Callable[[Path, Path], Sequence[str]]:
-        return lambda folder, path: [word.format(folder=folder, path=path) for word in words]
-
-    stored = {
-        name: (whole / name).read_bytes() for name in ("result.json", "cells.jsonl", "manifest.json", "plan.json")
-    }
-    (curves,) = sorted((whole / "curves").glob("*.npz"))[:1]
-    return [
-        Kind("scenario.yaml", scenario, reads("validate", "{path}"), "yaml"),
-        Kind("claims.yaml", claims, reads("validate", "{path}"), "yaml"),
-        Kind("run/result.json", stored["result.json"], reads("report", "{folder}/run"), "json"),
-        Kind("run/cells.jsonl", stored["cells.jsonl"], reads("status", "{folder}/run"), "json-lines"),
-        Kind("run/manifest.json", stored["manifest.json"], reads("status", "{folder}/run"), "json"),
-        Kind("run/plan.json", stored["plan.json"], reads("status", "{folder}/run"), "json"),
-        Kind(f"run/curves/{curves.name}", curves.read_bytes(), reads("report", "{folder}/run", "-v")),
-        Kind("log.csv", table, reads("diagnose", "{path}")),
-        Kind(
-            "log.jsonl",
-            b"\n".join(json.dumps(one).encode() for one in steps),
-            reads("diagnose", "{path}"),
-            "json-lines",
-        ),
-        Kind("trainer_state.json", json.dumps(state).encode(), reads("diagnose", "{path}"), "json"),
-        Kind("log.txt", text, reads("diagnose", "{path}")),
-        Kind(
-            "pyproject.toml",
-            _SMALL.encode(),
-            reads("lr-range", "--dry-run", "-q"),
-        ),
-        Kind(
-            "text.txt",
-            b"some text to learn from, again and again. " * 400,
-            reads("lr-range", "--dry-run", "-q", "--data", "path:{path}"),
-        ),
-    ]
-
-
-def stresstest_scenarios() -> Path:
-    """The folder of the shipped ones."""
-    from stresstest.scenario.library import SHIPPED
-
-    return SHIPPED
-
-
 def _spoiled(kind: Kind, draw: random.Random) -> bytes:
     """The content, spoiled by its structure or by its bytes."""
     if kind.structured and draw.random() < 0.6:
@@ -258,16 +178,16 @@ def _spoiled(kind: Kind, draw: random.Random) -> bytes:
 def _spoiled_structure(kind: Kind, draw: random.Random) -> bytes:
     if kind.structured == "yaml":
         tree = yaml.safe_load(kind.content)
-        return yaml.safe_dump(_changed(tree, draw), sort_keys=False).encode()
+        return yaml.safe_dump(changed(tree, draw), sort_keys=False).encode()
     if kind.structured == "json":
-        return json.dumps(_changed(json.loads(kind.content), draw), indent=1).encode()
+        return json.dumps(changed(json.loads(kind.content), draw), indent=1).encode()
     lines = kind.content.splitlines()
     at = draw.randrange(len(lines))
-    lines[at] = json.dumps(_changed(json.loads(lines[at]), draw)).encode()
+    lines[at] = json.dumps(changed(json.loads(lines[at]), draw)).encode()
     return b"\n".join(lines) + b"\n"
 
 
-def _changed(tree: Any, draw: random.Random) -> Any:
+def changed(tree: Any, draw: random.Random) -> Any:
     """The same with one value changed, gone, named otherwise, or there twice."""
     tree = copy.deepcopy(tree)
     places = list(_places(tree))
@@ -295,30 +215,44 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(value)
 
 
-_OPTIONS = ("lr-range", "depth-sweep", "warmup", "race", "batch-sweep", "scale", "shock", "check", "run", "papers")
+_TRAIN = ("depth-sweep", "warmup", "race", "batch-sweep", "scale", "shock")
+_DRY = ("--dry-run", "-q")
+# What stands before and after the options of a line that is to train nothing.
+_WORDS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    **{name: ((name,), _DRY) for name in _TRAIN},
+    "lr-range": (("lr-range", *SIZES), _DRY),
+    "run": (("run", "smoke"), _DRY),
+    "papers": (("papers", "rezero-jacobian"), _DRY),
+    "check": (("check", "smoke"), ("-q", "--baseline", "no-such.json")),
+    "report": (("report", "run"), ()),
+    "compare": (("compare", "run", "other"), ()),
+    "diagnose": (("diagnose", "log.csv"), ()),
+    "merge": (("merge", "run"), ()),
+    "validate": (("validate", "scenario.yaml"), ()),
+    "init": (("init", "begun"), ()),
+}
 
 
 def _lines() -> list[tuple[str, Sequence[str]]]:
-    """Of each command that trains, its name and its options that take a value."""
+    """Of each command, its name and its options that take a value."""
     from stresstest.cli.commands import cli
 
     context = click.Context(cli)
     found = []
-    for name in _OPTIONS:
+    for name in _WORDS:
         command = cli.get_command(context, name)
         assert command is not None
         options = [one for one in command.params if isinstance(one, click.Option) and not one.is_flag]
         found.append((name, [max(one.opts, key=len) for one in options if "--run-dir" not in one.opts]))
-    return found
+    return [(name, options) for name, options in found if options]
 
 
 def _spoiled_line(line: tuple[str, Sequence[str]], draw: random.Random) -> list[str]:
     """One or two options with a value that they were not made for; nothing is trained."""
     name, options = line
-    words = [name, *(["smoke"] if name in ("run", "check") else ["rezero-jacobian"] if name == "papers" else [])]
-    for option in draw.sample(list(options), draw.choice((1, 1, 2))):
-        words += [option, draw.choice(TEXTS)]
-    return [*words, "--dry-run", "-q"] if name != "check" else [*words, "-q", "--baseline", "no-such.json"]
+    before, after = _WORDS[name]
+    drawn = draw.sample(list(options), min(len(options), draw.choice((1, 1, 2))))
+    return [*before, *(word for option in drawn for word in (option, draw.choice(TEXTS))), *after]
 
 
 if __name__ == "__main__":
