@@ -16,7 +16,7 @@ from stresstest.specs.kinds import MODELS
 from stresstest.specs.profiles import make_spec
 from stresstest.tasks import load_task
 
-STEPS = 20
+STEPS = 10
 AGAIN = 8  # past the step from which RAdam rectifies
 LRS = {"sgd": 0.01, "momentum": 0.003, "nesterov": 0.003, "adagrad": 0.01, "lamb": 0.01, "radam": 3e-4}
 SHAPE = {"transformer": {"depth": 2, "width": 16, "heads": 2, "seq_len": 8, "batch_size": 4}, "other": {"depth": 3}}
