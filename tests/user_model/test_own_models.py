@@ -139,6 +139,14 @@ def array(model, batch):
 """
 
 
+PLAIN = """
+from torch import nn
+
+def build(width=4):
+    return nn.Sequential(nn.Embedding(256, width), nn.Linear(width, 256))
+"""
+
+
 EATS = """
 from torch import nn
 
@@ -165,7 +173,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("STRESSTEST_")]:
         monkeypatch.delenv(name)
-    files = {"enc.py": TRANSFORMER, "resnet.py": RESNET, "lit.py": LIGHTNING, "bad.py": BAD}
+    files = {"enc.py": TRANSFORMER, "resnet.py": RESNET, "lit.py": LIGHTNING, "bad.py": BAD, "plain.py": PLAIN}
     for name, text in files.items():
         Path(name).write_text(text)
     return tmp_path
@@ -188,7 +196,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_transformer_of_torch_with_its_norm_first_switch_as_the_variant() -> None:
-    found = result_of("lr-range", "--model", "enc.py:build", "--variant", "post-ln,pre-ln", "--depth", "2")
+    words = ["lr-range", "--model", "enc.py:build", "--variant", "post-ln,pre-ln", "--depth", "2"]
+    found = result_of(*words, *SHORT)
     assert {(cell["variant"], cell["depth"], cell["status"]) for cell in found["cells"]} == {
         ("post-ln", 2, "done"),
         ("pre-ln", 2, "done"),
@@ -222,41 +231,41 @@ def test_a_lightning_module_with_its_own_optimizer() -> None:
 
 
 def test_warmup_takes_it_too() -> None:
-    words = "warmup --model enc.py:build --warmup-steps 0,5 --num-lrs 2 --train-steps 20 --trials 0 --seeds 1 -q"
-    assert run([*words.split(), "--run-dir", "run"]) == 0
+    words = "warmup --model enc.py:build --warmup-steps 0,5 --num-lrs 2 --train-steps 20 --trials 0 --seeds 1 -q -j 1"
+    assert run([*words.split(), *SHORT, "--run-dir", "run"]) == 0
     found = json.loads(Path("run/result.json").read_text())
     assert len(found["cells"]) == 4
     assert {cell["status"] for cell in found["cells"]} == {"done"}
 
 
 def test_the_same_command_trains_nothing_again_and_other_code_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["lr-range", "--model", "enc.py:build", *SHORT, *TINY]
+    words = ["lr-range", "--model", "plain.py:build", *SHORT, *TINY]
     program = [sys.executable, "-m", "stresstest", *words]
     runs = [subprocess.run(program, capture_output=True, text=True, check=True) for _ in range(2)]
     lines = Path(".stresstest/runs").glob("*/cells.jsonl")
     assert [len(path.read_text().splitlines()) for path in lines] == [1]
     assert runs[0].stdout == runs[1].stdout
-    Path("enc.py").write_text(TRANSFORMER.replace("dropout=0.1", "dropout=0.2"))
+    Path("plain.py").write_text(PLAIN.replace("width=4", "width=8"))
     subprocess.run(program, capture_output=True, text=True, check=True)
     cells = [path.read_text() for path in Path(".stresstest/runs").glob("*/cells.jsonl")]
     assert len({json.loads(text)["key"] for text in cells}) == 2
 
 
 def test_a_function_or_setting_beside_the_model_decides_its_cells() -> None:
-    loss = "def loss_fn(model, batch):\n    return 2 * nn.functional.cross_entropy(model(batch[0]).mT, batch[1])\n"
+    loss = "def loss_fn(model, batch):\n    return nn.functional.cross_entropy(model(batch[0]).mT, batch[1])\n"
     Path("beside.py").write_text(RESNET + loss)
     runs = [[], ["--loss-fn", "beside.py:loss_fn"], ["--optimizer-fn", "beside.py:optimizer"], ["--set", "width=8"]]
     keys = set()
     for index, more in enumerate(runs):
         folder = f"run{index}"
-        words = ["lr-range", "--model", "enc.py:build", *SHORT, *TINY, *more, "--run-dir", folder]
+        words = ["lr-range", "--model", "plain.py:build", *SHORT, *TINY, *more, "--run-dir", folder]
         assert run(words) in (0, 3)
         keys |= {cell["key"] for cell in json.loads(Path(folder, "result.json").read_text())["cells"]}
     assert len(keys) == len(runs)
 
 
 def test_two_processes_find_what_one_finds() -> None:
-    words = "lr-range --model enc.py:build --variant post-ln,pre-ln --seeds 2 --num-steps 20 --hold-steps 20 -q".split()
+    words = "lr-range --model enc.py:build --seeds 2 --num-steps 20 --hold-steps 20 -q".split()
     for jobs in ("1", "2"):
         assert run([*words, *SHORT, "--no-theory", "-j", jobs, "--run-dir", jobs, "--fresh"]) == 0
     one, two = (json.loads(Path(jobs, "result.json").read_text())["cells"] for jobs in ("1", "2"))
@@ -270,7 +279,8 @@ def test_a_scenario_gives_a_factory_its_arguments_and_the_line_that_repeats_it_t
 ) -> None:
     model = {"factory": "enc.py:build", "args": {"width": 8}}
     experiment = {"command": "lr-range", "model": model, "seeds": 1, "num_steps": 20, "hold_steps": 20, "theory": False}
-    Path("ours.yaml").write_text(yaml.safe_dump({"experiments": {"ours": experiment}}))
+    sizes = {"seq_len": 16, "batch_size": 4}
+    Path("ours.yaml").write_text(yaml.safe_dump({"experiments": {"ours": experiment | sizes}}))
     assert run(["run", "ours.yaml", "-q"]) == 0
     out = capsys.readouterr().out
     assert "enc.py:build, depth 1, width 8" in out
