@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
 
 from stresstest import from_trainer
+from stresstest.cli.main import run
 from stresstest.errors import ConfigError
 from stresstest.tasks.task import VALIDATION
 from stresstest.user_code import UserCodeError
@@ -326,7 +325,9 @@ def test_seq2seq_trainer_trains_a_bart() -> None:
     assert_equal(here(with_callbacks(), num_steps=6), natively(with_callbacks, num_steps=6))
 
 
-def test_a_function_of_a_file_is_swept_and_rebuilt_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_of_a_file_is_swept_and_rebuilt_by_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "train_it.py"
     file.write_text(
         "from tests.user_model.trainers import make_trainer as make\n\n\n"
@@ -335,18 +336,8 @@ def test_a_function_of_a_file_is_swept_and_rebuilt_by_workers(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     sizes = ["--depths", "1,2", "--width", "8", "--seeds", "1", "--measure", "outcome", "--train-steps", "20"]
-    command = [
-        sys.executable,
-        "-m",
-        "stresstest",
-        "depth-sweep",
-        "--model",
-        "train_it.py:make_trainer",
-        *sizes,
-        "-j",
-        "2",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "factory arguments: depth, width" in done.stderr
-    assert "depth 2 seed 0" in done.stderr
+    code = run(["depth-sweep", "--model", "train_it.py:make_trainer", *sizes, "-j", "2"])
+    said = capsys.readouterr().err
+    assert code == 0, said[-2000:]
+    assert "factory arguments: depth, width" in said
+    assert "depth 2 seed 0" in said
