@@ -89,20 +89,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def trained(model: nn.Module, task: int, lr: float, steps: int, seed: int) -> None:
     """Adam at a constant learning rate, by hand."""
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        tokens = drawn(task, generator)
+    for tokens in batches_of(task, seed, steps):
         optimizer.zero_grad()
         model(input_ids=tokens, labels=tokens).loss.backward()
         optimizer.step()
 
 
+@cache
+def batches_of(task: int, seed: int, number: int) -> list[Tensor]:
+    """So many batches."""
+    generator = torch.Generator().manual_seed(seed)
+    return [drawn(task, generator) for _ in range(number)]
+
+
 def held_out(model: nn.Module, task: int) -> float:
     """The loss on 60 batches that nothing trained on."""
-    generator = torch.Generator().manual_seed(99)
-    batches = [drawn(task, generator) for _ in range(60)]
+    tokens = torch.cat(batches_of(task, 99, 60))
     with torch.no_grad():
-        return sum(float(model(input_ids=tokens, labels=tokens).loss) for tokens in batches) / len(batches)
+        return float(model(input_ids=tokens, labels=tokens).loss)
 
 
 def by_hand(module: Any, variant: str, task: int, lr: float) -> float:
