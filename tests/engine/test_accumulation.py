@@ -210,7 +210,7 @@ def test_what_does_not_divide_the_batch_is_one_line(capsys: pytest.CaptureFixtur
 
 
 def test_in_a_batch_sweep_it_is_the_largest_batch_that_is_split() -> None:
-    tiny = {"depth": 1, "width": 16, "heads": 2, "seq_len": 8, "tokens": "20k", "num_lrs": 2, "seeds": "3"}
+    tiny = {"depth": 1, "width": 16, "heads": 2, "seq_len": 8, "tokens": "5k", "num_lrs": 2, "seeds": "3"}
     sweep = make_spec(BatchSweepSpec, "quick", tiny | {"batch_sizes": "4,6,16", "accumulate": 4, "device": "cpu"})
     assert sweep.micro_batch == 4
     planned = batch_sweep.plan(sweep)

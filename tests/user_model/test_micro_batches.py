@@ -370,7 +370,7 @@ def test_a_batch_sweep_of_ones_own_model_trains_every_size(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("model.py").write_text(FILE.format(rows="batch_size", batch='{"x": x}', reduction="mean"))
-    line = "batch-sweep --model model.py:build --optimizer adam --seeds 1 --num-lrs 2 --batch-sizes 8,32 --tokens 10k"
+    line = "batch-sweep --model model.py:build --optimizer adam --seeds 1 --num-lrs 2 --batch-sizes 8,32 --tokens 2k"
     assert run_line([*line.split(), "--seq-len", "1", "--accumulate", "4", "--device", "cpu", "-j", "1"]) == 0
     assert "crashed" not in capsys.readouterr().err
 
