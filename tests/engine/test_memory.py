@@ -45,8 +45,8 @@ print(run.peak_bytes / training_need(size, 2, activations).total)
 @pytest.mark.parametrize(
     ("settings", "variant", "depth"),
     [
-        ({"model": "mlp", "width": 64, "batch_size": 32}, "rezero", 4000),
-        ({"model": "mlp", "width": 32, "batch_size": 100}, "pre-ln", 2000),
+        ({"model": "mlp", "width": 64, "batch_size": 32}, "rezero", 2000),
+        ({"model": "mlp", "width": 32, "batch_size": 100}, "pre-ln", 1000),
         ({"model": "decoder"}, "post-ln", 60),
     ],
 )
