@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def holds() -> tuple[dict[str, Any], dict[float, NDArray[np.float64]]]:
     return cell, dict(zip(curves["hold_lr"].tolist(), curves["hold_loss"], strict=True))
 
 
-def by_hand(optimizer: Callable[..., Any], lr: float, steps: int = STEPS) -> tuple[NDArray[np.float64], float]:
+@cache
+def by_hand(optimizer: Callable[..., Any], lr: float, steps: int) -> tuple[NDArray[np.float64], float]:
     """Losses of a plain loop with the optimizer built at `lr`, and the trained model's on fresh batches."""
     torch.manual_seed(0)
     model = zoo.build()
@@ -93,9 +95,9 @@ def same_as_by_hand(name: str, *more: str) -> dict[str, Any]:
 def edge_is_by_hand(cell: dict[str, Any], optimizer: Callable[..., Any]) -> None:
     """At the last stable LR the plain loop's model knows more than nothing, at the first unstable one it does not."""
     bracket = cell["metrics"]["max_stable_lr"]
-    assert by_hand(optimizer, bracket["low"])[1] < NOTHING
+    assert by_hand(optimizer, bracket["low"], STEPS)[1] < NOTHING
     if bracket["high"] is not None:
-        end = by_hand(optimizer, bracket["high"])[1]
+        end = by_hand(optimizer, bracket["high"], STEPS)[1]
         assert not end < SOMETHING  # NaN is no better
 
 
