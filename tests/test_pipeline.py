@@ -23,7 +23,7 @@ from stresstest.runs.store import RunStore
 
 TINY = (
     "lr-range --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu "
-    "-q -j 1 --seeds 2 --variant pre-ln,post-ln"
+    "-q -j 1 --no-theory --seeds 2 --variant pre-ln,post-ln"
 ).split()
 RELOADS = "location.reload()"
 Capture = pytest.CaptureFixture[str]
@@ -59,9 +59,10 @@ def refused(capsys: Capture, *args: str) -> str:
 
 
 def test_merged_shards_are_the_whole_run(capsys: Capture) -> None:
-    whole = result(capsys, *TINY)
+    words = [*TINY, "--theory"]
+    whole = result(capsys, *words)
     for index in (1, 2, 3):
-        assert run([*TINY, "--fresh", "--shard", f"{index}/3", "--run-dir", f"s{index}"]) == 0
+        assert run([*words, "--fresh", "--shard", f"{index}/3", "--run-dir", f"s{index}"]) == 0
         assert f"shard {index} of 3 has ended" in capsys.readouterr().err
     counts = [len(Path(f"s{index}/cells.jsonl").read_text().splitlines()) for index in (1, 2, 3)]
     assert counts == [2, 1, 1]
