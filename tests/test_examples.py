@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FILES = sorted(
     path.relative_to(EXAMPLES).as_posix() for suffix in ("py", "yaml") for path in EXAMPLES.rglob(f"*.{suffix}")
 )
-SMALLER = "--seeds 1 --num-steps 40 --hold-steps 20 --start-lr 0.01 --no-theory -q -j 1".split()
+SMALLER = "--seeds 1 --num-steps 20 --hold-steps 20 --start-lr 0.01 --no-theory -q -j 1".split()
 SMALLER_RACE = "--seeds 1 --train-steps 20 -q -j 1".split()
 
 
@@ -77,7 +77,8 @@ def test_reading_a_result_prints_each_seed_of_each_variant(
 
 def test_the_gate_is_red_at_a_learning_rate_that_breaks_the_model() -> None:
     gate = Path("test_gate.py")
-    gate.write_text(gate.read_text().replace("lr=3e-3", "lr=30"))
+    short = gate.read_text().replace("steps=100", "steps=20").replace("[1, 4]", "[1]")
+    gate.write_text(short.replace("lr=3e-3", "lr=30"))
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_gate.py"], check=False)
     assert done.returncode == 1
 
