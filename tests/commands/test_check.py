@@ -167,27 +167,18 @@ def test_both_sides_have_the_settings_of_the_head(repository: Path, monkeypatch:
     monkeypatch.delenv("STRESSTEST_SEEDS")
 
 
-@pytest.mark.parametrize(("branch", "model"), [("no-norm", NO_NORM), ("large-init", LARGE_INIT)])
-def test_a_change_that_breaks_it_has_regressed(
-    repository: Path, capsys: pytest.CaptureFixture[str], branch: str, model: str
-) -> None:
-    commit(branch, "main", model_py=model)
+def test_a_change_that_breaks_it_has_regressed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commit("large-init", "main", model_py=LARGE_INIT)
     assert check(*BASE) == 99
     assert lines()["max_stable_lr"] == "regressed"
     assert "regressed, exit 99: a gate was crossed: boundary.max_stable_lr" in capsys.readouterr().out
-
-
-def test_a_change_that_mends_it_has_improved(repository: Path) -> None:
-    commit("broken", "main", model_py=LARGE_INIT)
-    commit("mended", "broken", model_py=MODEL)
-    assert check("--base", "broken") == 0
-    assert lines()["max_stable_lr"] == "improved"
 
 
 def test_what_is_not_committed_is_checked_too(repository: Path) -> None:
     Path("model.py").write_text(NO_NORM)
     index = git("status", "--porcelain")
     assert check(*BASE) == 99
+    assert lines()["max_stable_lr"] == "regressed"
     head = verdict()["head"]
     assert isinstance(head, dict)
     assert head["commit"].endswith("+")
@@ -199,13 +190,12 @@ def test_a_base_that_cannot_run_it_is_no_baseline_and_a_warning_if_lenient(
 ) -> None:
     commit("before", "main", model_py="def older():\n    pass\n")
     commit("since", "before", model_py=MODEL)
-    assert check("--base", "before") == 3
+    assert check("--base", "before", "--lenient") == 0
     assert set(lines().values()) == {"no-baseline"}
     said = " ".join(capsys.readouterr().out.split())
     assert "the base cannot run it: " in said
     assert "function 'build' not found" in said
-    assert check("--base", "before", "--lenient") == 0
-    assert "no-baseline, exit 0" in capsys.readouterr().out
+    assert "no-baseline, exit 0" in said
 
 
 def test_other_data_are_incomparable(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +232,9 @@ def test_results_of_two_machines_or_kernels_are_incomparable() -> None:
     assert why_incomparable(here, older) == ""
 
 
-def test_a_package_in_src_is_found_on_both_sides(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_in_src_is_found_on_both_sides_and_a_change_that_mends_it_has_improved(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(repository / "src"))  # as an editable installation has it
     monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
     Path("src/pkg").mkdir(parents=True)
@@ -277,10 +269,11 @@ def test_a_model_that_raises_is_no_regression(repository: Path, capsys: pytest.C
 
 
 def test_limits_alone_need_no_base(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("gate.yaml").write_text(GATE.replace("level: warn", "level: error", 1))
+    one_seed = GATE.replace("seeds: 7", "seeds: 1")
+    Path("gate.yaml").write_text(one_seed.replace("level: warn", "level: error", 1))
     assert check() == 99
     assert "med >= 5" in capsys.readouterr().out
-    Path("gate.yaml").write_text(GATE.replace("med >= 5", "med >= 0.001"))
+    Path("gate.yaml").write_text(one_seed.replace("med >= 5", "med >= 0.001"))
     assert check() == 0
 
 
@@ -372,9 +365,9 @@ def test_two_results_are_compared_without_a_verdicts_exit_code(
 
 
 def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path) -> None:
-    words = [sys.executable, "-m", "stresstest", "check", "gate.yaml", "--base", "main", "-j", "1"]
-    slow = GATE.replace("hold_steps: 30", "hold_steps: 80") + "gate: {max_seeds: 7}\n"
-    commit("slow", "main", gate_yaml=slow, model_py=LARGE_INIT)
+    words = [sys.executable, "-m", "stresstest", "check", "gate.yaml", "--base", "slow", "-j", "1"]
+    commit("slow", "main", gate_yaml=GATE.replace("hold_steps: 30", "hold_steps: 80") + "gate: {max_seeds: 7}\n")
+    commit("comment-on-slow", "slow", model_py="# Only a comment.\n" + MODEL)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     said = []
     with process:
@@ -384,9 +377,9 @@ def test_a_check_that_is_stopped_leaves_no_worktree_and_goes_on(repository: Path
             if line.startswith("base: [2/7]"):
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 143
-    assert "to go on: stresstest check gate.yaml --base main" in said[-1]
+    assert "to go on: stresstest check gate.yaml --base slow" in said[-1]
     assert len(git("worktree", "list").splitlines()) == 1
-    assert check(*BASE) in (0, 3, 99)
+    assert check("--base", "slow") == 0
     base = verdict()["base"]
     assert isinstance(base, dict)
     assert 0 < base["trained"] <= 5
