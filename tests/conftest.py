@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -16,6 +17,17 @@ from stresstest.specs.base import ModelSpec
 
 os.environ.update(THREADS)  # of what tests start: more threads than cores wait for each other
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton; gpu_day.sh sets 0 for a GPU's tests
+
+
+def pytest_configure() -> None:
+    """Look for no garbage in what the tests import: all of it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on, but not in what is there already."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
