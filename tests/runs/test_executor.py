@@ -274,10 +274,11 @@ def test_a_signal_during_the_last_task_here_ends_the_run() -> None:
 
 
 def test_a_worker_without_a_task_does_what_else_there_is_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    """The second task ends once the file is there, which idle work writes; idle work that dies or hangs is left."""
-    wait = partial(
-        exec, f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'done')!r}).exists(): time.sleep(0.02)"
-    )
+    """The second task ends a while after the file is there, which idle work writes; idle work that dies or hangs is
+    left.
+    """
+    there = f"pathlib.Path({str(tmp_path / 'done')!r}).exists()"
+    wait = partial(exec, f"import time, pathlib\nwhile not {there}: time.sleep(0.02)\ntime.sleep(1)")
     idle: list[Callable[[], Any]] = [partial(os._exit, 3), partial(Path.touch, tmp_path / "done"), WAIT]
     tasks: list[Callable[[], Any]] = [os.getpid, wait]
     hooks = Hooks(idle=lambda: idle.pop(0) if idle else None)
