@@ -106,6 +106,12 @@ def package(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture(scope="module")
+def before() -> str:
+    """The fingerprint of the package, and of a copy of it."""
+    return fingerprint_of(PACKAGE)
+
+
 def edit(path: Path, pattern: str, replacement: str) -> None:
     text, count = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
     assert count == 1, f"{path} has no {pattern}"
@@ -148,22 +154,21 @@ def test_a_listed_module_that_is_not_there_is_an_error(package: Path, module: st
         ("user_model/hugging_face/shape.py", r"\Z", "EXTRA = 1\n"),
     ],
 )
-def test_another_number_is_another_fingerprint(package: Path, module: str, pattern: str, replacement: str) -> None:
-    before = fingerprint_of(package)
+def test_another_number_is_another_fingerprint(
+    package: Path, before: str, module: str, pattern: str, replacement: str
+) -> None:
     edit(package / module, pattern, replacement)
     assert fingerprint_of(package) != before
 
 
 @pytest.mark.parametrize("path", ["experiments/*/findings.py", "experiments/estimate.py", "reports/*.py", "c*/*.py"])
-def test_findings_estimates_reports_and_commands_are_not_in_it(package: Path, path: str) -> None:
-    before = fingerprint_of(package)
+def test_findings_estimates_reports_and_commands_are_not_in_it(package: Path, before: str, path: str) -> None:
     for module in package.glob(path):
         module.write_text(module.read_text() + "\nEXTRA = 1\n")
     assert fingerprint_of(package) == before
 
 
-def test_comments_layout_and_docstrings_are_not_in_it(package: Path) -> None:
-    before = fingerprint_of(package)
+def test_comments_layout_and_docstrings_are_not_in_it(package: Path, before: str) -> None:
     for path in [path for path in deciding(package) if path.suffix == ".py"]:
         text = path.read_text()
         docstring = ast.get_docstring(ast.parse(text), clean=False)
@@ -180,8 +185,9 @@ def test_comments_layout_and_docstrings_are_not_in_it(package: Path) -> None:
         ("experiments/batch_sweep/spec.py", r'description="Optimizers', 'description="Names of optimizers'),
     ],
 )
-def test_words_for_readers_are_not_in_it(package: Path, module: str, pattern: str, replacement: str) -> None:
-    before = fingerprint_of(package)
+def test_words_for_readers_are_not_in_it(
+    package: Path, before: str, module: str, pattern: str, replacement: str
+) -> None:
     edit(package / module, pattern, replacement)
     assert fingerprint_of(package) == before
 
