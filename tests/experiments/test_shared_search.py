@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -30,6 +27,7 @@ from stresstest.cli.main import run
 from stresstest.experiments.warmup import search
 from stresstest.measurements.base import CellPlan
 from stresstest.results.records import Cell
+from tests.experiments.postgres import free_port, postgres
 
 SEARCH = (
     "warmup --variant post-ln --depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 4 --train-steps 20 "
@@ -38,45 +36,13 @@ SEARCH = (
 ).split()
 
 
-def binaries() -> Path | None:
-    """Where the server's programs are: on the path, or where Debian has them."""
-    found = shutil.which("initdb")
-    places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return places[-1] if places and (places[-1] / "postgres").exists() else None
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a server that holds nothing yet."""
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed here; on Debian: apt install postgresql")
-    user: dict[str, Any] = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        folder.chmod(0o755)
-        if user:
-            shutil.chown(folder, "postgres")
-        make = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "tester", "--no-sync"]
-        subprocess.run(make, check=True, capture_output=True, cwd=folder, **user)
-        start = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
-        process = subprocess.Popen(start, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
-        ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "tester"]
-        deadline = time.monotonic() + 60
-        while subprocess.run(ready, check=False).returncode:
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.1)
-        try:
-            yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+    with postgres() as started:
+        if started is None:
+            pytest.skip("PostgreSQL is not installed here; on Debian: apt install postgresql")
+        yield started.url
 
 
 def study_of(url: str, name: str) -> optuna.Study:
