@@ -141,14 +141,14 @@ class Replicas(ABC, Generic[B]):
         return self.between is not None or self.within is not nullcontext or self._watch is not None
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop every replica but these rows."""
+        """Drop every replica but these rows; a look sees their last gradients yet."""
         index = torch.tensor(rows, device=self.theta_RP.device)
         self._state = {slot: matrix[index] for slot, matrix in self._state.items()}
         self._scale_R, self._since_skip_R = self._scale_R[index], self._since_skip_R[index]
         self._step_R1 = self._step_R1[index]
         if self._watch is not None:
             self._watch.keep(index)
-        self._attach(self.theta_RP[index])
+        self._attach(self.theta_RP[index], self.grad_RP[index])
 
     def changed(self) -> None:
         """Let the model have what was written to `theta_RP`."""
@@ -192,8 +192,7 @@ class Replicas(ABC, Generic[B]):
         self._since_skip_R = state["since_skip_R"].to(device)
         if self._watch is not None:
             self._watch.seen_RN2 = state["seen_RN2"].to(device)
-        self._attach(state["theta_RP"].to(device))
-        self.grad_RP.copy_(state["grad_RP"])
+        self._attach(state["theta_RP"].to(device), state["grad_RP"])
 
     def _look_at_moments(self, look: ActivationSnapshot) -> None:
         """How far the last gradients are from what Adam expects of them, matrix by matrix; nothing before a step."""
@@ -224,10 +223,13 @@ class Replicas(ABC, Generic[B]):
         self._step_R1 += 1.0
         self._has_stepped = True
 
-    def _attach(self, theta_RP: Tensor) -> None:
+    def _attach(self, theta_RP: Tensor, grad_RP: Tensor | None = None) -> None:
+        """Take over these rows; before the first step there is no gradient."""
         self.theta_RP = aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = aligned_rows(theta_RP)
         self._bind()
+        if grad_RP is not None:
+            self.grad_RP.copy_(grad_RP)
 
     def _norm(self, matrix_RP: Tensor) -> Tensor:
         """The norm of each row, [R]."""

@@ -111,8 +111,10 @@ def test_dropping_rows_midway_changes_nothing_in_the_rest(tiny: ModelSpec, batch
     whole, thinned = populate(tiny, case, rows), populate(tiny, case, rows)
     expected_TR = advance(whole, batches, rows)
     first_TR = advance(thinned, batches, rows, range(5))
+    gradients = thinned.grad_RP[kept].clone()
     thinned.keep(kept)
     assert thinned.num_replicas == 2
+    assert_identical(thinned.grad_RP, gradients)  # which a last look is taken of
     last_TR = advance(thinned, batches, kept, range(5, NUM_STEPS))
     assert_identical(torch.cat([first_TR[:, kept], last_TR]), expected_TR[:, kept])
     assert_identical(thinned.theta_RP, whole.theta_RP[kept])

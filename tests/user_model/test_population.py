@@ -114,7 +114,9 @@ def test_a_replica_alone_and_in_a_population_is_the_same_bit_for_bit(optimizer: 
     setting = made(lambda: Net(0.5), optimizer)
     batches = setting[1]
     together, losses = trained(UserPopulation, setting, [1, 2, 7], [0.01, 3.0, 0.1])
+    gradients = together.grad_RP[[0, 2]].clone()
     together.keep([0, 2])
+    assert torch.equal(together.grad_RP, gradients)
     alone, own = trained(UserPopulation, setting, [7], [0.1])
     assert torch.equal(losses[:, 2], own[:, 0])
     lrs = torch.tensor([0.01, 0.1])
