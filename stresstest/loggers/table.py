@@ -72,7 +72,8 @@ def parse_target(text: str) -> Target:
     """The tracker of a `--log`; one that is unknown, incomplete or not installed is a `ConfigError`."""
     kind, _, place = text.partition(":")
     if kind not in TRACKERS:
-        raise ConfigError(f"unknown tracker '{kind}' in --log {text}{did_you_mean(kind, TRACKERS)}")
+        where = f" in --log {text}" if place else ""
+        raise ConfigError(f"unknown tracker '{kind}'{where}{did_you_mean(kind, TRACKERS)}")
     tracker = TRACKERS[kind]
     if not place and tracker.default is None:
         raise ConfigError(f"--log {kind} has no place; write {kind}:{tracker.place}")

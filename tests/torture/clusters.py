@@ -51,7 +51,7 @@ def slurm(count: int, seed: int) -> Tally:
                 place = Path(folder)
                 lost.clear()
                 deeds = [*_of_processes(partial(_at_work, place)), _taken_for_lost(place, lost), _put_back(place)]
-                _one_run(Slurm(place, jobs=2, cluster="local"), deeds, 0.4, draw, tally)
+                _one_run(Slurm(place, jobs=2, cluster="local"), deeds, 1.0, draw, tally)
                 tally.wrong += [f"try {tally.tries}: job {job} is left" for job in _left(place)]
     return tally
 
@@ -95,11 +95,13 @@ def _one_run(place: Executor, deeds: Sequence[_Deed], pause: float, draw: random
             return
     for kind in told:
         tally.note(kind)
+    tally.note("answers", len(found))
     deaths = sum(kind not in ("stood still", "answered twice") for kind in told)
     if sorted(each.task for each in found) != sorted(numbers):
         tally.wrong.append(f"try {tally.tries}: {len(found)} answers to {len(numbers)} tasks")
     for each in found:
         died = each.failure == "crashed" and deaths >= ATTEMPTS
+        tally.note("tasks told to have died three times", died)
         if not died and (each.error or each.answer != numbers[each.task]):
             tally.wrong.append(f"try {tally.tries}: {each} after {', '.join(told)}")
 

@@ -4,7 +4,7 @@
 
 Each try takes a good file, or a good line of options, and spoils it: bytes change, go, or come twice; in JSON and YAML
 a value becomes another one, of another kind, or goes. Then a command reads it. It ends with exit code 0, 2, 3 or 99,
-without a traceback, and what it says is short; no try trains.
+without a traceback, and what it says is short; no try trains. One dry run in twenty times some steps, as all do.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import yaml
 
 from stresstest.cli.main import run
+from stresstest.experiments import following
 from tests.torture.good_files import SIZES, Kind, good_files
 from tests.torture.stored import Tally, arguments
 
 _ENDS = (0, 2, 3, 99)
 _SLOWEST = 30.0  # seconds
+_TIMED = 0.05  # of the dry runs: steps take most of the time of those that have nothing to say
 _LONGEST = 4000  # characters of what is said of one file that is wrong
 ODD: Sequence[Any] = (
     None,
@@ -108,7 +111,12 @@ def malformed(count: int, seed: int) -> Tally:
     """So many tries, a third of them with options."""
     draw, tally = random.Random(seed), Tally("malformed files and options: tracebacks, long or slow answers")
     ends: Counter[int] = Counter()
-    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+    timed, often = following._may_be_timed, random.Random(seed)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        contextlib.chdir(temporary),
+        mock.patch.object(following, "_may_be_timed", lambda plan: often.random() < _TIMED and timed(plan)),
+    ):
         folder = Path(temporary)
         kinds, lines = good_files(folder), _lines()
         for _ in range(count):
