@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from stresstest.errors import InterruptedRunError
 from stresstest.runs.executor import ATTEMPTS, Done, Executor
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.slurm import Slurm
@@ -90,6 +91,8 @@ def _one_run(place: Executor, deeds: Sequence[_Deed], pause: float, draw: random
     with _mischief(deeds, pause, random.Random(draw.random())) as told:
         try:
             found: list[Done[str, int]] = list(place.run(eval, list(numbers)))
+        except InterruptedRunError:  # somebody ends the torture
+            raise
         except Exception as error:
             tally.wrong.append(f"try {tally.tries}: {type(error).__name__}: {error}")
             return

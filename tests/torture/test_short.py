@@ -7,6 +7,7 @@ import errno
 from tests.torture.byte_changes import byte_changes
 from tests.torture.failing_calls import failing_calls
 from tests.torture.kills import kills
+from tests.torture.malformed import malformed
 from tests.torture.power_cuts import power_cuts
 from tests.torture.stored import Tally
 from tests.torture.two_drivers import clock_jumps, no_locks, two_drivers
@@ -62,3 +63,9 @@ def test_a_clock_that_jumps_loses_nothing() -> None:
 
 def test_without_locks_a_run_is_refused_in_a_line() -> None:
     check(no_locks(), 14)
+
+
+def test_malformed_files_and_options_end_with_a_line() -> None:
+    tally = malformed(80, seed=1)
+    check(tally, 80)
+    assert tally.counts["ended with 2"] > 30
