@@ -35,7 +35,7 @@ from tests.torture.stored import Tally, arguments
 _ENDS = (0, 2, 3, 99)
 _SLOWEST = 30.0  # seconds
 _TIMED = 0.05  # of the dry runs: steps take most of the time of those that have nothing to say
-_LONGEST = 4000  # characters of what is said of one file that is wrong
+_LONGEST = 5000  # characters of what is said of one file that is wrong: two names of 2,000, and why
 ODD: Sequence[Any] = (
     None,
     True,
