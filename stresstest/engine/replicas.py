@@ -224,7 +224,7 @@ class Replicas(ABC, Generic[B]):
         self._has_stepped = True
 
     def _attach(self, theta_RP: Tensor, grad_RP: Tensor | None = None) -> None:
-        """Take over these rows; before the first step there is no gradient."""
+        """Take over these rows, and their last gradients where a step was taken."""
         self.theta_RP = aligned_rows(theta_RP).copy_(theta_RP)
         self.grad_RP = aligned_rows(theta_RP)
         self._bind()

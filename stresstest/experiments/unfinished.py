@@ -15,6 +15,7 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.reports.document import Block, Details, Document, Fact, Item, Items, Paragraph
 from stresstest.reports.progress import describe, duration
 from stresstest.results.records import Cell, Result
+from stresstest.results.sums import being_read
 
 if TYPE_CHECKING:
     from stresstest.runs.status import RunStatus
@@ -34,11 +35,14 @@ def is_unfinished(path: Path) -> bool:
 
 def unfinished_result(path: Path) -> Result:
     """What the cells that have ended come to; where they are too few for that, a `ConfigError`."""
+    from stresstest.runs.directory import unsealed_manifest
+
     manifest, cells = _manifest(path), _cells(path)
-    try:
-        return result_of(manifest, cells)
-    except _TOO_FEW:
-        raise ConfigError(f"the cells of {path} that have ended do not make a table yet; wait for more") from None
+    with being_read(unsealed_manifest(path)):
+        try:
+            return result_of(manifest, cells)
+        except _TOO_FEW:
+            raise ConfigError(f"the cells of {path} that have ended do not make a table yet; wait for more") from None
 
 
 def unfinished_document(path: Path, running: bool | None = None) -> Document:
@@ -46,6 +50,7 @@ def unfinished_document(path: Path, running: bool | None = None) -> Document:
 
     What was written by another version is a `ConfigError`.
     """
+    from stresstest.runs.directory import unsealed_manifest
     from stresstest.runs.status import damage_words, read_status
 
     manifest, status, cells = _manifest(path), read_status(path), _cells(path)
@@ -53,7 +58,8 @@ def unfinished_document(path: Path, running: bool | None = None) -> Document:
         running = status.holder is not None
     elif not running:
         status = replace(status, running=[], seconds_left=None)
-    document = _of_cells(manifest, cells)
+    with being_read(unsealed_manifest(path)):
+        document = _of_cells(manifest, cells)
     ended = sum(status.statuses.values())
     return replace(
         document,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
 Phase = Literal["ramp", "hold", "recipe", "twin", "null", "shock"]
 TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
-_LONGEST = 120  # characters of an error that is told within another
 
 
 class SummaryRow(Brief):
@@ -186,21 +184,11 @@ class Result(Record):
         vars(found).update(_run_dir=run_dir.absolute(), _keeps=keeps, _unsealed=unsealed)
         return found
 
-    @contextmanager
-    def being_read(self) -> Iterator[None]:
+    def being_read(self) -> AbstractContextManager[None]:
         """Within, what is missing or of another kind is a `ConfigError`, if no checksum vouches for the file."""
-        unsealed: Path | None = vars(self).get("_unsealed")
-        try:
-            yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            if unsealed is None or (isinstance(error, ConfigError) and str(unsealed) in str(error)):
-                raise
-            if isinstance(error, ConfigError):
-                raise ConfigError(f"{unsealed}: {error}") from None
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
-            raise ConfigError(
-                f"{unsealed} is not what was written ({what}), and has no checksum beside it; the file was not changed"
-            ) from None
+        from stresstest.results.sums import being_read
+
+        return being_read(vars(self).get("_unsealed"))
 
     @property
     def curves(self) -> list[Curve]:

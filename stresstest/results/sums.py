@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stresstest.errors import ConfigError
 
 AGAIN = "run its command again: it keeps what is trained and writes it anew"
+_LONGEST = 120  # characters of an error that is told within another
 _NAME = b',"sum":"'
 _SEAL = re.compile(rb'([^"]*)"\}\Z')  # behind its name
 
@@ -41,6 +43,25 @@ def unseal(line: bytes) -> tuple[bytes, bool]:
     if digest(record).encode() != found[1]:
         raise DamagedError("its checksum does not fit")
     return record, True
+
+
+@contextmanager
+def being_read(unsealed: Path | None) -> Iterator[None]:
+    """Within, what is missing or of another kind in this file, which has no checksum, is a `ConfigError`.
+
+    `None`: there is a checksum, and such an error is a fault of ours.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if unsealed is None or (isinstance(error, ConfigError) and str(unsealed) in str(error)):
+            raise
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{unsealed}: {error}") from None
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+        raise ConfigError(
+            f"{unsealed} is not what was written ({what}), and no checksum vouches for it; the file was not changed"
+        ) from None
 
 
 def sealed_json(content: Mapping[str, Any]) -> dict[str, Any]:

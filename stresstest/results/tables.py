@@ -136,8 +136,7 @@ RESULT_COLUMNS: Mapping[str, Mapping[str, Column]] = {
 
 def result_tables(result: Result, folder: Path | None = None) -> dict[str, Table]:
     """Every table of a result by name; the curves are read from its run directory."""
-    with result.being_read():
-        return {name: of(result) for name, of in TABLES.items()} | {"curves": curves_table(result, folder)}
+    return {name: of(result) for name, of in TABLES.items()} | {"curves": curves_table(result, folder)}
 
 
 def _metrics(cell: Cell) -> dict[str, Bracket]:

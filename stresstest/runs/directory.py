@@ -86,7 +86,10 @@ def newest_run(*names: str) -> Path:
 def planned_cells(path: Path, of: Literal["cells", "mine"] = "cells") -> list[str]:
     """The keys of the cells that belong to a run, or of its shard's; a plan that is damaged is a `DamagedError`."""
     plan = _read_json(path / "plan.json")
-    return list(plan[of]) if isinstance(plan, dict) and of in plan else []
+    keys = plan[of] if isinstance(plan, dict) and of in plan else []
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise DamagedError(f"{path / 'plan.json'} is damaged (its {of} are not keys); {_AGAIN}")
+    return keys
 
 
 def stored_status(path: Path) -> dict[str, str]:
@@ -108,6 +111,12 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or not manifest.keys() >= {"identity", "command", "again"}:
         return None
     return manifest
+
+
+def unsealed_manifest(path: Path) -> Path | None:
+    """The manifest of a run directory where it has no checksum, as those of earlier versions have none."""
+    file = path / "manifest.json"
+    return None if "sum" in parse_json(file.read_bytes()) else file
 
 
 def _read_json(file: Path) -> Any:

@@ -62,9 +62,8 @@ SOMETIMES = frozenset(
 
 def sometimes_missing(command: str) -> frozenset[str]:
     """The metrics of a command that a row may lack, as what they are about may not happen."""
-    return SOMETIMES | (
-        {"max_attention_logit", "log_z_rms"} if command in ("lr-range", "scale") else set()
-    )  # of a hold
+    of_a_hold = {"max_attention_logit", "log_z_rms"} if command in ("lr-range", "scale") else set()
+    return SOMETIMES | of_a_hold
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

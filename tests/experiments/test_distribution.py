@@ -13,7 +13,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -34,6 +33,7 @@ from stresstest.runs.settings import RunSettings
 from stresstest.runs.slurm import Slurm
 from stresstest.runs.store import open_run
 from stresstest.specs.profiles import make_spec
+from tests.torture.meanwhile import meanwhile
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
 
@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "seeds": "3",
     "device": "cpu",
 }
-KILLS = 5
+KILLS = 8
 
 TOLD_TO_END_ONCE = """
 import os, pathlib, signal, time
@@ -90,23 +90,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @contextlib.contextmanager
 def killer(seed: int, kills: int) -> Iterator[list[int]]:
     """Kill worker processes one after the other, each at a random time after the last."""
-    rng, killed, over = random.Random(seed), list[int](), threading.Event()
+    rng, killed = random.Random(seed), list[int]()
 
     def strike() -> None:
-        while len(killed) < kills and not over.wait(rng.uniform(0.05, 2.0)):
-            alive = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
-            if alive:
-                with contextlib.suppress(ProcessLookupError):
-                    killed.append(rng.choice(alive))
-                    os.kill(killed[-1], signal.SIGKILL)
+        alive = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+        if alive and len(killed) < kills:
+            with contextlib.suppress(ProcessLookupError):
+                killed.append(rng.choice(alive))
+                os.kill(killed[-1], signal.SIGKILL)
 
-    thread = threading.Thread(target=strike)
-    thread.start()
-    try:
+    with meanwhile(strike, lambda: rng.uniform(0.05, 2.0)):
         yield killed
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_cells_whose_workers_are_killed_at_random_are_there_once_and_the_same(
@@ -137,7 +131,7 @@ def test_a_run_whose_driver_is_killed_at_random_goes_on_to_the_same_cells(
     rng = random.Random(seed)
     line = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     command = [sys.executable, "-m", "stresstest", "lr-range", *line, "-j", "2", "--run-dir", str(tmp_path / "run")]
-    for _ in range(2):
+    for _ in range(3):
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             driver.wait(rng.uniform(1.0, 8.0))

@@ -51,7 +51,7 @@ PLANS = {
         )
     ),
 }
-EVERY_LOOK = "ramp and hold"  # is interrupted at each look, the others at every fifth
+EVERY_LOOK = "ramp and hold"  # is interrupted at each look, the others at every third
 COSTS = ("seconds_per_step", "peak_bytes")
 
 
@@ -96,7 +96,7 @@ def test_training_interrupted_at_any_look_goes_on_bit_for_bit(name: str, tmp_pat
     assert not (tmp_path / "none").exists(), "a short cell writes no checkpoint"
     offers = 0
     while True:
-        offers += 1 if name == EVERY_LOOK else 5
+        offers += 1 if name == EVERY_LOOK else 3
         with asked_to_stop_after(offers):
             try:
                 found = train_cells(plan.measure, group(plan, tmp_path / "once"))

@@ -168,6 +168,14 @@ def test_a_result_that_was_changed_is_named_with_its_remedy(run: Path) -> None:
     assert read_result(path).cells == [cell(0)]
 
 
+@pytest.mark.parametrize("keys", [5, [["a"]], "ab", {"a": 1}])
+def test_a_plan_without_a_checksum_that_lists_no_keys_is_told(run: Path, keys: object) -> None:
+    (run / "plan.json").write_text(json.dumps({"cells": keys, "mine": []}))
+    with pytest.raises(ConfigError, match=r"plan\.json is damaged \(its cells are not keys\)"):
+        planned_cells(run)
+    assert planned_cells(run, "mine") == []
+
+
 def test_a_result_of_other_settings_is_set_aside_with_its_checksum(run: Path) -> None:
     with open_run(run, {**MANIFEST, "identity": "other"}):
         pass

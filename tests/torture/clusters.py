@@ -18,7 +18,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -30,6 +29,7 @@ from stresstest.errors import InterruptedRunError
 from stresstest.runs.executor import ATTEMPTS, Done, Executor
 from stresstest.runs.ray_cluster import Ray
 from stresstest.runs.slurm import Slurm
+from tests.torture.meanwhile import meanwhile
 from tests.torture.stored import Tally, parser
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before the import of ray: else 127.0.0.1 is another address
@@ -112,20 +112,14 @@ def _one_run(place: Executor, deeds: Sequence[_Deed], pause: float, draw: random
 @contextlib.contextmanager
 def _mischief(deeds: Sequence[_Deed], pause: float, draw: random.Random) -> Iterator[list[str]]:
     """Do what is drawn at moments that are drawn; what was done, in words."""
-    told, over = list[str](), threading.Event()
+    told = list[str]()
 
     def do() -> None:
-        while not over.wait(2.0 * pause * draw.random()):
-            what = draw.choice(deeds)(draw)
-            told.extend([what] if what else [])
+        what = draw.choice(deeds)(draw)
+        told.extend([what] if what else [])
 
-    thread = threading.Thread(target=do)
-    thread.start()
-    try:
+    with meanwhile(do, lambda: 2.0 * pause * draw.random()):
         yield told
-    finally:
-        over.set()
-        thread.join()
 
 
 def _of_processes(alive: Callable[[], list[int]]) -> list[_Deed]:

@@ -21,6 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import stresstest
 from stresstest.gate.baseline import baseline_file, make_baseline
 from stresstest.results.records import Result
+from stresstest.results.sums import unseal
 from stresstest.scenario.library import SHIPPED
 from tests.torture.byte_changes import TINY
 
@@ -109,7 +110,22 @@ def _stored(folder: Path) -> list[Kind]:
         Kind("run/plan.json", stored["plan.json"], _reads("status", "{folder}/run"), "json"),
         Kind("run/answer.json", stored["answer.json"], _reads("report", "--index", "{folder}"), "json"),
         Kind(f"run/curves/{curves.name}", curves.read_bytes(), _reads("report", "{folder}/run", "-v")),
+        *_begun(folder, stored),
         *_baselines(result),
+    ]
+
+
+def _begun(folder: Path, stored: Mapping[str, bytes]) -> list[Kind]:
+    """The same run before its result, as a version without checksums wrote it."""
+    begun = folder / "begun"
+    begun.mkdir()
+    (begun / "cells.jsonl").write_bytes(
+        b"".join(unseal(line)[0] + b"\n" for line in stored["cells.jsonl"].splitlines())
+    )
+    names = ("manifest.json", "plan.json")
+    unsealed = {name: {k: v for k, v in json.loads(stored[name]).items() if k != "sum"} for name in names}
+    return [
+        Kind(f"begun/{name}", json.dumps(unsealed[name]).encode(), _reads("report", "begun"), "json") for name in names
     ]
 
 

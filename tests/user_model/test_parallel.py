@@ -166,7 +166,7 @@ def settings(**more: Any) -> dict[str, Any]:
     return {"model": "ours.py:build", "variant": ["as-built"], "depth": 2, "width": 8, "batch_size": 8} | more
 
 
-LRS = [2.0**k for k in (-8, -6, -4, -1, 1)]
+LRS = [2.0**k for k in range(-8, 2)]
 STEPS = 24
 ONE = {
     "adam": settings(),
@@ -182,7 +182,7 @@ def one_process(given: dict[str, Any], trials: list[tuple[int, float]]) -> list[
 
 
 def test_two_ranks_come_to_what_one_process_does_and_end_alike() -> None:
-    trials = {"adam": [(0, lr) for lr in LRS], "clipped": [(2, LRS[1])], "own": [(1, LRS[1])]}
+    trials = {"adam": [(0, lr) for lr in LRS], "clipped": [(2, LRS[2])], "own": [(1, LRS[2])]}
     asked = {
         "held": {name: [json.dumps(given), trials[name], STEPS] for name, given in ONE.items()},
         "optimizer": json.dumps(settings(optimizer="own", optimizer_fn="reads_its_part")),
@@ -206,7 +206,7 @@ def test_two_ranks_come_to_what_one_process_does_and_end_alike() -> None:
     outcomes = {run[0] for run in said["adam"][0]["runs"]}
     assert "stable" in outcomes
     assert len(outcomes) > 1
-    assert said["own"][0]["runs"][0][1][:10] == pytest.approx(by_hand(seed=1, lr=LRS[1], steps=10), rel=1e-4)
+    assert said["own"][0]["runs"][0][1][:10] == pytest.approx(by_hand(seed=1, lr=LRS[2], steps=10), rel=1e-4)
 
     assert said["optimizer"][1][0] == "failed"
     assert "otherwise than the whole one" in said["optimizer"][1][1]
