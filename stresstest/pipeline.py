@@ -17,6 +17,7 @@ from stresstest.experiments.unfinished import MANIFEST_SCHEMA, unfinished_docume
 from stresstest.gate.claims import Judged
 from stresstest.gate.claims_report import Chapter, size_words
 from stresstest.loggers.table import parse_target
+from stresstest.reports.document import Document
 from stresstest.reports.output import render
 from stresstest.results.records import Cell, Result, read_result
 from stresstest.results.sums import DamagedError
@@ -92,10 +93,11 @@ SILENT = RunListener()
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that has ended: its directory, its result unless cells are left, how many cells were trained."""
+    """A run that has ended: its directory, its result with its report unless cells are left, how many were trained."""
 
     path: Path
     result: Result | None
+    document: Document | None
     num_trained: int
     exit_code: int  # of all its cells that are stored
     stopped: bool = False  # early: by --max-cells, or as a cell failed under --fail-fast
@@ -227,10 +229,10 @@ def train_experiment(plan: Plan, request: Request, path: Path | None = None, lis
         facts = RunFacts(request.command, manifest["spec"], str(path.resolve()), request.reproduce)
         log = CellLog([parse_target(text) for text in request.logs], path, facts, listener.note)
         cells, missing, number = _train(plan, store, request, folder or path, listener, log)
-        result = None if missing else finish_run(store, manifest, cells)
+        result, document = (None, None) if missing else finish_run(store, manifest, cells)
     code, settings = exit_code(_stored(path)), request.settings
     failed = settings.fail_fast and code != ExitCode.OK
-    return Trained(path, result, number, code, failed or (result is None and settings.shard[1] == 1))
+    return Trained(path, result, document, number, code, failed or (result is None and settings.shard[1] == 1))
 
 
 def _as_begun(plan: Plan, path: Path) -> Plan:
@@ -267,14 +269,15 @@ def _stored(path: Path) -> list[str]:
     return [stored[key] for key in planned_cells(path) if key in stored]
 
 
-def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> Result:
+def finish_run(store: RunStore, manifest: Mapping[str, Any], cells: list[Cell]) -> tuple[Result, Document]:
     """Reduce the cells of a run and write its result and report."""
     result = result_of(manifest, cells)
-    store.write_result(result.to_json())
-    document = replace(document_of(result), links=("result.json", "cells.jsonl"), date=store.last_day())
-    store.write_report(render(document, "html"))
+    store.write_result(result.json_parts())
+    document = document_of(result)
+    page = replace(document, links=("result.json", "cells.jsonl"), date=store.last_day())
+    store.write_report(render(page, "html"))
     store.write_answer([verdict.text for verdict in document.verdicts])
-    return result.of_run(store.path)
+    return result.of_run(store.path), document
 
 
 class _Page:

@@ -73,7 +73,7 @@ def stored(folder: Path, cell: Cell, curves: bytes = b"") -> Path:
         about = {name: {} for name in ("rules", "environment", "data")}
         about |= {"command": "lr-range", "reproduce": "", "spec": MANIFEST["spec"], "summary": [], "findings": []}
         result = Result.model_validate({"schema_": "stresstest.result/1", "cells": [cell], **about})
-        store.write_result(result.to_json())
+        store.write_result(result.json_parts())
     (folder / "cells.jsonl").write_bytes(line_of(cell))
     if curves:
         (folder / "curves").mkdir()

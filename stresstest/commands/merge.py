@@ -11,6 +11,7 @@ from stresstest.commands.show_claims import show_reports
 from stresstest.commands.show_result import print_result, show_result
 from stresstest.errors import ConfigError, ExitCode
 from stresstest.pipeline import exit_code, finish_run
+from stresstest.reports.document import Document
 from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Result
 from stresstest.runs.cell_lines import NAME, condition
@@ -30,8 +31,8 @@ def merge_runs(
     if not any(inside):
         manifest, wanted = _check_complete(paths)
         target = choose_directory(run_dir, (), manifest["command"], fresh=True)
-        result = _merge(paths, manifest, wanted, target)
-        show_result(result, str(target), written, as_json, verbose)
+        result, document = _merge(paths, manifest, wanted, target)
+        show_result(result, str(target), written, as_json, verbose, document)
         return exit_code([cell.status for cell in result.cells])
     if written or as_json:
         raise ConfigError("a scenario has several results; leave out --output and --json, and report each run")
@@ -42,9 +43,9 @@ def merge_runs(
     write_scenario(folder, "merged", names)
     code = int(ExitCode.OK)
     for name, runs in shards.items():
-        result = _merge(runs, *checked[name], folder / name)
+        result, document = _merge(runs, *checked[name], folder / name)
         console().rule(f"{name}: {result.command}", style="dim")
-        print_result(result, console(), str(folder / name), verbose)
+        print_result(result, console(), str(folder / name), verbose, document)
         code = max(code, exit_code([cell.status for cell in result.cells]))
     show_reports(folder, names)
     return code
@@ -84,7 +85,9 @@ def _check_complete(paths: Sequence[Path]) -> tuple[Mapping[str, Any], list[str]
     return manifests[0], wanted
 
 
-def _merge(paths: Sequence[Path], manifest: Mapping[str, Any], wanted: Sequence[str], target: Path) -> Result:
+def _merge(
+    paths: Sequence[Path], manifest: Mapping[str, Any], wanted: Sequence[str], target: Path
+) -> tuple[Result, Document]:
     from stresstest.runs.store import open_run
 
     again = f"{manifest['reproduce']} --run-dir {shlex.quote(str(target))}"

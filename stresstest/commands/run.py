@@ -103,7 +103,7 @@ def run_experiment(request: Request) -> int:
     trained = train_experiment(plan, request, listener=listener)
     if trained.result is None:
         return trained.exit_code
-    show_result(trained.result, str(trained.path), outputs, request.as_json, request.verbose)
+    show_result(trained.result, str(trained.path), outputs, request.as_json, request.verbose, trained.document)
     return exit_code([cell.status for cell in trained.result.cells])
 
 
@@ -134,7 +134,7 @@ def run_scenario(scenario: Scenario, requests: Sequence[Request]) -> int:
         results[experiment.name] = trained.result
         if not first.as_json:
             out.rule(f"{experiment.name}: {experiment.command}", style="dim")
-            print_result(trained.result, out, str(trained.path), first.verbose)
+            print_result(trained.result, out, str(trained.path), first.verbose, trained.document)
     if first.as_json:
         stored = {name: json.loads(result.to_json()) for name, result in results.items()}
         sys.stdout.write(json.dumps({"schema": "stresstest.results/1", "scenario": name, "results": stored}) + "\n")

@@ -11,7 +11,7 @@ from rich.console import Console
 from stresstest.errors import ConfigError
 from stresstest.experiments.result_views import document_of
 from stresstest.experiments.unfinished import unfinished_document, unfinished_result
-from stresstest.reports.document import Fact
+from stresstest.reports.document import Document, Fact
 from stresstest.reports.output import Made, Output, Tables, console, text_of, write_outputs
 from stresstest.reports.terminal import print_document
 from stresstest.results.records import Result
@@ -19,20 +19,28 @@ from stresstest.results.tables import result_tables, without_curves
 
 
 def show_result(
-    result: Result, where: str, outputs: Sequence[Output], as_json: bool = False, verbose: bool = False
+    result: Result,
+    where: str,
+    outputs: Sequence[Output],
+    as_json: bool = False,
+    verbose: bool = False,
+    document: Document | None = None,
 ) -> None:
-    """Write the outputs, and the result on stdout: its report, or its JSON and nothing else."""
+    """Write the outputs, and the result on stdout: its report, or its JSON and nothing else.
+
+    document: its report, where it has been made.
+    """
     with result.being_read():
-        write_outputs(outputs, made_of(result, Path(where)))
+        write_outputs(outputs, made_of(result, Path(where), document))
         if as_json:
-            sys.stdout.write(result.to_json())
+            sys.stdout.writelines(result.json_parts())
         else:
-            print_result(result, console(), where, verbose)
+            print_result(result, console(), where, verbose, document)
 
 
-def made_of(result: Result, folder: Path) -> Made:
+def made_of(result: Result, folder: Path, document: Document | None = None) -> Made:
     """What the outputs of a result are made of; `folder` is its run directory, which has the curves."""
-    return Made(lambda: document_of(result), lambda: _tables(result, folder), {"json": result.to_json})
+    return Made(lambda: document or document_of(result), lambda: _tables(result, folder), {"json": result.to_json})
 
 
 def _tables(result: Result, folder: Path) -> Tables:
@@ -66,9 +74,11 @@ def result_text(result: Result, kind: str) -> str:
         return text_of(made_of(result, Path()), kind)
 
 
-def print_result(result: Result, console: Console, where: str, verbose: bool = False) -> None:
+def print_result(
+    result: Result, console: Console, where: str, verbose: bool = False, document: Document | None = None
+) -> None:
     """Print the answer of a result, or its whole report; `where` is the run directory."""
-    print_document(document_of(result).with_facts(_where(where)), console, verbose)
+    print_document((document or document_of(result)).with_facts(_where(where)), console, verbose)
 
 
 def _where(run: str) -> list[Fact]:

@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 MOST_LINES = 300  # of seeds, of one chart: more of them are a band
 _MOST_DOTS = 2000  # of a series
-_MOST_DOTS_OF_A_CHART = 20_000
+_MOST_DOTS_OF_A_CHART = 6000
 _MANY_TICKS = 8
 _FEW_TICKS = 3
 _FLAT = 0.05  # of a unit or decade: a line that spans less belongs in the middle
@@ -107,7 +107,7 @@ def _some(values: tuple[Value, ...], places: Sequence[int]) -> tuple[Value, ...]
 def fewer(chart: Chart) -> Chart:
     """A chart of very many seeds with the lines of 300 of them and 2,000 dots of a series, evenly chosen.
 
-    Of many series it has fewer of each: 20,000 in all.
+    Of many series it has fewer of each: 6,000 in all.
     """
     dotted = sum(each.kind == "dots" for each in chart.series)
     most_dots = min(_MOST_DOTS, _MOST_DOTS_OF_A_CHART // max(1, dotted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import statistics
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 Phase = Literal["ramp", "hold", "recipe", "twin", "null", "shock"]
 TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
+_NO_CELLS = '\n "cells": []'
 
 
 class SummaryRow(Brief):
@@ -165,7 +167,16 @@ class Result(Record):
 
     def to_json(self) -> str:
         """The text of `result.json`."""
-        return self.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
+        return "".join(self.json_parts())
+
+    def json_parts(self) -> Iterator[str]:
+        """The same, a cell at a time: of very many cells the whole is larger than they are."""
+        whole = self.model_copy(update={"cells": []}).model_dump_json(indent=1).replace('"schema_"', '"schema"', 1)
+        head, tail = whole.split(_NO_CELLS)
+        yield head + _NO_CELLS[:-1]
+        for place, cell in enumerate(self.cells):
+            yield ("," if place else "") + ("\n" + cell.model_dump_json(indent=1)).replace("\n", "\n  ")
+        yield ("\n ]" if self.cells else "]") + tail + "\n"
 
     @property
     def kernel(self) -> str:

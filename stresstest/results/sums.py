@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from stresstest.errors import ConfigError
 AGAIN = "run its command again: it keeps what is trained and writes it anew"
 _LONGEST = 120  # characters of an error that is told within another
 _NAME = b',"sum":"'
+_BYTES = 8  # of a checksum
 _SEAL = re.compile(rb'([^"]*)"\}\Z')  # behind its name
 
 
@@ -24,7 +25,25 @@ class DamagedError(ConfigError):
 
 def digest(data: bytes) -> str:
     """The checksum of bytes, 16 hexadecimal digits."""
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+    return hashlib.blake2b(data, digest_size=_BYTES).hexdigest()
+
+
+class Summed:
+    """Text as it passes part by part, whose checksum is known once all of it has."""
+
+    def __init__(self, parts: Iterable[str]) -> None:
+        self._parts = parts
+        self._passed = hashlib.blake2b(digest_size=_BYTES)
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self._parts:
+            self._passed.update(part.encode())
+            yield part
+
+    @property
+    def digest(self) -> str:
+        """The checksum of what has passed, as `digest` gives it."""
+        return self._passed.hexdigest()
 
 
 def seal(record: bytes) -> bytes:

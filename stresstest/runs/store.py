@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from stresstest.engine.machine import keep_out_of_git
 from stresstest.errors import ConfigError, StorageError
-from stresstest.results.sums import DamagedError, digest, sealed_json, sum_of
+from stresstest.results.sums import DamagedError, Summed, digest, sealed_json, sum_of
 from stresstest.runs import cell_lines
 from stresstest.runs.directory import read_manifest
 
@@ -175,12 +175,13 @@ class RunStore:
             if path.exists():
                 path.rename(_unused(path, now))
 
-    def write_result(self, text: str) -> Path:
+    def write_result(self, parts: Iterable[str]) -> Path:
         """Write `result.json` at once or not at all, and its checksum beside it: its text is what `--json` prints."""
         with _written(self.path):
             sum_of(self.path / "result.json").unlink(missing_ok=True)  # or it would not fit for a moment
-        path = self._write("result.json", text)
-        self._write("result.sum", digest(text.encode()) + "\n")
+        summed = Summed(parts)
+        path = self._write("result.json", summed)
+        self._write("result.sum", summed.digest + "\n")
         return path
 
     def write_report(self, text: str) -> Path:
@@ -201,13 +202,13 @@ class RunStore:
         """Let another driver in."""
         self._lock.close()
 
-    def _write(self, name: str, text: str, durable: bool = True) -> Path:
+    def _write(self, name: str, text: str | Iterable[str], durable: bool = True) -> Path:
         """At once or not at all, and unless it is soon written again, so that a power cut leaves it whole."""
         path = self.path / name
         draft = path.with_suffix(".part")
         with _written(self.path):
             with draft.open("w", encoding="utf-8") as file:
-                file.write(text)
+                file.writelines([text] if isinstance(text, str) else text)
                 if durable:
                     _sync(file)
             draft.replace(path)

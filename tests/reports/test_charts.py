@@ -122,7 +122,7 @@ def test_a_terminal_draws_a_line_and_its_dots_once() -> None:
 
 @pytest.mark.parametrize(("names", "seeds"), [(1, 300), (3, 100), (100, 3), (1, 0)])
 def test_a_chart_of_many_seeds_is_drawn_as_it_is(names: int, seeds: int) -> None:
-    chart = crowd(names, seeds, min(2000, 20_000 // names))
+    chart = crowd(names, seeds, min(2000, 6000 // names))
     assert fewer(chart) is chart
 
 
@@ -139,7 +139,7 @@ def test_a_chart_of_very_many_seeds_has_lines_of_some_from_the_first_to_the_last
         assert heights[0] == 0.0
         assert max(steps) - min(steps) <= 1.0, "evenly chosen"
         (dots,) = kinds["dots"]
-        assert len(dots.points) == len(dots.notes) == min(2000, 20_000 // names)
+        assert len(dots.points) == len(dots.notes) == min(2000, 6000 // names)
         assert [note for _, note in zip(dots.points, dots.notes, strict=True)] == [f"{x:g}" for x, _ in dots.points]
 
 

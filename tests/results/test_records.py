@@ -27,6 +27,7 @@ from stresstest.results.records import (
     read_result,
     summarise,
 )
+from stresstest.results.sums import Summed, digest
 
 BEYOND = 1e60  # stands for infinity: nothing that was measured comes near it
 LOG = [name for name, metric in METRICS.items() if metric.scale == "log2"]
@@ -164,6 +165,17 @@ def test_a_stored_result_comes_back_equal(tmp_path: Path) -> None:
     assert read_result(path) == result
     assert read_result(path).to_json() == result.to_json()
     assert json.loads(result.to_json())["schema"] == RESULT_SCHEMA
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "stored").glob("*.json")), ids=lambda path: path.stem)
+def test_the_parts_of_a_result_are_its_json_as_pydantic_writes_it(path: Path) -> None:
+    for result in (whole := read_result(path), whole.model_copy(update={"cells": []})):
+        parts = list(result.json_parts())
+        assert "".join(parts) == result.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1) + "\n"
+        assert len(parts) == len(result.cells) + 2
+        summed = Summed(parts)
+        assert list(summed) == parts
+        assert summed.digest == digest("".join(parts).encode())
 
 
 def test_a_result_with_losses_that_are_not_finite_is_still_json(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
     with opened(tmp_path / "run") as store:
         stored = [store.append(cell(number), CURVES) for number in range(3)]
         store.write_plan([each.key for each in stored], [each.key for each in stored])
-        store.write_result(result(stored).to_json())
+        store.write_result(result(stored).json_parts())
     return tmp_path / "run"
 
 
@@ -164,7 +164,7 @@ def test_a_result_that_was_changed_is_named_with_its_remedy(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"result\.json is damaged .*run its command again: it keeps what is trained"):
         read_result(path)
     with opened(run) as store:
-        store.write_result(result([cell(0)]).to_json())
+        store.write_result(result([cell(0)]).json_parts())
     assert read_result(path).cells == [cell(0)]
 
 

@@ -195,7 +195,7 @@ def test_files_that_are_no_run_are_left_alone(tmp_path: Path) -> None:
 
 def test_other_settings_keep_the_cells_and_set_the_result_aside(filled: Path) -> None:
     with opened(filled) as store:
-        store.write_result("of one")
+        store.write_result(["of one"])
     with opened(filled, identity="two") as store:
         assert len(store.finished()) == 3
         assert not (filled / "result.json").exists()

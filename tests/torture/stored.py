@@ -57,7 +57,7 @@ def go_on(path: Path, acknowledged: Callable[[int], object], most: int = MOST) -
             if key_of(number) not in there:
                 store.append(cell(number), curves(number))
                 acknowledged(number)
-        store.write_result('{\n "cells": 0\n}\n')
+        store.write_result(['{\n "cells": 0\n}\n'])
 
 
 def faults(path: Path, acknowledged: set[int]) -> list[str]:

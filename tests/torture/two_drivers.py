@@ -122,7 +122,7 @@ def _jumps(root: Path, draw: random.Random, tally: Tally) -> Iterator[str]:
                     run.append(cell(number), curves(number))
                     stored += 1
                     break
-                run.write_result("{}\n")
+                run.write_result(["{}\n"])
             left = read_status(path).seconds_left
         if left is not None and left < 0:
             yield f"{left} seconds are left"
