@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,24 +28,24 @@ class Arm:
     warmup: str
     cells: Mapping[tuple[int, float], Mapping[int, Cell]]
 
-    @property
+    @cached_property
     def warmups(self) -> list[int]:
         """The steps of warm-up, ascending."""
         return sorted({steps for steps, _ in self.cells})
 
-    @property
+    @cached_property
     def lrs(self) -> list[float]:
         """The peak learning rates, ascending."""
         return sorted({lr for _, lr in self.cells})
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         """The seeds that have a result everywhere on the map: the statistics are theirs."""
         everywhere = [set(by_seed) for by_seed in self.cells.values()]
         full = len(self.cells) == len(self.warmups) * len(self.lrs)
         return sorted(set.intersection(*everywhere)) if everywhere and full else []
 
-    @property
+    @cached_property
     def window(self) -> list[float]:
         """The peak LRs that some warm-up trains, in most seeds: the same for every seed."""
         return [lr for lr in self.lrs if any(self._trains_mostly(steps, lr) for steps in self.warmups)]

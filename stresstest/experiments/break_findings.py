@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from stresstest.reports.numbers import number
@@ -63,8 +64,8 @@ def why(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[
         yield _suspect(name, cause, place, values, len(said))
     if not found:
         yield from _moved(name, said, everyone)
-    dead = [place for cell in said for place in cell.why["dead"]]
-    often = [place for place in dict.fromkeys(dead) if 2 * dead.count(place) > len(said)]
+    dead = Counter(place for cell in said for place in cell.why["dead"])
+    often = [place for place, times in dead.items() if 2 * times > len(said)]
     if often:
         more = f" and {len(often) - 1} more" if len(often) > 1 else ""
         text = f"{name}: after the break, {often[0]}{more} output only zeros (dead units: no gradient flows back)."
@@ -89,11 +90,15 @@ def _suspect(name: str, cause: str, place: str, values: Sequence[float | None], 
 
 def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterator[Finding]:
     """The signal that in most cells is the first to leave its range, before the break, or else after its onset."""
-    credible = [[move for move in cell.why["moved"] if _says_something(move["signal"], everyone)] for cell in cells]
+    signals = {move["signal"] for cell in cells for move in cell.why["moved"]}
+    telling = {signal for signal in signals if _says_something(signal, everyone)}
+    credible = [[move for move in cell.why["moved"] if move["signal"] in telling] for cell in cells]
     first = [moves[0] for moves in credible if moves]
     early = [move for move in first if move["lead"] > 0]
     first = early if 2 * len(early) > len(cells) else [move for move in first if move["lead"] <= 0]
-    signal = _commonest([move["signal"] for move in first])
+    if not first:
+        return
+    signal = statistics.mode([move["signal"] for move in first])
     mine = [move for move in first if move["signal"] == signal]
     if 2 * len(mine) <= len(cells):
         return
@@ -111,14 +116,10 @@ def _moved(name: str, cells: Sequence[Cell], everyone: Sequence[Cell]) -> Iterat
     else:
         moved, remedy = f"fell to {number(factor)} of its level", "warm up longer: it is approaching a plateau"
     text = (
-        f"{name}: the first signal to move is {what.format(place=_commonest(places))}{elsewhere}; it {moved}, "
+        f"{name}: the first signal to move is {what.format(place=statistics.mode(places))}{elsewhere}; it {moved}, "
         f"{lead} {when} ({len(mine)} of {len(cells)} seeds{anyway}). Try: {remedy}."
     )
     yield Finding(kind="moved-first" if first is early else "moved-late", subject=name, text=text)
-
-
-def _commonest(values: Sequence[str]) -> str:
-    return max(dict.fromkeys(values), key=values.count, default="")
 
 
 def _says_something(signal: str, everyone: Sequence[Cell]) -> bool:

@@ -26,10 +26,11 @@ def never_trained(
         return
     trials = [trial for cell in silent for trial in cell.hold]
     lrs = [trial["lr"] for trial in trials]
-    smallest = _alike([trial for trial in trials if trial["lr"] == min(lrs)])
+    low, high = min(lrs), max(lrs)
+    smallest = _alike([trial for trial in trials if trial["lr"] == low])
     advice = _advice(smallest, trials, spec, data) if is_user_model(spec["model"]) else _BUILT_IN
     text = (
-        f"{variant} did not train at any held LR from {lr(min(lrs))} to {lr(max(lrs))} in {spec['hold_steps']} steps "
+        f"{variant} did not train at any held LR from {lr(low)} to {lr(high)} in {spec['hold_steps']} steps "
         f"({len(silent)} of {len(done)} seeds). {advice}. At the smallest LR it "
         f"{_how(smallest, data)}."
     )
@@ -123,9 +124,8 @@ def _advice(
 
 def _alike(trials: Sequence[Trial]) -> list[Trial]:
     """Those with the commonest outcome."""
-    outcomes = [trial["outcome"] for trial in trials]
-    commonest = max(dict.fromkeys(outcomes), key=outcomes.count)
-    return [trial for trial in trials if trial["outcome"] == commonest]
+    most = statistics.mode([trial["outcome"] for trial in trials])
+    return [trial for trial in trials if trial["outcome"] == most]
 
 
 def _lowest(cells: Sequence[Cell]) -> list[Trial]:

@@ -58,7 +58,7 @@ def _row(spec: BatchSweepSpec, arm: Arm, size: int) -> SummaryRow:
 
 def _trend(arms: Mapping[int, Arm]) -> TrendRow:
     first = next(iter(arms.values()))
-    seeds = [seed for seed in first.seeds if all(seed in arm.seeds for arm in arms.values())]
+    seeds = sorted(set(first.seeds).intersection(*(arm.seeds for arm in arms.values())))
     metrics = {}
     if seeds:
         metrics["scaling_batch"] = summarise("scaling_batch", {seed: scaling_batch(arms, seed) for seed in seeds})

@@ -142,7 +142,7 @@ def _outcome(result: Result, row: SummaryRow) -> Value:
     failed = [why_failed(cell, result.spec)[0] for cell in mine if cell.recipe["outcome"] not in TRAINED]
     if not failed:
         return Value(f"trains {len(mine)}/{len(mine)}", tone="good")
-    return Value(f"{max(failed, key=failed.count)} {len(failed)}/{len(mine)}", tone="bad")
+    return Value(f"{statistics.mode(failed)} {len(failed)}/{len(mine)}", tone="bad")
 
 
 def _depths(metric: MetricSummary | None) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -126,8 +127,7 @@ def _trainable(trend: TrendRow, done: Sequence[Cell], spec: Mapping[str, Any]) -
 def cause(broken: Sequence[Cell], spec: Mapping[str, Any]) -> tuple[str, str]:
     """How most of these cells failed, with one seed's evidence."""
     causes = [why_failed(cell, spec) for cell in broken]
-    words = [word for word, _ in causes]
-    word = max(words, key=words.count)
+    word = statistics.mode([word for word, _ in causes])
     return word, next(evidence for w, evidence in causes if w == word)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -111,7 +112,7 @@ def first_break(done: Sequence[Cell]) -> str:
     for cell in done:
         first = cell.metrics["max_stable_lr"].high
         outcomes += [trial["outcome"] for trial in cell.hold if trial["lr"] == first]
-    return max(outcomes, key=outcomes.count) if outcomes else ""
+    return statistics.mode(outcomes) if outcomes else ""
 
 
 def _about(

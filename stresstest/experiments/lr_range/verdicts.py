@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from stresstest.experiments.answers import (
@@ -63,7 +64,7 @@ def _verdict(row: SummaryRow, done: Sequence[Cell]) -> Verdict:
 def _at_the_smallest(done: Sequence[Cell]) -> str:
     """What becomes of most seeds of a variant at the smallest LR that they were held at."""
     outcomes = [min(cell.hold, key=lambda trial: float(trial["lr"]))["outcome"] for cell in done if cell.hold]
-    return _BROKE.get(max(outcomes, key=outcomes.count), "breaks") if outcomes else "breaks"
+    return _BROKE.get(statistics.mode(outcomes), "breaks") if outcomes else "breaks"
 
 
 def _sure(result: Result) -> str:

@@ -102,11 +102,8 @@ def _row(spec: RaceSpec, entrant: Entrant, reference: Entrant, targets: Mapping[
     arm = entrant.arm
     cells = {seed: entrant.cell(seed) for seed in arm.seeds}
     steps = {seed: steps_to(cell, targets[seed], spec.train_steps) for seed, cell in cells.items() if seed in targets}
-    theirs = {
-        seed: steps_to(reference.cell(seed), targets[seed], spec.train_steps)
-        for seed in steps
-        if seed in reference.arm.seeds
-    }
+    there = set(reference.arm.seeds)
+    theirs = {seed: steps_to(reference.cell(seed), targets[seed], spec.train_steps) for seed in steps if seed in there}
     metrics = {
         "validation_loss": _exact("validation_loss", {seed: cell.recipe["loss"] for seed, cell in cells.items()})
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -84,7 +85,7 @@ def _no_recipe(trend: TrendRow) -> tuple[str, Tone]:
     outcomes = [outcome for place in trend.map for outcome in place.outcomes.values()]
     if HARMLESS & set(outcomes):
         return "makes no clear progress at any warm-up and peak LR: too little to learn in so few steps", "dull"
-    return f"trains at no warm-up and peak LR: as a rule it {OUTCOMES[max(outcomes, key=outcomes.count)]}", "bad"
+    return f"trains at no warm-up and peak LR: as a rule it {OUTCOMES[statistics.mode(outcomes)]}", "bad"
 
 
 def _need(trend: TrendRow) -> tuple[Tone, str]:
