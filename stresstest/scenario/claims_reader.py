@@ -11,6 +11,7 @@ import yaml
 from stresstest.errors import ConfigError
 from stresstest.scenario.claims import Cause, Claim, parse_claim, parse_statement
 from stresstest.scenario.yaml_nodes import YamlReader
+from stresstest.specs.parsing import MANY_SEEDS
 
 _KEYS = ("says", "holds", "along", "published", "because", "headline")
 
@@ -38,8 +39,8 @@ class ClaimSeeds:
 
     def check(self) -> None:
         """Whether they can be; what is wrong is a `ConfigError`."""
-        if not 1 <= self.look <= self.most:
-            raise ConfigError(f"look {self.look} and most {self.most}: give 1 <= look <= most")
+        if not 1 <= self.look <= self.most <= MANY_SEEDS:
+            raise ConfigError(f"look {self.look} and most {self.most}: give 1 <= look <= most <= {MANY_SEEDS}")
         if self.first < 0 or self.first + self.most > 1 << 32:
             raise ConfigError(f"first {self.first} lies outside of 0 to 2^32 - {self.most}")
         if both := sorted(set(self.explored) & set(self.confirming(self.most))):

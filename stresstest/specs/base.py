@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from stresstest.registry import did_you_mean
 from stresstest.specs.kinds import MODELS, is_user_model, kind_of
-from stresstest.specs.parsing import parse_seeds, parse_settings, split_choices, split_settings
+from stresstest.specs.parsing import nearest_divisor, parse_seeds, parse_settings, split_choices, split_settings
 
 
 class Spec(BaseModel):
@@ -142,10 +142,9 @@ class ShapeSpec(Spec):
         if "heads" in kind_of(self.model).lacks:
             return self
         if "width" not in self.grown and self.width % self.heads:
-            divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
-            nearest = min(divisors, key=lambda h: abs(h - self.heads))
             raise ValueError(
-                f"width {self.width} is not divisible by heads {self.heads}; use heads {nearest}, "
+                f"width {self.width} is not divisible by heads {self.heads}; "
+                f"use heads {nearest_divisor(self.width, self.heads)}, "
                 f"or width {max(1, round(self.width / self.heads)) * self.heads}"
             )
         if self.parametrized and self.base_width % self.heads:
@@ -188,7 +187,9 @@ class TrainingSpec(ShapeSpec):
         description="Micro-batches that a step's batch is split into, whose gradients are added up: less memory, the "
         "same training. In a batch sweep, of the largest batch. Of a DataLoader, the batches that make a step.",
     )
-    beam: int = Field(1, ge=1, description="Width of the beam search for BLEU; 1 takes the likeliest token each time.")
+    beam: int = Field(
+        1, ge=1, le=1000, description="Width of the beam search for BLEU; 1 takes the likeliest token each time."
+    )
     length_penalty: float = Field(
         1.0, ge=0, description="Exponent of the length that a beam search divides log-probabilities by."
     )
@@ -254,11 +255,10 @@ class TrainingSpec(ShapeSpec):
         if is_user_model(self.model) or "batch_size" in self.grown:  # a loader may say another size
             return self
         if size % self.accumulate:
-            near = [n for n in range(1, size + 1) if size % n == 0]
-            nearest = min(near, key=lambda n: abs(n - self.accumulate))
+            nearest, batch = nearest_divisor(size, self.accumulate), max(1, round(size / self.accumulate))
             raise ValueError(
                 f"accumulate {self.accumulate} does not divide the batch of {size} examples; use {nearest}, or a batch "
-                f"of {max(1, round(size / self.accumulate)) * self.accumulate}"
+                f"of {batch * self.accumulate}"
             )
         return self
 

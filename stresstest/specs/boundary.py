@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.kinds import is_user_model
+from stresstest.specs.parsing import MOST_STEPS
 
 
 class BoundarySpec(TrainingSpec):
@@ -19,8 +20,8 @@ class BoundarySpec(TrainingSpec):
     )
     start_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the ramp.")
     end_lr: float = Field(10.0, gt=0, description="Learning rate at the last step of the ramp.")
-    num_steps: int = Field(200, ge=20, description="Steps of the ramp.")
-    hold_steps: int = Field(150, ge=20, description="Steps of each constant-LR run of the hold.")
+    num_steps: int = Field(200, ge=20, le=MOST_STEPS, description="Steps of the ramp.")
+    hold_steps: int = Field(150, ge=20, le=MOST_STEPS, description="Steps of each constant-LR run of the hold.")
     hold_resolution: Literal["octave", "half-octave", "quarter-octave"] = Field(
         "octave", description="Width of the max_stable_lr bracket: octave, half-octave or quarter-octave."
     )

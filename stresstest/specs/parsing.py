@@ -10,7 +10,9 @@ from typing import Any
 from stresstest.errors import ConfigError
 from stresstest.registry import OptionValue, Registry, did_you_mean
 
-_MANY_SEEDS = 1000
+MANY_SEEDS = 1000
+MOST_STEPS = 10_000_000  # of one run, of each of which its record has a row
+_FAR = 100_000  # from what was asked for: beyond it no divisor is looked for
 MANY_DEPTHS = 100
 
 
@@ -27,13 +29,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         raise ValueError("give a number of seeds, or a list such as 0,3,7") from None
     if not numbers or ("," not in text and numbers[0] < 1):
         raise ValueError("at least one seed is needed, e.g. --seeds 3")
-    if "," not in text and numbers[0] > _MANY_SEEDS:
-        raise ValueError(
-            f"more than {_MANY_SEEDS} seeds; for the single seed {numbers[0]}, write --seeds {numbers[0]},"
-        )
+    if "," not in text and numbers[0] > MANY_SEEDS:
+        raise ValueError(f"more than {MANY_SEEDS} seeds; for the single seed {numbers[0]}, write --seeds {numbers[0]},")
     if "," in text:
         return tuple(numbers)
     return tuple(range(numbers[0]))
+
+
+def nearest_divisor(number: int, to: int) -> int:
+    """The divisor of a number that is nearest to another, the smaller of two; 1 where there is none nearby."""
+    start = min(to, number)
+    for away in range(min(number, _FAR)):
+        for divisor in (start - away, start + away):
+            if divisor > 0 and number % divisor == 0:
+                return divisor
+    return 1
 
 
 @dataclass(frozen=True)

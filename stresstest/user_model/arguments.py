@@ -233,4 +233,4 @@ def _heads_divide(entries: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
     width = next((given[name] for name in _WIDTHS if isinstance(given.get(name), int)), None)
     if heads is None or width is None or width % entries[heads] == 0:
         return dict(given)
-    return {**given, heads: max(n for n in range(1, entries[heads] + 1) if width % n == 0)}
+    return {**given, heads: max(n for n in range(1, min(entries[heads], width) + 1) if width % n == 0)}

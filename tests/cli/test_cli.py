@@ -168,6 +168,9 @@ BAD = [
     (["--data", "enwiki"], ["unknown data source 'enwiki'", "did you mean 'enwik8'"]),
     (["--data", "enwik8"], ["'' does not exist", "--data enwik8:FILE"]),
     (["--width", "10", "--heads", "4"], ["width 10 is not divisible by heads 4", "use heads"]),
+    (["--width", "999999999989"], ["width 999999999989 is not divisible by", "use heads 1, or width 999999999988"]),
+    (["--batch-size", "999999999989", "--accumulate", "3"], ["use 1, or a batch of 999999999990"]),
+    (["--num-steps", "999999999989"], ["num_steps 999999999989", "less than or equal to 10000000"]),
     (["--start-lr", "10", "--end-lr", "10"], ["start_lr 10 is not below end_lr 10"]),
     (["--start-lr", "0"], ["an exponential ramp cannot start at 0", "linear"]),
     (["--start-lr", "nan"], ["start_lr nan"]),
@@ -257,6 +260,10 @@ def test_bad_project_settings_are_one_line(toml: str, named: list[str], project:
         (["show", "rezerro"], ["unknown name 'rezerro'", "did you mean 'rezero'?"]),
         (["completion", "tcsh"], ["'tcsh'", "bash"]),
         (["lr-rang"], ["'lr-rang'", "lr-range"]),
+        (["warmup", "--trials", "999999999989"], ["trials 999999999989", "less than or equal to 10000"]),
+        (["race", "--train-steps", "999999999989"], ["train_steps 999999999989", "less than or equal to 10000000"]),
+        (["shock", "--after", "999999999989"], ["after 999999999989", "less than or equal to 10000000"]),
+        (["depth-sweep", "--train-steps", "999999999989"], ["train_steps 999999999989", "less than or equal to"]),
     ],
 )
 def test_other_commands_refuse_bad_input_in_one_line(

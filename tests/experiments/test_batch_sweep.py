@@ -130,6 +130,7 @@ def test_rows_are_by_optimizer_and_batch_and_a_stored_spec_reads_again(
         ({"tokens": "lots"}, "not a number of tokens; give e.g. 500k or 2M"),
         ({"tokens": "k"}, "not a number of tokens"),
         ({"tokens": "1k"}, "are 7 steps of batch size 16; give at least 1280"),
+        ({"tokens": "1000G"}, "steps of batch size 4; give at most 320000000"),
         ({"batch_sizes": "16,4"}, "must be positive whole numbers in increasing order"),
         ({"batch_sizes": "a"}, "give whole numbers"),
         ({"batch_size": 12}, "a batch sweep varies batch_size"),

@@ -479,6 +479,7 @@ def test_run_prints_the_claims_too_and_takes_the_files_own_profile(
         ("{depth: [1, 2]}", "{width: [1, 2]}", "does not contain $width"),
         ("headline: true", "headline: much", "claims.1.headline: expects true or false"),
         ("look: 6", "look: 8", "seeds: look 8 and most 7: give 1 <= look <= most"),
+        ("most: 7", "most: 4294960000", "most 4294960000: give 1 <= look <= most <= 1000"),
         ("look: 6", "look: few", "seeds.look: is not a whole number"),
         ("[0, 1]", "[0, 1004]", "seeds: seed 1004 was explored and cannot confirm"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from stresstest.experiments.lr_range.spec import LrRangeSpec
 from stresstest.experiments.scale.spec import ScaleSpec
 from stresstest.specs.base import ShapeSpec
 from stresstest.specs.kinds import MODELS
-from stresstest.specs.parsing import MANY_DEPTHS, parse_depths
+from stresstest.specs.parsing import MANY_DEPTHS, nearest_divisor, parse_depths
 from stresstest.specs.profiles import make_spec
 
 
@@ -120,3 +120,17 @@ def test_settings_of_a_sweep_that_do_not_fit_are_refused(given: dict[str, object
 def test_the_encoder_learns_masked_language_unless_asked_otherwise() -> None:
     assert make_spec(LrRangeSpec, "quick", {"model": "encoder"}).task == "masked-language"
     assert make_spec(LrRangeSpec, "quick", {}).task == "language"
+
+
+PRIME = 2**61 - 1
+
+
+def test_the_nearest_divisor_is_that_of_a_list_of_all() -> None:
+    for number, to in product(range(1, 60), range(1, 90)):
+        every = [each for each in range(1, number + 1) if number % each == 0]
+        assert nearest_divisor(number, to) == min(every, key=lambda each: abs(each - to)), (number, to)
+
+
+@pytest.mark.parametrize(("number", "to", "nearest"), [(PRIME, 4, 1), (10**30, 3, 2), (PRIME, 10**30, PRIME)])
+def test_a_divisor_of_a_very_large_number_is_looked_for_nearby(number: int, to: int, nearest: int) -> None:
+    assert nearest_divisor(number, to) == nearest

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ from tests.torture.stored import Tally, arguments
 
 _ENDS = (0, 2, 3, 99)
 _SLOWEST = 30.0  # seconds
+_HANGS = 60  # seconds
 _TIMED = 0.05  # of the dry runs: steps take most of the time of those that have nothing to say
 _LONGEST = 5000  # characters of what is said of one file that is wrong: two names of 2,000, and why
 ODD: Sequence[Any] = (
@@ -44,6 +46,7 @@ ODD: Sequence[Any] = (
     -1,
     1,
     10**30,
+    999_999_999_989,
     1e308,
     -0.0,
     float("inf"),
@@ -100,6 +103,7 @@ TEXTS: Sequence[str] = (
     "1/0",
     "0/0",
     "9999999999999999999999",
+    "999999999989",
     "true",
     "None",
     "[]",
@@ -148,14 +152,22 @@ def malformed(count: int, seed: int) -> Tally:
 
 
 def _answer(words: Sequence[str]) -> tuple[int, str]:
-    """The exit code of a command line in this process, and what it says on stderr."""
+    """The exit code of a command line in this process, and what it says on stderr; one that hangs is ended."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        signal.signal(signal.SIGALRM, _hangs)
+        signal.alarm(_HANGS)
         try:
             code = run(list(words))
         except BaseException as error:
             return -1, f"Traceback: {type(error).__name__}: {error}"
+        finally:
+            signal.alarm(0)
     return int(code), err.getvalue()
+
+
+def _hangs(number: int, frame: object) -> None:
+    raise TimeoutError(f"no answer after {_HANGS} s")
 
 
 def _spoiled(kind: Kind, draw: random.Random) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from stresstest.specs.base import OneDepthSpec, TrainingSpec
 from stresstest.specs.kinds import kind_of
 from stresstest.specs.lr_grid import LrGridSpec
+from stresstest.specs.parsing import MOST_STEPS
 
 FEWEST_STEPS = 10  # of the largest batch
 LR_POWERS = {"sqrt": 0.5, "linear": 1.0, "none": 0.0}  # of the batch size, by the name of the scaling
@@ -99,5 +100,10 @@ class BatchSweepSpec(LrGridSpec):
             raise ValueError(
                 f"tokens {self.tokens} are {self.steps(self.batch_sizes[-1])} steps of batch size "
                 f"{self.batch_sizes[-1]}; give at least {FEWEST_STEPS * self.batch_sizes[-1] * self.tokens_an_example}"
+            )
+        if self.steps(self.batch_sizes[0]) > MOST_STEPS:
+            raise ValueError(
+                f"tokens {self.tokens} are {self.steps(self.batch_sizes[0])} steps of batch size "
+                f"{self.batch_sizes[0]}; give at most {MOST_STEPS * self.batch_sizes[0] * self.tokens_an_example}"
             )
         return self

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stresstest.specs.boundary import BoundarySpec
-from stresstest.specs.parsing import MANY_DEPTHS, parse_depths
+from stresstest.specs.parsing import MANY_DEPTHS, MOST_STEPS, parse_depths
 
 Measure = Literal["outcome", "ramp", "hold"]
 
@@ -27,7 +27,7 @@ class DepthSweepSpec(BoundarySpec):
     init_only: bool = Field(False, description="Train nothing; only measure signal propagation at initialisation.")
     peak_lr: float = Field(1e-3, gt=0, description="Fixed recipe: learning rate, constant after the warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Fixed recipe: steps of linear warm-up.")
-    train_steps: int = Field(200, ge=20, description="Fixed recipe: steps of training.")
+    train_steps: int = Field(200, ge=20, le=MOST_STEPS, description="Fixed recipe: steps of training.")
     target_loss: float | None = Field(
         None, gt=0, description="Target loss of steps_to_target (off: a tenth below the constant predictor's)."
     )

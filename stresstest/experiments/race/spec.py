@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stresstest.specs.lr_grid import LrGridSpec
+from stresstest.specs.parsing import MOST_STEPS
 
 
 class RaceSpec(LrGridSpec):
@@ -18,7 +19,7 @@ class RaceSpec(LrGridSpec):
         description="Norm variants, NAME[:key=value,...]; 'all' for every one. The first is the reference.",
     )
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    train_steps: int = Field(400, ge=20, description="Steps of training, including the warm-up.")
+    train_steps: int = Field(400, ge=20, le=MOST_STEPS, description="Steps of training, including the warm-up.")
     target_loss: float | None = Field(
         None, gt=0, description="Training loss to race to (off: the reference's at its end)."
     )

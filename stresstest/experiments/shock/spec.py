@@ -15,7 +15,7 @@ from stresstest.experiments.sizes.spec import SizedSpec
 from stresstest.specs.base import OF_NO_MODEL, OneDepthSpec
 from stresstest.specs.boundary import BoundarySpec
 from stresstest.specs.kinds import is_user_model
-from stresstest.specs.parsing import parse_choice, split_choices
+from stresstest.specs.parsing import MOST_STEPS, parse_choice, split_choices
 
 FEWEST_AFTER = 25  # steps after a shock, to tell what is left of it
 _LEAST_AFTER = 25
@@ -35,9 +35,12 @@ class ShockSpec(SizedSpec, BoundarySpec):
     guard: tuple[str, ...] = Field(
         (), description="What might save the run, NAME[:key=value,...], each compared with none."
     )
-    after: int = Field(100, ge=_LEAST_AFTER, description="Steps of training before the shock.")
+    after: int = Field(100, ge=_LEAST_AFTER, le=MOST_STEPS, description="Steps of training before the shock.")
     train_steps: int | None = Field(
-        None, ge=50, description=f"Steps of training, with those after the shock (off: {_HORIZON} after it)."
+        None,
+        ge=50,
+        le=MOST_STEPS,
+        description=f"Steps of training, with those after the shock (off: {_HORIZON} after it).",
     )
     peak_lr: Annotated[float | None, OF_NO_MODEL] = Field(
         None, gt=0, description="Learning rate of the run (off: lr_share of the max_stable_lr that its first seed has)."

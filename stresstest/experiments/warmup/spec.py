@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stresstest.specs.base import TrainingSpec
 from stresstest.specs.lr_grid import LrGridSpec
+from stresstest.specs.parsing import MOST_STEPS
 
 
 class WarmupSpec(LrGridSpec):
@@ -36,10 +37,12 @@ class WarmupSpec(LrGridSpec):
     num_lrs: int = Field(
         8, ge=1, le=100, description="Number of peak learning rates of the map, spaced by equal factors."
     )
-    train_steps: int = Field(200, ge=20, description="Steps of training, including the warm-up.")
+    train_steps: int = Field(200, ge=20, le=MOST_STEPS, description="Steps of training, including the warm-up.")
     map: bool = Field(True, description="Train every warm-up of the map at every peak LR.")
-    trials: int = Field(10, ge=0, description="Trials of the search for each variant's best setting; 0 for no search.")
-    trials_at_once: int = Field(5, ge=1, description="Trials that are proposed and trained together.")
+    trials: int = Field(
+        10, ge=0, le=10_000, description="Trials of the search for each variant's best setting; 0 for no search."
+    )
+    trials_at_once: int = Field(5, ge=1, le=10_000, description="Trials that are proposed and trained together.")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
         "auto", description="Optuna's sampler: tpe, gp, random, or auto: gp where scipy is installed, else tpe."
     )
