@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,25 @@ _STALE_DAYS = 90
 def compare(a: str, b: str, as_json: bool, folder: Path, outputs: Sequence[str] = ()) -> int:
     """Print how B differs from A, line by line; what is not comparable is said, and no verdict ends it."""
     written = [parse_verdict_output(text) for text in outputs]
-    verdict = compare_runs(stored_runs(Path(a)), stored_runs(Path(b)), a, b)
-    show_verdict(verdict, folder, written, as_json)
+    one, other = stored_runs(Path(a)), stored_runs(Path(b))
+    with _being_read(one, other):
+        show_verdict(compare_runs(one, other, a, b), folder, written, as_json)
     return ExitCode.OK
 
 
 def compare_runs(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str, b: str) -> CheckVerdict:
     """How the runs of B differ from those of A, each by the experiment's name."""
-    with ExitStack() as reading:
-        for result, _ in (*one.values(), *other.values()):
-            reading.enter_context(result.being_read())
+    with _being_read(one, other):
         return _compared(one, other, a, b)
+
+
+@contextmanager
+def _being_read(*sides: Mapping[str, Stored]) -> Iterator[None]:
+    """Within, each result of these sides is being read."""
+    with ExitStack() as reading:
+        for result, _ in (stored for side in sides for stored in side.values()):
+            reading.enter_context(result.being_read())
+        yield
 
 
 def _compared(one: Mapping[str, Stored], other: Mapping[str, Stored], a: str, b: str) -> CheckVerdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from stresstest.experiments.document_parts import model_words
 from stresstest.experiments.result_views import document_of
 from stresstest.experiments.scale.sentences import Checks, checks, together
 from stresstest.experiments.unfinished import MANIFEST_SCHEMA
+from stresstest.json_text import parse_json
 from stresstest.reports.document import (
     TERMINAL,
     WRITTEN,
@@ -150,7 +150,7 @@ def _facts(path: Path) -> dict[str, Any]:
         total = len(result.cells)
         told = (result.command, result.spec, result.data)
         return {**_row(*told, f"{total} of {total}", _verdicts(path), ""), **_left_out(path, result.command)}
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = parse_json((path / "manifest.json").read_text())
     if manifest.get("schema") != MANIFEST_SCHEMA:
         raise ConfigError(f"schema {manifest.get('schema')!r}, this version reads {MANIFEST_SCHEMA!r}")
     status = read_status(path)
@@ -170,7 +170,7 @@ def _left_out(path: Path, command: str) -> dict[str, Checks]:
         return {}
     content = (path / "result.json").read_bytes()
     check_file(path / "result.json", content, AGAIN)
-    trends = json.loads(content)["trends"]
+    trends = parse_json(content)["trends"]
     laws = [law for trend in trends for law in trend.get("laws", ())]
     return {"left_out": checks(law for law in laws if law["metric"] == "max_stable_lr")}
 
@@ -191,7 +191,7 @@ def _verdicts(path: Path) -> str:
     """The first of a result's verdicts, as they were written beside it or else by its report."""
     kept = path / "answer.json"
     if _changed(kept) >= _changed(path / "result.json"):
-        answer = checked_json(json.loads(kept.read_text()), kept, AGAIN)
+        answer = checked_json(parse_json(kept.read_text()), kept, AGAIN)
         told = [str(text) for text in answer["verdicts"]]
     else:
         told = [verdict.text for verdict in document_of(read_result(path / "result.json")).verdicts]

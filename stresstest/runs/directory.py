@@ -83,6 +83,13 @@ def newest_run(*names: str) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
+# What is read of a manifest, where no checksum vouches for it.
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("identity", "command", "again", "reproduce"), str),
+    **dict.fromkeys(("spec", "rules", "environment", "data"), dict),
+}
+
+
 def planned_cells(path: Path, of: Literal["cells", "mine"] = "cells") -> list[str]:
     """The keys of the cells that belong to a run, or of its shard's; a plan that is damaged is a `DamagedError`."""
     plan = _read_json(path / "plan.json")
@@ -107,10 +114,22 @@ def stored_cells(path: Path) -> dict[str, Cell]:
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of a run directory; `None` where it is none, a `DamagedError` where it is not what was written."""
-    manifest = _read_json(path / "manifest.json")
+    file = path / "manifest.json"
+    manifest = _read_json(file)
     if not isinstance(manifest, dict) or not manifest.keys() >= {"identity", "command", "again"}:
         return None
+    wrong = [name for name, kind in _KINDS.items() if name in manifest and not isinstance(manifest[name], kind)]
+    if not _is_shard(manifest.get("shard", [1, 1])):
+        wrong.append("shard")
+    if "schema" in manifest:
+        wrong += sorted(_KINDS.keys() - manifest.keys())
+    if wrong:
+        raise DamagedError(f"{file} is damaged ({', '.join(wrong)}: not what was written); {_AGAIN}")
     return manifest
+
+
+def _is_shard(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value)
 
 
 def unsealed_manifest(path: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -170,6 +171,26 @@ def test_its_run_without_a_result_tells_what_has_ended(
         ended = cell_of(lines[number - 1].encode())
         assert (cell_name(ended) in render(document, "html")) == (number > 0)
     assert document.title == trained[0].document(trained[1]).title
+
+
+def test_its_run_without_a_result_or_checksums_that_lacks_something_is_told(run_of: Path, tmp_path: Path) -> None:
+    manifest = json.loads((run_of / "manifest.json").read_text())
+    del manifest["sum"]
+    for name in ("plan.json", "cells.jsonl"):
+        shutil.copy(run_of / name, tmp_path)
+
+    def told(changed: dict[str, Any]) -> str:
+        (tmp_path / "manifest.json").write_text(json.dumps(changed))
+        try:
+            return unfinished_document(tmp_path).state
+        except ConfigError as error:
+            return str(error)
+
+    assert str(tmp_path) not in told(manifest)
+    for lost in ("again", "command", "data", "environment", "identity", "reproduce", "rules", "schema", "spec"):
+        assert str(tmp_path) in told({name: value for name, value in manifest.items() if name != lost})
+    for wrong in ({"shard": [1, "a"]}, {"shard": 3}, {"again": 1}, {"spec": []}, {"data": None}):
+        assert f"damaged ({next(iter(wrong))}: not what was written)" in told(manifest | wrong)
 
 
 def test_it_is_in_the_schema_and_its_settings_have_help(trained: tuple[Experiment[Any], Result]) -> None:
