@@ -81,8 +81,9 @@ def _went_on(path: Path, writer: int, most: int) -> bool:
     try:
         go_on(path, lambda number: os.write(writer, bytes([number])), most)
     except ConfigError as error:
-        line = f"run directory {path} is in use by process "
-        os.write(writer, b"\xff" if str(error).startswith(line) and "\n" not in str(error) else b"\xfe")
+        lines = [f"run directory {path} is in use by {who}" for who in ("process ", "another process;")]
+        told = str(error).startswith(tuple(lines)) and "\n" not in str(error)
+        os.write(writer, b"\xff" if told else b"\xfe")  # another: whose lock has no name in it yet
         return False
     except BaseException:
         os.write(writer, b"\xfe")
