@@ -72,8 +72,11 @@ def check(*words: str, jobs: int = 1) -> int:
     return run(["check", "gate.yaml", "-q", "-j", str(jobs), *words])
 
 
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], check=True, capture_output=True, text=True)
+def git(*words: str, at: Path | None = None) -> str:
+    """In a repository of the tests: in this project's own it would undo what is not committed."""
+    at = at or Path.cwd()
+    assert not at.resolve().is_relative_to(PROJECT), at
+    done = subprocess.run(["git", *words], cwd=at, check=True, capture_output=True, text=True)
     return done.stdout
 
 
@@ -108,11 +111,11 @@ def repository(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(made)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
-    git("checkout", "-q", "-f", "main")
+    git("checkout", "-q", "-f", "main", at=made)
     yield made
-    assert len(git("worktree", "list").splitlines()) == 1
+    assert len(git("worktree", "list", at=made).splitlines()) == 1
     assert not list(Path(tempfile.gettempdir()).glob(f"stresstest-base-*/{made.name}"))
-    git("checkout", "-q", "-f", "main")
+    git("checkout", "-q", "-f", "main", at=made)
 
 
 def verdict() -> dict[str, object]:
@@ -126,6 +129,7 @@ def lines() -> dict[str, str]:
 
 
 BASE = ["--base", "main"]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_a_comment_is_identical_and_nothing_is_trained_twice(
