@@ -231,6 +231,6 @@ def _heads_divide(entries: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
     """With the most heads, up to the config's, that divide a width that was given; heads that are given stay."""
     heads = next((name for name in _HEADS if isinstance(entries.get(name), int) and name not in given), None)
     width = next((given[name] for name in _WIDTHS if isinstance(given.get(name), int)), None)
-    if heads is None or width is None or width % entries[heads] == 0:
-        return dict(given)
+    if heads is None or width is None or min(entries[heads], width) < 1 or width % entries[heads] == 0:
+        return dict(given)  # what is below 1 is for the model's own config to refuse
     return {**given, heads: max(n for n in range(1, min(entries[heads], width) + 1) if width % n == 0)}

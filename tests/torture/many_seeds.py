@@ -24,14 +24,12 @@ from tests.torture.stored import arguments
 
 _MOST = 30.0  # times as long for ten times the seeds
 _LEAST = 0.1  # seconds of a CPU that count as a time
-_OF_THE_RUN = ("command", "reproduce", "spec", "rules", "environment", "data")
 
 
 def seconds_of(result: Result, times: int) -> dict[str, float]:
     """Of a CPU, for each step from the cells of so many times the seeds to what is read."""
     cells = repeated(result.cells, times)
-    manifest = {name: getattr(result, name) for name in _OF_THE_RUN}
-    manifest["spec"] = {**result.spec, "seeds": [cell.seed for cell in {cell.seed: cell for cell in cells}.values()]}
+    manifest = {**vars(result), "spec": {**result.spec, "seeds": list(dict.fromkeys(cell.seed for cell in cells))}}
     made: dict[str, Any] = {}
     steps: dict[str, Callable[[], Any]] = {
         "reduce": lambda: result_of(manifest, cells),
