@@ -142,7 +142,6 @@ def _changed(path: Path) -> float:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    from stresstest.runs.directory import read_manifest
     from stresstest.runs.status import read_status
 
     finished = (path / "result.json").exists()
@@ -151,7 +150,7 @@ def _facts(path: Path) -> dict[str, Any]:
         total = len(result.cells)
         told = (result.command, result.spec, result.data)
         return {**_row(*told, f"{total} of {total}", _verdicts(path), ""), **_left_out(path, result.command)}
-    manifest = read_manifest(path) or {}
+    manifest = parse_json((path / "manifest.json").read_text())
     if manifest.get("schema") != MANIFEST_SCHEMA:
         raise ConfigError(f"schema {manifest.get('schema')!r}, this version reads {MANIFEST_SCHEMA!r}")
     status = read_status(path)
