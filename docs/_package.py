@@ -21,7 +21,7 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.logs.readers.table import READERS
 from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS, Sublayer, SublayerPosition, Variant, Wiring
 from stresstest.results.metrics import METRICS
-from stresstest.results.records import Result
+from stresstest.results.records import Cell, Result
 from stresstest.scenario.library import PAPERS, SHIPPED, shipped_scenarios
 from stresstest.scenario.reader import load_scenario
 from stresstest.scenario.schema import scenario_schema
@@ -65,6 +65,7 @@ __all__ = [
     "SPIKE_SIGNS",
     "VARIANTS",
     "WARMUPS",
+    "Cell",
     "ExitCode",
     "Kind",
     "Result",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from _markdown import code, codes, page, plain, table
-from _package import EXPERIMENTS, READERS, Result, diagnosis_schema, scenario_schema
+from _package import EXPERIMENTS, READERS, Cell, Result, diagnosis_schema, scenario_schema
 
 Schema = Mapping[str, Any]
 
@@ -53,9 +53,15 @@ def _objects(schema: Schema) -> Iterable[Schema]:
 def result_page() -> str:
     """Every field of a result."""
     schema = Result.model_json_schema()
+    for model, record in ((Result, schema), (Cell, schema["$defs"]["Cell"])):
+        for name, field in model.model_fields.items():  # pydantic leaves some out beside a reference
+            record["properties"][name]["description"] = field.description
+    named = {name.removesuffix("_"): part for name, part in schema["properties"].items()}
+    required = [name.removesuffix("_") for name in schema["required"]]
     parts = [
-        "`stresstest schema result` prints the JSON Schema itself. In Python `Result` has the same fields.",
-        _properties(schema),
+        "`stresstest schema result` prints the JSON Schema itself. In Python `Result` has the same fields, and "
+        "`schema_` for `schema`. In the file each cell, row and finding has a line of its own.",
+        _properties({"properties": named, "required": required}),
         *(_definition(name, part) for name, part in schema["$defs"].items()),
     ]
     return page("Result schema", "the records of a result", *parts)

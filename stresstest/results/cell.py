@@ -44,27 +44,23 @@ class Cell(Brief):
         exclude_if=lambda seconds: seconds == 0.0,
     )
     metrics: dict[str, Bracket] = Field({}, description="By name.")
-    ramp: Annotated[RampRecord, AS_WRITTEN] = Field(RampRecord(), description="The run whose learning rate rises.")
-    hold: list[Annotated[HoldRecord, AS_WRITTEN]] = Field([], description="The held LRs, the smallest first.")
-    theory: Annotated[TheoryRecord, AS_WRITTEN] = Field(
-        TheoryRecord(), description="How critical and predicted LR were found."
-    )
-    why: Annotated[DiagnosisRecord, AS_WRITTEN] = Field(DiagnosisRecord(), description="Why the run that broke did.")
+    ramp: RampRecord = Field(RampRecord(), description="The run whose learning rate rises.")
+    hold: list[HoldRecord] = Field([], description="The held LRs, the smallest first.")
+    theory: TheoryRecord = Field(TheoryRecord(), description="How critical and predicted LR were found.")
+    why: DiagnosisRecord = Field(DiagnosisRecord(), description="Why the run that broke did.")
     point: Annotated[PointRecord, AS_WRITTEN] = Field(
         PointRecord(), description="What the experiment varies beside variant, depth and seed."
     )
-    recipe: Annotated[RecipeRecord, AS_WRITTEN] = Field(RecipeRecord(), description="The run through a schedule.")
-    coords: Annotated[CoordsRecord, AS_WRITTEN] = Field(
+    recipe: RecipeRecord = Field(RecipeRecord(), description="The run through a schedule.")
+    coords: CoordsRecord = Field(
         CoordsRecord(),
         description="How far the output of each place moved in the first steps.",
         exclude_if=lambda coords: not coords,
     )
-    shock: Annotated[ShockRecord, AS_WRITTEN] = Field(
+    shock: ShockRecord = Field(
         ShockRecord(), description="A shock beside its undisturbed twin.", exclude_if=lambda shock: not shock
     )
-    signal: Annotated[SignalRecord, AS_WRITTEN] = Field(
-        SignalRecord(), description="Signal propagation at initialisation."
-    )
-    signals: dict[int, Annotated[SignalRecord, AS_WRITTEN]] = Field(
+    signal: SignalRecord = Field(SignalRecord(), description="Signal propagation at initialisation.")
+    signals: dict[int, SignalRecord] = Field(
         {}, description="Signal propagation before these steps of the fixed recipe."
     )

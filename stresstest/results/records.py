@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 Phase = Literal["ramp", "hold", "recipe", "twin", "null", "shock"]
 TableName = Literal["metrics", "runs", "summary", "seeds", "curves"]
 RESULT_SCHEMA = "stresstest.result/1"
-_NO_CELLS = '\n "cells": []'
+_ROWS = ("cells", "summary", "trends", "searches", "findings")  # of a result: lists of records
 
 
 class SummaryRow(Brief):
@@ -170,13 +170,17 @@ class Result(Record):
         return "".join(self.json_parts())
 
     def json_parts(self) -> Iterator[str]:
-        """The same, a cell at a time: of very many cells the whole is larger than they are."""
-        whole = self.model_copy(update={"cells": []}).model_dump_json(indent=1).replace('"schema_"', '"schema"', 1)
-        head, tail = whole.split(_NO_CELLS)
-        yield head + _NO_CELLS[:-1]
-        for place, cell in enumerate(self.cells):
-            yield ("," if place else "") + ("\n" + cell.model_dump_json(indent=1)).replace("\n", "\n  ")
-        yield ("\n ]" if self.cells else "]") + tail + "\n"
+        """The same, a record at a time, each on a line of its own: of very many cells the whole is larger than they."""
+        bare = self.model_copy(update={name: [] for name in _ROWS})
+        rest = bare.model_dump_json(indent=1).replace('"schema_"', '"schema"', 1)
+        for name in _ROWS:
+            before, rest = rest.split(f'\n "{name}": []', 1)
+            yield f'{before}\n "{name}": ['
+            rows: list[Record] = getattr(self, name)
+            for place, row in enumerate(rows):
+                yield f"{',' if place else ''}\n  {row.model_dump_json()}"
+            yield "\n ]" if rows else "]"
+        yield rest + "\n"
 
     @property
     def kernel(self) -> str:

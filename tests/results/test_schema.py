@@ -144,11 +144,14 @@ def test_the_schema_names_every_rule() -> None:
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_a_result_of_the_version_before_is_read_reported_and_written_to_the_byte(
-    path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_result_of_the_version_before_is_read_reported_and_written_with_all_it_had(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert read_result(path).to_json() == path.read_text()
-    stored = json.loads(path.read_text())
+    stored, again = json.loads(path.read_text()), tmp_path / "again.json"
+    again.write_text(read_result(path).to_json())
+    assert json.loads(again.read_text()) == stored
+    assert list(json.loads(again.read_text())) == list(stored)
+    assert read_result(again).to_json() == again.read_text()
     assert list(undescribed({key: value for key, value in stored.items() if key != "spec"}, SCHEMA)) == []
     assert run(["report", str(path)]) == 0
     assert "Traceback" not in capsys.readouterr().out

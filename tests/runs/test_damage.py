@@ -160,7 +160,7 @@ def test_a_damaged_manifest_is_written_anew_and_its_cells_stay(run: Path) -> Non
 
 def test_a_result_that_was_changed_is_named_with_its_remedy(run: Path) -> None:
     path = run / "result.json"
-    path.write_text(path.read_text().replace('"low": 0.25', '"low": 0.75'))
+    path.write_text(path.read_text().replace('"low":0.25', '"low":0.75'))
     with pytest.raises(ConfigError, match=r"result\.json is damaged .*run its command again: it keeps what is trained"):
         read_result(path)
     with opened(run) as store:
@@ -181,7 +181,7 @@ def test_a_result_of_other_settings_is_set_aside_with_its_checksum(run: Path) ->
         pass
     (aside,) = run.glob("result.*.json")
     assert len(read_result(aside).cells) == 3
-    aside.write_text(aside.read_text().replace('"low": 0.25', '"low": 0.75'))
+    aside.write_text(aside.read_text().replace('"low":0.25', '"low":0.75'))
     with pytest.raises(ConfigError, match=r"its checksum in result\..+\.sum does not fit"):
         read_result(aside)
 
