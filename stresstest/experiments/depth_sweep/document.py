@@ -202,7 +202,7 @@ def _training_rows(result: Result) -> list[tuple[int, SummaryRow]]:
             values: dict[str, dict[int, Bracket]] = {}
             for seed, signal in signals.items():
                 for name, value in signal.get("metrics", {}).items():
-                    values.setdefault(name, {})[seed] = Bracket.model_validate(value)
+                    values.setdefault(name, {})[seed] = Bracket(**value)
             metrics = {name: summarise(name, by_seed) for name, by_seed in values.items()}
             rows.append((step, at.model_copy(update={"metrics": metrics})))
     return rows
