@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -24,7 +25,7 @@ from stresstest.models.variants import STAGES, VARIANTS
 from stresstest.reports.numbers import size_name
 from stresstest.results.records import Cell
 from stresstest.runs.fingerprint import code_fingerprint
-from stresstest.runs.identity import cell_key, environment
+from stresstest.runs.identity import cell_key, environment, key_of, written
 from stresstest.runs.ranks import check_ranks
 from stresstest.runs.settings import RunSettings
 from stresstest.runs.store import RunStore
@@ -105,8 +106,12 @@ class Plan:
 
     def cell(self, variant: str, depth: int, seed: int, point: Mapping[str, Any] = NO_POINT) -> CellPlan:
         """The cell of one point for one seed."""
-        key = cell_key({**self.settings, "variant": variant, "depth": depth, "seed": seed, **point})
-        return CellPlan(key, variant, depth, seed, dict(point))
+        own = written({"variant": variant, "depth": depth, "seed": seed, **point})
+        return CellPlan(key_of(self._written | own), variant, depth, seed, dict(point))
+
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        return written(self.settings)
 
     def spec_of(self, cell: CellPlan) -> TrainingSpec:
         """The settings that a cell is trained with: those of its size."""

@@ -13,9 +13,22 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def cell_key(settings: Mapping[str, Any]) -> str:
     """Content address of a cell: a hash of all resolved settings, not only the unusual ones."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return key_of(written(settings))
+
+
+def written(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Each setting as it stands in the text of a key: cells that share most of theirs write these once."""
+    return {name: f"{_JSON.encode(name)}:{_JSON.encode(value)}" for name, value in settings.items()}
+
+
+def key_of(texts: Mapping[str, str]) -> str:
+    """The key of settings that are written: a hash of their JSON, the names in order."""
+    text = "{" + ",".join([texts[name] for name in sorted(texts)]) + "}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
