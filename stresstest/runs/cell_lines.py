@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NAME = "cells.jsonl"
 _MANY = 10_000  # cells
+_PIECE = 1 << 16  # bytes, more than most curves take
+_FILE_NAME = re.compile(r"[^./\0][^/\0]{0,199}")
 _START = re.compile(rb'\{"key":"([^"\\]+)",.*?"seed":\d+,"status":"(\w+)"')  # of a cell's line, as it is written
 
 
@@ -75,7 +78,7 @@ def _cell_of(record: bytes) -> Cell:
         cell = Cell.model_validate_json(record)
     except ValidationError as error:
         raise ForeignCellError(error.errors()[0]["msg"]) from None
-    if Path(cell.key).name != cell.key or cell.key.startswith("."):  # its files are named by it
+    if not _FILE_NAME.fullmatch(cell.key):  # its files are named by it
         raise ForeignCellError("its key is the name of no file")
     return cell
 
@@ -155,10 +158,15 @@ def curves_fit(folder: Path, cell: Cell) -> bool:
     if not cell.curves_sum:
         return True
     try:
-        with open(f"{folder}/curves/{cell.key}.npz", "rb", buffering=0) as file:  # noqa: PTH123  # of very many files
-            return digest(file.read()) == cell.curves_sum
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        file = os.open(f"{folder}/curves/{cell.key}.npz", os.O_RDONLY)  # of very many files: half the time of open()
+    except (FileNotFoundError, NotADirectoryError):
         return True
+    try:
+        return digest(b"".join(iter(lambda: os.read(file, _PIECE), b""))) == cell.curves_sum
+    except IsADirectoryError:
+        return True
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from stresstest.errors import ConfigError, StorageError
 from stresstest.results.progress import Progress
 from stresstest.results.records import Bracket, Cell
 from stresstest.results.sums import seal, unseal
+from stresstest.runs.cell_lines import line_of
 from stresstest.runs.directory import choose_directory, holder_of, read_manifest
 from stresstest.runs.store import RunStore, open_run
 
@@ -150,6 +151,14 @@ def test_a_line_of_another_version_is_an_error_that_names_it_and_leaves_the_file
             store.finished()
         assert len(str(caught.value).splitlines()) == 1
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", ".a", "a/b", "/a", "a\0", "a" * 300])
+def test_a_cell_whose_key_is_the_name_of_no_file_is_none(filled: Path, key: str) -> None:
+    with (filled / "cells.jsonl").open("ab") as file:
+        file.write(line_of(cell(key).model_copy(update={"curves_sum": "84bad0fa4ff6b119"})))
+    with opened(filled) as store, pytest.raises(ConfigError, match=r"cells\.jsonl:4 .*the name of no file"):
+        store.finished()
 
 
 def test_cells_of_a_version_without_checksums_are_read(filled: Path) -> None:
