@@ -63,9 +63,9 @@ def _seconds(asked: CheckRequest, plan: Plan, request: Request) -> TimeLeft | No
 
 def _expected(plan: Plan, left: TimeLeft | None) -> Expected:
     """One experiment on one side, in seconds where they are known; else a step costs what its model and batch are."""
-    from stresstest.experiments.workload import to_come, work_of
+    from stresstest.experiments.workload import to_come, works_of
 
-    works = [*(work_of(plan, cell) for cell in plan.cells), *to_come(plan, plan.cells)]
+    works = [*works_of(plan, plan.cells), *to_come(plan, plan.cells)]
     if left is None:
         return Expected(len(works), sum(work.steps * work.kind.size for work in works), _UNTIMED)
     return Expected(len(works), left.seconds, math.log(max(1.0, left.high / max(left.seconds, 1e-9))))

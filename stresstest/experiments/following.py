@@ -16,7 +16,7 @@ from stresstest.errors import StorageError
 from stresstest.experiments.cells import layout
 from stresstest.experiments.plan import Plan
 from stresstest.experiments.step_time import time_steps
-from stresstest.experiments.workload import shape_of, steps_taken, to_come, work_of
+from stresstest.experiments.workload import shape_of, steps_taken, to_come, works_of
 from stresstest.measurements.base import CellPlan
 from stresstest.reports.numbers import cell_name, number
 from stresstest.results.progress import Progress, TimeLeft
@@ -38,7 +38,7 @@ def forecast_of(plan: Plan, settings: RunSettings) -> tuple[Progress, int]:
     """What is known of a plan before anything is trained, with some steps timed; and how many groups train at once."""
     groups, at_once = layout(plan, settings)
     forecast = Forecast(at_once, STARTUP_SECONDS if at_once > 1 else 0.0)
-    forecast.expect([work_of(plan, cell) for group in groups for cell in group])
+    forecast.expect(works_of(plan, [cell for group in groups for cell in group]))
     forecast.groups = [tuple(cell.key for cell in group) for group in groups]
     more = to_come(plan, plan.cells) if settings.storage is None else []
     forecast.more = more if settings.max_cells is None else more[: max(0, settings.max_cells - len(forecast.works))]
@@ -134,7 +134,7 @@ class Following:
             self.total, self.ended = len(self._cells), self.ended + len(finished)
             missing = [cell for cell in cells if cell.key not in stored]
             most = None if self._settings.max_cells is None else max(0, self._settings.max_cells - len(self.trained))
-            self._forecast.expect([work_of(self._plan, cell) for cell in cells])
+            self._forecast.expect(works_of(self._plan, cells))
             for cell in finished:
                 self._forecast.ended(cell.key, cell.seconds, steps_taken(cell))
             for left in missing[most:] if most is not None else ():

@@ -23,6 +23,19 @@ def work_of(plan: Plan, cell: CellPlan) -> Work:
     return Work(cell.key, kind, place, steps, spread, plan.size_of(cell) if plan.ascending else "")
 
 
+def works_of(plan: Plan, cells: Sequence[CellPlan]) -> list[Work]:
+    """The same of many: those of one place differ in their keys alone."""
+    found: list[Work] = []
+    at: dict[tuple[str, int, str], Work] = {}
+    for cell in cells:
+        place = cell.variant, cell.depth, json.dumps(dict(cell.point)) if cell.point else ""
+        if place not in at:
+            at[place] = work_of(plan, cell)
+        same = at[place]
+        found.append(Work(cell.key, same.kind, same.place, same.steps, same.spread, same.size))
+    return found
+
+
 def shape_of(plan: Plan, cell: CellPlan) -> str:
     """The settings of its model that the plan varies, but for depth and batch size; empty without any."""
     mine, first = plan.spec_of(cell), plan.spec
