@@ -6,6 +6,7 @@ Charts are drawn by Vega-Lite, which the page holds; where scripts are blocked a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -27,6 +28,7 @@ KIND = "html"
 _MOST = 2_000_000  # bytes of a page, 0.8 MB of which are the scripts that draw
 _MOST_OF_A_FRAGMENT = 400_000  # bytes, of which a notebook keeps a copy for each result that it shows
 _NO_SHORTER = 0.98  # of what it was
+_LITTLE = 0.1  # of what is no line: where that alone is too long, lines may take so much more
 _SAYS_ITS_HEIGHT = (
     "new ResizeObserver(() => parent.postMessage({stresstestHeight: document.documentElement.offsetHeight}, '*'))"
     ".observe(document.body);"
@@ -53,20 +55,27 @@ def framed(static: str, page: str, height: int) -> str:
 
 
 def _rendered(template: str, document: Document, most: int) -> str:
-    """By as few points less as make it so many bytes at most."""
+    """By about as few points less as make it so many bytes at most."""
     blocks = [(name, block) for name, block in document.pictures(KIND) if not is_empty(block)]
     drawn = [fewer(block) if isinstance(block, Chart) else block for _, block in blocks]
-    every = 1
-    text = _with_points(template, document, blocks, drawn, every)
-    size = len(text.encode())
-    while size > most:
-        every *= 2
+    text = _with_points(template, document, blocks, drawn, 1)
+    whole = size = len(text.encode())
+    every, rest, room = 1, most, 0.0  # of what is no line nothing is known yet
+    while size > rest + room:
+        before, every = size, max(2 * every, _power_of_two((whole - rest) / room) if room else 1)
         shorter = _with_points(template, document, blocks, drawn, every)
-        before, size = size, len(shorter.encode())
+        size = len(shorter.encode())
         if size > _NO_SHORTER * before:
             break  # what is still too long are not the lines
         text = shorter
+        if not room:  # half of the points are half of the lines
+            rest = 2 * size - whole
+            room = most - rest if rest < most else _LITTLE * rest
     return text
+
+
+def _power_of_two(least: float) -> int:
+    return 1 << math.ceil(math.log2(least))
 
 
 def _with_points(

@@ -15,7 +15,8 @@ import pytest
 import vl_convert
 
 from stresstest.errors import ConfigError
-from stresstest.reports.document import Axis, Block, Chart, Document, HeatCell, Heatmap, Series
+from stresstest.reports import html
+from stresstest.reports.document import Axis, Block, Chart, Column, Document, HeatCell, Heatmap, Series, Table, Value
 from stresstest.reports.html import render
 from stresstest.reports.output import Made, parse_output, write_outputs
 from stresstest.reports.palette import DARK, LIGHT
@@ -168,6 +169,25 @@ def test_a_page_above_the_limit_keeps_the_peaks_of_its_lines_and_says_so() -> No
     data = stored["charts"][0]["data"]["p0"]
     assert max(data["y"]) == 50.0
     assert 25_000 < len(data["y"]) < 35_000
+
+
+def test_lines_of_a_page_that_is_too_long_without_them_take_a_little_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how few points that needs is not found out page by page."""
+    drawn, pages = html._with_points, []
+
+    def counted(*given: Any) -> str:
+        pages.append(given[-1])
+        return drawn(*given)
+
+    monkeypatch.setattr(html, "_with_points", counted)
+    rest = Table((Column("x"),), ((Value("x" * 1_500_000),),))
+    points = tuple((1.0 + i, 2.0 + i) for i in range(120_000))
+    long, short = (
+        render(document(Chart("t", Axis("x"), Axis("y"), (Series("a", p),)), rest)) for p in (points, points[:2])
+    )
+    assert pages == [1, 2, 16, 1, 2]
+    assert "The lines show 1 of 16 points" in long
+    assert len(short) < len(long) < 1.15 * len(short)
 
 
 def test_a_key_has_what_is_drawn_in_a_colour_of_its_own_and_rows_stay_where_they_are(tmp_path: Path) -> None:
