@@ -100,7 +100,7 @@ def _with_points(series: Series, places: Sequence[int]) -> Series:
     )
 
 
-def _some(values: tuple[Value, ...], places: Sequence[int]) -> tuple[Value, ...]:
+def _some(values: Sequence[Value], places: Sequence[int]) -> tuple[Value, ...]:
     return tuple(values[i] for i in places) if values else ()
 
 

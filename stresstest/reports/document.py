@@ -165,7 +165,7 @@ class Series:
     """
 
     name: str
-    points: tuple[Point, ...]
+    points: Sequence[Point]
     marks: tuple[Mark, ...] = ()
     kind: SeriesKind = "line"
     spans: tuple[Point, ...] = ()

@@ -36,14 +36,14 @@ class MetricSummary(Brief):
 
 def summarise(metric: str, per_seed: Mapping[int, Bracket]) -> MetricSummary:
     """Median over seeds with a distribution-free interval."""
-    lows = [_side(b.low, -math.inf) for b in per_seed.values()]
-    highs = [_side(b.high, math.inf) for b in per_seed.values()]
+    lows = sorted([-math.inf if b.low is None else b.low for b in per_seed.values()])
+    highs = sorted([math.inf if b.high is None else b.high for b in per_seed.values()])
     scale = METRICS[metric].scale
     rank, coverage = interval_rank(len(lows))
     return MetricSummary(
         median=Bracket(low=finite(_median(lows, scale)), high=finite(_median(highs, scale))),
-        low=finite(sorted(lows)[rank - 1]),
-        high=finite(sorted(highs)[-rank]),
+        low=finite(lows[rank - 1]),
+        high=finite(highs[-rank]),
         coverage=coverage,
         n=len(lows),
         censored=sum(b.low is None or b.high is None for b in per_seed.values()),
@@ -88,10 +88,6 @@ def _coverage(below: int, n: int) -> float:
     """The share of the 2^n ways in which neither `below` of them nor as many at the other end lie."""
     shift = max(0, n - _BITS)  # to the last digit the same, and long numbers divide slowly
     return float(1 - 2 * (below >> shift) / 2 ** (n - shift))
-
-
-def _side(value: float | None, open_side: float) -> float:
-    return open_side if value is None else value
 
 
 def _median(values: Sequence[float], scale: str) -> float:

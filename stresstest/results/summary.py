@@ -158,11 +158,11 @@ def _summary(
 
 
 def _row(variant: str, depth: int, cells: Sequence[Cell], optimizer: str) -> SummaryRow:
-    names = dict.fromkeys(name for cell in cells for name in cell.metrics)
-    metrics = {
-        name: summarise(name, {cell.seed: cell.metrics[name] for cell in cells if name in cell.metrics})
-        for name in names
-    }
+    per_seed: dict[str, dict[int, Bracket]] = {}
+    for cell in cells:
+        for name, value in cell.metrics.items():
+            per_seed.setdefault(name, {})[cell.seed] = value
+    metrics = {name: summarise(name, values) for name, values in per_seed.items()}
     judged = [cell.recipe or cell.ramp for cell in cells]
     return SummaryRow(
         variant=variant,

@@ -172,9 +172,9 @@ def _chart(result: Result) -> Iterator[Chart]:
     unit = loss_unit(data)
     medians = [Series(row.variant, tuple(row.curve), tuple(_marks(row))) for row in result.summary]
     seeds = [
-        Series(cell.variant, tuple(cell.ramp["curve"]), kind="seed", notes=(f"seed {cell.seed}",) * len(curve))
-        for cell in result.cells
-        if len(spec["seeds"]) > 1 and (curve := cell.ramp.get("curve"))
+        Series(cell.variant, curve, kind="seed", notes=(f"seed {cell.seed}",) * len(curve))
+        for cell in (result.cells if len(spec["seeds"]) > 1 else ())
+        if (curve := cell.ramp.get("curve"))
     ]
     lr_axis = Axis("LR", low=start, high=spec["end_lr"])
     yield Chart(
@@ -248,11 +248,12 @@ def _loss_ends(result: Result) -> tuple[str, str]:
 def _held(result: Result) -> Iterator[Details]:
     """The held LRs of each variant, by LR, with each seed's outcome."""
     seeds, loss = result.spec["seeds"][:_MOST_COLUMNS], loss_format(result)
-    cells, number = by_variant(result.cells), len(result.spec["seeds"])
+    cells, number, shown = by_variant(result.cells), len(result.spec["seeds"]), set(seeds)
     for row in result.summary:
-        trials = {(trial["lr"], cell.seed): trial for cell in cells[row.variant] for trial in cell.hold}
+        mine = cells[row.variant]
+        trials = {(trial["lr"], cell.seed): trial for cell in mine if cell.seed in shown for trial in cell.hold}
         rows = []
-        for value in sorted({held for held, _ in trials}):
+        for value in sorted({trial["lr"] for cell in mine for trial in cell.hold}):
             found = (trials.get((value, seed)) for seed in seeds)
             rows.append((Value(lr(value)), *(Value("") if trial is None else _trial(trial, loss) for trial in found)))
         columns = (Column("lr"), *(Column(f"seed {seed}") for seed in seeds))

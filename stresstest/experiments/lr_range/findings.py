@@ -24,10 +24,11 @@ def lr_range_findings(
     every, done = by_variant(cells), done_by_variant(cells)
     ranked = [row for row in rows if _stable(row).median.low is not None]
     broken = [row for row in reversed(ranked[1:]) if _stable(row).median.high is not None]
-    findings = [*_extremes(ranked, done), *(_breaking(row, ranked, done[row.variant]) for row in broken)]
+    outcomes = {row.variant: first_break(done[row.variant]) for row in broken}
+    findings = [*_extremes(ranked, done), *(_breaking(row, ranked, done, outcomes[row.variant]) for row in broken)]
     findings += _flattering_ramps(ranked)
     findings += _beside_theory(ranked, spec)
-    findings += _plateaus(broken, done, spec)
+    findings += _plateaus(outcomes, spec)
     findings += _without_onset(rows, done)
     for row in rows:
         findings += _about(row, done[row.variant], spec, data)
@@ -83,21 +84,21 @@ def _ends_flat(cell: Cell) -> bool:
     return any(trial["outcome"] == "flat" for trial in cell.hold if trial["lr"] == last)
 
 
-def _breaking(row: SummaryRow, ranked: Sequence[SummaryRow], done: Sequence[Cell]) -> Finding:
-    outcome = first_break(done)
+def _breaking(
+    row: SummaryRow, ranked: Sequence[SummaryRow], done: Mapping[str, Sequence[Cell]], outcome: str
+) -> Finding:
+    boundary = _boundary(row, done[row.variant])
     how = f"{HOW_IT_BROKE[outcome]} ({outcome})" if outcome in HOW_IT_BROKE else "breaks"
-    text = f"{row.variant}: {_boundary(row, done)}; above that, it {how}."
+    text = f"{row.variant}: {boundary}; above that, it {how}."
     if row is ranked[-1] and ranked[0].times_weakest is not None:
-        text = f"{row.variant} breaks first: {_boundary(row, done)}; above that, it {how}. "
+        text = f"{row.variant} breaks first: {boundary}; above that, it {how}. "
         text += f"A warm-up may help; {ranked[0].variant} tolerates a learning rate "
         text += f"{times(ranked[0].times_weakest, ' as high')}."
     return Finding(kind="boundary", subject=row.variant, text=text)
 
 
-def _plateaus(
-    broken: Sequence[SummaryRow], done: Mapping[str, Sequence[Cell]], spec: Mapping[str, Any]
-) -> Iterator[Finding]:
-    stuck = [row.variant for row in broken if first_break(done[row.variant]) == "failed-to-train"]
+def _plateaus(outcomes: Mapping[str, str], spec: Mapping[str, Any]) -> Iterator[Finding]:
+    stuck = [variant for variant, outcome in outcomes.items() if outcome == "failed-to-train"]
     if stuck:
         text = (
             f"{', '.join(stuck)}: just above the boundary the loss stays at the constant predictor's for all "
