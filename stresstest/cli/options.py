@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import rich_click as click
+from click.types import convert_type
 from pydantic.fields import FieldInfo
 
 from stresstest.cli.jobs import WHERE, Command, Decorator, shard_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
-from stresstest.specs.base import OF_NO_MODEL, ModelSpec
+from stresstest.specs.base import OF_NO_MODEL, OFF, ModelSpec, is_off
 from stresstest.specs.kinds import MODELS
 from stresstest.specs.parsing import flag
 from stresstest.specs.profiles import PROFILES
@@ -45,6 +46,16 @@ def option_groups(fields: Fields) -> list[Any]:
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
 
 
+def _or_off(number: type[int] | type[float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """What reads a number, or the word for none."""
+    kind = convert_type(number)
+
+    def read(context: click.Context, param: click.Parameter, value: str | None) -> Any:
+        return value if value in (None, OFF) else kind.convert(value, param, context)
+
+    return read
+
+
 def _spec_option(name: str, field: FieldInfo) -> Decorator:
     """The option of a spec's field: its default, type and help are the field's."""
     switch, kind = flag(name), field.annotation
@@ -63,8 +74,11 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
         settings |= {"type": click.Choice(get_args(kind)), "metavar": "NAME"}
     elif kind is int and name not in _WITH_UNITS:
         settings |= {"type": int, "metavar": "N"}
-    elif kind is float or float in get_args(kind):
+    elif kind is float:
         settings |= {"type": float, "metavar": "X"}
+    elif is_off(field):
+        number = float if float in get_args(kind) else int
+        settings |= {"callback": _or_off(number), "metavar": "X" if number is float else "N"}
     if name in REPEATED:
         settings["multiple"] = True
     return click.option(switch, name, **settings)

@@ -29,6 +29,7 @@ from stresstest.reports.output import console, parse_output
 from stresstest.results.records import Cell, Result
 from stresstest.scenario.reader import Scenario
 from stresstest.scenario.request import Request
+from stresstest.specs.base import OFF
 from stresstest.specs.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def print_plan(plan: Plan, request: Request) -> int:
 
     table = RichTable("setting", "value", "from", box=None, pad_edge=False)
     for name, value in plan.spec.model_dump(exclude=set(kind_of(plan.spec.model).lacks)).items():
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else OFF if value is None else str(value)
         table.add_row(name, shown, request.sources[name])
     out = console()
     out.print(table)

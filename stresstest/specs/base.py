@@ -6,16 +6,36 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from stresstest.registry import did_you_mean
 from stresstest.specs.kinds import MODELS, is_user_model, kind_of
 from stresstest.specs.parsing import nearest_divisor, parse_seeds, parse_settings, split_choices, split_settings
+
+OFF = "off"  # of a setting that may have a number
+
+
+def is_off(field: FieldInfo) -> bool:
+    """Whether a setting is off unless somebody gives it a number."""
+    return field.default is None
 
 
 class Spec(BaseModel):
     """Base of all settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_a_word(cls, settings: Any) -> Any:
+        """For a setting that is off by default, and has a number else: what a file or the project says is undone."""
+        if not isinstance(settings, Mapping):
+            return settings
+        fields = cls.model_fields
+        off = {
+            name: None for name, value in settings.items() if value == OFF and name in fields and is_off(fields[name])
+        }
+        return {**settings, **off}
 
 
 _IN_LOSS_FN = {"label_smoothing": "smooth the labels", "z_loss": "add it"}  # what one's own model does there

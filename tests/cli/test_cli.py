@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import rich_click as click
 import torch
@@ -28,6 +29,7 @@ from stresstest.experiments.table import EXPERIMENTS
 from stresstest.models.variants import NORMS, PARAMETRIZATIONS, VARIANTS
 from stresstest.registry import Registry
 from stresstest.results.metrics import METRICS
+from stresstest.scenario.schema import scenario_schema
 from stresstest.tasks.task import Batch
 
 SHAPE = "--depth 1 --width 8 --heads 2 --seq-len 8 --batch-size 2 --num-steps 20 --hold-steps 20 --device cpu".split()
@@ -358,6 +360,36 @@ def test_the_command_line_wins_over_the_environment_over_the_project_over_the_pr
     assert "4 cells" in out
     assert "nothing was trained" in out
     assert not (project / ".stresstest").exists()
+
+
+def test_off_undoes_the_number_of_a_place_that_counts_less(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.stresstest]\nclip-norm = 1.5\nffn-width = 128\nvocab-size = 'off'\n")
+    monkeypatch.setenv("STRESSTEST_FFN_WIDTH", "off")
+    assert run(["lr-range", "--dry-run"]) == 0
+    found = settings_of(capsys.readouterr().out)
+    assert [found[name] for name in ("clip_norm", "ffn_width", "vocab_size")] == [
+        ("1.5", "pyproject.toml"),
+        ("off", "environment"),
+        ("off", "pyproject.toml"),
+    ]
+    (project / "off.yaml").write_text("experiments: {a: {command: lr-range, clip_norm: off}}\n")
+    jsonschema.validate({"experiments": {"a": {"command": "lr-range", "clip_norm": "off"}}}, scenario_schema())
+    for args in (
+        ["run", "off.yaml"],
+        ["lr-range", "--clip-norm", "off"],
+        ["shock", "--peak-lr", "off", "--clip-norm=off"],
+    ):
+        assert run([*args, "--dry-run"]) == 0
+        assert settings_of(capsys.readouterr().out)["clip_norm"][0] == "off"
+    for args, message in (
+        (["lr-range", "--clip-norm", "of"], "'--clip-norm': 'of' is not a valid float"),
+        (["lr-range", "--ffn-width", "1.5"], "'--ffn-width': '1.5' is not a valid integer"),
+        (["lr-range", "--depth", "off"], "'--depth': 'off' is not a valid integer"),
+    ):
+        assert run(args) == 2
+        refused(capsys, [message])
 
 
 def test_the_printed_command_gives_the_same_settings_without_environment_and_project(
