@@ -79,4 +79,7 @@ def _in_words(error: Any, kind: type[Spec]) -> tuple[str, str, bool]:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return name, f"unknown setting '{name}'{did_you_mean(name, kind.model_fields)}", False
-    return name, f"{error['input']!r}: {message[0].lower()}{message[1:]}", True
+    text = f"{message[0].lower()}{message[1:]}"
+    if text.startswith(f"{name} {error['input']}") or (name in text and repr(error["input"]) in text):  # it says all
+        return name, text, False
+    return name, f"{error['input']!r}: {text}", True
