@@ -110,11 +110,22 @@ def test_a_config_is_found_by_the_annotation_of_its_parameter() -> None:
     assert taken.build(depth=3, bias=False).seen == (3, 8, False)
 
 
+@pytest.mark.parametrize(("width", "heads"), [(6, 2), (7, 1), (1, 1), (0, 2), (-3, 2)])
+def test_heads_are_as_many_as_divide_a_width_that_can_be(width: int, heads: int) -> None:
+    assert arguments(_Headed).build(depth=1, width=width).seen == (width, heads)
+    assert arguments(_Headed).build(depth=1, width=width, heads=5).seen == (width, 5)
+
+
 @dataclass
 class _Sizes:
     n_layers: int
     dim: int = 8
     heads: int = 2
+
+
+class _Headed:
+    def __init__(self, config: _Sizes) -> None:
+        self.seen = (config.dim, config.heads)
 
 
 class _Annotated:
