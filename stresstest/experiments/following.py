@@ -31,6 +31,7 @@ from stresstest.user_model.factory import factory_of
 from stresstest.user_model.parallel.settings import is_parallel
 
 LOOK_SECONDS = 0.5
+_FEW = 100  # cells, whose time left is soon known: of very many it is not reckoned anew at each of them
 _LOOK_SHARE = 0.005  # of the time, at most: looking must not slow down a worker that is this process
 
 
@@ -97,7 +98,7 @@ class Following:
         tell: Callable[[Progress], None],
         estimate: Callable[[Progress, int], None] | None = None,
     ) -> None:
-        self.trained: list[str] = []
+        self.trained: set[str] = set()
         self.ended = self.total = 0
         self._plan, self._store, self._settings = plan, store, settings
         self._tell, self._estimate = tell, estimate
@@ -106,6 +107,9 @@ class Following:
         self._running: dict[str, list[CellPlan]] = {}  # by the first cell of a group
         self._records: dict[str, LiveRecord] = {}
         self._last_end: float | None = None
+        self._foreseen: tuple[TimeLeft | None, float, float] = None, 0.0, 0.0  # time left, share that is done, when
+        self._foresee_at = 0.0  # or as soon as so many cells have ended:
+        self._foresee_with = 0
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._folder = store.path / "live"
@@ -165,12 +169,12 @@ class Following:
         """A cell has a result, or failed; how far the run is then."""
         with self._lock:
             self._hear()
-            self.trained.append(cell.key)
+            self.trained.add(cell.key)
             self.ended += 1
             self._forecast.ended(cell.key, cell.seconds, steps_taken(cell))
             self._last_end = time.monotonic()
             for first, group in list(self._running.items()):
-                if {one.key for one in group} <= {*self.trained}:
+                if {one.key for one in group} <= self.trained:
                     del self._running[first]
         return self.look()
 
@@ -201,8 +205,15 @@ class Following:
     def _progress(self) -> Progress:
         with self._lock:
             now, forecast = time.monotonic(), self._forecast
-            left: TimeLeft | None = forecast.left(now) if forecast.can_tell else None
-            share = forecast.share(now) if forecast.can_tell else self.ended / max(1, self.total)
+            if now >= self._foresee_at or len(self.trained) >= self._foresee_with or len(forecast.works) < _FEW:
+                began = time.thread_time()
+                left = forecast.left(now) if forecast.can_tell else None
+                share = forecast.share(now) if forecast.can_tell else self.ended / max(1, self.total)
+                self._foreseen = left, share, now
+                self._foresee_at = now + (time.thread_time() - began) / _LOOK_SHARE
+                self._foresee_with = 2 * len(self.trained) + 1
+            left, share, then = self._foreseen
+            left = left if left is None or then == now else _later(left, now - then)
             running = tuple(in_words(group, self._records.get(first)) for first, group in self._running.items())
             return Progress(self.ended, self.total, share, left, running)
 
@@ -213,6 +224,12 @@ class Following:
         pause = now - self._last_end if self._last_end is not None else 1.0
         rounds = math.ceil(len(self._forecast.more) / missing) if missing else 0
         self._forecast.pauses = pause * rounds
+
+
+def _later(left: TimeLeft, seconds: float) -> TimeLeft:
+    """The same time left, so many seconds on."""
+    mean, low, high = (max(0.0, each - seconds) for each in (left.seconds, left.low, left.high))
+    return replace(left, seconds=mean, low=low, high=high)
 
 
 def in_words(group: Sequence[CellPlan], record: LiveRecord | None) -> str:
