@@ -86,7 +86,7 @@ def validate(context: click.RichContext, files: tuple[str, ...], profile: str | 
     "--first-seed",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Confirm with seeds from N on, in place of the files' own. (default: off)",
+    help="Confirm with seeds from N on. (default: the files' own)",
 )
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N. (default: auto)")
 @where_options

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from stresstest.cli.jobs import WHERE, Command, Decorator, shard_of
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.loggers.table import TRACKER_FORMS
-from stresstest.specs.base import OF_NO_MODEL, OFF, ModelSpec, is_off
+from stresstest.specs.base import OF_NO_MODEL, OFF, ModelSpec
 from stresstest.specs.kinds import MODELS
 from stresstest.specs.parsing import flag
 from stresstest.specs.profiles import PROFILES
@@ -46,12 +46,11 @@ def option_groups(fields: Fields) -> list[Any]:
     return [*({"name": name, "options": list(map(flag, options))} for name, options in groups.items() if options), run]
 
 
-def _or_off(number: type[int] | type[float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """What reads a number, or the word for none."""
-    kind = convert_type(number)
+def _or_off(kind: Any, off: str | None = None) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """What reads a value of a type of click's, or the word for none, which is then this."""
 
     def read(context: click.Context, param: click.Parameter, value: str | None) -> Any:
-        return value if value in (None, OFF) else kind.convert(value, param, context)
+        return off if value == OFF else None if value is None else kind.convert(value, param, context)
 
     return read
 
@@ -76,9 +75,9 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
         settings |= {"type": int, "metavar": "N"}
     elif kind is float:
         settings |= {"type": float, "metavar": "X"}
-    elif is_off(field):
+    elif field.default is None:
         number = float if float in get_args(kind) else int
-        settings |= {"callback": _or_off(number), "metavar": "X" if number is float else "N"}
+        settings |= {"callback": _or_off(convert_type(number), OFF), "metavar": "X" if number is float else "N"}
     if name in REPEATED:
         settings["multiple"] = True
     return click.option(switch, name, **settings)
@@ -86,7 +85,7 @@ def _spec_option(name: str, field: FieldInfo) -> Decorator:
 
 def _shown_default(value: Any) -> str:
     if value is None or value is False or value in ((), ""):
-        return "off"
+        return OFF
     if value is True:
         return "on"
     if isinstance(value, tuple):
@@ -101,13 +100,13 @@ _WHICH: list[Decorator] = [
     ),
     click.option(
         "--cell-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        callback=_or_off(click.FloatRange(min=0, min_open=True)),
         metavar="SECONDS",
         help="Stop a cell that takes longer; each cell then trains on its own. (default: off)",
     ),
     click.option(
         "--max-cells",
-        type=click.IntRange(min=1),
+        callback=_or_off(click.IntRange(min=1)),
         metavar="N",
         help="Stop after this many cells; the same command continues. (default: off)",
     ),

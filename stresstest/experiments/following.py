@@ -144,6 +144,7 @@ class Following:
             for left in missing[most:] if most is not None else ():
                 self._forecast.works.pop(left.key)
             self._expect_more(len(missing), now)
+            self._foresee_at = 0.0
 
     def grouped(self, groups: Sequence[Sequence[CellPlan]], at_once: int) -> None:
         """How the cells that are missing are trained."""
@@ -151,9 +152,11 @@ class Following:
             self._forecast.groups = [tuple(cell.key for cell in group) for group in groups]
             self._forecast.at_once = max(1, min(at_once, len(groups)))
             self._forecast.startup = STARTUP_SECONDS if self._forecast.at_once > 1 else 0.0
+            self._foresee_at = 0.0
         if self._estimate is not None and groups and not self.trained:
             if not is_user_model(self._plan.spec.model):  # whose code may count how often it is called
                 _time(self._plan, self._forecast, max(len(group) for group in groups))
+            self._foresee_at = 0.0
             sizes = self._forecast.sizes() if self._forecast.can_tell else ()
             self._estimate(replace(self._progress(), sizes=sizes), self._forecast.at_once)
 

@@ -14,7 +14,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-# no Record, which takes five times the memory: most of what very many cells store are brackets
+# no Record, which takes five times the memory: of very many cells each has some nine
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="null"))
 class Bracket:
     """Where a value lies: between `low` and `high`; `None` is an open side; equal sides are exact."""

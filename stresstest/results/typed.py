@@ -17,9 +17,7 @@ from stresstest.results.outcome import Outcome, Reason
 
 def _in_the_order_of_its_keys(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     checked = check(value)
-    if not checked or not isinstance(value, Mapping):  # of a cell's dictionaries most are empty
-        return checked
-    return {key: checked[key] for key in value}
+    return {key: checked[key] for key in value} if isinstance(value, Mapping) else checked
 
 
 AS_WRITTEN = WrapValidator(_in_the_order_of_its_keys)  # read and written again, a result is the same to the byte

@@ -8,7 +8,7 @@ from typing import Any, get_origin
 from stresstest.experiments.table import EXPERIMENTS
 from stresstest.scenario.thresholds import LEVELS
 from stresstest.scenario.yaml_nodes import NAME
-from stresstest.specs.base import OFF, TrainingSpec, is_off
+from stresstest.specs.base import OFF, TrainingSpec
 from stresstest.specs.profiles import PROFILES
 
 _EXPRESSION = {"type": "string", "description": "med >= 0.003, or med vs base >= -0.5oct"}
@@ -126,7 +126,7 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loosened(kind: type[TrainingSpec], name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A list may also be written as the command line takes it, and `off` for no number; nothing is required."""
-    if is_off(kind.model_fields[name]):
+    if kind.model_fields[name].default is None:
         return {**schema, "anyOf": [*schema["anyOf"], {"const": OFF}]}
     if get_origin(kind.model_fields[name].annotation) is not tuple:
         return dict(schema)

@@ -12,12 +12,12 @@ from stresstest.registry import did_you_mean
 from stresstest.specs.kinds import MODELS, is_user_model, kind_of
 from stresstest.specs.parsing import nearest_divisor, parse_seeds, parse_settings, split_choices, split_settings
 
-OFF = "off"  # of a setting that may have a number
+OFF = "off"  # of a setting that is empty by default
 
 
 def is_off(field: FieldInfo) -> bool:
-    """Whether a setting is off unless somebody gives it a number."""
-    return field.default is None
+    """Whether a setting is off, as the help has it, unless somebody gives it a value."""
+    return field.default in (None, "", ())
 
 
 class Spec(BaseModel):
@@ -28,12 +28,14 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _off_is_a_word(cls, settings: Any) -> Any:
-        """For a setting that is off by default, and has a number else: what a file or the project says is undone."""
+        """For a setting that is off by default: what a place that counts less says of it is undone."""
         if not isinstance(settings, Mapping):
             return settings
         fields = cls.model_fields
         off = {
-            name: None for name, value in settings.items() if value == OFF and name in fields and is_off(fields[name])
+            name: fields[name].default
+            for name, value in settings.items()
+            if value == OFF and name in fields and is_off(fields[name])
         }
         return {**settings, **off}
 

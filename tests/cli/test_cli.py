@@ -385,6 +385,12 @@ def test_off_undoes_the_number_of_a_place_that_counts_less(
     ):
         assert run([*args, "--dry-run"]) == 0
         assert settings_of(capsys.readouterr().out)["clip_norm"][0] == "off"
+    (project / "pyproject.toml").write_text("[tool.stresstest]\nguard = 'beta2'\n")
+    assert run(["shock", "--guard", "off", "--cell-timeout", "off", "--max-cells", "off", "--dry-run"]) == 0
+    assert "guard" not in settings_of(capsys.readouterr().out), "it is empty"
+    for name in ("set", "batch-fn", "loss-fn", "optimizer-fn", "step-fn", "from-weights"):
+        assert run(["lr-range", f"--{name}", "off", "--dry-run"]) == 0
+        capsys.readouterr()
     for args, message in (
         (["lr-range", "--clip-norm", "of"], "'--clip-norm': 'of' is not a valid float"),
         (["lr-range", "--ffn-width", "1.5"], "'--ffn-width': '1.5' is not a valid integer"),

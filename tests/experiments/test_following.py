@@ -43,7 +43,17 @@ def test_the_time_left_of_very_many_cells_is_reckoned_anew_now_and_then(clock: S
     followed = Following(plan, store, RunSettings(), lambda progress: None)
     followed.cells_known(plan.cells, [])
     followed.grouped([[cell] for cell in plan.cells], 1)
+    estimated: list[Any] = []
+    first = Following(plan, store, RunSettings(), lambda progress: None, lambda *told: estimated.append(told[0].left))
+    first.cells_known(plan.cells, [])
+    first._forecast.timed = {first._forecast.works[plan.cells[0].key].kind: 0.01}
+    first.look()  # as its own thread may, before it is known how cells train together
+    first.grouped([plan.cells[:4], *([cell] for cell in plan.cells[4:])], 2)
+    first.look()
+    assert estimated == [first._foreseen[0]]
+    assert first._forecast.left(clock.now) == estimated[0]
     told = []
+    clock.asked.clear()
     for cell in plan.cells:
         followed.cell_started([cell])
         clock.now += 2.0
